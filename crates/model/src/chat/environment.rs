@@ -1,0 +1,135 @@
+//! The Jinja environment that templates from Hugging Face expect.
+
+use std::fmt::Write;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Serde, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Value};
+use serde_json::Map;
+
+use super::{ChatError, json, time};
+
+const NAME: &str = "chat template";
+
+/// Starts the message of an error that the template itself raised.
+const RAISED: &str = "raised by the template: ";
+
+/// Compiles `source` into an environment of its own.
+pub(super) fn compile(source: &str, fuel: u64) -> Result<Environment<'static>, ChatError> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.expect("the default delimiters are valid"));
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_formatter(write_value);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_fuel(Some(fuel));
+    environment.add_filter("tojson", to_json);
+    environment.add_function("raise_exception", raise_exception);
+    environment
+        .add_template_owned(NAME, without_generation_tags(source))
+        .map_err(|error| ChatError::Syntax { reason: reason(&error) })?;
+    Ok(environment)
+}
+
+/// Runs the template.
+pub(super) fn render(
+    environment: &Environment<'static>,
+    variables: &Map<String, serde_json::Value>,
+    now_unix_s: i64,
+) -> Result<String, ChatError> {
+    let template =
+        environment.get_template(NAME).map_err(|error| ChatError::Syntax { reason: reason(&error) })?;
+    let strftime_now = Value::from_function(move |format: String| time::format(now_unix_s, &format));
+    let context = variables
+        .iter()
+        .map(|(name, value)| (name.clone(), Value::from(Serde(value))))
+        .chain([("strftime_now".to_owned(), strftime_now)]);
+    template.render(Value::from_pairs(context)).map_err(|error| match error.kind() {
+        ErrorKind::OutOfFuel => ChatError::Fuel { limit: environment.fuel().unwrap_or(0) },
+        _ => match error.detail().and_then(|detail| detail.strip_prefix(RAISED)) {
+            Some(message) => ChatError::Refused { message: message.to_owned() },
+            None => ChatError::Render { reason: reason(&error) },
+        },
+    })
+}
+
+/// The error with the causes behind it, in one line.
+fn reason(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let _ = write!(text, ": {cause}"); // Writing to a string cannot fail.
+        source = cause.source();
+    }
+    text
+}
+
+fn raise_exception(message: String) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
+}
+
+/// Python's spelling of none and bools, in which models saw them.
+fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    let word = match value.kind() {
+        ValueKind::None => "None",
+        ValueKind::Bool if value.is_true() => "True",
+        ValueKind::Bool => "False",
+        _ => return minijinja::escape_formatter(out, state, value),
+    };
+    out.write_str(word).map_err(Error::from)
+}
+
+/// `json.dumps` with the defaults of transformers: no HTML escapes, no ASCII escapes, spaces after `,` and `:`.
+fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
+    let indent = arguments.get::<Option<usize>>("indent")?;
+    let separators = arguments.get::<Option<Vec<String>>>("separators")?;
+    let style = json::Style {
+        indent: indent.map(|indent| indent.min(64)),
+        item: separators.as_ref().and_then(|pair| pair.first().cloned()),
+        key: separators.as_ref().and_then(|pair| pair.get(1).cloned()),
+        is_ascii: arguments.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
+        is_sorted: arguments.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
+    };
+    arguments.assert_all_used()?;
+    let value = serde_json::to_value(value).map_err(|error| {
+        Error::new(ErrorKind::InvalidOperation, "cannot be written as JSON").with_source(error)
+    })?;
+    Ok(Value::from(json::write(&value, &style)))
+}
+
+/// Turns `{% generation %}` and `{% endgeneration %}`, marks of transformers for training, into a block that does
+/// nothing: `{% if true %}`, which keeps the rules about the space around it.
+fn without_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let (before, tag) = rest.split_at(start + 2);
+        out.push_str(before);
+        let inner = tag.trim_start_matches(['-', '+']);
+        let inner = inner.trim_start();
+        let lead = tag.len() - inner.len();
+        let word_end = inner.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(inner.len());
+        let replaced = match &inner[..word_end] {
+            "generation" => Some("if true"),
+            "endgeneration" => Some("endif"),
+            _ => None,
+        };
+        out.push_str(&tag[..lead]);
+        out.push_str(replaced.unwrap_or(&inner[..word_end]));
+        rest = &inner[word_end..];
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generation_tags_become_harmless() {
+        let source = "a{%- generation -%} b {% endgeneration %}c{% if generation %}d{% endif %}{%";
+        let expected = "a{%- if true -%} b {% endif %}c{% if generation %}d{% endif %}{%";
+        assert_eq!(without_generation_tags(source), expected);
+    }
+}

@@ -1,0 +1,265 @@
+//! Low-rank adapters (LoRA) at rest: PEFT's two files, and GGUF files of type `adapter`.
+//!
+//! An adapter changes a weight to `W + scale * B A`, with `A` of shape `[rank][inputs]` and `B` of `[outputs][rank]`.
+//! Formats: PEFT's `adapter_config.json` and `adapter_model.safetensors`; llama.cpp's `convert_lora_to_gguf`.
+
+use std::collections::BTreeMap;
+
+use kernels::DType;
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use serde::Deserialize;
+
+use crate::gguf::Gguf;
+use crate::{Hyperparameters, RopePairing, Weights};
+
+/// An adapter, by canonical tensor name (`blk.0.attn_q.weight`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lora {
+    /// The matrices.
+    pub pairs: BTreeMap<String, LoraPair>,
+}
+
+/// The two matrices of one weight.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraPair {
+    /// Rows of `a`, columns of `b`.
+    pub rank: u32,
+    /// `[rank][inputs]`, row-major.
+    pub a: Vec<f32>,
+    /// `[outputs][rank]`, row-major.
+    pub b: Vec<f32>,
+    /// What the product is multiplied by.
+    pub scale: f32,
+}
+
+/// Why bytes are not an adapter.
+#[derive(Debug, thiserror::Error)]
+pub enum LoraError {
+    /// The container cannot be read.
+    #[error("the adapter's file cannot be read: {0}")]
+    File(String),
+    /// The configuration lacks something or asks for what is not supported.
+    #[error("the adapter's configuration: {0}")]
+    Config(String),
+    /// A tensor's name, type or shape.
+    #[error("adapter tensor `{name}`: {reason}")]
+    Tensor {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No pair of matrices at all.
+    #[error("the adapter holds no pair of lora_A and lora_B matrices")]
+    Empty,
+}
+
+/// What is used of `adapter_config.json`.
+#[derive(Deserialize)]
+struct PeftConfig {
+    #[serde(default)]
+    peft_type: Option<String>,
+    r: u32,
+    lora_alpha: f32,
+    #[serde(default)]
+    use_rslora: bool,
+    #[serde(default)]
+    use_dora: bool,
+    #[serde(default)]
+    fan_in_fan_out: bool,
+}
+
+/// A matrix as read: rows, columns, values.
+type Matrix = (usize, usize, Vec<f32>);
+
+/// Reads PEFT's files. `hyper` is the model's: its weight file may hold the rows of queries and keys in another order
+/// than PEFT's, which is put right here.
+///
+/// # Errors
+/// When the files are damaged, use a feature other than plain LoRA, or name layers that are not adapted here.
+pub fn read_peft(config: &str, tensors: &[u8], hyper: &Hyperparameters) -> Result<Lora, LoraError> {
+    let config: PeftConfig = serde_json::from_str(config).map_err(|e| LoraError::Config(e.to_string()))?;
+    if config.peft_type.as_deref().is_some_and(|kind| kind != "LORA")
+        || config.use_dora
+        || config.fan_in_fan_out
+    {
+        let reason = "expected peft_type LORA without use_dora and fan_in_fan_out";
+        return Err(LoraError::Config(reason.into()));
+    }
+    if config.r == 0 {
+        return Err(LoraError::Config("r is 0: expected at least 1".into()));
+    }
+    let rank = config.r as f32;
+    let scale = config.lora_alpha / if config.use_rslora { rank.sqrt() } else { rank };
+    let file = SafeTensors::deserialize(tensors).map_err(|e| LoraError::File(e.to_string()))?;
+    let mut halves = Halves::default();
+    for (name, view) in file.tensors() {
+        let (tensor, half) = peft_name(&name).ok_or_else(|| LoraError::Tensor {
+            name: name.clone(),
+            reason: "not a LoRA matrix of an attention or feed-forward projection".into(),
+        })?;
+        halves.insert(tensor, half, matrix(&name, &view)?);
+    }
+    let mut lora = halves.join(|_| scale)?;
+    if hyper.rope_pairing == RopePairing::Interleaved {
+        for (name, pair) in &mut lora.pairs {
+            if name.ends_with("attn_q.weight") || name.ends_with("attn_k.weight") {
+                interleave(pair, hyper.head_dim);
+            }
+        }
+    }
+    Ok(lora)
+}
+
+/// Reads a GGUF adapter. Its rows are in the order of a GGUF model of the same architecture.
+///
+/// # Errors
+/// When the file is damaged or no adapter.
+pub fn read_gguf(bytes: &[u8]) -> Result<Lora, LoraError> {
+    let gguf = Gguf::parse(bytes.to_vec()).map_err(|e| LoraError::File(e.to_string()))?;
+    let text = |key: &str| gguf.get_str(key).ok().flatten().unwrap_or_default().to_string();
+    if text("general.type") != "adapter" || text("adapter.type") != "lora" {
+        let found =
+            format!("general.type `{}`, adapter.type `{}`", text("general.type"), text("adapter.type"));
+        return Err(LoraError::Config(format!(
+            "expected general.type `adapter`, adapter.type `lora`; found {found}"
+        )));
+    }
+    let alpha = gguf.get_f32("adapter.lora.alpha").ok().flatten();
+    let alpha = alpha.ok_or_else(|| LoraError::Config("`adapter.lora.alpha` is missing".into()))?;
+    let weights = Weights::from_gguf(&gguf);
+    let mut halves = Halves::default();
+    for name in weights.names() {
+        let wrong = |reason: &str| LoraError::Tensor { name: name.to_string(), reason: reason.to_string() };
+        let split = name.strip_suffix(".lora_a").map(|n| (n, Half::A));
+        let split = split.or_else(|| name.strip_suffix(".lora_b").map(|n| (n, Half::B)));
+        let (tensor, half) =
+            split.ok_or_else(|| wrong("expected a name that ends with .lora_a or .lora_b"))?;
+        let view = weights.get(name).ok_or_else(|| wrong("missing"))?;
+        let mut values = vec![0.0; view.rows * view.cols];
+        view.dtype.dequantize(view.bytes, &mut values);
+        halves.insert(tensor.to_string(), half, (view.rows, view.cols, values));
+    }
+    // llama.cpp divides by the rank where alpha is set, and takes 1 where it is 0.
+    halves.join(|rank| if alpha == 0.0 { 1.0 } else { alpha / rank as f32 })
+}
+
+#[derive(Clone, Copy)]
+enum Half {
+    A,
+    B,
+}
+
+#[derive(Default)]
+struct Halves(BTreeMap<String, (Option<Matrix>, Option<Matrix>)>);
+
+impl Halves {
+    fn insert(&mut self, tensor: String, half: Half, matrix: Matrix) {
+        let entry = self.0.entry(tensor).or_default();
+        match half {
+            Half::A => entry.0 = Some(matrix),
+            Half::B => entry.1 = Some(matrix),
+        }
+    }
+
+    fn join(self, scale: impl Fn(usize) -> f32) -> Result<Lora, LoraError> {
+        let mut pairs = BTreeMap::new();
+        for (name, halves) in self.0 {
+            let wrong = |reason: String| LoraError::Tensor { name: name.clone(), reason };
+            let (Some((rank, _, a)), Some((_, columns, b))) = halves else {
+                return Err(wrong("one of lora_A and lora_B is missing".into()));
+            };
+            if rank != columns || rank == 0 {
+                return Err(wrong(format!(
+                    "lora_A has {rank} rows, lora_B {columns} columns: expected the same rank"
+                )));
+            }
+            pairs.insert(name, LoraPair { rank: rank as u32, a, b, scale: scale(rank) });
+        }
+        match pairs.is_empty() {
+            true => Err(LoraError::Empty),
+            false => Ok(Lora { pairs }),
+        }
+    }
+}
+
+/// `…layers.3.self_attn.q_proj.lora_A.weight` -> (`blk.3.attn_q.weight`, A).
+fn peft_name(name: &str) -> Option<(String, Half)> {
+    let (path, half) = match name.split_once(".lora_A.") {
+        Some((path, _)) => (path, Half::A),
+        None => (name.split_once(".lora_B.")?.0, Half::B),
+    };
+    let (_, path) = path.split_once("layers.")?;
+    let (layer, projection) = path.split_once('.')?;
+    let layer: u32 = layer.parse().ok()?;
+    let tensor = match projection {
+        "self_attn.q_proj" => "attn_q",
+        "self_attn.k_proj" => "attn_k",
+        "self_attn.v_proj" => "attn_v",
+        "self_attn.o_proj" => "attn_output",
+        "mlp.gate_proj" => "ffn_gate",
+        "mlp.up_proj" => "ffn_up",
+        "mlp.down_proj" => "ffn_down",
+        _ => return None,
+    };
+    Some((format!("blk.{layer}.{tensor}.weight"), half))
+}
+
+fn matrix(name: &str, view: &TensorView<'_>) -> Result<Matrix, LoraError> {
+    let wrong = |reason: String| LoraError::Tensor { name: name.to_string(), reason };
+    let &[rows, cols] = view.shape() else {
+        return Err(wrong(format!("shape {:?}: expected two dimensions", view.shape())));
+    };
+    let dtype = match view.dtype() {
+        safetensors::Dtype::F32 => DType::F32,
+        safetensors::Dtype::F16 => DType::F16,
+        safetensors::Dtype::BF16 => DType::BF16,
+        other => return Err(wrong(format!("type {other:?}: expected F32, F16 or BF16"))),
+    };
+    let mut values = vec![0.0; rows * cols];
+    dtype.dequantize(view.data(), &mut values);
+    Ok((rows, cols, values))
+}
+
+/// Rows of `b` from Hugging Face's order within a head (first halves, then second halves of the rotated pairs) to
+/// GGUF's (pair after pair).
+fn interleave(pair: &mut LoraPair, head_dim: usize) {
+    let rank = pair.rank as usize;
+    let half = head_dim / 2;
+    let source = pair.b.clone();
+    for (index, row) in pair.b.chunks_exact_mut(rank).enumerate() {
+        let (head, within) = (index / head_dim, index % head_dim);
+        let from = head * head_dim + (within % 2) * half + within / 2;
+        if let Some(values) = source.get(from * rank..(from + 1) * rank) {
+            row.copy_from_slice(values);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_peft_become_canonical() {
+        let name = "base_model.model.model.layers.12.self_attn.k_proj.lora_B.weight";
+        assert!(matches!(peft_name(name), Some((tensor, Half::B)) if tensor == "blk.12.attn_k.weight"));
+        assert!(peft_name("base_model.model.lm_head.lora_A.weight").is_none());
+    }
+
+    #[test]
+    fn rows_of_a_head_are_interleaved() {
+        let b = (0..8).map(|v| v as f32).collect();
+        let mut pair = LoraPair { rank: 1, a: vec![1.0], b, scale: 1.0 };
+        interleave(&mut pair, 4);
+        assert_eq!(pair.b, [0.0, 2.0, 1.0, 3.0, 4.0, 6.0, 5.0, 7.0]);
+    }
+
+    #[test]
+    fn bytes_that_are_no_adapter_are_refused() {
+        assert!(matches!(read_gguf(b"nothing"), Err(LoraError::File(_))));
+        let config = r#"{"peft_type": "LORA", "r": 0, "lora_alpha": 1}"#;
+        assert!(serde_json::from_str::<PeftConfig>(config).is_ok());
+    }
+}

@@ -1,0 +1,179 @@
+//! Text to token ids and back.
+//!
+//! Splitting and merging is done by the `tokenizers` library, whose `Tokenizer` is built either from GGUF metadata or
+//! from a tokenizer.json. The way back is our own: a table of the bytes of every token, which constrained decoding
+//! needs anyway, and which makes streaming a matter of appending bytes.
+
+mod bytes;
+mod error;
+mod gguf;
+mod json;
+mod pre;
+mod stop;
+mod stream;
+
+use std::sync::OnceLock;
+
+use bytes::TokenTable;
+pub(crate) use bytes::byte_level_char;
+pub use error::TokenizerError;
+pub use stream::Detokenizer;
+
+/// What kind of token an id is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenKind {
+    /// A piece of text.
+    Text,
+    /// A token with a meaning for the model, such as `<|im_end|>`; never comes from plain text.
+    Control,
+    /// A row without meaning, there to fill the vocabulary.
+    Unused,
+}
+
+/// A model's tokenizer. Encoding takes `&self` and may run on any thread.
+pub struct Tokenizer {
+    /// Finds control tokens in text.
+    parsing: tokenizers::Tokenizer,
+    /// Takes control tokens as text. A copy, because the library has the choice as a setting of the tokenizer; made
+    /// when first needed, as it takes some ten megabytes.
+    plain: OnceLock<tokenizers::Tokenizer>,
+    table: TokenTable,
+    special: SpecialTokens,
+    /// Whether encoding puts a space before the text, so that decoding takes one away.
+    space_prefix: bool,
+}
+
+/// The tokens with a role, and when they are added.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SpecialTokens {
+    /// Begin of text.
+    pub bos: Option<u32>,
+    /// End of text, the main stop token.
+    pub eos: Option<u32>,
+    /// Whether the model wants `bos` in front of every prompt.
+    pub add_bos: bool,
+    /// Whether the model wants `eos` after every prompt; rare.
+    pub add_eos: bool,
+    /// All tokens that end a turn or a text, sorted.
+    pub stop: Vec<u32>,
+}
+
+impl Tokenizer {
+    fn new(
+        parsing: tokenizers::Tokenizer,
+        table: TokenTable,
+        special: SpecialTokens,
+        space_prefix: bool,
+    ) -> Self {
+        Self { parsing, plain: OnceLock::new(), table, special, space_prefix }
+    }
+
+    /// Token ids of `text`, in which control tokens have no power: `<|im_end|>` is nine characters. For everything
+    /// that comes from a user. Adds no BOS.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encode`] when the library refuses the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        let plain = self.plain.get_or_init(|| {
+            let mut plain = self.parsing.clone();
+            plain.set_encode_special_tokens(true);
+            plain
+        });
+        encode(plain, text)
+    }
+
+    /// Token ids of `text`, in which control tokens become their ids. For rendered chat templates and trusted
+    /// prompts. Adds no BOS.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encode`] when the library refuses the text.
+    pub fn encode_with_control(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        encode(&self.parsing, text)
+    }
+
+    /// `ids` with BOS in front, if the model wants one and it is not there already: templates often write it.
+    pub fn with_bos(&self, mut ids: Vec<u32>) -> Vec<u32> {
+        if let Some(bos) = self.special.bos
+            && self.special.add_bos
+            && ids.first() != Some(&bos)
+        {
+            ids.insert(0, bos);
+        }
+        ids
+    }
+
+    /// The text of a whole sequence as bytes, which need not be UTF-8. Control tokens give nothing, ids outside of
+    /// the vocabulary neither. A space that encoding added in front is taken away; for the continuation of a text
+    /// use [`Detokenizer`], which keeps it.
+    pub fn decode(&self, ids: &[u32]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for &id in ids {
+            if self.kind(id) == Some(TokenKind::Text) {
+                bytes.extend(self.token_bytes(id).unwrap_or_default());
+            }
+        }
+        if self.space_prefix && bytes.first() == Some(&b' ') {
+            bytes.remove(0);
+        }
+        bytes
+    }
+
+    /// Like [`Self::decode`], with control tokens as their names.
+    pub fn decode_with_control(&self, ids: &[u32]) -> Vec<u8> {
+        let mut bytes: Vec<u8> =
+            ids.iter().flat_map(|&id| self.token_bytes(id).unwrap_or_default()).copied().collect();
+        let starts_with_text = ids.first().is_some_and(|&id| self.kind(id) == Some(TokenKind::Text));
+        if self.space_prefix && starts_with_text && bytes.first() == Some(&b' ') {
+            bytes.remove(0);
+        }
+        bytes
+    }
+
+    /// The bytes of one token: what it adds to the text, or the name of a control token. `None` outside of the
+    /// vocabulary. A token may hold a part of a character.
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.table.bytes(id)
+    }
+
+    /// The kind of token `id`; `None` outside of the vocabulary.
+    pub fn kind(&self, id: u32) -> Option<TokenKind> {
+        self.table.kind(id)
+    }
+
+    /// The control token named `name`, such as `<|im_end|>`.
+    pub fn control(&self, name: &str) -> Option<u32> {
+        self.parsing.token_to_id(name).filter(|&id| self.kind(id) == Some(TokenKind::Control))
+    }
+
+    /// The name of a token with a role, for chat templates.
+    pub(crate) fn name(&self, id: Option<u32>) -> String {
+        let bytes = id.and_then(|id| self.token_bytes(id)).unwrap_or_default();
+        String::from_utf8_lossy(bytes).into_owned()
+    }
+
+    /// Tokens in the vocabulary. The model may have more rows, see [`crate::Hyperparameters::vocab`].
+    pub fn vocabulary_size(&self) -> usize {
+        self.table.len()
+    }
+
+    /// The tokens with a role.
+    pub fn special(&self) -> &SpecialTokens {
+        &self.special
+    }
+
+    /// Whether `id` ends a turn or a text.
+    pub fn is_stop(&self, id: u32) -> bool {
+        self.special.stop.binary_search(&id).is_ok()
+    }
+}
+
+fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>, TokenizerError> {
+    let encoding = tokenizer.encode_fast(text, false).map_err(TokenizerError::Encode)?;
+    Ok(encoding.get_ids().to_vec())
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tokenizer({} tokens, {:?})", self.vocabulary_size(), self.special)
+    }
+}

@@ -1,0 +1,168 @@
+//! How byte-level tokenizers split text into words before merging: one row per rule of `tokenizer.ggml.pre`.
+//!
+//! The expressions are those of llama.cpp, which are those of the models' own tokenizer.json written without case
+//! folding. They are applied one after the other: each splits the pieces that the one before left, and a piece that
+//! does not match stays a piece.
+
+/// One rule.
+pub(super) struct Pre {
+    /// Names in `tokenizer.ggml.pre`.
+    names: &'static [&'static str],
+    /// Regular expressions in the syntax of Oniguruma.
+    pub(super) patterns: &'static [&'static str],
+    /// Whether a word that is a token is taken whole, whatever the merges say.
+    pub(super) ignore_merges: bool,
+    /// Whether prompts start with BOS when the file does not say.
+    pub(super) add_bos: bool,
+}
+
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+const LLAMA3: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const QWEN2: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+const TABLE: &[Pre] = &[
+    Pre {
+        names: &["default"],
+        patterns: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Pre {
+        names: &["gpt-2", "phi-2", "jina-es", "jina-de", "mpt", "olmo", "jais", "roberta-bpe", "gigachat"],
+        patterns: &[GPT2],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Pre {
+        names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "lfm2"],
+        patterns: &[LLAMA3],
+        ignore_merges: true,
+        add_bos: true,
+    },
+    Pre {
+        names: &["dbrx", "smaug-bpe", "chatglm-bpe", "glm4"],
+        patterns: &[LLAMA3],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Pre {
+        names: &["qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez"],
+        patterns: &[QWEN2],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Pre {
+        names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
+        patterns: &[r"\p{N}", GPT2],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Pre {
+        names: &["falcon"],
+        patterns: &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, r"[0-9][0-9][0-9]"],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Pre {
+        names: &["deepseek-coder"],
+        patterns: &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", r"[一-龥ࠀ-一가-\x{d7ff}]+", r"\p{N}"],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Pre {
+        names: &["deepseek-llm", "deepseek"],
+        patterns: &[
+            r"[\r\n]",
+            // Letters with case; written as properties, the original lists the ranges.
+            r"\s?[\p{Lu}\p{Ll}\p{Lt}]+",
+            r"\s?[!-/:-~！-／：-～‘-‟　-。]+",
+            r"\s+$",
+            r"[一-龥ࠀ-一가-\x{d7ff}]+",
+            r"\p{N}+",
+        ],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Pre {
+        names: &["deepseek-v3", "hunyuan-dense"],
+        patterns: &[
+            r"\p{N}{1,3}",
+            r"[一-龥぀-ゟ゠-ヿ]+",
+            r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##,
+        ],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Pre { names: &["gpt-4o", "llama4"], patterns: &[GPT4O], ignore_merges: false, add_bos: false },
+    Pre { names: &["tekken"], patterns: &[TEKKEN], ignore_merges: true, add_bos: true },
+    Pre {
+        names: &["poro-chat", "bloom", "gpt3-finnish"],
+        patterns: &[r" ?[^(\s|.,!?…。，、।۔،)]+"],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    Pre {
+        names: &["viking"],
+        patterns: &[r" ?[^(\s|.,!?…。，、।۔،)]+", r"\p{N}"],
+        ignore_merges: false,
+        add_bos: false,
+    },
+];
+
+/// The rule called `name`.
+pub(super) fn find(name: &str) -> Option<&'static Pre> {
+    TABLE.iter().find(|pre| pre.names.contains(&name))
+}
+
+/// All names, for messages.
+pub(super) fn known() -> String {
+    TABLE.iter().flat_map(|pre| pre.names).copied().collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+    use tokenizers::{
+        OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
+    };
+
+    fn pieces(name: &str, text: &str) -> Vec<String> {
+        let mut split = PreTokenizedString::from(text);
+        for &pattern in find(name).unwrap().patterns {
+            let pattern = SplitPattern::Regex(pattern.to_owned());
+            let rule = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).unwrap();
+            rule.pre_tokenize(&mut split).unwrap();
+        }
+        let splits = split.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        splits.into_iter().map(|(piece, _, _)| piece.to_owned()).collect()
+    }
+
+    #[test]
+    fn every_rule_compiles_and_loses_no_text() {
+        let text = "I'm 12345 years\n\n  old, ÄÖ 漢字かな 한국 «x» 😀\t\r\nend  ";
+        for pre in TABLE {
+            for name in pre.names {
+                assert_eq!(pieces(name, text).concat(), text, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = TABLE.iter().flat_map(|pre| pre.names).collect();
+        names.sort();
+        assert!(names.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+
+    #[test]
+    fn rules_split_numbers_in_their_own_ways() {
+        assert_eq!(pieces("llama-bpe", "x 12345"), ["x", " ", "123", "45"]);
+        assert_eq!(pieces("qwen2", "x 123"), ["x", " ", "1", "2", "3"]);
+        assert_eq!(pieces("smollm", "x 123"), ["x", " ", "1", "2", "3"]);
+        assert_eq!(pieces("gpt-2", "x 123"), ["x", " 123"]);
+        assert_eq!(pieces("deepseek-v3", "x 12345"), ["x", " ", "123", "45"]);
+    }
+}
