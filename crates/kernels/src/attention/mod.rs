@@ -1,0 +1,333 @@
+//! Attention over pages of keys and values, flash style: one pass over the pages with a running maximum and sum.
+//!
+//! A page holds up to 64 tokens of one key-value head, f16, in one slice: the keys transposed, so that a vector of slots
+//! meets one number of the query, then the values:
+//!
+//! ```text
+//! [head_dim][page_tokens] keys    [page_tokens][head_dim] values
+//! ```
+//! [`Attention`] serves all queries of one key-value head that look at the same pages: the heads that share it, of one or
+//! more rows of the batch. Per query and page:
+//!
+//! ```text
+//! s[t] = scale * (sum over even d of q[d] k[d][t] + sum over odd d)     t: the slots of the row's mask
+//! m'   = max(m, s);  p[t] = exp(s[t] - m')
+//! acc  = exp(m - m') * acc + sum of p[t] v[t];  sum likewise;  m = m'
+//! ```
+//! A query's result depends on its own mask and pages only: slots outside the mask are skipped, not multiplied by zero,
+//! so what they hold (even NaN) never matters, and a page without any slot leaves the state as it is.
+
+use crate::lanes::{Kernel, Lanes, exp, run};
+use crate::{Isa, Tile, TileMut};
+use half::f16;
+
+/// The most slots a page may have: the bits of a mask.
+pub const PAGE_TOKENS_MAX: usize = 64;
+
+/// Numbers in a page of one key-value head: keys and values.
+pub fn page_len(head_dim: usize, page_tokens: usize) -> usize {
+    2 * head_dim * page_tokens
+}
+
+/// Stores the key and value of one token, `head_dim` numbers each, in slot `slot` of a page.
+/// Panics unless the lengths fit (see the module's page for the layout).
+pub fn write_kv(page: &mut [f16], page_tokens: usize, slot: usize, key: &[f32], value: &[f32]) {
+    let head_dim = key.len();
+    assert_eq!(value.len(), head_dim);
+    assert_eq!(page.len(), page_len(head_dim, page_tokens), "page of {page_tokens} tokens by {head_dim}");
+    assert!(slot < page_tokens, "slot {slot} of {page_tokens}");
+    let (keys, values) = page.split_at_mut(head_dim * page_tokens);
+    for (row, &number) in keys.chunks_exact_mut(page_tokens).zip(key) {
+        row[slot] = f16::from_f32(number);
+    }
+    crate::convert::f32_to_f16(value, &mut values[slot * head_dim..][..head_dim]);
+}
+
+/// The running state of the queries of one key-value head. Reusable: [`Attention::start`] keeps the memory.
+#[derive(Default)]
+pub struct Attention {
+    head_dim: usize,
+    page_tokens: usize,
+    heads: usize,
+    scale: f32,
+    /// Per query: the largest score so far, the sum of the exponentials, and `head_dim` weighted values.
+    max: Vec<f32>,
+    sum: Vec<f32>,
+    acc: Vec<f32>,
+    /// Per query, the scores of the page and then their exponentials.
+    scores: Vec<[f32; PAGE_TOKENS_MAX]>,
+    /// The page as f32, made when several queries read it.
+    page: Vec<f32>,
+}
+
+impl Attention {
+    /// Begins: `rows` rows of the batch, `heads` query heads each, `head_dim` numbers a head, scores multiplied by
+    /// `scale`. Panics unless `head_dim` is a multiple of 8 and `page_tokens` a multiple of 8 up to 64.
+    pub fn start(&mut self, rows: usize, heads: usize, head_dim: usize, page_tokens: usize, scale: f32) {
+        assert!(
+            head_dim > 0 && head_dim.is_multiple_of(8),
+            "head dimension {head_dim} is not a multiple of 8"
+        );
+        assert!(
+            page_tokens > 0 && page_tokens.is_multiple_of(8) && page_tokens <= PAGE_TOKENS_MAX,
+            "{page_tokens} tokens per page is not a multiple of 8 up to {PAGE_TOKENS_MAX}"
+        );
+        let queries = rows * heads;
+        (self.head_dim, self.page_tokens, self.heads, self.scale) = (head_dim, page_tokens, heads, scale);
+        self.max.clear();
+        self.max.resize(queries, f32::NEG_INFINITY);
+        self.sum.clear();
+        self.sum.resize(queries, 0.0);
+        self.acc.clear();
+        self.acc.resize(queries * head_dim, 0.0);
+        self.scores.resize(queries, [0.0; PAGE_TOKENS_MAX]);
+        self.page.resize(page_len(head_dim, page_tokens), 0.0);
+    }
+
+    /// Takes one page in. `queries` is the rectangle `[rows][heads * head_dim]`; bit `t` of `masks[row]` says that the
+    /// row attends to slot `t`. Pages are taken in the order of their tokens, the same for every batch.
+    /// Panics when a shape differs from [`Attention::start`] or a mask has bits beyond the page.
+    pub fn page(&mut self, isa: Isa, queries: &Tile<'_, f32>, masks: &[u64], page: &[f16]) {
+        let (width, rows) = (self.heads * self.head_dim, self.max.len() / self.heads.max(1));
+        assert_eq!((queries.rows().len(), queries.cols().len()), (rows, width), "shape of the queries");
+        assert_eq!(masks.len(), rows, "a mask per row");
+        assert_eq!(page.len(), page_len(self.head_dim, self.page_tokens), "length of the page");
+        let beyond = u64::MAX.checked_shl(self.page_tokens as u32).unwrap_or(0);
+        let all = masks.iter().fold(0, |all, mask| all | mask);
+        assert!(all & beyond == 0, "mask {all:#x} for a page of {} tokens", self.page_tokens);
+        if all != 0 {
+            run(isa, TakePage { state: self, queries, masks, page });
+        }
+    }
+
+    /// Ends: writes `acc / sum` per query to the rectangle `[rows][heads * head_dim]`; zeros where nothing was attended.
+    /// Panics when the shape differs from [`Attention::start`].
+    pub fn finish(&self, isa: Isa, out: &mut TileMut<'_, f32>) {
+        let (width, rows) = (self.heads * self.head_dim, self.max.len() / self.heads.max(1));
+        assert_eq!((out.rows().len(), out.cols().len()), (rows, width), "shape of the output");
+        for (query, acc) in self.acc.chunks_exact(self.head_dim).enumerate() {
+            let out = &mut out.row(query / self.heads)[query % self.heads * self.head_dim..][..self.head_dim];
+            let inverse = if self.sum[query] > 0.0 { 1.0 / self.sum[query] } else { 0.0 };
+            out.copy_from_slice(acc);
+            crate::ops::scale(isa, out, inverse);
+        }
+    }
+}
+
+struct TakePage<'a, 'q> {
+    state: &'a mut Attention,
+    queries: &'a Tile<'q, f32>,
+    masks: &'a [u64],
+    page: &'a [f16],
+}
+
+/// A number of the page: f16 as stored, or f32 converted before; both give the same lanes.
+trait Number: Copy {
+    fn lanes<L: Lanes>(from: &[Self]) -> L;
+}
+
+impl Number for f16 {
+    #[inline(always)]
+    fn lanes<L: Lanes>(from: &[f16]) -> L {
+        L::load_f16(from)
+    }
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    fn lanes<L: Lanes>(from: &[f32]) -> L {
+        L::load(from)
+    }
+}
+
+impl Kernel for TakePage<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let TakePage { state, queries, masks, page } = self;
+        let live = masks.iter().filter(|&&mask| mask != 0).count() * state.heads;
+        // A block of three queries converts as it goes; more would convert the same numbers again.
+        if live <= 3 {
+            take_page::<L, f16>(state, queries, masks, page);
+        } else {
+            let mut converted = std::mem::take(&mut state.page);
+            for (to, from) in converted.chunks_exact_mut(L::N).zip(page.chunks_exact(L::N)) {
+                L::load_f16(from).store(to);
+            }
+            take_page::<L, f32>(state, queries, masks, &converted);
+            state.page = converted;
+        }
+    }
+}
+
+#[inline(always)]
+fn take_page<L: Lanes, T: Number>(state: &mut Attention, queries: &Tile<'_, f32>, masks: &[u64], page: &[T]) {
+    let (keys, values) = page.split_at(state.head_dim * state.page_tokens);
+    let (heads, head_dim) = (state.heads, state.head_dim);
+    let query = |index: usize| &queries.row(index / heads)[index % heads * head_dim..][..head_dim];
+    let mut block = [0; 3];
+    let mut filled = 0;
+    for index in 0..state.max.len() {
+        if masks[index / heads] == 0 {
+            continue;
+        }
+        block[filled] = index;
+        filled += 1;
+        if filled == 3 {
+            score::<L, T, 3>(state, block.map(query), block, keys);
+            filled = 0;
+        }
+    }
+    match filled {
+        1 => score::<L, T, 1>(state, [query(block[0])], [block[0]], keys),
+        2 => score::<L, T, 2>(state, [query(block[0]), query(block[1])], [block[0], block[1]], keys),
+        _ => {}
+    }
+    for index in 0..state.max.len() {
+        let mask = masks[index / heads];
+        if mask != 0 {
+            let factor = soften::<L>(state, index, mask);
+            accumulate::<L, T>(state, index, mask, factor, values);
+        }
+    }
+}
+
+/// Scores of `Q` queries for every slot of the page; those outside the mask mean nothing.
+#[inline(always)]
+fn score<L: Lanes, T: Number, const Q: usize>(
+    state: &mut Attention,
+    queries: [&[f32]; Q],
+    indices: [usize; Q],
+    keys: &[T],
+) {
+    let tokens = state.page_tokens;
+    let mut first = 0;
+    while first < tokens {
+        // Two vectors of slots where the page has them: 3 queries x 2 vectors x 2 chains fill the registers.
+        if tokens - first >= 2 * L::N {
+            score_slots::<L, T, Q, 2>(state, queries, indices, keys, first);
+            first += 2 * L::N;
+        } else {
+            score_slots::<L, T, Q, 1>(state, queries, indices, keys, first);
+            first += L::N;
+        }
+    }
+}
+
+#[inline(always)]
+fn score_slots<L: Lanes, T: Number, const Q: usize, const W: usize>(
+    state: &mut Attention,
+    queries: [&[f32]; Q],
+    indices: [usize; Q],
+    keys: &[T],
+    first: usize,
+) {
+    let mut acc = [[[L::splat(0.0); 2]; W]; Q];
+    for (pair, keys) in keys.chunks_exact(2 * state.page_tokens).enumerate() {
+        for part in 0..2 {
+            let keys = &keys[part * state.page_tokens + first..][..W * L::N];
+            let keys: [L; W] = std::array::from_fn(|w| T::lanes::<L>(&keys[w * L::N..]));
+            for q in 0..Q {
+                let number = L::splat(queries[q][2 * pair + part]);
+                for w in 0..W {
+                    acc[q][w][part] = keys[w].fma(number, acc[q][w][part]);
+                }
+            }
+        }
+    }
+    for (acc, index) in acc.into_iter().zip(indices) {
+        for (w, [even, odd]) in acc.into_iter().enumerate() {
+            let score = even.add(odd).mul(L::splat(state.scale));
+            score.store(&mut state.scores[index][first + w * L::N..]);
+        }
+    }
+}
+
+/// Turns the scores of the mask into exponentials and updates maximum and sum; returns the factor of what came before.
+#[inline(always)]
+fn soften<L: Lanes>(state: &mut Attention, index: usize, mask: u64) -> f32 {
+    let scores = &mut state.scores[index][..state.page_tokens];
+    for (slot, score) in scores.iter_mut().enumerate() {
+        if mask >> slot & 1 == 0 {
+            *score = f32::NEG_INFINITY;
+        }
+    }
+    let mut largest = L::splat(f32::NEG_INFINITY);
+    for part in scores.chunks_exact(L::N) {
+        largest = L::load(part).max(largest);
+    }
+    let before = state.max[index];
+    let max = before.max(largest.max_lane());
+    let mut sum = L::splat(0.0);
+    for part in scores.chunks_exact_mut(L::N) {
+        let p = exp(L::load(part).sub(L::splat(max)));
+        p.store(part);
+        sum = sum.add(p);
+    }
+    let factor = if before == max {
+        1.0
+    } else {
+        let mut lanes = [0f32; 16];
+        exp(L::splat(before - max)).store(&mut lanes);
+        lanes[0]
+    };
+    state.max[index] = max;
+    state.sum[index] = state.sum[index] * factor + sum.sum();
+    factor
+}
+
+/// `acc = factor * acc + sum over the slots of the mask of p[t] v[t]`, slots in order.
+#[inline(always)]
+fn accumulate<L: Lanes, T: Number>(
+    state: &mut Attention,
+    index: usize,
+    mask: u64,
+    factor: f32,
+    values: &[T],
+) {
+    let head_dim = state.head_dim;
+    let acc = &mut state.acc[index * head_dim..][..head_dim];
+    let scores = &state.scores[index];
+    let mut first = 0;
+    while first < head_dim {
+        if head_dim - first >= 8 * L::N {
+            accumulate_numbers::<L, T, 8>(acc, scores, mask, factor, values, first);
+            first += 8 * L::N;
+        } else {
+            accumulate_numbers::<L, T, 1>(acc, scores, mask, factor, values, first);
+            first += L::N;
+        }
+    }
+}
+
+#[inline(always)]
+fn accumulate_numbers<L: Lanes, T: Number, const W: usize>(
+    acc: &mut [f32],
+    scores: &[f32; PAGE_TOKENS_MAX],
+    mask: u64,
+    factor: f32,
+    values: &[T],
+    first: usize,
+) {
+    let head_dim = acc.len();
+    let acc = &mut acc[first..][..W * L::N];
+    let factor = L::splat(factor);
+    let mut lanes: [L; W] = std::array::from_fn(|w| L::load(&acc[w * L::N..]).mul(factor));
+    let mut left = mask;
+    while left != 0 {
+        let slot = left.trailing_zeros() as usize;
+        left &= left - 1;
+        let p = L::splat(scores[slot]);
+        let values = &values[slot * head_dim + first..][..W * L::N];
+        for (w, lanes) in lanes.iter_mut().enumerate() {
+            *lanes = T::lanes::<L>(&values[w * L::N..]).fma(p, *lanes);
+        }
+    }
+    for (w, lanes) in lanes.into_iter().enumerate() {
+        lanes.store(&mut acc[w * L::N..]);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+use super::*;
+use crate::testing::Random;
+
+const HEADS: usize = 3;
+
+struct Case {
+    head_dim: usize,
+    page_tokens: usize,
+    rows: usize,
+    queries: Vec<f32>,
+    pages: Vec<Vec<f16>>,
+    /// Per page and row.
+    masks: Vec<Vec<u64>>,
+}
+
+impl Case {
+    fn new(head_dim: usize, page_tokens: usize, rows: usize, pages: usize) -> Case {
+        let mut random = Random::new((head_dim * page_tokens + rows) as u64);
+        let queries = random.values(rows * HEADS * head_dim).iter().map(|x| x * 3.0).collect();
+        let all = u64::MAX >> (64 - page_tokens);
+        let mut case = Case { head_dim, page_tokens, rows, queries, pages: vec![], masks: vec![] };
+        for _ in 0..pages {
+            let mut page = vec![f16::NAN; page_len(head_dim, page_tokens)];
+            let masks: Vec<u64> = (0..rows)
+                .map(|_| match random.bits() % 4 {
+                    0 => 0,
+                    1 => all,
+                    _ => random.bits() & all,
+                })
+                .collect();
+            // Slots that no row attends to keep NaN, as unwritten memory may.
+            let used = masks.iter().fold(0, |used, mask| used | mask);
+            for slot in (0..page_tokens).filter(|slot| used >> slot & 1 == 1) {
+                write_kv(&mut page, page_tokens, slot, &random.values(head_dim), &random.values(head_dim));
+            }
+            case.pages.push(page);
+            case.masks.push(masks);
+        }
+        case
+    }
+
+    /// The output of the rows `rows`, computed together.
+    fn attend(&self, isa: Isa, rows: std::ops::Range<usize>) -> Vec<f32> {
+        let width = HEADS * self.head_dim;
+        let queries = Tile::from_slice(&self.queries[rows.start * width..rows.end * width], width);
+        let mut attention = Attention::default();
+        attention.start(rows.len(), HEADS, self.head_dim, self.page_tokens, 0.125);
+        for (page, masks) in self.pages.iter().zip(&self.masks) {
+            attention.page(isa, &queries, &masks[rows.clone()], page);
+        }
+        let mut out = vec![0.0; rows.len() * width];
+        attention.finish(isa, &mut TileMut::from_slice(&mut out, width));
+        out
+    }
+
+    /// Softmax over all attended slots at once, in f64.
+    fn naive(&self, row: usize, head: usize) -> Vec<f64> {
+        let query = &self.queries[(row * HEADS + head) * self.head_dim..][..self.head_dim];
+        let mut scored = Vec::new();
+        for (page, masks) in self.pages.iter().zip(&self.masks) {
+            let (keys, values) = page.split_at(self.head_dim * self.page_tokens);
+            for slot in (0..self.page_tokens).filter(|slot| masks[row] >> slot & 1 == 1) {
+                let key = keys.iter().skip(slot).step_by(self.page_tokens);
+                let score =
+                    query.iter().zip(key).map(|(q, k)| f64::from(*q) * k.to_f64()).sum::<f64>() * 0.125;
+                scored.push((score.exp(), &values[slot * self.head_dim..][..self.head_dim]));
+            }
+        }
+        let sum: f64 = scored.iter().map(|(weight, _)| weight).sum();
+        let mut out = vec![0.0; self.head_dim];
+        for (weight, values) in scored {
+            for (out, value) in out.iter_mut().zip(values) {
+                *out += weight / sum * value.to_f64();
+            }
+        }
+        out
+    }
+}
+
+fn cases() -> Vec<Case> {
+    [(64, 16, 1), (64, 16, 5), (80, 8, 2), (96, 64, 3), (128, 24, 2), (256, 16, 1), (8, 32, 4), (72, 40, 1)]
+        .map(|(head_dim, page_tokens, rows)| Case::new(head_dim, page_tokens, rows, 5))
+        .into()
+}
+
+#[test]
+fn attention_is_near_the_naive_one() {
+    for case in cases() {
+        let out = case.attend(Isa::detect(), 0..case.rows);
+        for (i, out) in out.chunks(case.head_dim).enumerate() {
+            for (value, expected) in out.iter().zip(case.naive(i / HEADS, i % HEADS)) {
+                assert!((f64::from(*value) - expected).abs() < 2e-6, "{value} {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_instruction_set_gives_the_same_bits() {
+    for case in cases() {
+        let expected = case.attend(Isa::SCALAR, 0..case.rows);
+        for isa in Isa::available() {
+            assert_eq!(
+                case.attend(isa, 0..case.rows),
+                expected,
+                "{isa} {} {}",
+                case.head_dim,
+                case.page_tokens
+            );
+        }
+    }
+}
+
+#[test]
+fn a_row_does_not_depend_on_the_rows_beside_it() {
+    for case in cases() {
+        for isa in Isa::available() {
+            let together = case.attend(isa, 0..case.rows);
+            let apart: Vec<f32> = (0..case.rows).flat_map(|row| case.attend(isa, row..row + 1)).collect();
+            assert_eq!(together, apart, "{isa}");
+        }
+    }
+}
+
+#[test]
+fn a_page_without_slots_changes_nothing() {
+    let mut case = Case::new(64, 16, 2, 3);
+    let before = case.attend(Isa::detect(), 0..2);
+    case.pages.insert(1, vec![f16::NAN; page_len(64, 16)]);
+    case.masks.insert(1, vec![0, 0]);
+    assert_eq!(case.attend(Isa::detect(), 0..2), before);
+    case.masks.iter_mut().for_each(|masks| masks.fill(0));
+    assert!(case.attend(Isa::detect(), 0..2).iter().all(|&value| value == 0.0));
+}
+
+#[test]
+#[should_panic(expected = "for a page of 16 tokens")]
+fn a_mask_beyond_the_page_is_refused() {
+    let mut case = Case::new(64, 16, 1, 1);
+    case.masks[0][0] = 1 << 16;
+    case.attend(Isa::detect(), 0..1);
+}

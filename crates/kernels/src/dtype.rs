@@ -1,0 +1,189 @@
+//! The table of number formats a weight file may use.
+
+use crate::quant::{self, Quant};
+use half::{bf16, f16};
+
+/// How the numbers of a tensor are stored.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(non_camel_case_types, reason = "the names of the formats in GGUF")]
+pub enum DType {
+    /// IEEE single precision.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of a single.
+    BF16,
+    /// 8 bits, scale per 32.
+    Q8_0,
+    /// 4 bits, scale per 32.
+    Q4_0,
+    /// 4 bits, scale and minimum per 32.
+    Q4_1,
+    /// 5 bits, scale per 32.
+    Q5_0,
+    /// 5 bits, scale and minimum per 32.
+    Q5_1,
+    /// 2 bits, 4-bit scale and minimum per 16.
+    Q2_K,
+    /// 3 bits, 6-bit scale per 16.
+    Q3_K,
+    /// 4 bits, 6-bit scale and minimum per 32.
+    Q4_K,
+    /// 5 bits, 6-bit scale and minimum per 32.
+    Q5_K,
+    /// 6 bits, 8-bit scale per 16.
+    Q6_K,
+    /// 4-bit index into a table of 8-bit values, scale per 32.
+    IQ4_NL,
+}
+
+struct Row {
+    dtype: DType,
+    name: &'static str,
+    ggml: u32,
+    block: usize,
+    bytes: usize,
+    quant: Option<&'static Quant>,
+}
+
+/// In the order of the enum; ids are those of `enum ggml_type` in ggml.h.
+#[rustfmt::skip]
+static TABLE: [Row; 14] = [
+    Row { dtype: DType::F32, name: "F32", ggml: 0, block: 1, bytes: 4, quant: None },
+    Row { dtype: DType::F16, name: "F16", ggml: 1, block: 1, bytes: 2, quant: None },
+    Row { dtype: DType::BF16, name: "BF16", ggml: 30, block: 1, bytes: 2, quant: None },
+    Row { dtype: DType::Q8_0, name: "Q8_0", ggml: 8, block: 32, bytes: 34, quant: Some(&quant::q8_0::QUANT) },
+    Row { dtype: DType::Q4_0, name: "Q4_0", ggml: 2, block: 32, bytes: 18, quant: Some(&quant::q4_0::QUANT) },
+    Row { dtype: DType::Q4_1, name: "Q4_1", ggml: 3, block: 32, bytes: 20, quant: Some(&quant::q4_1::QUANT) },
+    Row { dtype: DType::Q5_0, name: "Q5_0", ggml: 6, block: 32, bytes: 22, quant: Some(&quant::q5_0::QUANT) },
+    Row { dtype: DType::Q5_1, name: "Q5_1", ggml: 7, block: 32, bytes: 24, quant: Some(&quant::q5_1::QUANT) },
+    Row { dtype: DType::Q2_K, name: "Q2_K", ggml: 10, block: 256, bytes: 84, quant: Some(&quant::q2_k::QUANT) },
+    Row { dtype: DType::Q3_K, name: "Q3_K", ggml: 11, block: 256, bytes: 110, quant: Some(&quant::q3_k::QUANT) },
+    Row { dtype: DType::Q4_K, name: "Q4_K", ggml: 12, block: 256, bytes: 144, quant: Some(&quant::q4_k::QUANT) },
+    Row { dtype: DType::Q5_K, name: "Q5_K", ggml: 13, block: 256, bytes: 176, quant: Some(&quant::q5_k::QUANT) },
+    Row { dtype: DType::Q6_K, name: "Q6_K", ggml: 14, block: 256, bytes: 210, quant: Some(&quant::q6_k::QUANT) },
+    Row { dtype: DType::IQ4_NL, name: "IQ4_NL", ggml: 20, block: 32, bytes: 18, quant: Some(&quant::iq4_nl::QUANT) },
+];
+
+impl DType {
+    /// Every format, in table order.
+    pub fn all() -> impl Iterator<Item = DType> {
+        TABLE.iter().map(|row| row.dtype)
+    }
+
+    /// The format with this id in GGUF (`enum ggml_type`), if supported.
+    pub fn from_ggml(id: u32) -> Option<DType> {
+        TABLE.iter().find(|row| row.ggml == id).map(|row| row.dtype)
+    }
+
+    /// The format with this name, in any case (`q4_k`, `BF16`).
+    pub fn from_name(name: &str) -> Option<DType> {
+        TABLE.iter().find(|row| row.name.eq_ignore_ascii_case(name)).map(|row| row.dtype)
+    }
+
+    /// Its id in GGUF.
+    pub fn ggml_id(self) -> u32 {
+        self.row().ggml
+    }
+
+    /// Its name in GGUF, such as `Q4_K`.
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// Values per block: 1, 32 or 256. The columns of a matrix are a multiple of it.
+    pub fn block_size(self) -> usize {
+        self.row().block
+    }
+
+    /// Bytes per block.
+    pub fn block_bytes(self) -> usize {
+        self.row().bytes
+    }
+
+    /// Whether values share scales, so that matrix products use 8-bit activations.
+    pub fn is_quantized(self) -> bool {
+        self.row().quant.is_some()
+    }
+
+    /// Bytes of `cols` values. Panics unless `cols` is a multiple of the block.
+    pub fn row_bytes(self, cols: usize) -> usize {
+        assert!(
+            cols.is_multiple_of(self.block_size()),
+            "{cols} values are not whole blocks of {}",
+            self.name()
+        );
+        cols / self.block_size() * self.block_bytes()
+    }
+
+    /// Turns whole blocks into values, one by one as the format's source defines it; slow, exact.
+    /// Panics unless `bytes` is what `values.len()` values take.
+    pub fn dequantize(self, bytes: &[u8], values: &mut [f32]) {
+        assert_eq!(
+            bytes.len(),
+            self.row_bytes(values.len()),
+            "bytes of {} {} values",
+            values.len(),
+            self.name()
+        );
+        let blocks = bytes.chunks_exact(self.block_bytes()).zip(values.chunks_exact_mut(self.block_size()));
+        match (self, self.row().quant) {
+            (_, Some(quant)) => blocks.for_each(|(block, values)| (quant.dequantize)(block, values)),
+            (DType::F16, None) => blocks.for_each(|(b, v)| v[0] = f16::from_le_bytes([b[0], b[1]]).to_f32()),
+            (DType::BF16, None) => {
+                blocks.for_each(|(b, v)| v[0] = bf16::from_le_bytes([b[0], b[1]]).to_f32())
+            }
+            (_, None) => blocks.for_each(|(b, v)| v[0] = f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+        }
+    }
+
+    pub(crate) fn quant(self) -> Option<&'static Quant> {
+        self.row().quant
+    }
+
+    fn row(self) -> &'static Row {
+        &TABLE[self as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::{Codes, Offset};
+    use crate::testing::random_blocks;
+
+    #[test]
+    fn the_table_is_in_order_and_names_are_found() {
+        for (index, dtype) in DType::all().enumerate() {
+            assert_eq!(dtype as usize, index);
+            assert_eq!(DType::from_ggml(dtype.ggml_id()), Some(dtype));
+            assert_eq!(DType::from_name(&dtype.name().to_lowercase()), Some(dtype));
+        }
+        assert_eq!(DType::from_ggml(4), None);
+    }
+
+    #[test]
+    fn codes_say_the_same_as_the_definition() {
+        for dtype in DType::all() {
+            let Some(quant) = dtype.quant() else { continue };
+            for block in random_blocks(dtype, 40, 7).chunks(dtype.block_bytes()) {
+                let mut values = vec![0.0; dtype.block_size()];
+                (quant.dequantize)(block, &mut values);
+                let mut codes = Codes::new();
+                (quant.unpack)(block, &mut codes);
+                for (i, value) in values.iter().enumerate() {
+                    let (code, scale) = (f32::from(codes.codes[i]), codes.scales[i / quant.group]);
+                    assert!(u32::from(codes.codes[i]) < 1 << quant.bits);
+                    let seen = match quant.offset {
+                        Offset::Zero(shift) => scale * (code - (1 << shift) as f32),
+                        Offset::Min => scale * code + codes.mins[i / quant.group],
+                    };
+                    assert!(
+                        (seen - value).abs() <= 1e-6 * value.abs() + 1e-6,
+                        "{dtype:?} {i}: {seen} {value}"
+                    );
+                }
+            }
+        }
+    }
+}

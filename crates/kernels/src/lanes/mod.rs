@@ -1,0 +1,173 @@
+//! Eight f32 lanes: float algorithms are written once over [`Lanes`] and run on every instruction set.
+//!
+//! Whatever the hardware's width, the algorithms see groups of eight (or, where lanes never meet, any number), so the
+//! order of every sum is fixed and all instruction sets give the same bits. A kernel is a value that implements
+//! [`Kernel`]; [`run`] is the one place that enters code compiled for an instruction set.
+//!
+//! Everything between `run` and the intrinsics must be `#[inline(always)]`: it has no `#[target_feature]` of its own
+//! and takes that of the entry function it is inlined into.
+
+mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use crate::Isa;
+use crate::isa::Kind;
+use half::{bf16, f16};
+
+/// A vector of f32. Only [`run`] may choose an implementation, since calling one on a CPU without its instructions is
+/// undefined; it asks an [`Isa`] for the proof.
+pub(crate) trait Lanes: Copy {
+    /// Number of lanes.
+    const N: usize;
+
+    fn splat(value: f32) -> Self;
+    /// The first `N` values. Panics when there are fewer; so do the other loads and stores.
+    fn load(from: &[f32]) -> Self;
+    fn load_f16(from: &[f16]) -> Self;
+    fn load_bf16(from: &[bf16]) -> Self;
+    fn store(self, to: &mut [f32]);
+    /// Rounds to nearest, ties to even, and saturates to [-128, 127].
+    fn store_i8(self, to: &mut [i8]);
+
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    fn div(self, other: Self) -> Self;
+    /// `self * factor + addend`, rounded once.
+    fn fma(self, factor: Self, addend: Self) -> Self;
+    /// `self > other ? self : other`, so a NaN in `self` is dropped.
+    fn max(self, other: Self) -> Self;
+    /// `self < other ? self : other`.
+    fn min(self, other: Self) -> Self;
+    fn abs(self) -> Self;
+    /// To the nearest integer, ties to even.
+    fn round(self) -> Self;
+    /// 2 to the power of `self`, an integer in [-126, 127].
+    fn pow2(self) -> Self;
+    /// Lanes where `self >= limit`, zero elsewhere.
+    fn zero_below(self, value: Self, limit: Self) -> Self;
+
+    /// Sum of eight lanes as `((0+4)+(2+6)) + ((1+5)+(3+7))`.
+    fn sum(self) -> f32;
+    /// The largest lane.
+    fn max_lane(self) -> f32;
+}
+
+/// A float algorithm, generic over the vector type.
+pub(crate) trait Kernel {
+    type Output;
+    /// Implementations are `#[inline(always)]`.
+    fn run<L: Lanes>(self) -> Self::Output;
+}
+
+/// Runs a kernel with eight lanes on the instruction set. AVX-512 machines run it as AVX2, see the module's page.
+#[inline]
+pub(crate) fn run<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    match isa.0 {
+        Kind::Scalar => kernel.run::<[f32; 8]>(),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Isa` of either kind exists only on a CPU with AVX2, FMA and F16C.
+        Kind::Avx2 | Kind::Avx512Vnni => unsafe { x86::run_avx2(kernel) },
+    }
+}
+
+/// Runs a kernel whose lanes never meet with the widest vectors there are: 8 lanes, or 16 with AVX-512.
+#[inline]
+pub(crate) fn run_wide<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+    match isa.0 {
+        Kind::Scalar => kernel.run::<[f32; 8]>(),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Isa` of this kind exists only on a CPU with AVX2, FMA and F16C.
+        Kind::Avx2 => unsafe { x86::run_avx2(kernel) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Isa` of this kind exists only on a CPU with AVX-512 F, BW, VL.
+        Kind::Avx512Vnni => unsafe { x86::run_avx512(kernel) },
+    }
+}
+
+/// e^x: relative error below 2e-7 for x in [-87.3, 88.7]; 0 below that range, and e^88.7 above it.
+///
+/// `e^x = 2^n e^r` with `n = round(x / ln 2)` and `|r| <= ln 2 / 2`; polynomial of Cephes `expf`.
+#[inline(always)]
+pub(crate) fn exp<L: Lanes>(x: L) -> L {
+    let clamped = x.min(L::splat(88.7)).max(L::splat(-87.3));
+    let n = clamped.mul(L::splat(std::f32::consts::LOG2_E)).round();
+    // ln 2 in two parts, so that n * ln 2 loses nothing.
+    let r = n.fma(L::splat(-0.693_359_4), clamped);
+    let r = n.fma(L::splat(2.121_944_4e-4), r);
+    let mut p = L::splat(1.987_569_2e-4);
+    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1] {
+        p = p.fma(r, L::splat(c));
+    }
+    let p = p.fma(r.mul(r), r.add(L::splat(1.0)));
+    // 2^128 is not a float, so the power is applied in two steps.
+    let half = n.mul(L::splat(0.5)).round();
+    p.mul(half.pow2()).mul(n.sub(half).pow2()).zero_below(x, L::splat(-87.3))
+}
+
+/// Calls `f` with the vectors of equally long slices; the last, partial one is padded with `pad`.
+#[inline(always)]
+pub(crate) fn for_each<L: Lanes>(values: &[f32], pad: f32, mut f: impl FnMut(L)) {
+    let mut chunks = values.chunks_exact(L::N);
+    for chunk in &mut chunks {
+        f(L::load(chunk));
+    }
+    if !chunks.remainder().is_empty() {
+        f(load_padded(chunks.remainder(), pad));
+    }
+}
+
+/// Loads up to `N` values and fills up with `pad`.
+#[inline(always)]
+pub(crate) fn load_padded<L: Lanes>(values: &[f32], pad: f32) -> L {
+    let mut padded = [pad; 16];
+    padded[..values.len()].copy_from_slice(values);
+    L::load(&padded)
+}
+
+/// Replaces every value by `f(value, other)` for slices of equal length.
+#[inline(always)]
+pub(crate) fn update<L: Lanes>(values: &mut [f32], other: &[f32], f: impl Fn(L, L) -> L) {
+    assert_eq!(values.len(), other.len());
+    let mut chunks = values.chunks_exact_mut(L::N);
+    let mut others = other.chunks_exact(L::N);
+    for (chunk, other) in (&mut chunks).zip(&mut others) {
+        f(L::load(chunk), L::load(other)).store(chunk);
+    }
+    let rest = chunks.into_remainder();
+    if !rest.is_empty() {
+        let mut padded = [0.0; 16];
+        f(load_padded(rest, 0.0), load_padded(others.remainder(), 0.0)).store(&mut padded);
+        rest.copy_from_slice(&padded[..rest.len()]);
+    }
+}
+
+/// Replaces every value by `f(value)`.
+#[inline(always)]
+pub(crate) fn map<L: Lanes>(values: &mut [f32], f: impl Fn(L) -> L) {
+    let mut chunks = values.chunks_exact_mut(L::N);
+    for chunk in &mut chunks {
+        f(L::load(chunk)).store(chunk);
+    }
+    let rest = chunks.into_remainder();
+    if !rest.is_empty() {
+        let mut padded = [0.0; 16];
+        f(load_padded(rest, 0.0)).store(&mut padded);
+        rest.copy_from_slice(&padded[..rest.len()]);
+    }
+}
+
+/// [`exp`] of every value.
+#[cfg(test)]
+pub(crate) fn exp_slice(isa: Isa, values: &mut [f32]) {
+    struct Exp<'a>(&'a mut [f32]);
+    impl Kernel for Exp<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<L: Lanes>(self) {
+            map::<L>(self.0, |x| exp(x));
+        }
+    }
+    run(isa, Exp(values));
+}

@@ -1,0 +1,89 @@
+//! Lanes in an array: the specification of the vector implementations.
+
+use super::Lanes;
+use half::{bf16, f16};
+use std::array::from_fn;
+
+impl Lanes for [f32; 8] {
+    const N: usize = 8;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        [value; 8]
+    }
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        from_fn(|i| from[i])
+    }
+    #[inline(always)]
+    fn load_f16(from: &[f16]) -> Self {
+        from_fn(|i| from[i].to_f32())
+    }
+    #[inline(always)]
+    fn load_bf16(from: &[bf16]) -> Self {
+        from_fn(|i| from[i].to_f32())
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        to[..8].copy_from_slice(&self);
+    }
+    #[inline(always)]
+    fn store_i8(self, to: &mut [i8]) {
+        to[..8].copy_from_slice(&self.map(|x| x.round_ties_even() as i8));
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        from_fn(|i| self[i] + other[i])
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        from_fn(|i| self[i] - other[i])
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        from_fn(|i| self[i] * other[i])
+    }
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        from_fn(|i| self[i] / other[i])
+    }
+    #[inline(always)]
+    fn fma(self, factor: Self, addend: Self) -> Self {
+        from_fn(|i| self[i].mul_add(factor[i], addend[i]))
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        from_fn(|i| if self[i] > other[i] { self[i] } else { other[i] })
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        from_fn(|i| if self[i] < other[i] { self[i] } else { other[i] })
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        self.map(f32::abs)
+    }
+    #[inline(always)]
+    fn round(self) -> Self {
+        self.map(f32::round_ties_even)
+    }
+    #[inline(always)]
+    fn pow2(self) -> Self {
+        self.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23))
+    }
+    #[inline(always)]
+    fn zero_below(self, value: Self, limit: Self) -> Self {
+        from_fn(|i| if value[i] >= limit[i] { self[i] } else { 0.0 })
+    }
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        let [a, b, c, d] = from_fn(|i| self[i] + self[i + 4]);
+        (a + c) + (b + d)
+    }
+    #[inline(always)]
+    fn max_lane(self) -> f32 {
+        let [a, b, c, d]: [f32; 4] = from_fn(|i| if self[i] > self[i + 4] { self[i] } else { self[i + 4] });
+        let (e, f) = (if a > c { a } else { c }, if b > d { b } else { d });
+        if e > f { e } else { f }
+    }
+}

@@ -1,0 +1,222 @@
+//! AVX2 and AVX-512 lanes: one intrinsic per operation.
+
+use super::{Kernel, Lanes};
+use half::{bf16, f16};
+use std::arch::x86_64::*;
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Avx2>()
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+pub(super) fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Avx512>()
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(__m256);
+
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(__m512);
+
+/// An expression of intrinsics without pointers.
+macro_rules! value {
+    ($e:expr) => {
+        // SAFETY: value intrinsics need nothing but the CPU feature, which `run` proved before it chose this type.
+        unsafe { $e }
+    };
+}
+
+/// An expression of one load or store through a slice that is long enough.
+macro_rules! memory {
+    ($slice:expr, $e:expr) => {{
+        assert!($slice.len() >= Self::N);
+        // SAFETY: the slice has `N` elements, no alignment is needed, and `run` proved the CPU feature.
+        unsafe { $e }
+    }};
+}
+
+impl Lanes for Avx2 {
+    const N: usize = 8;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self(value!(_mm256_set1_ps(value)))
+    }
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        Self(memory!(from, _mm256_loadu_ps(from.as_ptr())))
+    }
+    #[inline(always)]
+    fn load_f16(from: &[f16]) -> Self {
+        Self(memory!(from, _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast()))))
+    }
+    #[inline(always)]
+    fn load_bf16(from: &[bf16]) -> Self {
+        let bits = memory!(from, _mm_loadu_si128(from.as_ptr().cast()));
+        Self(value!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits)))))
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        memory!(to, _mm256_storeu_ps(to.as_mut_ptr(), self.0));
+    }
+    #[inline(always)]
+    fn store_i8(self, to: &mut [i8]) {
+        let bytes = value!({
+            let ints = _mm256_cvtps_epi32(self.0);
+            let words = _mm_packs_epi32(_mm256_castsi256_si128(ints), _mm256_extracti128_si256::<1>(ints));
+            _mm_packs_epi16(words, words)
+        });
+        memory!(to, _mm_storel_epi64(to.as_mut_ptr().cast(), bytes));
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Self(value!(_mm256_add_ps(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        Self(value!(_mm256_sub_ps(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        Self(value!(_mm256_mul_ps(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        Self(value!(_mm256_div_ps(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn fma(self, factor: Self, addend: Self) -> Self {
+        Self(value!(_mm256_fmadd_ps(self.0, factor.0, addend.0)))
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        Self(value!(_mm256_max_ps(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        Self(value!(_mm256_min_ps(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        Self(value!(_mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0)))
+    }
+    #[inline(always)]
+    fn round(self) -> Self {
+        Self(value!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(self.0)))
+    }
+    #[inline(always)]
+    fn pow2(self) -> Self {
+        Self(value!({
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+        }))
+    }
+    #[inline(always)]
+    fn zero_below(self, value: Self, limit: Self) -> Self {
+        Self(value!(_mm256_and_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(value.0, limit.0), self.0)))
+    }
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        value!({
+            let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        })
+    }
+    #[inline(always)]
+    fn max_lane(self) -> f32 {
+        value!({
+            let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        })
+    }
+}
+
+impl Lanes for Avx512 {
+    const N: usize = 16;
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self(value!(_mm512_set1_ps(value)))
+    }
+    #[inline(always)]
+    fn load(from: &[f32]) -> Self {
+        Self(memory!(from, _mm512_loadu_ps(from.as_ptr())))
+    }
+    #[inline(always)]
+    fn load_f16(from: &[f16]) -> Self {
+        Self(memory!(from, _mm512_cvtph_ps(_mm256_loadu_si256(from.as_ptr().cast()))))
+    }
+    #[inline(always)]
+    fn load_bf16(from: &[bf16]) -> Self {
+        let bits = memory!(from, _mm256_loadu_si256(from.as_ptr().cast()));
+        Self(value!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))))
+    }
+    #[inline(always)]
+    fn store(self, to: &mut [f32]) {
+        memory!(to, _mm512_storeu_ps(to.as_mut_ptr(), self.0));
+    }
+    #[inline(always)]
+    fn store_i8(self, to: &mut [i8]) {
+        let bytes = value!(_mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(self.0)));
+        memory!(to, _mm_storeu_si128(to.as_mut_ptr().cast(), bytes));
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Self(value!(_mm512_add_ps(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        Self(value!(_mm512_sub_ps(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        Self(value!(_mm512_mul_ps(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        Self(value!(_mm512_div_ps(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn fma(self, factor: Self, addend: Self) -> Self {
+        Self(value!(_mm512_fmadd_ps(self.0, factor.0, addend.0)))
+    }
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        Self(value!(_mm512_max_ps(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        Self(value!(_mm512_min_ps(self.0, other.0)))
+    }
+    #[inline(always)]
+    fn abs(self) -> Self {
+        Self(value!(_mm512_abs_ps(self.0)))
+    }
+    #[inline(always)]
+    fn round(self) -> Self {
+        Self(value!(_mm512_roundscale_ps::<_MM_FROUND_TO_NEAREST_INT>(self.0)))
+    }
+    #[inline(always)]
+    fn pow2(self) -> Self {
+        Self(value!({
+            let exponent = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(exponent))
+        }))
+    }
+    #[inline(always)]
+    fn zero_below(self, value: Self, limit: Self) -> Self {
+        Self(value!(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(value.0, limit.0), self.0)))
+    }
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        unreachable!("kernels whose lanes meet run with eight lanes")
+    }
+    #[inline(always)]
+    fn max_lane(self) -> f32 {
+        unreachable!("kernels whose lanes meet run with eight lanes")
+    }
+}

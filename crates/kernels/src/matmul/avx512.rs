@@ -1,0 +1,160 @@
+//! AVX-512 VNNI: 16 output rows per vector, `vpdpbusd` on unsigned codes and signed activations.
+
+use super::{MIN, Weights};
+use crate::activations::Block;
+use crate::{Tile, TileMut};
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+const TILE_ROWS: usize = 16;
+
+/// Computes the tile for every row of activations.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+pub(super) fn tile<const BITS: usize, const GROUPS: usize, const OFFSET: u32>(
+    weights: Weights<'_>,
+    x: &Tile<'_, Block>,
+    out: &mut TileMut<'_, f32>,
+    lanes: Range<usize>,
+) {
+    let n = x.rows().len();
+    let mut row = 0;
+    while row < n {
+        row += match n - row {
+            1 => rows::<BITS, GROUPS, OFFSET, 1>(weights, x, row, out, &lanes),
+            2 | 3 => rows::<BITS, GROUPS, OFFSET, 2>(weights, x, row, out, &lanes),
+            4..8 => rows::<BITS, GROUPS, OFFSET, 4>(weights, x, row, out, &lanes),
+            _ => rows::<BITS, GROUPS, OFFSET, 8>(weights, x, row, out, &lanes),
+        };
+    }
+}
+
+/// Computes the tile for `R` rows of activations from `row`; returns `R`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+fn rows<const BITS: usize, const GROUPS: usize, const OFFSET: u32, const R: usize>(
+    weights: Weights<'_>,
+    x: &Tile<'_, Block>,
+    row: usize,
+    out: &mut TileMut<'_, f32>,
+    lanes: &Range<usize>,
+) -> usize {
+    let start = x.rows().start - out.rows().start;
+    let x: [&[Block]; R] = std::array::from_fn(|r| x.row(row + r));
+    let blocks = x[0].len();
+    assert_eq!(weights.codes.len(), blocks * 4 * TILE_ROWS * BITS);
+    assert_eq!(weights.scales.len(), blocks * GROUPS * TILE_ROWS);
+    assert!(OFFSET != MIN || weights.mins.len() == weights.scales.len());
+    assert!(x.iter().all(|x| x.len() == blocks));
+
+    let mut acc = [_mm512_setzero_ps(); R];
+    for block in 0..blocks {
+        // SAFETY: `block < blocks`, and the lengths above are those of `blocks` blocks.
+        let (codes, x) = unsafe { (unpack::<BITS>(weights, block), x.map(|x| x.get_unchecked(block))) };
+        let sums = block_sums::<GROUPS, R>(&codes, x);
+        for (group, sums) in sums.into_iter().enumerate() {
+            let at = (block * GROUPS + group) * TILE_ROWS;
+            // SAFETY: 16 scales per group follow `at`.
+            let scale = unsafe { load_halves(weights.scales.as_ptr().add(at).cast()) };
+            let min = match OFFSET {
+                // SAFETY: as many minimums as scales.
+                MIN => unsafe { load_halves(weights.mins.as_ptr().add(at).cast()) },
+                _ => _mm512_mul_ps(scale, _mm512_set1_ps(-((1u64 << OFFSET) as f32))),
+            };
+            for (r, x) in x.into_iter().enumerate() {
+                let sum = match (GROUPS, group) {
+                    (1, _) => x.sum,
+                    (_, 0) => x.first_sum,
+                    _ => x.sum - x.first_sum,
+                };
+                let mut n = sums[r];
+                if BITS == 8 {
+                    n = _mm512_sub_epi32(n, _mm512_slli_epi32::<7>(_mm512_set1_epi32(x.total)));
+                }
+                let factor = _mm512_mul_ps(scale, _mm512_set1_ps(x.scale));
+                acc[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(n), factor, acc[r]);
+                if BITS != 8 {
+                    acc[r] = _mm512_fmadd_ps(min, _mm512_set1_ps(sum), acc[r]);
+                }
+            }
+        }
+    }
+    for (r, acc) in acc.into_iter().enumerate() {
+        let mut values = [0f32; TILE_ROWS];
+        // SAFETY: the array has 16 values.
+        unsafe { _mm512_storeu_ps(values.as_mut_ptr(), acc) };
+        out.row(start + row + r)[lanes.clone()].copy_from_slice(&values[..lanes.len()]);
+    }
+    R
+}
+
+/// Sixteen f16 as f32.
+///
+/// # Safety
+/// Sixteen f16 can be read at `from`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+unsafe fn load_halves(from: *const u16) -> __m512 {
+    // SAFETY: the caller's promise; no alignment is needed.
+    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(from.cast()) })
+}
+
+/// Per group and row of activations, the sums over the block of code times activation, one lane per output row.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+fn block_sums<const GROUPS: usize, const R: usize>(
+    codes: &[__m512i; 8],
+    x: [&Block; R],
+) -> [[__m512i; R]; GROUPS] {
+    let mut sums = [[_mm512_setzero_si512(); R]; GROUPS];
+    for (group, sums) in sums.iter_mut().enumerate() {
+        for i in group * 8 / GROUPS..(group + 1) * 8 / GROUPS {
+            for r in 0..R {
+                let (x, _) = x[r].codes.as_chunks::<4>();
+                let x = _mm512_set1_epi32(i32::from_ne_bytes(x[i].map(|x| x as u8)));
+                sums[r] = _mm512_dpbusd_epi32(sums[r], codes[i], x);
+            }
+        }
+    }
+    sums
+}
+
+/// The codes of block `index`, a vector per group of four inputs, one byte each; see `matrix.rs` for the layout.
+///
+/// # Safety
+/// The tile has more than `index` blocks.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
+#[inline]
+unsafe fn unpack<const BITS: usize>(weights: Weights<'_>, index: usize) -> [__m512i; 8] {
+    let vector = |v: usize| {
+        // SAFETY: a block has `BITS` vectors, and no `v` below reaches that.
+        unsafe { _mm512_loadu_si512(weights.codes.as_ptr().add((index * BITS + v) * 4 * TILE_ROWS).cast()) }
+    };
+    if BITS == 8 {
+        return [vector(0), vector(1), vector(2), vector(3), vector(4), vector(5), vector(6), vector(7)];
+    }
+    let nibbles = _mm512_set1_epi8(15);
+    let low = |v| _mm512_and_si512(vector(v), nibbles);
+    let high = |v| _mm512_and_si512(_mm512_srli_epi16::<4>(vector(v)), nibbles);
+    let codes = [low(0), low(1), low(2), low(3), high(0), high(1), high(2), high(3)];
+    // Each shift moves the high bits of a group to bit 4 and up; what crosses bytes is masked away.
+    let with = |mask: i8, bits: [__m512i; 8]| {
+        let or = |i: usize| _mm512_or_si512(codes[i], _mm512_and_si512(bits[i], _mm512_set1_epi8(mask)));
+        [or(0), or(1), or(2), or(3), or(4), or(5), or(6), or(7)]
+    };
+    match BITS {
+        5 => {
+            let v = vector(4);
+            let left = [_mm512_slli_epi16::<4>(v), _mm512_slli_epi16::<3>(v), _mm512_slli_epi16::<2>(v)];
+            let right = [_mm512_srli_epi16::<1>(v), _mm512_srli_epi16::<2>(v), _mm512_srli_epi16::<3>(v)];
+            with(16, [left[0], left[1], left[2], _mm512_slli_epi16::<1>(v), v, right[0], right[1], right[2]])
+        }
+        6 => {
+            let spread =
+                |v| [_mm512_slli_epi16::<4>(v), _mm512_slli_epi16::<2>(v), v, _mm512_srli_epi16::<2>(v)];
+            let (first, second) = (spread(vector(4)), spread(vector(5)));
+            let [a, b, c, d] = first;
+            let [e, f, g, h] = second;
+            with(48, [a, b, c, d, e, f, g, h])
+        }
+        _ => codes,
+    }
+}

@@ -1,0 +1,123 @@
+//! Products of F32, F16 and BF16 matrices with f32 activations, accumulated in f32.
+//!
+//! A tile is two vectors of rows. Each output sums even and odd inputs apart, then adds the two: two chains of fma per
+//! vector hide most of the latency when there is one row of activations.
+
+use crate::lanes::{Kernel, Lanes, run_wide};
+use crate::{Matrix, Tile, TileMut};
+use half::{bf16, f16};
+use std::ops::Range;
+
+/// A number format that is read as f32 lanes.
+pub(super) trait Number: Copy {
+    fn lanes<L: Lanes>(from: &[Self]) -> L;
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    fn lanes<L: Lanes>(from: &[f32]) -> L {
+        L::load(from)
+    }
+}
+
+impl Number for f16 {
+    #[inline(always)]
+    fn lanes<L: Lanes>(from: &[f16]) -> L {
+        L::load_f16(from)
+    }
+}
+
+impl Number for bf16 {
+    #[inline(always)]
+    fn lanes<L: Lanes>(from: &[bf16]) -> L {
+        L::load_bf16(from)
+    }
+}
+
+/// Computes the rows `rows` of `out`, counted as in the whole buffer.
+pub(super) fn product<T: Number>(
+    matrix: &Matrix,
+    weights: &[T],
+    x: &Tile<'_, f32>,
+    rows: Range<usize>,
+    out: &mut TileMut<'_, f32>,
+) {
+    let (cols, tile_rows) = (out.cols(), matrix.tile_rows());
+    assert_eq!(x.cols(), 0..matrix.cols(), "columns of the activations and of the matrix");
+    assert!(
+        x.rows().start <= rows.start && rows.end <= x.rows().end,
+        "rows {rows:?} are not in {:?}",
+        x.rows()
+    );
+    for tile in cols.start / tile_rows..cols.end.div_ceil(tile_rows) {
+        let at = tile * tile_rows - cols.start;
+        let lanes = at..(at + tile_rows).min(cols.len());
+        let weights = &weights[tile * matrix.cols() * tile_rows..][..matrix.cols() * tile_rows];
+        run_wide(matrix.isa, TileProduct { weights, x, rows: rows.clone(), out, lanes });
+    }
+}
+
+struct TileProduct<'a, 'x, 'o, T> {
+    weights: &'a [T],
+    x: &'a Tile<'x, f32>,
+    rows: Range<usize>,
+    out: &'a mut TileMut<'o, f32>,
+    lanes: Range<usize>,
+}
+
+impl<T: Number> Kernel for TileProduct<'_, '_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(mut self) {
+        let mut row = self.rows.start;
+        while row < self.rows.end {
+            row += match self.rows.end - row {
+                1 => self.rows::<L, 1>(row),
+                2 => self.rows::<L, 2>(row),
+                _ => self.rows::<L, 3>(row),
+            };
+        }
+    }
+}
+
+impl<T: Number> TileProduct<'_, '_, '_, T> {
+    /// Computes `R` rows of the tile from `row`; three fill the 16 registers of AVX2.
+    #[inline(always)]
+    fn rows<L: Lanes, const R: usize>(&mut self, row: usize) -> usize {
+        let x: [&[f32]; R] = std::array::from_fn(|r| self.x.row(row + r - self.x.rows().start));
+        let mut acc = [[[L::splat(0.0); 2]; 2]; R];
+        let mut step = |weights: &[T], part: usize, x: [f32; R]| {
+            let weights = [T::lanes::<L>(weights), T::lanes::<L>(&weights[L::N..])];
+            for r in 0..R {
+                let value = L::splat(x[r]);
+                for w in 0..2 {
+                    acc[r][part][w] = weights[w].fma(value, acc[r][part][w]);
+                }
+            }
+        };
+        let pairs = x.map(|x| x.as_chunks::<2>().0);
+        let count = pairs[0].len();
+        // Slices of one known length, so that the loop has no bounds checks.
+        let pairs = pairs.map(|pairs| &pairs[..count]);
+        let mut tile = self.weights.chunks_exact(4 * L::N);
+        for (k, weights) in (&mut tile).take(count).enumerate() {
+            let (even, odd) = weights.split_at(2 * L::N);
+            step(even, 0, pairs.map(|pairs| pairs[k][0]));
+            step(odd, 1, pairs.map(|pairs| pairs[k][1]));
+        }
+        if x[0].len() % 2 == 1 {
+            step(tile.remainder(), 0, x.map(|x| x[x.len() - 1]));
+        }
+        for (r, [even, odd]) in acc.into_iter().enumerate() {
+            let mut sums = [0f32; 32];
+            for w in 0..2 {
+                even[w].add(odd[w]).store(&mut sums[w * L::N..]);
+            }
+            let lanes = self.lanes.clone();
+            let index = row + r - self.out.rows().start;
+            self.out.row(index)[lanes.clone()].copy_from_slice(&sums[..lanes.len()]);
+        }
+        R
+    }
+}

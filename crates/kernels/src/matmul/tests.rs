@@ -1,0 +1,223 @@
+use super::*;
+use crate::testing::{Random, random_blocks};
+use crate::{DType, Isa, Shared};
+
+struct Case {
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+    bytes: Vec<u8>,
+}
+
+impl Case {
+    fn new(dtype: DType, rows: usize, cols: usize, seed: u64) -> Case {
+        let bytes = random_blocks(dtype, rows * cols / dtype.block_size(), seed);
+        Case { dtype, rows, cols, bytes }
+    }
+
+    fn pack(&self, isa: Isa) -> Matrix {
+        Matrix::pack(isa, self.dtype, self.rows, self.cols, &self.bytes).unwrap()
+    }
+
+    /// The whole product, in one call.
+    fn product(&self, isa: Isa, x: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; x.len() / self.cols * self.rows];
+        self.multiply(&self.pack(isa), x, &mut TileMut::from_slice(&mut out, self.rows));
+        out
+    }
+
+    /// One rectangle of it.
+    fn multiply(&self, matrix: &Matrix, x: &[f32], out: &mut TileMut<'_, f32>) {
+        let rows = x.len() / self.cols;
+        if self.dtype.is_quantized() {
+            let mut activations = Activations::default();
+            activations.reshape(rows, self.cols);
+            activations.quantize(matrix.isa, 0..rows, x);
+            matmul(matrix, Input::Quantized(&activations), out);
+        } else {
+            matmul(matrix, Input::Float(&Tile::from_slice(x, self.cols)), out);
+        }
+    }
+
+    fn dequantized(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.rows * self.cols];
+        self.dtype.dequantize(&self.bytes, &mut values);
+        values
+    }
+}
+
+/// Shapes with tails of every kind: fewer rows than a tile, one block, odd numbers of blocks and rows.
+fn cases(dtype: DType) -> Vec<Case> {
+    let block = dtype.block_size().max(32);
+    [(1, block), (7, 3 * block), (8, block), (33, 2 * block), (50, block), (16, 5 * block)]
+        .into_iter()
+        .enumerate()
+        .map(|(i, (rows, cols))| Case::new(dtype, rows, cols, i as u64 + 1))
+        .collect()
+}
+
+#[test]
+fn every_instruction_set_gives_the_bits_of_the_scalar_one() {
+    for dtype in DType::all() {
+        for case in cases(dtype) {
+            let x = Random::new(3).values(11 * case.cols);
+            let expected = case.product(Isa::SCALAR, &x);
+            for isa in Isa::available() {
+                assert_eq!(case.product(isa, &x), expected, "{dtype:?} {isa} {} x {}", case.rows, case.cols);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_number_of_rows_gives_the_bits_of_single_rows() {
+    for dtype in DType::all() {
+        let case = Case::new(dtype, 19, 512, 5);
+        for isa in Isa::available().into_iter().skip(1) {
+            let x = Random::new(4).values(18 * case.cols);
+            let single: Vec<f32> = x.chunks(case.cols).flat_map(|row| case.product(isa, row)).collect();
+            for n in 1..=18 {
+                assert_eq!(
+                    case.product(isa, &x[..n * case.cols]),
+                    single[..n * case.rows],
+                    "{dtype:?} {isa} n = {n}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn rectangles_on_several_threads_give_the_bits_of_the_whole() {
+    for dtype in DType::all() {
+        let case = Case::new(dtype, 75, 256, 6);
+        for isa in Isa::available() {
+            let x = Random::new(8).values(6 * case.cols);
+            let matrix = case.pack(isa);
+            let out = Shared::new(6, case.rows);
+            std::thread::scope(|scope| {
+                for rows in [0..4, 4..6] {
+                    for start in (0..case.rows).step_by(matrix.tile_rows()) {
+                        let (rows, cols) = (rows.clone(), start..(start + matrix.tile_rows()).min(case.rows));
+                        let (case, matrix, out, x) = (&case, &matrix, &out, &x);
+                        scope.spawn(move || case.multiply(matrix, x, &mut out.write(rows, cols)));
+                    }
+                }
+            });
+            assert_eq!(out.read_rows(0..6).as_slice(), case.product(isa, &x), "{dtype:?} {isa}");
+        }
+    }
+}
+
+/// More rows than one chunk of the cache holds, and rows that do not start at zero.
+#[test]
+fn many_rows_and_a_later_start_give_the_same_bits() {
+    for dtype in [DType::Q4_1, DType::Q8_0, DType::F16] {
+        let case = Case::new(dtype, 24, 2048 + if dtype.is_quantized() { 0 } else { 1 }, 7);
+        let x = Random::new(2).values(90 * case.cols);
+        for isa in Isa::available().into_iter().skip(1) {
+            let whole = case.product(isa, &x);
+            let single: Vec<f32> = x.chunks(case.cols).flat_map(|row| case.product(isa, row)).collect();
+            assert_eq!(whole, single, "{dtype:?} {isa}");
+            let out = Shared::new(90, case.rows);
+            case.multiply(&case.pack(isa), &x, &mut out.write_rows(37..90));
+            assert_eq!(out.read_rows(37..90).as_slice(), &whole[37 * case.rows..], "{dtype:?} {isa}");
+        }
+    }
+}
+
+/// The only errors are those of the 8-bit activations (half a step of 1/127 of the block's largest value each, so
+/// 0.0023 of the root mean square of a sum of independent ones) and of f16 scales of K-quants (2^-11 each).
+#[test]
+fn products_are_near_those_of_the_dequantized_weights() {
+    for dtype in DType::all() {
+        let case = Case::new(dtype, 40, 1024, 9);
+        let x = Random::new(10).values(2 * case.cols);
+        let weights = case.dequantized();
+        let out = case.product(Isa::detect(), &x);
+        for (x, out) in x.chunks(case.cols).zip(out.chunks(case.rows)) {
+            for (weights, out) in weights.chunks(case.cols).zip(out) {
+                let terms = || weights.iter().zip(x).map(|(w, x)| f64::from(*w) * f64::from(*x));
+                let (exact, size) =
+                    (terms().sum::<f64>(), weights.iter().map(|w| f64::from(w * w)).sum::<f64>().sqrt());
+                let bound = if dtype.is_quantized() { 0.012 } else { 4e-6 } * size;
+                assert!(
+                    (exact - f64::from(*out)).abs() < bound,
+                    "{dtype:?}: {out} for {exact}, bound {bound}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn extreme_codes_do_not_overflow() {
+    for dtype in DType::all().filter(|dtype| dtype.is_quantized()) {
+        for fill in [0x00, 0xff, 0x80, 0x7f] {
+            let mut case = Case::new(dtype, 17, 256, 2);
+            let block = dtype.block_bytes();
+            // Keep the scales of the random blocks, set every byte that holds codes.
+            let halves = random_blocks(dtype, 1, 2);
+            for bytes in case.bytes.chunks_mut(block) {
+                let (start, end) = match dtype {
+                    DType::Q2_K => (16, 80),
+                    DType::Q3_K => (0, 96),
+                    DType::Q6_K => (0, 192),
+                    DType::Q4_K | DType::Q5_K => (16, block),
+                    DType::Q4_1 | DType::Q5_1 => (4, block),
+                    _ => (2, block),
+                };
+                bytes.copy_from_slice(&halves);
+                bytes[start..end].fill(fill);
+            }
+            for sign in [1.0, -1.0] {
+                let x = vec![sign; 3 * case.cols];
+                let expected = case.product(Isa::SCALAR, &x);
+                for isa in Isa::available() {
+                    assert_eq!(case.product(isa, &x), expected, "{dtype:?} {isa} {fill:#x}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_of_a_packed_matrix_are_those_of_the_file() {
+    for dtype in DType::all() {
+        for isa in Isa::available() {
+            let case = Case::new(dtype, 21, 512, 12);
+            let matrix = case.pack(isa);
+            let mut row = vec![0.0; case.cols];
+            for (i, expected) in case.dequantized().chunks(case.cols).enumerate() {
+                matrix.row(i, &mut row);
+                // Two scales of a K-quant are multiplied out and rounded to f16, as is the product for the minimum.
+                let largest = expected.iter().fold(0f32, |largest, value| largest.max(value.abs()));
+                let tolerance = if dtype.block_size() == 256 { largest / 500.0 } else { largest * 1e-6 };
+                for (value, expected) in row.iter().zip(expected) {
+                    assert!((value - expected).abs() <= tolerance, "{dtype:?} {isa}: {value} {expected}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn memory_stays_near_the_size_of_the_file() {
+    for (dtype, bits) in
+        [(DType::Q4_0, 4.5), (DType::Q4_1, 5.0), (DType::Q4_K, 5.0), (DType::Q5_0, 5.5), (DType::Q6_K, 7.0)]
+    {
+        for isa in Isa::available() {
+            let matrix = Case::new(dtype, 64, 512, 1).pack(isa);
+            assert_eq!(matrix.bytes() as f64 * 8.0 / (64.0 * 512.0), bits, "{dtype:?} {isa}");
+        }
+    }
+}
+
+#[test]
+fn wrong_shapes_are_refused() {
+    let pack =
+        |rows, cols, len| Matrix::pack(Isa::SCALAR, DType::Q4_K, rows, cols, &vec![0; len]).err().unwrap();
+    assert_eq!(pack(0, 256, 0), crate::PackError::Empty { rows: 0, cols: 256 });
+    assert_eq!(pack(2, 128, 144), crate::PackError::Columns { cols: 128, block: 256, dtype: DType::Q4_K });
+    assert_eq!(pack(2, 256, 144).to_string(), "2 x 256 values in Q4_K take 288 bytes, found 144");
+}

@@ -1,0 +1,311 @@
+//! Weights in the order the kernels read them.
+//!
+//! A matrix `[rows][cols]` is cut into tiles of `tile_rows` output rows: one row per 32-bit lane of the instruction set,
+//! 8 or 16, so that one vector of codes holds four inputs of every row of the tile and meets four activations that are
+//! broadcast. A block is 32 inputs of a tile. Its codes, by bits per code (`V` is a vector, `4 * tile_rows` bytes, byte
+//! `4r + i` for row `r`; group `g` of 8 is inputs `4g .. 4g + 4`):
+//!
+//! ```text
+//! 4 bits   4 V: vector j has group j in the low nibbles, group j + 4 in the high nibbles
+//! 5 bits   as 4 bits, then 1 V: bit g of a byte is bit 4 of the code of group g
+//! 6 bits   as 4 bits, then 2 V: bits 2(g % 4) .. of vector g / 4 are bits 4-5 of the code of group g
+//! 8 bits   8 V: vector g is group g
+//! ```
+//! Scales, and minimums if the format has them, are f16 in arrays `[tile][block][1 or 2 groups][tile_rows]`. So a matrix
+//! takes as many bits per weight as its format, except that 6-bit scales of K-quants are multiplied out (Q4_K: 5 bits
+//! for 4.5, Q6_K: 7 for 6.56), and Q2_K and Q3_K are kept in 4 bits and IQ4_NL in 8. Rows are padded to whole tiles.
+//!
+//! F32, F16 and BF16 keep their numbers, in tiles of two vectors of rows: `[tile][cols][tile_rows]`.
+
+use crate::isa::Kind;
+use crate::quant::{Codes, Offset, Quant};
+use crate::{DType, Isa};
+use half::{bf16, f16};
+
+/// Weights packed for one instruction set.
+pub struct Matrix {
+    pub(crate) isa: Isa,
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+    tile_rows: usize,
+    pub(crate) body: Body,
+}
+
+pub(crate) enum Body {
+    F32(Vec<f32>),
+    F16(Vec<f16>),
+    BF16(Vec<bf16>),
+    Quant(Packed),
+}
+
+/// The arrays of a quantized matrix, see the module's page.
+pub(crate) struct Packed {
+    pub(crate) quant: &'static Quant,
+    codes: Vec<Line>,
+    pub(crate) scales: Vec<f16>,
+    /// Empty unless the format has minimums.
+    pub(crate) mins: Vec<f16>,
+}
+
+impl Packed {
+    pub(crate) fn codes(&self) -> &[u8] {
+        // SAFETY: a `Line` is 64 initialized bytes without padding.
+        unsafe { std::slice::from_raw_parts(self.codes.as_ptr().cast(), self.codes.len() * 64) }
+    }
+}
+
+/// A cache line, so that no vector of codes crosses one.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// Why a matrix cannot be packed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PackError {
+    /// The row length does not suit the format.
+    #[error("rows of {cols} values are not whole blocks of {block} as {} needs", dtype.name())]
+    Columns {
+        /// Values per row.
+        cols: usize,
+        /// Values per block.
+        block: usize,
+        /// The format.
+        dtype: DType,
+    },
+    /// The bytes are more or fewer than the shape needs.
+    #[error("{rows} x {cols} values in {} take {expected} bytes, found {found}", dtype.name())]
+    Bytes {
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        cols: usize,
+        /// The format.
+        dtype: DType,
+        /// What the shape needs.
+        expected: usize,
+        /// What was given.
+        found: usize,
+    },
+    /// No rows or no columns.
+    #[error("a matrix of {rows} x {cols} has no values")]
+    Empty {
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        cols: usize,
+    },
+}
+
+impl Matrix {
+    /// Repacks the bytes of a weight file, `rows` rows of `cols` values in `dtype`, for the instruction set.
+    ///
+    /// # Errors
+    /// [`PackError`] when the shape is empty, does not suit the format, or does not match the number of bytes.
+    pub fn pack(isa: Isa, dtype: DType, rows: usize, cols: usize, bytes: &[u8]) -> Result<Matrix, PackError> {
+        if rows == 0 || cols == 0 {
+            return Err(PackError::Empty { rows, cols });
+        }
+        if !cols.is_multiple_of(dtype.block_size()) {
+            return Err(PackError::Columns { cols, block: dtype.block_size(), dtype });
+        }
+        let expected = dtype.row_bytes(cols).saturating_mul(rows);
+        if bytes.len() != expected {
+            return Err(PackError::Bytes { rows, cols, dtype, expected, found: bytes.len() });
+        }
+        let lanes = match isa.0 {
+            Kind::Scalar => 8,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => 8,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni => 16,
+        };
+        let floats = Interleave { rows, cols, tile_rows: 2 * lanes };
+        let (tile_rows, body) = match (dtype, dtype.quant()) {
+            (_, Some(quant)) => (lanes, Body::Quant(pack_codes(quant, dtype, rows, cols, lanes, bytes))),
+            (DType::F16, None) => (2 * lanes, Body::F16(floats.pack(bytes, f16::from_le_bytes))),
+            (DType::BF16, None) => (2 * lanes, Body::BF16(floats.pack(bytes, bf16::from_le_bytes))),
+            (_, None) => (2 * lanes, Body::F32(floats.pack(bytes, f32::from_le_bytes))),
+        };
+        Ok(Matrix { isa, dtype, rows, cols, tile_rows, body })
+    }
+
+    /// Output rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Inputs per row.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+
+    /// The format the weights came in.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Rows that one pass of a kernel computes: work is divided at multiples of this many rows. 8, 16 or 32.
+    pub fn tile_rows(&self) -> usize {
+        self.tile_rows
+    }
+
+    /// Size in memory: what a product with one row of activations reads.
+    pub fn bytes(&self) -> usize {
+        match &self.body {
+            Body::F32(values) => values.len() * 4,
+            Body::F16(values) => values.len() * 2,
+            Body::BF16(values) => values.len() * 2,
+            Body::Quant(packed) => packed.codes.len() * 64 + (packed.scales.len() + packed.mins.len()) * 2,
+        }
+    }
+
+    /// Writes one row as f32, for embedding look-up. The values are those of the file, except that the product of the
+    /// two scales of a K-quant is rounded to f16. Panics when the row or the length of `out` is wrong.
+    pub fn row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        assert_eq!(out.len(), self.cols, "a row has {} values", self.cols);
+        let (tile, lane) = (row / self.tile_rows, row % self.tile_rows);
+        let at = |col: usize| (tile * self.cols + col) * self.tile_rows + lane;
+        match &self.body {
+            Body::F32(values) => out.iter_mut().enumerate().for_each(|(col, out)| *out = values[at(col)]),
+            Body::F16(values) => {
+                out.iter_mut().enumerate().for_each(|(col, out)| *out = values[at(col)].to_f32())
+            }
+            Body::BF16(values) => {
+                out.iter_mut().enumerate().for_each(|(col, out)| *out = values[at(col)].to_f32())
+            }
+            Body::Quant(packed) => {
+                for (i, out) in out.chunks_exact_mut(32).enumerate() {
+                    packed.dequantize(tile * (self.cols / 32) + i, lane, self.tile_rows, out);
+                }
+            }
+        }
+    }
+}
+
+impl Packed {
+    /// The 32 values of one row of a block.
+    fn dequantize(&self, block: usize, lane: usize, tile_rows: usize, out: &mut [f32]) {
+        let vector = 4 * tile_rows;
+        let bytes = vector * self.quant.bits as usize;
+        let codes = &self.codes()[block * bytes..][..bytes];
+        let groups = 32 / self.quant.group;
+        for (i, out) in out.iter_mut().enumerate() {
+            let code = code_at(codes, self.quant.bits, vector, i / 4, lane * 4 + i % 4);
+            let at = (block * groups + i / self.quant.group) * tile_rows + lane;
+            let scale = self.scales[at].to_f32();
+            *out = match self.quant.offset {
+                Offset::Zero(shift) => scale * (f32::from(code) - (1 << shift) as f32),
+                Offset::Min => scale * f32::from(code) + self.mins[at].to_f32(),
+            };
+        }
+    }
+}
+
+/// The code of group `group`, byte `byte` of its vector.
+pub(crate) fn code_at(codes: &[u8], bits: u32, vector: usize, group: usize, byte: usize) -> u8 {
+    if bits == 8 {
+        return codes[group * vector + byte];
+    }
+    let low = codes[group % 4 * vector + byte] >> (group / 4 * 4) & 15;
+    let high = match bits {
+        5 => codes[4 * vector + byte] >> group & 1,
+        6 => codes[(4 + group / 4) * vector + byte] >> (group % 4 * 2) & 3,
+        _ => 0,
+    };
+    low | high << 4
+}
+
+/// Writes what [`code_at`] reads: one row's 32 codes into its four bytes of each vector of a block, all four inputs of a
+/// group at once.
+fn put_codes(block: &mut [u8], bits: u32, vector: usize, lane: usize, codes: &[u8]) {
+    let (codes, _) = codes.as_chunks::<4>();
+    let group = |g: usize| u32::from_le_bytes(codes[g]);
+    let mut put = |v: usize, bytes: u32| {
+        block[v * vector + lane * 4..][..4].copy_from_slice(&bytes.to_le_bytes());
+    };
+    if bits == 8 {
+        (0..8).for_each(|g| put(g, group(g)));
+        return;
+    }
+    for g in 0..4 {
+        put(g, group(g) & 0x0f0f_0f0f | (group(g + 4) & 0x0f0f_0f0f) << 4);
+    }
+    let high = |g: usize| group(g) >> 4 & 0x0303_0303;
+    match bits {
+        5 => put(4, (0..8).fold(0, |all, g| all | high(g) << g)),
+        6 => (0..2)
+            .for_each(|half| put(4 + half, (0..4).fold(0, |all, g| all | high(4 * half + g) << (2 * g)))),
+        _ => {}
+    }
+}
+
+fn pack_codes(
+    quant: &'static Quant,
+    dtype: DType,
+    rows: usize,
+    cols: usize,
+    tile_rows: usize,
+    bytes: &[u8],
+) -> Packed {
+    let (tiles, blocks, groups) = (rows.div_ceil(tile_rows), cols / 32, 32 / quant.group);
+    let vector = 4 * tile_rows;
+    let block_bytes = vector * quant.bits as usize;
+    let mut codes = vec![Line([0; 64]); (tiles * blocks * block_bytes).div_ceil(64)];
+    let scale_count = tiles * blocks * groups * tile_rows;
+    let mut scales = vec![f16::ZERO; scale_count];
+    let mut mins = vec![f16::ZERO; if quant.offset == Offset::Min { scale_count } else { 0 }];
+
+    // SAFETY: a `Line` is 64 initialized bytes, and every value of them is valid.
+    let flat = unsafe { std::slice::from_raw_parts_mut(codes.as_mut_ptr().cast::<u8>(), codes.len() * 64) };
+    let row_bytes = dtype.row_bytes(cols);
+    let parts = dtype.block_size() / 32;
+    let mut unpacked = Codes::new();
+    for (tile, tile_bytes) in bytes.chunks(tile_rows * row_bytes).enumerate() {
+        // Block by block, all rows of the tile for each: what is written stays in the cache until it is whole.
+        for i in 0..blocks / parts {
+            for (lane, row) in tile_bytes.chunks_exact(row_bytes).enumerate() {
+                (quant.unpack)(&row[i * dtype.block_bytes()..][..dtype.block_bytes()], &mut unpacked);
+                for part in 0..parts {
+                    let block = tile * blocks + i * parts + part;
+                    let packed = &mut flat[block * block_bytes..][..block_bytes];
+                    put_codes(packed, quant.bits, vector, lane, &unpacked.codes[part * 32..][..32]);
+                    for group in 0..groups {
+                        let at = (block * groups + group) * tile_rows + lane;
+                        scales[at] = f16::from_f32(unpacked.scales[part * groups + group]);
+                        if let Some(min) = mins.get_mut(at) {
+                            *min = f16::from_f32(unpacked.mins[part * groups + group]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Packed { quant, codes, scales, mins }
+}
+
+/// Turns row-major numbers into `[tile][cols][tile_rows]`, padded with zero rows.
+struct Interleave {
+    rows: usize,
+    cols: usize,
+    tile_rows: usize,
+}
+
+impl Interleave {
+    fn pack<T: Copy + Default, const BYTES: usize>(
+        &self,
+        bytes: &[u8],
+        read: fn([u8; BYTES]) -> T,
+    ) -> Vec<T> {
+        let mut out = vec![T::default(); self.rows.next_multiple_of(self.tile_rows) * self.cols];
+        for (row, row_bytes) in bytes.chunks_exact(self.cols * BYTES).enumerate() {
+            let tile =
+                &mut out[row / self.tile_rows * self.cols * self.tile_rows..][..self.cols * self.tile_rows];
+            for (col, value) in row_bytes.as_chunks::<BYTES>().0.iter().enumerate() {
+                tile[col * self.tile_rows + row % self.tile_rows] = read(*value);
+            }
+        }
+        out
+    }
+}

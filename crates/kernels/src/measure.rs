@@ -1,0 +1,111 @@
+//! What this machine can do at most, for `pie bench` and `pie doctor`: the limits that speeds are stated as fractions of.
+
+use crate::Isa;
+use crate::isa::Kind;
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::time::Instant;
+
+/// Bytes per second that `threads` threads read together from a buffer of `bytes` bytes (a few times that much is read;
+/// the best of five rounds counts). Use 256 MiB or more for DRAM, less than a cache's size for that cache.
+pub fn read_bandwidth(isa: Isa, threads: usize, bytes: usize) -> f64 {
+    let values = vec![1f32; (bytes / 4).max(threads * 64)];
+    let part = values.len() / threads;
+    let seconds = best_round(threads, |thread| {
+        black_box(crate::ops::max(isa, black_box(&values[thread * part..][..part])));
+    });
+    (part * threads * 4) as f64 / seconds
+}
+
+/// Operations per second (a multiplication and an addition count two) of 8-bit products on `threads` threads together:
+/// what the multipliers do with operands in registers, so an upper bound of every kernel.
+pub fn int8_rate(isa: Isa, threads: usize) -> f64 {
+    const ROUNDS: usize = 1 << 18;
+    let products = match isa.0 {
+        Kind::Scalar => 1,
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx2 => x86::CHAINS * 32,
+        #[cfg(target_arch = "x86_64")]
+        Kind::Avx512Vnni => x86::CHAINS * 64,
+    };
+    let seconds = best_round(threads, |_| match isa.0 {
+        Kind::Scalar => scalar_products(ROUNDS),
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Isa` of this kind exists only on a CPU with AVX2.
+        Kind::Avx2 => unsafe { x86::avx2_products(ROUNDS) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Isa` of this kind exists only on a CPU with AVX-512 VNNI.
+        Kind::Avx512Vnni => unsafe { x86::avx512_products(ROUNDS) },
+    });
+    (2 * products * ROUNDS * threads) as f64 / seconds
+}
+
+fn scalar_products(rounds: usize) {
+    let (mut sum, code) = (0i32, black_box(3i8));
+    for _ in 0..rounds {
+        sum = sum.wrapping_add(i32::from(black_box(code)) * i32::from(code));
+    }
+    black_box(sum);
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+    use std::hint::black_box;
+
+    /// Independent sums: enough to hide the latency of 5 cycles at two per cycle.
+    pub(super) const CHAINS: usize = 10;
+
+    /// `vpmaddubsw` and the addition that must follow it.
+    #[target_feature(enable = "avx2")]
+    pub(super) fn avx2_products(rounds: usize) {
+        let codes = black_box(_mm256_set1_epi8(3));
+        let mut sums = [_mm256_setzero_si256(); CHAINS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                // The sum is an operand, so that no product can be computed before the loop.
+                *sum = _mm256_add_epi16(_mm256_maddubs_epi16(codes, *sum), codes);
+            }
+        }
+        black_box(sums);
+    }
+
+    /// `vpdpbusd` alone.
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    pub(super) fn avx512_products(rounds: usize) {
+        let codes = black_box(_mm512_set1_epi8(3));
+        let mut sums = [_mm512_setzero_si512(); CHAINS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm512_dpbusd_epi32(*sum, codes, codes);
+            }
+        }
+        black_box(sums);
+    }
+}
+
+/// Seconds that the slowest of `threads` threads needs for `work`, the best of five rounds.
+fn best_round(threads: usize, work: impl Fn(usize) + Sync) -> f64 {
+    let start = Barrier::new(threads);
+    (0..6)
+        .map(|_| {
+            std::thread::scope(|scope| {
+                let running: Vec<_> = (0..threads)
+                    .map(|thread| {
+                        let (start, work) = (&start, &work);
+                        scope.spawn(move || {
+                            start.wait();
+                            let began = Instant::now();
+                            work(thread);
+                            began.elapsed().as_secs_f64()
+                        })
+                    })
+                    .collect();
+                running
+                    .into_iter()
+                    .map(|thread| thread.join().expect("measuring does not panic"))
+                    .fold(0.0, f64::max)
+            })
+        })
+        .fold(f64::INFINITY, f64::min)
+}

@@ -1,0 +1,122 @@
+//! Reductions of a row, mostly of logits.
+
+use crate::Isa;
+use crate::lanes::{Kernel, Lanes, exp, for_each, map, run};
+
+/// The largest value; minus infinity for an empty slice.
+pub fn max(isa: Isa, values: &[f32]) -> f32 {
+    run(isa, Max(values))
+}
+
+/// Index of the first of the largest values; 0 for an empty slice or when no value is above minus infinity.
+pub fn argmax(isa: Isa, values: &[f32]) -> usize {
+    let max = max(isa, values);
+    values.iter().position(|&value| value == max).unwrap_or(0)
+}
+
+/// Sum of the products. Panics unless the lengths are equal.
+pub fn dot(isa: Isa, a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    run(isa, Dot(a, b))
+}
+
+/// `ln(sum(e^x))`, safe for large values; minus infinity when nothing is above that.
+pub fn log_sum_exp(isa: Isa, values: &[f32]) -> f32 {
+    let max = max(isa, values);
+    if max == f32::NEG_INFINITY {
+        return max;
+    }
+    max + run(isa, SumExp { values, max }).ln()
+}
+
+/// `values = e^x / sum(e^x)`; minus infinity gives 0. A slice without any value above minus infinity becomes zeros.
+pub fn softmax(isa: Isa, values: &mut [f32]) {
+    let max = max(isa, values);
+    if max == f32::NEG_INFINITY {
+        values.fill(0.0);
+        return;
+    }
+    let sum = run(isa, SumExp { values, max });
+    run(isa, Exp { values, max });
+    super::scale(isa, values, 1.0 / sum);
+}
+
+struct Max<'a>(&'a [f32]);
+
+impl Kernel for Max<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) -> f32 {
+        let mut max = L::splat(f32::NEG_INFINITY);
+        for_each::<L>(
+            self.0,
+            f32::NEG_INFINITY,
+            #[inline(always)]
+            |x| max = x.max(max),
+        );
+        max.max_lane()
+    }
+}
+
+struct Dot<'a>(&'a [f32], &'a [f32]);
+
+impl Kernel for Dot<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) -> f32 {
+        let (a, b) = (self.0.chunks_exact(L::N), self.1.chunks_exact(L::N));
+        let rest = (a.remainder(), b.remainder());
+        let mut sum = L::splat(0.0);
+        for (a, b) in a.zip(b) {
+            sum = L::load(a).fma(L::load(b), sum);
+        }
+        let (a, b) =
+            (crate::lanes::load_padded::<L>(rest.0, 0.0), crate::lanes::load_padded::<L>(rest.1, 0.0));
+        a.fma(b, sum).sum()
+    }
+}
+
+/// Sum of `e^(x - max)`.
+struct SumExp<'a> {
+    values: &'a [f32],
+    max: f32,
+}
+
+impl Kernel for SumExp<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) -> f32 {
+        let max = L::splat(self.max);
+        let mut sum = L::splat(0.0);
+        for_each::<L>(
+            self.values,
+            f32::NEG_INFINITY,
+            #[inline(always)]
+            |x| sum = sum.add(exp(x.sub(max))),
+        );
+        sum.sum()
+    }
+}
+
+/// `values = e^(x - max)`.
+struct Exp<'a> {
+    values: &'a mut [f32],
+    max: f32,
+}
+
+impl Kernel for Exp<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let max = L::splat(self.max);
+        map::<L>(
+            self.values,
+            #[inline(always)]
+            |x| exp(x.sub(max)),
+        );
+    }
+}

@@ -1,0 +1,157 @@
+use super::*;
+use crate::Isa;
+use crate::testing::Random;
+
+/// Applies `f` to rows of every length up to 130 on every instruction set, and wants the bits of the scalar one and the
+/// value of `naive` within `bound`, relative and absolute.
+fn check(bound: f64, f: impl Fn(Isa, &mut Vec<f32>, &[f32]), naive: impl Fn(&[f64], &[f64]) -> Vec<f64>) {
+    for len in 1..=130 {
+        let mut random = Random::new(len);
+        let values: Vec<f32> = random.values(len as usize).iter().map(|x| x * 8.0).collect();
+        let other = random.values(len as usize);
+        let widen = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        let mut expected = values.clone();
+        f(Isa::SCALAR, &mut expected, &other);
+        let exact = naive(&widen(&values), &widen(&other));
+        assert_eq!(exact.len(), expected.len());
+        for (value, exact) in expected.iter().zip(exact) {
+            assert!(
+                (f64::from(*value) - exact).abs() <= bound * (1.0 + exact.abs()),
+                "{value} {exact} of {len}"
+            );
+        }
+        for isa in Isa::available() {
+            let mut found = values.clone();
+            f(isa, &mut found, &other);
+            assert_eq!(found, expected, "{isa}, length {len}");
+        }
+    }
+}
+
+fn map2(f: impl Fn(f64, f64) -> f64) -> impl Fn(&[f64], &[f64]) -> Vec<f64> {
+    move |a, b| a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect()
+}
+
+fn exact_silu(x: f64) -> f64 {
+    x / (1.0 + (-x).exp())
+}
+
+fn exact_gelu(x: f64) -> f64 {
+    0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())
+}
+
+#[test]
+fn elementwise_operations_agree_with_the_naive_ones() {
+    check(1e-7, |isa, a, b| add(isa, a, b), map2(|a, b| a + b));
+    check(1e-7, |isa, a, b| mul(isa, a, b), map2(|a, b| a * b));
+    check(1e-7, |isa, a, _| scale(isa, a, 0.3), map2(|a, _| a * f64::from(0.3f32)));
+    check(1e-6, |isa, a, _| silu(isa, a), map2(|a, _| exact_silu(a)));
+    check(1e-6, |isa, a, b| silu_mul(isa, a, b), map2(|a, b| exact_silu(a) * b));
+    check(1e-6, |isa, a, _| gelu(isa, a), map2(|a, _| exact_gelu(a)));
+    check(1e-6, |isa, a, b| gelu_mul(isa, a, b), map2(|a, b| exact_gelu(a) * b));
+}
+
+#[test]
+fn norms_agree_with_the_naive_ones() {
+    check(
+        1e-6,
+        |isa, a, b| {
+            let x = a.clone();
+            rms_norm(isa, &x, b, 1e-5, a);
+        },
+        |a, b| {
+            let mean = a.iter().map(|x| x * x).sum::<f64>() / a.len() as f64;
+            a.iter().zip(b).map(|(a, b)| a / (mean + 1e-5).sqrt() * b).collect()
+        },
+    );
+    check(
+        1e-4,
+        |isa, a, b| {
+            let x = a.clone();
+            layer_norm(isa, &x, b, b, 1e-5, a);
+        },
+        |a, b| {
+            let mean = a.iter().sum::<f64>() / a.len() as f64;
+            let variance = a.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / a.len() as f64;
+            a.iter().zip(b).map(|(a, b)| (a - mean) / (variance + 1e-5).sqrt() * b + b).collect()
+        },
+    );
+}
+
+#[test]
+fn reductions_agree_with_the_naive_ones() {
+    let sum_exp = |a: &[f64]| a.iter().map(|x| x.exp()).sum::<f64>();
+    check(1e-6, |isa, a, _| softmax(isa, a), |a, _| a.iter().map(|x| x.exp() / sum_exp(a)).collect());
+    check(1e-6, |isa, a, _| *a = vec![log_sum_exp(isa, a)], |a, _| vec![sum_exp(a).ln()]);
+    check(
+        1e-5,
+        |isa, a, b| *a = vec![dot(isa, a, b)],
+        |a, b| vec![a.iter().zip(b).map(|(a, b)| a * b).sum()],
+    );
+    let largest = |a: &[f64]| a.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    check(0.0, |isa, a, _| *a = vec![max(isa, a)], |a, _| vec![largest(a)]);
+    let index = |a: &[f64]| a.iter().position(|&x| x == largest(a)).unwrap() as f64;
+    check(0.0, |isa, a, _| *a = vec![argmax(isa, a) as f32], |a, _| vec![index(a)]);
+}
+
+#[test]
+fn masked_logits_have_probability_zero() {
+    for isa in Isa::available() {
+        let mut logits = vec![f32::NEG_INFINITY; 20];
+        assert_eq!(log_sum_exp(isa, &logits), f32::NEG_INFINITY);
+        softmax(isa, &mut logits);
+        assert_eq!(logits, [0.0; 20]);
+        let mut logits = [[f32::NEG_INFINITY; 13], [100.0; 13]].concat();
+        softmax(isa, &mut logits);
+        assert_eq!(logits[..13], [0.0; 13]);
+        assert!((logits[13] - 1.0 / 13.0).abs() < 1e-7);
+    }
+}
+
+#[test]
+fn exp_is_within_its_documented_error() {
+    for isa in Isa::available() {
+        let mut worst = 0f64;
+        for i in -87_300..88_700 {
+            let x = i as f32 / 1000.0;
+            let mut value = vec![x];
+            crate::lanes::exp_slice(isa, &mut value);
+            let exact = f64::from(x).exp();
+            worst = worst.max((f64::from(value[0]) - exact).abs() / exact);
+        }
+        assert!(worst < 2e-7, "{isa}: {worst}");
+        let mut ends = vec![f32::NEG_INFINITY, -88.0, 0.0, 200.0];
+        crate::lanes::exp_slice(isa, &mut ends);
+        assert_eq!(ends[..3], [0.0, 0.0, 1.0]);
+        assert!(ends[3].is_finite() && ends[3] > 3e38);
+    }
+}
+
+#[test]
+fn rope_turns_pairs() {
+    let frequencies: Vec<f32> = (0..20).map(|i| 10_000f32.powf(-(i as f32) / 20.0)).collect();
+    let (mut cos, mut sin) = (vec![0.0; 20], vec![0.0; 20]);
+    rope_tables(1234, &frequencies, &mut cos, &mut sin);
+    let heads = Random::new(1).values(3 * 48);
+    for pairing in [Pairing::Interleaved, Pairing::Halves] {
+        let mut expected: Vec<f64> = heads.iter().map(|&x| f64::from(x)).collect();
+        for head in expected.chunks_mut(48) {
+            for (i, &frequency) in frequencies.iter().enumerate() {
+                let (a, b) = if pairing == Pairing::Halves { (i, i + 20) } else { (2 * i, 2 * i + 1) };
+                let (s, c) = (1234.0 * f64::from(frequency)).sin_cos();
+                (head[a], head[b]) = (head[a] * c - head[b] * s, head[a] * s + head[b] * c);
+            }
+        }
+        let mut scalar = heads.clone();
+        rope(Isa::SCALAR, pairing, &mut scalar, 48, &cos, &sin);
+        for isa in Isa::available() {
+            let mut found = heads.clone();
+            rope(isa, pairing, &mut found, 48, &cos, &sin);
+            assert_eq!(found, scalar, "{pairing:?} {isa}");
+            assert!(
+                found.iter().zip(&expected).all(|(a, b)| (f64::from(*a) - b).abs() < 1e-6),
+                "{pairing:?}"
+            );
+        }
+    }
+}

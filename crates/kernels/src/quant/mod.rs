@@ -1,0 +1,74 @@
+//! How each quantized format of GGUF lays out a block, one file per format, each with its scalar reference.
+//!
+//! Layouts are those of `ggml-common.h` and `ggml-quants.c` in llama.cpp. A format says two things: what the values of
+//! a block are ([`Quant::dequantize`], written the way the source of the format defines it), and how to see the same
+//! block as unsigned codes with a scale and a minimum per 16 or 32 values ([`Quant::unpack`]), which is all the packed
+//! matrix needs. A test holds them against each other.
+
+pub(crate) mod q4_0;
+pub(crate) mod q4_1;
+pub(crate) mod q5_0;
+pub(crate) mod q5_1;
+pub(crate) mod q8_0;
+
+pub(crate) mod q2_k;
+pub(crate) mod q3_k;
+pub(crate) mod q4_k;
+pub(crate) mod q5_k;
+pub(crate) mod q6_k;
+
+pub(crate) mod iq4_nl;
+
+/// One quantized format.
+pub(crate) struct Quant {
+    /// Bits of a code in the packed matrix: 4, 5, 6 or 8.
+    pub(crate) bits: u32,
+    /// Values that share a scale: 16 or 32.
+    pub(crate) group: usize,
+    /// What a code is relative to.
+    pub(crate) offset: Offset,
+    /// Reads one block of the file as values; `values` has the block's length.
+    pub(crate) dequantize: fn(block: &[u8], values: &mut [f32]),
+    /// Reads one block of the file as codes.
+    pub(crate) unpack: fn(block: &[u8], codes: &mut Codes),
+}
+
+/// How a code becomes a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Offset {
+    /// `value = scale * (code - 2^n)`.
+    Zero(u32),
+    /// `value = scale * code + min`, with a minimum per group.
+    Min,
+}
+
+/// A block of up to 256 values as unsigned codes.
+pub(crate) struct Codes {
+    pub(crate) codes: [u8; 256],
+    /// Per group of 16 or 32 values.
+    pub(crate) scales: [f32; 16],
+    /// Per group; zero unless the format has minimums.
+    pub(crate) mins: [f32; 16],
+}
+
+impl Codes {
+    pub(crate) fn new() -> Codes {
+        Codes { codes: [0; 256], scales: [0.0; 16], mins: [0.0; 16] }
+    }
+}
+
+/// Reads the f16 at byte `at`.
+fn half_at(block: &[u8], at: usize) -> f32 {
+    half::f16::from_le_bytes([block[at], block[at + 1]]).to_f32()
+}
+
+/// Scale and minimum number `index` of the 12 bytes in which Q4_K and Q5_K keep eight pairs of 6-bit numbers.
+fn scale_min_k4(index: usize, packed: &[u8]) -> (f32, f32) {
+    let (scale, min) = if index < 4 {
+        (packed[index] & 63, packed[index + 4] & 63)
+    } else {
+        let high = (packed[index - 4] >> 6, packed[index] >> 6);
+        ((packed[index + 4] & 15) | high.0 << 4, (packed[index + 4] >> 4) | high.1 << 4)
+    };
+    (f32::from(scale), f32::from(min))
+}

@@ -1,0 +1,34 @@
+//! Q2_K, 84 bytes for 256 values: 16 bytes of (4-bit scale, 4-bit minimum) per 16 values, 64 bytes of 2-bit codes, f16 d,
+//! f16 dmin; `value = d scale q - dmin min`. Codes: each 32 bytes hold 128 values, bits 2j of byte l is value 32j + l.
+
+use super::{Codes, Offset, Quant, half_at};
+
+pub(crate) const QUANT: Quant = Quant { bits: 4, group: 16, offset: Offset::Min, dequantize, unpack };
+
+fn dequantize(block: &[u8], values: &mut [f32]) {
+    let (d, dmin) = (half_at(block, 80), half_at(block, 82));
+    let mut at = 0;
+    for bytes in block[16..80].chunks(32) {
+        for shift in [0, 2, 4, 6] {
+            for half in bytes.chunks(16) {
+                let packed = block[at / 16];
+                let (scale, min) = (d * f32::from(packed & 15), dmin * f32::from(packed >> 4));
+                for byte in half {
+                    values[at] = scale * f32::from(byte >> shift & 3) - min;
+                    at += 1;
+                }
+            }
+        }
+    }
+}
+
+fn unpack(block: &[u8], out: &mut Codes) {
+    let (d, dmin) = (half_at(block, 80), half_at(block, 82));
+    for (group, packed) in block[..16].iter().enumerate() {
+        out.scales[group] = d * f32::from(packed & 15);
+        out.mins[group] = -dmin * f32::from(packed >> 4);
+    }
+    for (i, code) in out.codes.iter_mut().enumerate() {
+        *code = block[16 + i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+    }
+}

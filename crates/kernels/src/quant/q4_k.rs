@@ -1,0 +1,29 @@
+//! Q4_K, 144 bytes for 256 values: f16 d, f16 dmin, 12 bytes of eight 6-bit (scale, minimum) pairs, 128 bytes of nibbles;
+//! `value = d scale q - dmin min` per 32 values. Each 32 bytes hold 64 values: low nibbles, then high nibbles.
+
+use super::{Codes, Offset, Quant, half_at, scale_min_k4};
+
+pub(crate) const QUANT: Quant = Quant { bits: 4, group: 32, offset: Offset::Min, dequantize, unpack };
+
+fn dequantize(block: &[u8], values: &mut [f32]) {
+    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
+    for (pair, bytes) in block[16..].chunks(32).enumerate() {
+        for (part, shift) in [0, 4].into_iter().enumerate() {
+            let (scale, min) = scale_min_k4(pair * 2 + part, &block[4..16]);
+            for (l, byte) in bytes.iter().enumerate() {
+                values[pair * 64 + part * 32 + l] = d * scale * f32::from(byte >> shift & 15) - dmin * min;
+            }
+        }
+    }
+}
+
+fn unpack(block: &[u8], out: &mut Codes) {
+    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
+    for group in 0..8 {
+        let (scale, min) = scale_min_k4(group, &block[4..16]);
+        (out.scales[group], out.mins[group]) = (d * scale, -dmin * min);
+    }
+    for (i, code) in out.codes.iter_mut().enumerate() {
+        *code = block[16 + i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15;
+    }
+}

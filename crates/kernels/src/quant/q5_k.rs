@@ -1,0 +1,32 @@
+//! Q5_K, 176 bytes for 256 values: as Q4_K with 32 bytes of high bits before the nibbles; bit j of high byte l belongs to
+//! value 32j + l.
+
+use super::{Codes, Offset, Quant, half_at, scale_min_k4};
+
+pub(crate) const QUANT: Quant = Quant { bits: 5, group: 32, offset: Offset::Min, dequantize, unpack };
+
+fn dequantize(block: &[u8], values: &mut [f32]) {
+    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
+    for (pair, bytes) in block[48..].chunks(32).enumerate() {
+        for (part, shift) in [0, 4].into_iter().enumerate() {
+            let group = pair * 2 + part;
+            let (scale, min) = scale_min_k4(group, &block[4..16]);
+            for (l, byte) in bytes.iter().enumerate() {
+                let high = if block[16 + l] & 1 << group == 0 { 0.0 } else { 16.0 };
+                values[group * 32 + l] = d * scale * (f32::from(byte >> shift & 15) + high) - dmin * min;
+            }
+        }
+    }
+}
+
+fn unpack(block: &[u8], out: &mut Codes) {
+    let (d, dmin) = (half_at(block, 0), half_at(block, 2));
+    for group in 0..8 {
+        let (scale, min) = scale_min_k4(group, &block[4..16]);
+        (out.scales[group], out.mins[group]) = (d * scale, -dmin * min);
+    }
+    for (i, code) in out.codes.iter_mut().enumerate() {
+        let low = block[48 + i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15;
+        *code = low | (block[16 + i % 32] >> (i / 32) & 1) << 4;
+    }
+}
