@@ -1,0 +1,114 @@
+//! Low-rank adapters: `y += scale * B (A x)`, in f32, on the rows of the sequences that ask for one.
+
+use crate::network::{LINEARS, Network};
+use backend::{AdapterId, BackendError, LoraMatrix};
+use kernels::{Isa, ops};
+use std::collections::HashMap;
+
+/// One adapted matrix.
+pub(crate) struct Lora {
+    rank: usize,
+    scale: f32,
+    /// `[rank][inputs]`
+    a: Vec<f32>,
+    /// `[outputs][rank]`
+    b: Vec<f32>,
+}
+
+impl Lora {
+    pub(crate) fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// `low = A x`.
+    pub(crate) fn down(&self, isa: Isa, x: &[f32], low: &mut [f32]) {
+        for (low, a) in low.iter_mut().zip(self.a.chunks_exact(x.len())) {
+            *low = ops::dot(isa, a, x);
+        }
+    }
+
+    /// `out += scale * B low` for the outputs from `first`.
+    pub(crate) fn up(&self, isa: Isa, low: &[f32], first: usize, out: &mut [f32]) {
+        let b = self.b[first * self.rank..].chunks_exact(self.rank);
+        for (out, b) in out.iter_mut().zip(b) {
+            *out += self.scale * ops::dot(isa, b, &low[..self.rank]);
+        }
+    }
+}
+
+/// All loaded adapters.
+#[derive(Default)]
+pub(crate) struct Adapters {
+    /// Per adapter, for each layer and each of its matrices.
+    loaded: HashMap<AdapterId, Vec<Option<Lora>>>,
+}
+
+impl Adapters {
+    pub(crate) fn contains(&self, id: AdapterId) -> bool {
+        self.loaded.contains_key(&id)
+    }
+
+    /// What the adapter does to matrix `linear` (see [`crate::network::Layer::linears`]) of `layer`.
+    pub(crate) fn get(&self, id: AdapterId, layer: usize, linear: usize) -> Option<&Lora> {
+        self.loaded.get(&id)?[layer * LINEARS + linear].as_ref()
+    }
+
+    /// The largest rank of any matrix of any adapter.
+    pub(crate) fn rank_max(&self) -> usize {
+        self.loaded.values().flatten().flatten().map(Lora::rank).max().unwrap_or(0)
+    }
+
+    /// Checks every matrix against the model before anything is kept.
+    pub(crate) fn load(
+        &mut self,
+        network: &Network,
+        id: AdapterId,
+        matrices: &[LoraMatrix],
+    ) -> Result<(), BackendError> {
+        let mut places: HashMap<&str, (usize, usize, usize)> = HashMap::new();
+        for (index, layer) in network.layers.iter().enumerate() {
+            for (linear, part) in layer.linears().into_iter().enumerate() {
+                let place = index * LINEARS + linear;
+                places.insert(&part.name, (place, part.matrix.rows(), part.matrix.cols()));
+            }
+        }
+        let mut loras: Vec<Option<Lora>> = Vec::new();
+        loras.resize_with(network.layers.len() * LINEARS, || None);
+        for matrix in matrices {
+            let refuse =
+                |why: String| Err(BackendError::Adapter(format!("matrix `{}` {why}", matrix.tensor)));
+            let Some(&(place, outputs, inputs)) = places.get(matrix.tensor.as_str()) else {
+                return refuse("is none that an adapter can change in this model".into());
+            };
+            let rank = matrix.rank as usize;
+            if rank == 0 || rank > inputs.max(outputs) {
+                return refuse(format!(
+                    "has rank {rank}, a rank from 1 to {} makes sense",
+                    inputs.max(outputs)
+                ));
+            }
+            if matrix.a.len() != rank * inputs || matrix.b.len() != outputs * rank {
+                return refuse(format!(
+                    "has {} and {} values, rank {rank} by {inputs} inputs and {outputs} outputs by rank need {} and {}",
+                    matrix.a.len(),
+                    matrix.b.len(),
+                    rank * inputs,
+                    outputs * rank
+                ));
+            }
+            if !matrix.scale.is_finite() {
+                return refuse(format!("has scale {}", matrix.scale));
+            }
+            let (a, b) = (matrix.a.clone(), matrix.b.clone());
+            if loras[place].replace(Lora { rank, scale: matrix.scale, a, b }).is_some() {
+                return refuse("is given twice".into());
+            }
+        }
+        self.loaded.insert(id, loras);
+        Ok(())
+    }
+
+    pub(crate) fn unload(&mut self, id: AdapterId) {
+        self.loaded.remove(&id);
+    }
+}

@@ -1,0 +1,131 @@
+//! The forward pass: every worker runs [`Forward::run`] on the same batch, and they meet between the operations.
+//!
+//! ```text
+//! per layer   x += delta, norm, codes │ q k v │ rotate, store │ attend │ codes │ output
+//!             x += delta, norm, codes │ gate up, silu │ codes │ down          │ = all workers meet
+//! ```
+//! Work on rows (the pieces that make codes) is split by rows and needs a meeting of its own, or, for few rows, is done
+//! by every worker for itself in its own lane, which needs none. Products are split by output columns, attention by
+//! rows and key-value heads. No split changes any number.
+
+mod answer;
+mod attention;
+mod feed_forward;
+mod product;
+
+use crate::network::{Linear, Network};
+use crate::state::{Buffer, Lane, State};
+use crate::threads::Worker;
+use kernels::{Activations, ops};
+use std::ops::Range;
+
+/// One worker's view of a forward pass.
+pub(crate) struct Forward<'a> {
+    pub(crate) network: &'a Network,
+    pub(crate) state: &'a State,
+    pub(crate) worker: &'a Worker<'a>,
+}
+
+impl<'a> Forward<'a> {
+    /// Runs the planned batch.
+    pub(crate) fn run(&self) {
+        if self.state.plan.rows() == 0 {
+            return;
+        }
+        self.embed();
+        for index in 0..self.network.layers.len() {
+            self.attention(index);
+            self.feed_forward(index);
+        }
+        self.answer();
+    }
+
+    /// The lane this worker uses: its own, or the common one.
+    fn lane(&self) -> &'a Lane {
+        &self.state.lanes[if self.state.alone() { self.worker.index() } else { 0 }]
+    }
+
+    /// Does row-wise work on this worker's share of `0..rows`; afterwards the lane is complete.
+    fn by_rows(&self, rows: usize, work: impl Fn(Range<usize>)) {
+        if self.state.alone() {
+            work(0..rows);
+        } else {
+            let share = self.worker.part(rows, 1);
+            if !share.is_empty() {
+                work(share);
+            }
+            self.worker.barrier();
+        }
+    }
+
+    /// Starts the residual stream: embedding rows of tokens, or those given.
+    fn embed(&self) {
+        let batch = &self.state.plan.batch;
+        let lane = self.lane();
+        self.by_rows(batch.rows(), |rows| {
+            let mut x = lane.x.write_rows(rows.clone());
+            let first = rows.start;
+            let mut given = batch.embeddings.iter().skip_while(|e| e.row < first).peekable();
+            for (index, row) in rows.enumerate() {
+                match given.next_if(|e| e.row == row) {
+                    Some(embedding) => x.row(index).copy_from_slice(&embedding.values),
+                    None => self.network.embedding.row(batch.tokens[row] as usize, x.row(index)),
+                }
+            }
+        });
+    }
+
+    /// Norms the residual stream into the lane, after adding what the last product left in `delta` (if `add`), and
+    /// makes what `readers` (matrices of layer `layer` from number `first`) need of it.
+    fn norm(&self, add: bool, weight: &[f32], layer: usize, first: usize, readers: &[&Linear]) {
+        let (lane, isa) = (self.lane(), self.network.isa);
+        self.by_rows(self.state.plan.rows(), |rows| {
+            let mut x = lane.x.write_rows(rows.clone());
+            let mut normed = lane.normed.write_rows(rows.clone());
+            let delta = self.state.delta.read_rows(rows.clone());
+            for index in 0..rows.len() {
+                if add {
+                    ops::add(isa, x.row(index), delta.row(index));
+                }
+                ops::rms_norm(isa, x.row(index), weight, self.network.hyper.norm_eps, normed.row(index));
+            }
+            drop(normed);
+            self.ready(&lane.normed, &lane.normed_codes, rows, layer, first, readers);
+        });
+    }
+
+    /// Makes what the next products need of finished rows of `values`: codes for quantized matrices, first halves of
+    /// adapters.
+    fn ready(
+        &self,
+        values: &Buffer,
+        codes: &Activations,
+        rows: Range<usize>,
+        layer: usize,
+        first: usize,
+        readers: &[&Linear],
+    ) {
+        let isa = self.network.isa;
+        let tile = values.read_rows(rows.clone());
+        if readers.iter().any(|linear| linear.matrix.dtype().is_quantized()) {
+            codes.quantize(isa, rows.clone(), tile.as_slice());
+        }
+        if !self.state.plan.adapted() {
+            return;
+        }
+        let mut low = self.lane().low.write_rows(rows.clone());
+        let piece = self.lane().low.cols() / 3;
+        for sequence in &self.state.plan.sequences {
+            let Some(id) = sequence.adapter else { continue };
+            let own = sequence.rows.start.max(rows.start)..sequence.rows.end.min(rows.end);
+            for row in own.start..own.end.max(own.start) {
+                for reader in 0..readers.len() {
+                    if let Some(lora) = self.state.adapters.get(id, layer, first + reader) {
+                        let low = &mut low.row(row - rows.start)[reader * piece..][..lora.rank()];
+                        lora.down(isa, tile.row(row - rows.start), low);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Matrix products of all rows, with bias and adapters, split between the workers by output columns.
+
+use super::Forward;
+use crate::network::Linear;
+use crate::state::Buffer;
+use kernels::{Activations, Input, Matrix, Tile, matmul};
+use std::ops::Range;
+
+/// Rows of activations that one call of the kernel passes over: their codes stay in the second-level cache while the
+/// weights of a task pass by.
+const ROWS: usize = 128;
+
+/// Up to this many rows a product is limited by memory, and each worker takes one contiguous part of the weights.
+const ROWS_STREAMED: usize = 16;
+
+/// Tiles of weights per task when workers take tasks as they can.
+const TASK_TILES: usize = 8;
+
+/// What products read: the same rows as f32 and as codes.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) values: &'a Buffer,
+    pub(super) codes: &'a Activations,
+}
+
+/// One product of a group: matrix number `index` of its layer, and where the result goes.
+#[derive(Clone, Copy)]
+pub(super) struct Product<'a> {
+    pub(super) linear: &'a Linear,
+    pub(super) index: usize,
+    pub(super) out: &'a Buffer,
+}
+
+impl Forward<'_> {
+    /// Computes products that read the same rows. Ends with a meeting.
+    pub(super) fn products(&self, layer: usize, first: usize, source: Source<'_>, products: &[Product<'_>]) {
+        let unit = products.iter().map(|p| p.linear.matrix.tile_rows()).max().unwrap_or(1);
+        let units = |p: &Product<'_>| p.linear.matrix.rows().div_ceil(unit);
+        let values = source.values.read_rows(0..source.values.rows());
+        self.columns(self.state.plan.rows(), products.iter().map(units).sum(), |mut range| {
+            for product in products {
+                let own = range.start.min(units(product))..range.end.min(units(product));
+                if !own.is_empty() {
+                    let cols = own.start * unit..(own.end * unit).min(product.linear.matrix.rows());
+                    for rows in blocks(self.state.plan.rows()) {
+                        self.product(layer, first, source, &values, product, rows, cols.clone());
+                    }
+                }
+                range = range.start.saturating_sub(units(product))..range.end.saturating_sub(units(product));
+            }
+        });
+        drop(values);
+        self.worker.barrier();
+    }
+
+    /// Shares out `units` of output columns for a product of `rows` rows; `work` gets ranges of them.
+    pub(super) fn columns(&self, rows: usize, units: usize, work: impl Fn(Range<usize>)) {
+        if self.worker.size() == 1 || rows <= ROWS_STREAMED {
+            work(self.worker.part(units, 1));
+        } else {
+            for task in self.worker.tasks(units.div_ceil(TASK_TILES)) {
+                work(task * TASK_TILES..(task * TASK_TILES + TASK_TILES).min(units));
+            }
+        }
+    }
+
+    /// Computes one rectangle of a product with its bias and adapters.
+    pub(super) fn product(
+        &self,
+        layer: usize,
+        first: usize,
+        source: Source<'_>,
+        values: &Tile<'_, f32>,
+        product: &Product<'_>,
+        rows: Range<usize>,
+        cols: Range<usize>,
+    ) {
+        let isa = self.network.isa;
+        let mut out = product.out.write(rows.clone(), cols.clone());
+        matmul(&product.linear.matrix, input(&product.linear.matrix, source.codes, values), &mut out);
+        if let Some(bias) = &product.linear.bias {
+            for row in 0..rows.len() {
+                kernels::ops::add(isa, out.row(row), &bias[cols.clone()]);
+            }
+        }
+        if !self.state.plan.adapted() {
+            return;
+        }
+        let low = self.lane().low.read_rows(rows.clone());
+        let piece = self.lane().low.cols() / 3;
+        for sequence in &self.state.plan.sequences {
+            let lora = sequence.adapter.and_then(|id| self.state.adapters.get(id, layer, product.index));
+            let Some(lora) = lora else { continue };
+            let own = sequence.rows.start.max(rows.start)..sequence.rows.end.min(rows.end);
+            for row in own.start..own.end.max(own.start) {
+                let low = &low.row(row - rows.start)[(product.index - first) * piece..][..lora.rank()];
+                lora.up(isa, low, cols.start, out.row(row - rows.start));
+            }
+        }
+    }
+}
+
+/// Codes for a quantized matrix, values for a float one.
+pub(super) fn input<'a>(matrix: &Matrix, codes: &'a Activations, values: &'a Tile<'a, f32>) -> Input<'a> {
+    match matrix.dtype().is_quantized() {
+        true => Input::Quantized(codes),
+        false => Input::Float(values),
+    }
+}
+
+/// `0..rows` in blocks.
+pub(super) fn blocks(rows: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..rows).step_by(ROWS).map(move |start| start..(start + ROWS).min(rows))
+}

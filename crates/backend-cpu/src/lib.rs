@@ -1,0 +1,205 @@
+//! A model running on the CPU: [`CpuBackend`] implements [`backend::Backend`].
+//!
+//! Reading order: `network` (the weights) and `load`, `arch` (what layers are made of) · `pages` (key/value memory) ·
+//! `plan` (a batch made ready) · `state` (the buffers) · `layers` (the forward pass) · `sample` (from logits to answers)
+//! · `adapters` (LoRA) · `threads` (the compute threads). Numeric loops and everything `unsafe` are in `kernels`.
+//!
+//! # Batch invariance
+//!
+//! A row's numbers depend on its token, position and what it attends to, bit for bit: `kernels` sums every element in
+//! one order, attention takes the pages of a sequence one after another, and every other operation is row by row. How
+//! rows are grouped, which worker computes what, and how many there are decides only when something is computed.
+
+mod arch;
+mod options;
+
+mod load;
+mod network;
+
+mod adapters;
+mod layers;
+mod pages;
+mod plan;
+mod sample;
+mod state;
+mod threads;
+
+pub use arch::architectures;
+pub use options::{CpuOptions, LoadProgress, OpenError};
+
+use backend::{AdapterId, Backend, BackendError, Batch, Limits, LoraMatrix, Output, PageCopy, PageId};
+use kernels::Isa;
+use layers::Forward;
+use model::{Hyperparameters, Weights};
+use network::Network;
+use pages::Pages;
+use state::State;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use threads::Team;
+
+/// A loaded model with its page memory and its compute threads.
+pub struct CpuBackend {
+    engine: Arc<Engine>,
+    team: Team,
+    limits: Limits,
+    /// Turns per position of each rotary pair, in radians.
+    frequencies: Vec<f32>,
+}
+
+/// What the workers share.
+struct Engine {
+    network: Network,
+    /// Written by the caller between batches, read by all workers during one.
+    state: RwLock<State>,
+}
+
+impl Engine {
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CpuBackend {
+    /// Packs the weights for this CPU, sets up the page pool and starts the threads. `progress` is called on this thread
+    /// while loading. The weights are copied: `weights` need not outlive the call.
+    ///
+    /// # Errors
+    /// An option out of range, a model that this backend cannot run, or no memory or threads for it.
+    pub fn open(
+        hyper: &Hyperparameters,
+        weights: &Weights,
+        options: &CpuOptions,
+        progress: impl FnMut(LoadProgress),
+    ) -> Result<CpuBackend, OpenError> {
+        options.check()?;
+        if !hyper.head_dim.is_multiple_of(8) || hyper.head_dim > 256 {
+            return Err(OpenError::HeadDim { found: hyper.head_dim });
+        }
+        let isa = options.isa.unwrap_or_else(Isa::detect);
+        let network = load::network(hyper, weights, isa, options.threads, progress)?;
+        let pages = Pages::new(hyper, options.pages, options.page_tokens)?;
+        let state = RwLock::new(State::new(pages, options.threads));
+        let team = Team::new(options.threads, options.pin)?;
+        tracing::info!(
+            architecture = hyper.architecture.name(),
+            isa = isa.name(),
+            threads = options.threads,
+            weight_bytes = network.bytes_per_step(),
+            "model loaded"
+        );
+        Ok(CpuBackend {
+            engine: Arc::new(Engine { network, state }),
+            team,
+            limits: limits(hyper, options),
+            frequencies: frequencies(hyper),
+        })
+    }
+
+    /// Bytes that one page of a model takes, by which a budget of memory becomes a number of pages.
+    pub fn page_bytes(hyper: &Hyperparameters, page_tokens: u32) -> usize {
+        options::page_bytes(hyper, page_tokens)
+    }
+
+    /// Bytes of weights that one decode step reads, in memory: what bandwidth limits.
+    pub fn bytes_per_step(&self) -> usize {
+        self.engine.network.bytes_per_step()
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.engine.network.isa
+    }
+
+    /// Compute threads, the caller of [`Backend::run`] among them.
+    pub fn threads(&self) -> usize {
+        self.team.size()
+    }
+}
+
+fn limits(hyper: &Hyperparameters, options: &CpuOptions) -> Limits {
+    Limits {
+        pages: options.pages,
+        page_tokens: options.page_tokens,
+        batch_tokens: options.batch_tokens,
+        batch_sequences: options.batch_sequences,
+        vocabulary: hyper.vocab as u32,
+        hidden: hyper.hidden as u32,
+        context_tokens: hyper.context_length as u32,
+        page_bytes: options::page_bytes(hyper, options.page_tokens),
+    }
+}
+
+fn frequencies(hyper: &Hyperparameters) -> Vec<f32> {
+    let factor = |pair: usize| hyper.rope_factors.as_ref().map_or(1.0, |factors| f64::from(factors[pair]));
+    let frequency = |pair: usize| {
+        f64::from(hyper.rope_theta).powf(-2.0 * pair as f64 / hyper.rope_dims as f64) / factor(pair)
+    };
+    (0..hyper.rope_dims / 2).map(|pair| frequency(pair) as f32).collect()
+}
+
+impl Backend for CpuBackend {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn run(&mut self, batch: &Batch, output: &mut Output) -> Result<(), BackendError> {
+        output.values.clear();
+        {
+            let mut state = self.engine.write();
+            let state = &mut *state;
+            state.plan.take(batch, &self.limits, &self.frequencies)?;
+            let unknown = |id: &AdapterId| !state.adapters.contains(*id);
+            if let Some(id) = batch.sequences.iter().filter_map(|s| s.adapter).find(unknown) {
+                return Err(BackendError::Adapter(format!("adapter {} is not loaded", id.0)));
+            }
+            state.prepare(&self.engine.network);
+        }
+        let engine = Arc::clone(&self.engine);
+        let job = move |worker: &threads::Worker| {
+            Forward { network: &engine.network, state: &engine.read(), worker }.run();
+        };
+        self.team.run(job).map_err(BackendError::Failed)?;
+        let state = self.engine.read();
+        let mut answers = state.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        output.values.extend(answers.drain(..).map(|value| value.expect("every request was answered")));
+        Ok(())
+    }
+
+    fn copy_pages(&mut self, copies: &[PageCopy]) -> Result<(), BackendError> {
+        self.engine.write().pages.copy(copies)
+    }
+
+    fn read_page(&mut self, page: PageId, bytes: &mut Vec<u8>) -> Result<(), BackendError> {
+        self.engine.write().pages.read_bytes(page, bytes)
+    }
+
+    fn write_page(&mut self, page: PageId, bytes: &[u8]) -> Result<(), BackendError> {
+        self.engine.write().pages.write_bytes(page, bytes)
+    }
+
+    fn embed(&mut self, tokens: &[u32], rows: &mut Vec<f32>) -> Result<(), BackendError> {
+        let network = &self.engine.network;
+        if let Some(token) = tokens.iter().find(|t| **t >= self.limits.vocabulary) {
+            let message = format!("token {token} is outside the vocabulary of {}", self.limits.vocabulary);
+            return Err(BackendError::InvalidBatch(message));
+        }
+        for &token in tokens {
+            let start = rows.len();
+            rows.resize(start + network.hyper.hidden, 0.0);
+            network.embedding.row(token as usize, &mut rows[start..]);
+        }
+        Ok(())
+    }
+
+    fn load_adapter(&mut self, id: AdapterId, matrices: &[LoraMatrix]) -> Result<(), BackendError> {
+        self.engine.write().adapters.load(&self.engine.network, id, matrices)
+    }
+
+    fn unload_adapter(&mut self, id: AdapterId) {
+        self.engine.write().adapters.unload(id);
+    }
+}

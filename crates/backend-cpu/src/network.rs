@@ -1,0 +1,78 @@
+//! The weights of a model, packed for the kernels.
+
+use kernels::{Isa, Matrix};
+use model::Hyperparameters;
+
+/// A matrix product with its bias.
+pub(crate) struct Linear {
+    /// Name of the weight, by which adapters find it.
+    pub(crate) name: String,
+    pub(crate) matrix: Matrix,
+    /// One value per output.
+    pub(crate) bias: Option<Vec<f32>>,
+}
+
+/// What turns the residual stream into queries, keys, values, and back.
+pub(crate) struct Attention {
+    pub(crate) norm: Vec<f32>,
+    pub(crate) q: Linear,
+    pub(crate) k: Linear,
+    pub(crate) v: Linear,
+    /// RMS norm of each head, `head_dim` values.
+    pub(crate) q_norm: Option<Vec<f32>>,
+    pub(crate) k_norm: Option<Vec<f32>>,
+    pub(crate) output: Linear,
+}
+
+/// The gated feed-forward part: `down(silu(gate x) * up x)`.
+pub(crate) struct FeedForward {
+    pub(crate) norm: Vec<f32>,
+    pub(crate) gate: Linear,
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
+}
+
+/// One transformer layer.
+pub(crate) struct Layer {
+    pub(crate) attention: Attention,
+    pub(crate) feed_forward: FeedForward,
+}
+
+impl Layer {
+    /// Every matrix of the layer; an adapter addresses them as (layer, index here).
+    pub(crate) fn linears(&self) -> [&Linear; LINEARS] {
+        let (a, f) = (&self.attention, &self.feed_forward);
+        [&a.q, &a.k, &a.v, &a.output, &f.gate, &f.up, &f.down]
+    }
+}
+
+/// Matrices of a layer.
+pub(crate) const LINEARS: usize = 7;
+
+/// A whole model; never changes once loaded.
+pub(crate) struct Network {
+    pub(crate) hyper: Hyperparameters,
+    pub(crate) isa: Isa,
+    pub(crate) embedding: Matrix,
+    pub(crate) layers: Vec<Layer>,
+    pub(crate) output_norm: Vec<f32>,
+    /// `None` when the embedding matrix serves as output matrix.
+    pub(crate) output: Option<Matrix>,
+}
+
+impl Network {
+    pub(crate) fn output(&self) -> &Matrix {
+        self.output.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Bytes of weights that a step of one row reads: all but the rows of an untied embedding matrix.
+    pub(crate) fn bytes_per_step(&self) -> usize {
+        let vector = |v: &Vec<f32>| v.len() * 4;
+        let layer = |layer: &Layer| {
+            let linear = |l: &Linear| l.matrix.bytes() + l.bias.as_ref().map_or(0, vector);
+            let norms = vector(&layer.attention.norm) + vector(&layer.feed_forward.norm);
+            layer.linears().into_iter().map(linear).sum::<usize>() + norms
+        };
+        self.layers.iter().map(layer).sum::<usize>() + self.output().bytes() + vector(&self.output_norm)
+    }
+}

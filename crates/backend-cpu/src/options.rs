@@ -1,0 +1,148 @@
+//! How a backend is opened, and why it could not be.
+
+use kernels::{Isa, PackError};
+use model::Hyperparameters;
+
+/// What the caller decides about a [`crate::CpuBackend`].
+#[derive(Clone, Debug)]
+pub struct CpuOptions {
+    /// Threads that compute, the one that calls [`backend::Backend::run`] among them. At least 1.
+    pub threads: usize,
+    /// Whether the other threads keep to one core each.
+    pub pin: bool,
+    /// Pages in the pool; [`crate::CpuBackend::page_bytes`] tells what one takes. Memory is taken when first written.
+    pub pages: u32,
+    /// Slots of a page: a multiple of 8, at most 64.
+    pub page_tokens: u32,
+    /// Most rows of a batch.
+    pub batch_tokens: u32,
+    /// Most sequences of a batch.
+    pub batch_sequences: u32,
+    /// The instruction set; `None` is the best that the CPU has.
+    pub isa: Option<Isa>,
+}
+
+impl Default for CpuOptions {
+    /// One thread per core, 1024 pages of 16 slots, batches of 512 rows in 256 sequences.
+    fn default() -> CpuOptions {
+        CpuOptions {
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            pin: true,
+            pages: 1024,
+            page_tokens: 16,
+            batch_tokens: 512,
+            batch_sequences: 256,
+            isa: None,
+        }
+    }
+}
+
+impl CpuOptions {
+    pub(crate) fn check(&self) -> Result<(), OpenError> {
+        let in_range = |what, found: u64, least: u64, most: u64| match (least..=most).contains(&found) {
+            true => Ok(()),
+            false => Err(OpenError::Option { what, found, least, most }),
+        };
+        in_range("threads", self.threads as u64, 1, 1024)?;
+        in_range("pages", u64::from(self.pages), 1, u64::from(u32::MAX))?;
+        in_range("page_tokens", u64::from(self.page_tokens), 8, 64)?;
+        in_range("batch_tokens", u64::from(self.batch_tokens), 1, 1 << 16)?;
+        in_range("batch_sequences", u64::from(self.batch_sequences), 1, 1 << 16)?;
+        if !self.page_tokens.is_multiple_of(8) {
+            return Err(OpenError::PageTokens { found: self.page_tokens });
+        }
+        Ok(())
+    }
+}
+
+/// How far loading is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadProgress {
+    /// Bytes of the weight files that are packed.
+    pub done: u64,
+    /// Bytes of all weights.
+    pub total: u64,
+}
+
+/// Why a model cannot be run on this backend.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// An option is outside of its range.
+    #[error("{what} is {found}, it has to be from {least} to {most}")]
+    Option {
+        /// Name of the option.
+        what: &'static str,
+        /// What it was set to.
+        found: u64,
+        /// Least value.
+        least: u64,
+        /// Largest value.
+        most: u64,
+    },
+    /// A page is not whole groups of 8 slots.
+    #[error("page_tokens is {found}, it has to be a multiple of 8")]
+    PageTokens {
+        /// What it was set to.
+        found: u32,
+    },
+    /// The architecture has no row in the table.
+    #[error("the CPU backend does not run the architecture `{found}`; it runs {known}")]
+    Architecture {
+        /// Name of the model's architecture.
+        found: &'static str,
+        /// Names of those that it runs.
+        known: String,
+    },
+    /// The hyper-parameters promise a tensor that the weights lack.
+    #[error(
+        "the weights have no tensor `{name}`; were they read from the same file as the hyper-parameters?"
+    )]
+    MissingTensor {
+        /// Name of the tensor.
+        name: String,
+    },
+    /// A tensor has another shape than the hyper-parameters say.
+    #[error("tensor `{name}` is {found_rows} x {found_cols}, the hyper-parameters need {rows} x {cols}")]
+    Shape {
+        /// Name of the tensor.
+        name: String,
+        /// Rows found.
+        found_rows: usize,
+        /// Columns found.
+        found_cols: usize,
+        /// Rows expected.
+        rows: usize,
+        /// Columns expected.
+        cols: usize,
+    },
+    /// A tensor cannot be packed.
+    #[error("tensor `{name}`: {source}")]
+    Pack {
+        /// Name of the tensor.
+        name: String,
+        /// Why.
+        source: PackError,
+    },
+    /// The pool does not fit into memory.
+    #[error("{pages} pages of {page_bytes} bytes cannot be allocated; ask for fewer pages")]
+    Pool {
+        /// Pages asked for.
+        pages: u32,
+        /// Bytes of one.
+        page_bytes: usize,
+    },
+    /// A head is too wide or not whole groups of eight values.
+    #[error("heads of {found} values are not supported: a multiple of 8, at most 256, is")]
+    HeadDim {
+        /// Values per head.
+        found: usize,
+    },
+    /// A thread cannot be started.
+    #[error("a compute thread cannot be started: {0}; ask for fewer threads")]
+    Threads(#[from] std::io::Error),
+}
+
+/// Bytes of keys and values in one page: f16, all layers.
+pub(crate) fn page_bytes(hyper: &Hyperparameters, page_tokens: u32) -> usize {
+    2 * 2 * hyper.layers * hyper.kv_width() * page_tokens as usize
+}

@@ -1,0 +1,118 @@
+//! The pool of key/value pages: one matrix of f16 with a row per (page, layer, key-value head).
+//! It is kept as the bits of the numbers: zeroed integers are memory that the system gives when it is first written.
+//!
+//! ```text
+//! row = (page * layers + layer) * kv_heads + head        each `kernels::attention::page_len` numbers
+//! ```
+//! so a page is one contiguous piece, and the heads of a layer are neighbours.
+
+use crate::options::{self, OpenError};
+use backend::{BackendError, PageCopy, PageId};
+use half::slice::HalfBitsSliceExt;
+use kernels::{Shared, Tile, TileMut, attention};
+use model::Hyperparameters;
+
+pub(crate) struct Pages {
+    pool: Shared<u16>,
+    pages: u32,
+    page_tokens: usize,
+    layers: usize,
+    kv_heads: usize,
+    head_dim: usize,
+}
+
+impl Pages {
+    pub(crate) fn new(hyper: &Hyperparameters, pages: u32, page_tokens: u32) -> Result<Pages, OpenError> {
+        let page_bytes = options::page_bytes(hyper, page_tokens);
+        let page_tokens = page_tokens as usize;
+        let (layers, kv_heads, head_dim) = (hyper.layers, hyper.kv_heads, hyper.head_dim);
+        let len = attention::page_len(head_dim, page_tokens);
+        let numbers = (pages as usize).checked_mul(page_bytes / 2);
+        // Asked for once in vain, since `Shared` cannot say no.
+        if numbers.is_none_or(|numbers| Vec::<u16>::new().try_reserve_exact(numbers).is_err()) {
+            return Err(OpenError::Pool { pages, page_bytes });
+        }
+        let pool = Shared::new(pages as usize * layers * kv_heads, len);
+        Ok(Pages { pool, pages, page_tokens, layers, kv_heads, head_dim })
+    }
+
+    pub(crate) fn page_tokens(&self) -> usize {
+        self.page_tokens
+    }
+
+    /// Everything, for reading; nothing may be written meanwhile.
+    pub(crate) fn read(&self) -> Tile<'_, u16> {
+        self.pool.read_rows(0..self.pool.rows())
+    }
+
+    /// The row of [`Pages::read`] that holds one head of one layer of a page.
+    pub(crate) fn row(&self, page: PageId, layer: usize, head: usize) -> usize {
+        (page.0 as usize * self.layers + layer) * self.kv_heads + head
+    }
+
+    /// One layer of a page, a row per head, for writing.
+    pub(crate) fn write(&self, page: PageId, layer: usize) -> TileMut<'_, u16> {
+        let first = self.row(page, layer, 0);
+        self.pool.write_rows(first..first + self.kv_heads)
+    }
+
+    /// Stores the keys and values of one token, all heads of a layer.
+    pub(crate) fn store(&self, rows: &mut TileMut<'_, u16>, slot: usize, keys: &[f32], values: &[f32]) {
+        let heads = keys.chunks_exact(self.head_dim).zip(values.chunks_exact(self.head_dim));
+        for (head, (key, value)) in heads.enumerate() {
+            attention::write_kv(rows.row(head).reinterpret_cast_mut(), self.page_tokens, slot, key, value);
+        }
+    }
+
+    pub(crate) fn copy(&mut self, copies: &[PageCopy]) -> Result<(), BackendError> {
+        for copy in copies {
+            self.check(copy.from)?;
+            self.check(copy.to)?;
+        }
+        let len = self.page_len();
+        let pool = self.pool.get_mut();
+        for copy in copies {
+            let from = copy.from.0 as usize * len;
+            pool.copy_within(from..from + len, copy.to.0 as usize * len);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn read_bytes(&mut self, page: PageId, bytes: &mut Vec<u8>) -> Result<(), BackendError> {
+        bytes.extend(self.page(page)?.iter().flat_map(|bits| bits.to_le_bytes()));
+        Ok(())
+    }
+
+    pub(crate) fn write_bytes(&mut self, page: PageId, bytes: &[u8]) -> Result<(), BackendError> {
+        let numbers = self.page(page)?;
+        if bytes.len() != numbers.len() * 2 {
+            let (expected, found) = (numbers.len() * 2, bytes.len());
+            let message = format!("page {} takes {expected} bytes, {found} are given", page.0);
+            return Err(BackendError::InvalidBatch(message));
+        }
+        for (bits, bytes) in numbers.iter_mut().zip(bytes.as_chunks::<2>().0) {
+            *bits = u16::from_le_bytes(*bytes);
+        }
+        Ok(())
+    }
+
+    fn page(&mut self, page: PageId) -> Result<&mut [u16], BackendError> {
+        self.check(page)?;
+        let len = self.page_len();
+        Ok(&mut self.pool.get_mut()[page.0 as usize * len..][..len])
+    }
+
+    fn page_len(&self) -> usize {
+        self.layers * self.kv_heads * attention::page_len(self.head_dim, self.page_tokens)
+    }
+
+    fn check(&self, page: PageId) -> Result<(), BackendError> {
+        match page.0 < self.pages {
+            true => Ok(()),
+            false => Err(BackendError::InvalidBatch(format!(
+                "page {} is outside the pool of {}",
+                page.0, self.pages
+            ))),
+        }
+    }
+}

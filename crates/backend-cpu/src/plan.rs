@@ -1,0 +1,182 @@
+//! A batch made ready for the workers: who attends to what, which rows go together, what is answered from where.
+
+use crate::sample;
+use backend::{AdapterId, BackendError, Batch, Limits, PageId};
+use std::ops::Range;
+
+/// Rows whose queries share one pass over the pages: with three heads a group, queries, sums and a page of 16 slots by
+/// 64 numbers are 32 KiB, one first-level cache.
+const ATTENTION_ROWS: usize = 16;
+
+/// Rows of one sequence that write one page.
+pub(crate) struct Write {
+    pub(crate) page: PageId,
+    pub(crate) rows: Range<usize>,
+}
+
+/// Rows of one sequence that attend together.
+pub(crate) struct Block {
+    pub(crate) sequence: usize,
+    pub(crate) rows: Range<usize>,
+}
+
+/// One sequence of the batch.
+pub(crate) struct Sequence {
+    pub(crate) rows: Range<usize>,
+    /// Its pages in [`Plan::pages`].
+    pub(crate) pages: Range<usize>,
+    /// Where the masks of its first row begin in [`Plan::masks`]; each row has one per page.
+    masks: usize,
+    pub(crate) adapter: Option<AdapterId>,
+}
+
+/// A row that something is asked of, and its requests in `Batch::outputs`.
+pub(crate) struct Asked {
+    pub(crate) row: usize,
+    pub(crate) requests: Range<usize>,
+}
+
+/// See the module's description. Reused from batch to batch.
+#[derive(Default)]
+pub(crate) struct Plan {
+    pub(crate) batch: Batch,
+    pub(crate) sequences: Vec<Sequence>,
+    pub(crate) pages: Vec<PageId>,
+    pub(crate) writes: Vec<Write>,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) asked: Vec<Asked>,
+    /// Cosine and sine of each rotary pair, per row.
+    pub(crate) cos: Vec<f32>,
+    pub(crate) sin: Vec<f32>,
+    masks: Vec<u64>,
+}
+
+impl Plan {
+    pub(crate) fn rows(&self) -> usize {
+        self.batch.rows()
+    }
+
+    /// The mask of a row of a sequence for one of its pages, both counted within the sequence.
+    pub(crate) fn mask(&self, sequence: &Sequence, row: usize, page: usize) -> u64 {
+        self.masks[sequence.masks + row * sequence.pages.len() + page]
+    }
+
+    /// Whether any row has an adapter.
+    pub(crate) fn adapted(&self) -> bool {
+        self.sequences.iter().any(|sequence| sequence.adapter.is_some())
+    }
+
+    /// Takes a batch over, after checking everything that the contract says of it.
+    pub(crate) fn take(
+        &mut self,
+        batch: &Batch,
+        limits: &Limits,
+        frequencies: &[f32],
+    ) -> Result<(), BackendError> {
+        batch.check(limits).map_err(BackendError::InvalidBatch)?;
+        check_outputs(batch, limits).map_err(BackendError::InvalidBatch)?;
+        self.batch.clone_from(batch);
+        self.sequences.clear();
+        self.pages.clear();
+        self.writes.clear();
+        self.blocks.clear();
+        self.masks.clear();
+        self.pages.extend(batch.pages.iter().map(|page| page.page));
+        for (index, span) in batch.sequences.iter().enumerate() {
+            let (rows, pages, masks) = (span.rows.clone(), span.pages.clone(), self.masks.len());
+            self.sequences.push(Sequence { rows: rows.clone(), pages, masks, adapter: span.adapter });
+            self.mask_rows(index, limits).map_err(BackendError::InvalidBatch)?;
+            self.split_writes(index, limits.page_tokens);
+            let starts = rows.clone().step_by(ATTENTION_ROWS);
+            self.blocks.extend(
+                starts.map(|start| Block {
+                    sequence: index,
+                    rows: start..(start + ATTENTION_ROWS).min(rows.end),
+                }),
+            );
+        }
+        // The longest work first, so that no worker is left alone with it at the end.
+        let sequences = &self.sequences;
+        self.blocks.sort_by_key(|block| {
+            let sequence = &sequences[block.sequence];
+            (std::cmp::Reverse(block.rows.len() * sequence.pages.len()), std::cmp::Reverse(block.rows.start))
+        });
+        self.group_outputs();
+        self.turn(frequencies);
+        Ok(())
+    }
+
+    /// The masks of all rows of a sequence, from live slots, rows before, and masks given.
+    fn mask_rows(&mut self, index: usize, limits: &Limits) -> Result<(), String> {
+        let Sequence { rows, pages, .. } = &self.sequences[index];
+        let batch = &self.batch;
+        let mut held: Vec<u64> = batch.pages[pages.clone()].iter().map(|page| page.live).collect();
+        let beyond = u64::MAX.checked_shl(limits.page_tokens).unwrap_or(0);
+        if let Some(page) = held.iter().position(|live| live & beyond != 0) {
+            return Err(format!(
+                "page {page} of sequence {index} has live slots beyond {}",
+                limits.page_tokens
+            ));
+        }
+        let mut given = batch.masks.partition_point(|mask| mask.row < rows.start);
+        for row in rows.clone() {
+            let slot = batch.slots[row];
+            held[(slot / limits.page_tokens) as usize] |= 1 << (slot % limits.page_tokens);
+            match batch.masks.get(given).filter(|mask| mask.row == row) {
+                None => self.masks.extend(&held),
+                Some(mask) => {
+                    given += 1;
+                    if mask.attend.iter().zip(&held).any(|(attend, held)| attend & !held != 0) {
+                        return Err(format!("the mask of row {row} has slots that the row cannot attend to"));
+                    }
+                    self.masks.extend(&mask.attend);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts the rows of a sequence where the page they write changes.
+    fn split_writes(&mut self, index: usize, page_tokens: u32) {
+        let sequence = &self.sequences[index];
+        let slots = &self.batch.slots[sequence.rows.clone()];
+        let mut start = sequence.rows.start;
+        for same in slots.chunk_by(|a, b| a / page_tokens == b / page_tokens) {
+            let page = self.pages[sequence.pages.start + (same[0] / page_tokens) as usize];
+            self.writes.push(Write { page, rows: start..start + same.len() });
+            start += same.len();
+        }
+    }
+
+    fn group_outputs(&mut self) {
+        self.asked.clear();
+        let mut start = 0;
+        for same in self.batch.outputs.chunk_by(|a, b| a.row == b.row) {
+            self.asked.push(Asked { row: same[0].row, requests: start..start + same.len() });
+            start += same.len();
+        }
+    }
+
+    fn turn(&mut self, frequencies: &[f32]) {
+        let pairs = frequencies.len();
+        self.cos.resize(self.rows() * pairs, 0.0);
+        self.sin.resize(self.rows() * pairs, 0.0);
+        let tables = self.cos.chunks_exact_mut(pairs).zip(self.sin.chunks_exact_mut(pairs));
+        for (position, (cos, sin)) in self.batch.positions.iter().zip(tables) {
+            kernels::ops::rope_tables(*position, frequencies, cos, sin);
+        }
+    }
+}
+
+fn check_outputs(batch: &Batch, limits: &Limits) -> Result<(), String> {
+    if !batch.outputs.is_sorted_by_key(|output| output.row) {
+        return Err("outputs are not in the order of their rows".into());
+    }
+    if !batch.masks.is_sorted_by(|a, b| a.row < b.row) {
+        return Err("masks are not in the order of their rows, one a row".into());
+    }
+    batch.outputs.iter().try_for_each(|output| {
+        sample::check(&output.kind, limits.vocabulary)
+            .map_err(|e| format!("output of row {}: {e}", output.row))
+    })
+}

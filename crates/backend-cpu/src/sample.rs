@@ -1,0 +1,284 @@
+//! Answers to output requests: from one row of logits to a token, a distribution, a number.
+//!
+//! The whole vocabulary takes part, ties go to the lowest id, and a draw depends on (seed, position) and the logits
+//! alone: one uniform number, compared with the running sum of the kept probabilities in the order of ids.
+
+use backend::{OutputKind, Sampled, SamplingParams, TokenLogProb, Value};
+use kernels::{Isa, ops};
+
+/// Memory that answering reuses from row to row.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    logits: Vec<f32>,
+    order: Vec<(f32, u32)>,
+}
+
+/// Refuses parameters outside of their documented ranges and tokens outside of the vocabulary.
+pub(crate) fn check(kind: &OutputKind, vocabulary: u32) -> Result<(), String> {
+    let outside = |token: Option<&u32>| match token {
+        Some(token) => {
+            Err(format!("token {token} of an output request is outside the vocabulary of {vocabulary}"))
+        }
+        None => Ok(()),
+    };
+    match kind {
+        OutputKind::Token(params) => {
+            let in_range = |name: &str, value: f32, ok: bool, range: &str| match ok {
+                true => Ok(()),
+                false => Err(format!("{name} is {value}, it has to be {range}")),
+            };
+            let finite = "a finite number";
+            in_range("temperature", params.temperature, params.temperature >= 0.0, "at least 0")?;
+            in_range("top_p", params.top_p, params.top_p > 0.0 && params.top_p <= 1.0, "in (0, 1]")?;
+            in_range("min_p", params.min_p, (0.0..=1.0).contains(&params.min_p), "in [0, 1]")?;
+            let repetition = params.repetition_penalty;
+            in_range(
+                "repetition_penalty",
+                repetition,
+                repetition > 0.0 && repetition.is_finite(),
+                "above 0",
+            )?;
+            in_range(
+                "presence_penalty",
+                params.presence_penalty,
+                params.presence_penalty.is_finite(),
+                finite,
+            )?;
+            in_range(
+                "frequency_penalty",
+                params.frequency_penalty,
+                params.frequency_penalty.is_finite(),
+                finite,
+            )?;
+            if let Some((token, _)) = params.logit_bias.iter().find(|(_, bias)| bias.is_nan()) {
+                return Err(format!("the logit bias of token {token} is not a number"));
+            }
+            outside(params.logit_bias.iter().map(|(token, _)| token).find(|t| **t >= vocabulary))?;
+            outside(params.history.iter().find(|t| **t >= vocabulary))
+        }
+        OutputKind::LogProbs(tokens) => outside(tokens.iter().find(|t| **t >= vocabulary)),
+        OutputKind::TopK(_) | OutputKind::Logits | OutputKind::Entropy | OutputKind::Hidden => Ok(()),
+    }
+}
+
+/// One row of logits with the logarithm of the sum of their exponentials.
+pub(crate) struct Distribution<'a> {
+    isa: Isa,
+    logits: &'a [f32],
+    log_sum: f32,
+}
+
+impl<'a> Distribution<'a> {
+    pub(crate) fn new(isa: Isa, logits: &'a [f32]) -> Distribution<'a> {
+        Distribution { isa, logits, log_sum: ops::log_sum_exp(isa, logits) }
+    }
+
+    /// Answers one request. `position` is the row's; [`OutputKind::Hidden`] is not asked of a distribution.
+    pub(crate) fn answer(&self, kind: &OutputKind, position: u32, scratch: &mut Scratch) -> Value {
+        match kind {
+            OutputKind::Token(params) => match draw(self.isa, self.logits, params, position, scratch) {
+                Some(token) => Value::Token(self.with_log_prob(token)),
+                None => Value::NoTokenAllowed,
+            },
+            OutputKind::TopK(k) => {
+                let order = &mut scratch.order;
+                order.clear();
+                order.extend(self.logits.iter().zip(0..).map(|(logit, token)| (*logit, token)));
+                keep_most_probable(order, *k as usize);
+                order.sort_unstable_by(most_probable_first);
+                Value::TopK(order.iter().map(|(_, token)| self.with_log_prob(*token)).collect())
+            }
+            OutputKind::LogProbs(tokens) => {
+                Value::LogProbs(tokens.iter().map(|token| self.with_log_prob(*token).log_prob).collect())
+            }
+            OutputKind::Logits => Value::Logits(self.logits.to_vec()),
+            OutputKind::Entropy => Value::Entropy(self.entropy()),
+            OutputKind::Hidden => unreachable!("hidden rows are answered before the output matrix"),
+        }
+    }
+
+    fn with_log_prob(&self, token: u32) -> Sampled {
+        TokenLogProb { token, log_prob: self.logits[token as usize] - self.log_sum }
+    }
+
+    fn entropy(&self) -> f32 {
+        let term = |logit: &f32| {
+            let log_prob = f64::from(logit - self.log_sum);
+            // A token without probability adds nothing: the limit of `-p ln p` at 0.
+            if log_prob.is_finite() { -log_prob * log_prob.exp() } else { 0.0 }
+        };
+        self.logits.iter().map(term).sum::<f64>() as f32
+    }
+}
+
+/// Draws a token, or `None` when none is allowed.
+fn draw(
+    isa: Isa,
+    logits: &[f32],
+    params: &SamplingParams,
+    position: u32,
+    scratch: &mut Scratch,
+) -> Option<u32> {
+    let Scratch { logits: adjusted, order } = scratch;
+    let logits = if is_plain(params) {
+        logits
+    } else {
+        adjusted.clear();
+        adjusted.extend_from_slice(logits);
+        adjust(adjusted, params);
+        adjusted
+    };
+    let (best, max) = most_probable(isa, logits)?;
+    if params.temperature == 0.0 {
+        return Some(best);
+    }
+    let weights = Weights { max, temperature: f64::from(params.temperature) };
+    let cut = weights.cut(logits, params, order);
+    let kept = |logit: f32, token: u32| most_probable_first(&(logit, token), &cut).is_le();
+    let each = || logits.iter().zip(0..).map(|(l, t)| (*l, t)).filter(|(l, t)| kept(*l, *t));
+    let total: f64 = each().map(|(logit, _)| weights.of(logit)).sum();
+    let mut left = uniform(params.seed, position) * total;
+    let mut last = best;
+    for (logit, token) in each() {
+        let weight = weights.of(logit);
+        if weight > 0.0 {
+            left -= weight;
+            last = token;
+            if left < 0.0 {
+                break;
+            }
+        }
+    }
+    Some(last)
+}
+
+/// Whether the logits are taken as they are.
+fn is_plain(params: &SamplingParams) -> bool {
+    let penalties =
+        params.repetition_penalty != 1.0 || params.presence_penalty != 0.0 || params.frequency_penalty != 0.0;
+    params.logit_bias.is_empty() && params.allowed.is_none() && (params.history.is_empty() || !penalties)
+}
+
+/// Logit bias, penalties, allowed set. What may not be drawn becomes negative infinity.
+fn adjust(logits: &mut [f32], params: &SamplingParams) {
+    for (token, bias) in &params.logit_bias {
+        // A bias of positive infinity makes a token certain; a finite logit keeps the arithmetic sound.
+        logits[*token as usize] = (logits[*token as usize] + bias).min(f32::MAX);
+    }
+    let mut history = params.history.clone();
+    history.sort_unstable();
+    for same in history.chunk_by(|a, b| a == b) {
+        let logit = &mut logits[same[0] as usize];
+        let penalty = params.repetition_penalty;
+        *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+        *logit -= params.presence_penalty + params.frequency_penalty * same.len() as f32;
+    }
+    if let Some(allowed) = &params.allowed {
+        for (word, logits) in logits.chunks_mut(32).enumerate() {
+            let bits = allowed.get(word).copied().unwrap_or(0);
+            if bits != u32::MAX {
+                for (bit, logit) in logits.iter_mut().enumerate() {
+                    if bits >> bit & 1 == 0 {
+                        *logit = f32::NEG_INFINITY;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The most probable token and its logit; `None` when every logit is negative infinity (or not a number).
+fn most_probable(isa: Isa, logits: &[f32]) -> Option<(u32, f32)> {
+    let token = ops::argmax(isa, logits);
+    let max = logits[token];
+    (max > f32::NEG_INFINITY).then_some((token as u32, max))
+}
+
+/// Unnormalized probabilities after the temperature: the most probable token weighs 1.
+struct Weights {
+    max: f32,
+    temperature: f64,
+}
+
+impl Weights {
+    fn of(&self, logit: f32) -> f64 {
+        let weight = ((f64::from(logit) - f64::from(self.max)) / self.temperature).exp();
+        if weight.is_nan() { 0.0 } else { weight }
+    }
+
+    /// The least probable token that top-k, min-p and top-p keep, as (logit, id).
+    fn cut(&self, logits: &[f32], params: &SamplingParams, order: &mut Vec<(f32, u32)>) -> (f32, u32) {
+        let all = (f32::NEG_INFINITY, u32::MAX);
+        if params.top_k == 0 && params.min_p == 0.0 && params.top_p == 1.0 {
+            return all;
+        }
+        order.clear();
+        order.extend(
+            logits.iter().zip(0..).map(|(logit, token)| (*logit, token)).filter(|(l, _)| l.is_finite()),
+        );
+        if params.top_k > 0 {
+            keep_most_probable(order, params.top_k as usize);
+        }
+        if params.min_p > 0.0 {
+            order.retain(|(logit, _)| self.of(*logit) >= f64::from(params.min_p));
+        }
+        if params.top_p < 1.0 {
+            self.keep_top_p(order, f64::from(params.top_p));
+        }
+        order.iter().copied().max_by(most_probable_first).unwrap_or(all)
+    }
+
+    /// Keeps the most probable tokens whose share of the sum reaches `top_p`.
+    fn keep_top_p(&self, order: &mut Vec<(f32, u32)>, top_p: f64) {
+        let goal = top_p * order.iter().map(|(logit, _)| self.of(*logit)).sum::<f64>();
+        // Few tokens usually hold almost everything, so sort a growing head instead of the whole vocabulary.
+        let (mut sorted, mut sum) = (0, 0.0);
+        while sorted < order.len() {
+            let head = (sorted * 8).clamp(64, order.len().max(64)).min(order.len());
+            if head < order.len() {
+                order[sorted..].select_nth_unstable_by(head - sorted, most_probable_first);
+            }
+            order[sorted..head].sort_unstable_by(most_probable_first);
+            for index in sorted..head {
+                sum += self.of(order[index].0);
+                if sum >= goal {
+                    order.truncate(index + 1);
+                    return;
+                }
+            }
+            sorted = head;
+        }
+    }
+}
+
+/// Keeps the `k` most probable entries, in any order.
+fn keep_most_probable(order: &mut Vec<(f32, u32)>, k: usize) {
+    if k < order.len() {
+        if k > 0 {
+            order.select_nth_unstable_by(k - 1, most_probable_first);
+        }
+        order.truncate(k);
+    }
+}
+
+fn most_probable_first(a: &(f32, u32), b: &(f32, u32)) -> std::cmp::Ordering {
+    // Not `total_cmp`: it would put -0 below 0, and those two are a tie.
+    b.0.partial_cmp(&a.0).unwrap_or_else(|| b.0.total_cmp(&a.0)).then(a.1.cmp(&b.1))
+}
+
+/// A number in [0, 1) from 53 bits of a hash of both arguments: two rounds of splitmix64's finalizer.
+fn uniform(seed: u64, position: u32) -> f64 {
+    let hash = mix(mix(seed) ^ u64::from(position));
+    (hash >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+fn mix(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+#[path = "sample_tests.rs"]
+mod tests;

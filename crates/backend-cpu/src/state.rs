@@ -1,0 +1,142 @@
+//! What changes from batch to batch: the plan, the buffers, the pages, the adapters, the answers.
+
+use crate::adapters::Adapters;
+use crate::network::Network;
+use crate::pages::Pages;
+use crate::plan::Plan;
+use crate::sample;
+use backend::Value;
+use kernels::{Activations, Attention, Shared};
+use std::sync::Mutex;
+
+/// Up to this many rows every worker does the row-wise work (norms, quantization) of all rows for itself, in a lane of
+/// its own: half a microsecond a row is less than meeting at a barrier.
+const ROWS_ALONE: usize = 3;
+
+/// Rows whose logits are held at once.
+pub(crate) const LOGIT_ROWS: usize = 32;
+
+/// The residual stream and what the next products read, for all rows of the batch.
+#[derive(Default)]
+pub(crate) struct Lane {
+    /// The residual stream.
+    pub(crate) x: Buffer,
+    /// The stream after a norm, as f32 and as codes.
+    pub(crate) normed: Buffer,
+    pub(crate) normed_codes: Activations,
+    /// Codes of the attended values, and of the gated values.
+    pub(crate) attended_codes: Activations,
+    pub(crate) gated_codes: Activations,
+    /// Rows that something is asked of, before the output matrix: two rows of codes each.
+    pub(crate) last_codes: Activations,
+    /// What the first halves of adapters give: per row three pieces of the largest rank.
+    pub(crate) low: Buffer,
+}
+
+/// A [`Shared`] that starts empty.
+pub(crate) struct Buffer(Shared<f32>);
+
+impl Default for Buffer {
+    fn default() -> Buffer {
+        Buffer(Shared::new(0, 0))
+    }
+}
+
+impl std::ops::Deref for Buffer {
+    type Target = Shared<f32>;
+
+    fn deref(&self) -> &Shared<f32> {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut Shared<f32> {
+        &mut self.0
+    }
+}
+
+/// Memory that one worker reuses.
+#[derive(Default)]
+pub(crate) struct WorkerScratch {
+    pub(crate) attention: Attention,
+    pub(crate) masks: Vec<u64>,
+    pub(crate) sample: sample::Scratch,
+}
+
+/// See the module's description. Written between batches, read (with its cells) by all workers during one.
+pub(crate) struct State {
+    pub(crate) plan: Plan,
+    /// One per worker; only the first is used when there are many rows.
+    pub(crate) lanes: Vec<Lane>,
+    pub(crate) q: Buffer,
+    pub(crate) k: Buffer,
+    pub(crate) v: Buffer,
+    pub(crate) attended: Buffer,
+    pub(crate) gate: Buffer,
+    pub(crate) up: Buffer,
+    /// What the last product adds to the residual stream.
+    pub(crate) delta: Buffer,
+    pub(crate) logits: Buffer,
+    pub(crate) pages: Pages,
+    pub(crate) adapters: Adapters,
+    pub(crate) scratch: Vec<Mutex<WorkerScratch>>,
+    /// One per output request.
+    pub(crate) answers: Mutex<Vec<Option<Value>>>,
+}
+
+impl State {
+    pub(crate) fn new(pages: Pages, workers: usize) -> State {
+        State {
+            plan: Plan::default(),
+            lanes: (0..workers).map(|_| Lane::default()).collect(),
+            q: Buffer::default(),
+            k: Buffer::default(),
+            v: Buffer::default(),
+            attended: Buffer::default(),
+            gate: Buffer::default(),
+            up: Buffer::default(),
+            delta: Buffer::default(),
+            logits: Buffer::default(),
+            pages,
+            adapters: Adapters::default(),
+            scratch: (0..workers).map(|_| Mutex::default()).collect(),
+            answers: Mutex::default(),
+        }
+    }
+
+    /// Whether each worker keeps a residual stream of its own.
+    pub(crate) fn alone(&self) -> bool {
+        self.lanes.len() == 1 || self.plan.rows() <= ROWS_ALONE
+    }
+
+    /// Shapes all buffers for the planned batch.
+    pub(crate) fn prepare(&mut self, network: &Network) {
+        let hyper = &network.hyper;
+        let rows = self.plan.rows();
+        let lanes = if self.alone() { self.lanes.len() } else { 1 };
+        let asked = self.plan.asked.len().min(LOGIT_ROWS);
+        let rank = self.adapters.rank_max();
+        let block = |cols: usize| cols.next_multiple_of(kernels::activations::BLOCK);
+        for lane in &mut self.lanes[..lanes] {
+            lane.x.reshape(rows, hyper.hidden);
+            lane.normed.reshape(rows, hyper.hidden);
+            lane.normed_codes.reshape(rows, block(hyper.hidden));
+            lane.attended_codes.reshape(rows, block(hyper.q_width()));
+            lane.gated_codes.reshape(rows, block(hyper.ffn));
+            lane.last_codes.reshape(2 * asked, block(hyper.hidden));
+            lane.low.reshape(rows, 3 * rank);
+        }
+        self.q.reshape(rows, hyper.q_width());
+        self.k.reshape(rows, hyper.kv_width());
+        self.v.reshape(rows, hyper.kv_width());
+        self.attended.reshape(rows, hyper.q_width());
+        self.gate.reshape(rows, hyper.ffn);
+        self.up.reshape(rows, hyper.ffn);
+        self.delta.reshape(rows, hyper.hidden);
+        self.logits.reshape(2 * asked, hyper.vocab);
+        let answers = self.answers.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        answers.clear();
+        answers.resize(self.plan.batch.outputs.len(), None);
+    }
+}

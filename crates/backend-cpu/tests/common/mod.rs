@@ -1,0 +1,274 @@
+//! What the tests share: tiny random models, a plain reference, and sequences that are run in pieces.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+pub(crate) mod naive;
+
+use backend::{
+    AdapterId, Backend, Batch, Output, OutputKind, OutputRequest, PageId, PageSlots, RowMask, SequenceSpan,
+    Value,
+};
+use backend_cpu::{CpuBackend, CpuOptions};
+use kernels::DType;
+use model::gguf::Gguf;
+use model::gguf::writer::GgufWriter;
+use model::{Architecture, Hyperparameters, Weights};
+
+pub(crate) const LAYERS: usize = 2;
+pub(crate) const HIDDEN: usize = 64;
+pub(crate) const HEADS: usize = 4;
+pub(crate) const KV_HEADS: usize = 2;
+pub(crate) const HEAD_DIM: usize = 32;
+pub(crate) const FFN: usize = 96;
+pub(crate) const VOCAB: usize = 104;
+
+/// A reproducible stream of numbers.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    /// Uniform in [-1, 1).
+    pub(crate) fn value(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
+    }
+
+    pub(crate) fn values(&mut self, count: usize, scale: f32) -> Vec<f32> {
+        (0..count).map(|_| self.value() * scale).collect()
+    }
+
+    pub(crate) fn tokens(&mut self, count: usize) -> Vec<u32> {
+        (0..count).map(|_| self.below(VOCAB) as u32).collect()
+    }
+}
+
+/// What distinguishes a tiny model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tiny {
+    pub(crate) architecture: Architecture,
+    /// Format of the matrices: F32, F16 or Q8_0.
+    pub(crate) dtype: DType,
+    pub(crate) seed: u64,
+    /// Whether `rope_freqs.weight` is given, as in Llama 3.
+    pub(crate) rope_factors: bool,
+    pub(crate) tied: bool,
+}
+
+impl Tiny {
+    pub(crate) fn new(architecture: Architecture, dtype: DType) -> Tiny {
+        Tiny { architecture, dtype, seed: 1, rope_factors: false, tied: true }
+    }
+
+    pub(crate) fn gguf(self) -> Gguf {
+        Gguf::parse(self.writer().to_bytes()).unwrap()
+    }
+
+    /// The file, its tensors drawn at random in a fixed order.
+    fn writer(self) -> GgufWriter {
+        let name = self.architecture.name();
+        let mut writer = GgufWriter::new();
+        let mut random = Random(self.seed);
+        writer.metadata_str("general.architecture", name);
+        for (key, value) in [
+            ("block_count", LAYERS),
+            ("embedding_length", HIDDEN),
+            ("attention.head_count", HEADS),
+            ("attention.head_count_kv", KV_HEADS),
+            ("attention.key_length", HEAD_DIM),
+            ("attention.value_length", HEAD_DIM),
+            ("rope.dimension_count", HEAD_DIM),
+            ("feed_forward_length", FFN),
+            ("context_length", 4096),
+        ] {
+            writer.metadata_u32(&format!("{name}.{key}"), value as u32);
+        }
+        let float = |v: f32| model::gguf::Value::F32(v);
+        writer.metadata(&format!("{name}.attention.layer_norm_rms_epsilon"), float(1e-5));
+        writer.metadata(&format!("{name}.rope.freq_base"), float(10_000.0));
+        let mut matrix = |writer: &mut GgufWriter, name: &str, rows: usize, cols: usize, scale: f32| {
+            let values = random.values(rows * cols, scale);
+            match self.dtype {
+                DType::F32 => writer.tensor_f32(name, &[rows, cols], &values),
+                DType::F16 => writer.tensor_f16(name, &[rows, cols], &values),
+                DType::Q8_0 => writer.tensor(name, DType::Q8_0, &[rows, cols], q8_0(&values)),
+                other => panic!("no writer for {other:?}"),
+            };
+        };
+        let (q, kv) = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
+        matrix(&mut writer, "token_embd.weight", VOCAB, HIDDEN, 1.0);
+        if !self.tied {
+            matrix(&mut writer, "output.weight", VOCAB, HIDDEN, 0.5);
+        }
+        for layer in 0..LAYERS {
+            for (name, rows, cols, scale) in [
+                ("attn_q", q, HIDDEN, 0.3),
+                ("attn_k", kv, HIDDEN, 0.3),
+                ("attn_v", kv, HIDDEN, 0.2),
+                ("attn_output", HIDDEN, q, 0.2),
+                ("ffn_gate", FFN, HIDDEN, 0.2),
+                ("ffn_up", FFN, HIDDEN, 0.2),
+                ("ffn_down", HIDDEN, FFN, 0.2),
+            ] {
+                matrix(&mut writer, &format!("blk.{layer}.{name}.weight"), rows, cols, scale);
+            }
+        }
+        let mut random = Random(self.seed + 1000);
+        let mut vector = |writer: &mut GgufWriter, name: &str, count: usize, middle: f32| {
+            let values: Vec<f32> = random.values(count, 0.3).iter().map(|v| v + middle).collect();
+            writer.tensor_f32(name, &[count], &values);
+        };
+        vector(&mut writer, "output_norm.weight", HIDDEN, 1.0);
+        if self.rope_factors {
+            vector(&mut writer, "rope_freqs.weight", HEAD_DIM / 2, 2.0);
+        }
+        for layer in 0..LAYERS {
+            vector(&mut writer, &format!("blk.{layer}.attn_norm.weight"), HIDDEN, 1.0);
+            vector(&mut writer, &format!("blk.{layer}.ffn_norm.weight"), HIDDEN, 1.0);
+            if self.architecture == Architecture::Qwen2 {
+                vector(&mut writer, &format!("blk.{layer}.attn_q.bias"), q, 0.0);
+                vector(&mut writer, &format!("blk.{layer}.attn_k.bias"), kv, 0.0);
+                vector(&mut writer, &format!("blk.{layer}.attn_v.bias"), kv, 0.0);
+            }
+            if self.architecture == Architecture::Qwen3 {
+                vector(&mut writer, &format!("blk.{layer}.attn_q_norm.weight"), HEAD_DIM, 1.0);
+                vector(&mut writer, &format!("blk.{layer}.attn_k_norm.weight"), HEAD_DIM, 1.0);
+            }
+        }
+        writer
+    }
+
+    pub(crate) fn open(self, threads: usize) -> CpuBackend {
+        open(&self.gguf(), threads)
+    }
+}
+
+pub(crate) fn open(gguf: &Gguf, threads: usize) -> CpuBackend {
+    let options = CpuOptions { threads, pages: 128, ..CpuOptions::default() };
+    let hyper = Hyperparameters::from_gguf(gguf).unwrap();
+    CpuBackend::open(&hyper, &Weights::from_gguf(gguf), &options, |_| ()).unwrap()
+}
+
+/// Rounds to Q8_0: per 32 values an f16 scale and 8-bit codes.
+pub(crate) fn q8_0(values: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for block in values.chunks_exact(32) {
+        let scale = half::f16::from_f32(block.iter().fold(0.0_f32, |m, v| m.max(v.abs())) / 127.0);
+        bytes.extend(scale.to_le_bytes());
+        bytes.extend(block.iter().map(|v| (v / scale.to_f32()).round() as i8 as u8));
+    }
+    bytes
+}
+
+/// A sequence under test: its pages, and which slots are live.
+#[derive(Clone)]
+pub(crate) struct Sequence {
+    pub(crate) pages: Vec<PageSlots>,
+    pub(crate) next_slot: u32,
+    pub(crate) next_position: u32,
+    pub(crate) adapter: Option<AdapterId>,
+}
+
+impl Sequence {
+    pub(crate) fn new(pages: impl IntoIterator<Item = u32>) -> Sequence {
+        let pages = pages.into_iter().map(|p| PageSlots { page: PageId(p), live: 0 }).collect();
+        Sequence { pages, next_slot: 0, next_position: 0, adapter: None }
+    }
+
+    pub(crate) fn with_adapter(mut self, adapter: u32) -> Sequence {
+        self.adapter = Some(AdapterId(adapter));
+        self
+    }
+
+    /// Adds `tokens` to `batch` and notes them as live from the next batch on. Returns the rows.
+    pub(crate) fn push(&mut self, batch: &mut Batch, tokens: &[u32]) -> std::ops::Range<usize> {
+        let rows = batch.rows()..batch.rows() + tokens.len();
+        let pages = batch.pages.len()..batch.pages.len() + self.pages.len();
+        batch.pages.extend(&self.pages);
+        batch.tokens.extend(tokens);
+        for _ in tokens {
+            batch.positions.push(self.next_position);
+            batch.slots.push(self.next_slot);
+            self.pages[self.next_slot as usize / 16].live |= 1 << (self.next_slot % 16);
+            self.next_position += 1;
+            self.next_slot += 1;
+        }
+        batch.sequences.push(SequenceSpan { pages, rows: rows.clone(), adapter: self.adapter });
+        rows
+    }
+
+    /// Takes slots out of attention.
+    pub(crate) fn remove(&mut self, slots: std::ops::Range<u32>) {
+        for slot in slots {
+            self.pages[slot as usize / 16].live &= !(1 << (slot % 16));
+        }
+    }
+}
+
+pub(crate) fn ask(batch: &mut Batch, rows: std::ops::Range<usize>, kind: &OutputKind) {
+    batch.outputs.extend(rows.map(|row| OutputRequest { row, kind: kind.clone() }));
+}
+
+pub(crate) fn run(backend: &mut CpuBackend, batch: &Batch) -> Vec<Value> {
+    let mut output = Output::default();
+    backend.run(batch, &mut output).unwrap();
+    output.values
+}
+
+/// The logits of every row of `tokens`, run in chunks.
+pub(crate) fn logits(
+    backend: &mut CpuBackend,
+    sequence: &mut Sequence,
+    tokens: &[u32],
+    chunk: usize,
+) -> Vec<Vec<f32>> {
+    let mut rows = Vec::new();
+    for tokens in tokens.chunks(chunk) {
+        let mut batch = Batch::default();
+        let range = sequence.push(&mut batch, tokens);
+        ask(&mut batch, range, &OutputKind::Logits);
+        rows.extend(run(backend, &batch).into_iter().map(into_logits));
+    }
+    rows
+}
+
+pub(crate) fn into_logits(value: Value) -> Vec<f32> {
+    match value {
+        Value::Logits(logits) => logits,
+        other => panic!("asked for logits, got {other:?}"),
+    }
+}
+
+/// A mask that attends to the given slots.
+pub(crate) fn mask(row: usize, pages: usize, slots: impl IntoIterator<Item = u32>) -> RowMask {
+    let mut attend = vec![0; pages];
+    for slot in slots {
+        attend[slot as usize / 16] |= 1 << (slot % 16);
+    }
+    RowMask { row, attend }
+}
+
+/// Compares bits, so that -0 and 0 or two NaN are told apart.
+pub(crate) fn assert_same_bits(a: &[Vec<f32>], b: &[Vec<f32>], what: &str) {
+    assert_eq!(a.len(), b.len(), "{what}");
+    for (row, (a, b)) in a.iter().zip(b).enumerate() {
+        let differing = a.iter().zip(b).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
+        assert_eq!(differing, 0, "{what}: row {row} differs in {differing} of {} values", a.len());
+    }
+}
+
+/// The largest difference.
+pub(crate) fn distance(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let values = a.iter().flatten().zip(b.iter().flatten());
+    values.map(|(a, b)| (a - b).abs()).fold(0.0, |m, d| if d.is_nan() { f32::INFINITY } else { m.max(d) })
+}

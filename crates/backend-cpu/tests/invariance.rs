@@ -1,0 +1,237 @@
+//! The same tokens give the same bits whatever the batch, the chunks, the pages and the threads.
+
+mod common;
+
+use backend::{AdapterId, Backend, Batch, LoraMatrix, OutputKind, PageCopy, PageId};
+use backend_cpu::CpuBackend;
+use common::*;
+use kernels::DType;
+use model::Architecture;
+
+fn models() -> impl Iterator<Item = Tiny> {
+    let dtypes = [DType::F32, DType::F16, DType::Q8_0];
+    Architecture::all().flat_map(move |a| dtypes.map(|d| Tiny::new(a, d)))
+}
+
+fn adapter(backend: &mut CpuBackend, id: u32) -> Vec<LoraMatrix> {
+    let mut random = Random(u64::from(id) + 77);
+    let (q, kv) = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
+    let shapes = [
+        ("attn_q", HIDDEN, q),
+        ("attn_k", HIDDEN, kv),
+        ("attn_v", HIDDEN, kv),
+        ("attn_output", q, HIDDEN),
+        ("ffn_gate", HIDDEN, FFN),
+        ("ffn_up", HIDDEN, FFN),
+        ("ffn_down", FFN, HIDDEN),
+    ];
+    let mut matrices = Vec::new();
+    for (index, (name, inputs, outputs)) in shapes.into_iter().enumerate() {
+        let rank = 1 + (index as u32 + id) % 4;
+        let (a, b) =
+            (random.values(rank as usize * inputs, 0.2), random.values(rank as usize * outputs, 0.2));
+        matrices.push(LoraMatrix { tensor: format!("blk.1.{name}.weight"), rank, a, b, scale: 0.5 });
+    }
+    backend.load_adapter(AdapterId(id), &matrices).unwrap();
+    matrices
+}
+
+#[test]
+fn chunks_pages_and_threads_change_no_bit() {
+    for tiny in models() {
+        let tokens = Random(3).tokens(150);
+        let whole = logits(&mut tiny.open(1), &mut Sequence::new(0..10), &tokens, 150);
+        for (threads, chunk) in [(1, 1), (1, 7), (1, 64), (2, 150), (2, 1), (2, 33), (3, 16)] {
+            let pages = (0..10).map(|page| (page * 37 + threads as u32 + chunk as u32) % 128);
+            let found = logits(&mut tiny.open(threads), &mut Sequence::new(pages), &tokens, chunk);
+            assert_same_bits(&whole, &found, &format!("{tiny:?} {threads} threads, chunks of {chunk}"));
+        }
+    }
+}
+
+#[test]
+fn a_batch_of_strangers_changes_no_bit() {
+    for tiny in models() {
+        let mut random = Random(11);
+        let prompts: Vec<Vec<u32>> = (0..32)
+            .map(|_| {
+                let n = 1 + random.below(14);
+                random.tokens(n)
+            })
+            .collect();
+        let mut alone = tiny.open(1);
+        adapter(&mut alone, 1);
+        let sequence = |i: usize| {
+            let sequence = Sequence::new([i as u32 * 2, i as u32 * 2 + 1]);
+            if i.is_multiple_of(3) { sequence.with_adapter(1) } else { sequence }
+        };
+        let mut expected = Vec::new();
+        for (index, prompt) in prompts.iter().enumerate() {
+            let mut rows = logits(&mut alone, &mut sequence(index), prompt, 64);
+            expected.push(rows.pop().unwrap());
+        }
+        for threads in [1, 2] {
+            let mut together = tiny.open(threads);
+            adapter(&mut together, 1);
+            let mut sequences: Vec<_> = (0..32).map(sequence).collect();
+            // First a batch of prompts without their last token (some then have nothing yet), then one of last tokens.
+            let mut batch = Batch::default();
+            for (sequence, prompt) in sequences.iter_mut().zip(&prompts).filter(|(_, p)| p.len() > 1) {
+                sequence.push(&mut batch, &prompt[..prompt.len() - 1]);
+            }
+            assert_eq!(run(&mut together, &batch), []);
+            batch.clear();
+            for (sequence, prompt) in sequences.iter_mut().zip(&prompts) {
+                let rows = sequence.push(&mut batch, &prompt[prompt.len() - 1..]);
+                ask(&mut batch, rows, &OutputKind::Logits);
+            }
+            let found: Vec<_> = run(&mut together, &batch).into_iter().map(into_logits).collect();
+            assert_same_bits(&expected, &found, &format!("{tiny:?} {threads} threads, 32 strangers"));
+        }
+    }
+}
+
+#[test]
+fn an_adapter_acts_like_merged_weights_and_only_where_asked() {
+    use model::{Hyperparameters, Weights};
+    for architecture in Architecture::all() {
+        let tiny = Tiny::new(architecture, DType::F32);
+        let gguf = tiny.gguf();
+        let (hyper, weights) = (Hyperparameters::from_gguf(&gguf).unwrap(), Weights::from_gguf(&gguf));
+        let mut backend = open(&gguf, 2);
+        let matrices = adapter(&mut backend, 4);
+        let tokens = Random(9).tokens(40);
+        let plain = logits(&mut backend, &mut Sequence::new(0..3), &tokens, 40);
+        let adapted = logits(&mut backend, &mut Sequence::new(3..6).with_adapter(4), &tokens, 40);
+        let stepwise = logits(&mut backend, &mut Sequence::new(6..9).with_adapter(4), &tokens, 3);
+        assert_same_bits(&adapted, &stepwise, "adapted, in chunks");
+        let mut naive = common::naive::Naive::new(hyper, &weights);
+        matrices.iter().for_each(|m| naive.merge(m));
+        let positions: Vec<u32> = (0..40).collect();
+        let merged = naive.logits(&tokens, &positions, |_, _| true);
+        assert!(distance(&merged, &adapted) < 0.02, "{}", distance(&merged, &adapted));
+        assert!(distance(&plain, &adapted) > 0.2, "the adapter matters");
+        // Both kinds in one batch.
+        let mut batch = Batch::default();
+        for sequence in [Sequence::new(10..13), Sequence::new(13..16).with_adapter(4)] {
+            let rows = sequence.clone().push(&mut batch, &tokens);
+            ask(&mut batch, rows, &OutputKind::Logits);
+        }
+        let found: Vec<_> = run(&mut backend, &batch).into_iter().map(into_logits).collect();
+        assert_same_bits(&plain, &found[..40], "plain beside adapted");
+        assert_same_bits(&adapted, &found[40..], "adapted beside plain");
+    }
+}
+
+#[test]
+fn adapters_that_do_not_fit_are_refused_whole() {
+    let mut backend = Tiny::new(Architecture::Llama, DType::F32).open(1);
+    let good = LoraMatrix {
+        tensor: "blk.0.attn_q.weight".into(),
+        rank: 2,
+        a: vec![0.0; 2 * HIDDEN],
+        b: vec![0.0; 2 * HEADS * HEAD_DIM],
+        scale: 1.0,
+    };
+    let refused = |backend: &mut CpuBackend, bad: LoraMatrix| {
+        backend.load_adapter(AdapterId(1), &[good.clone(), bad]).unwrap_err().to_string()
+    };
+    let error = refused(&mut backend, LoraMatrix { tensor: "blk.9.attn_q.weight".into(), ..good.clone() });
+    assert!(error.contains("blk.9.attn_q.weight"), "{error}");
+    refused(&mut backend, LoraMatrix { tensor: "token_embd.weight".into(), ..good.clone() });
+    let other = LoraMatrix { tensor: "blk.1.attn_q.weight".into(), ..good.clone() };
+    refused(&mut backend, LoraMatrix { rank: 0, ..other.clone() });
+    refused(&mut backend, LoraMatrix { rank: 3, ..other.clone() });
+    refused(&mut backend, LoraMatrix { b: vec![0.0; 5], ..other.clone() });
+    refused(&mut backend, LoraMatrix { scale: f32::NAN, ..other });
+    refused(&mut backend, good.clone());
+    let mut batch = Batch::default();
+    Sequence::new([0]).with_adapter(1).push(&mut batch, &[1]);
+    let mut output = backend::Output::default();
+    let error = backend.run(&batch, &mut output).unwrap_err().to_string();
+    assert!(error.contains("adapter 1"), "{error}");
+    backend.load_adapter(AdapterId(1), &[good]).unwrap();
+    backend.run(&batch, &mut output).unwrap();
+    backend.unload_adapter(AdapterId(1));
+    backend.unload_adapter(AdapterId(1));
+    assert!(backend.run(&batch, &mut output).is_err());
+}
+
+#[test]
+fn pages_can_be_copied_and_moved_between_backends() {
+    let tiny = Tiny::new(Architecture::Qwen2, DType::Q8_0);
+    let mut backend = tiny.open(2);
+    let (head, tail) = (Random(1).tokens(37), Random(2).tokens(9));
+    let mut original = Sequence::new([0, 1, 2]);
+    logits(&mut backend, &mut original, &head, 37);
+    let mut copied = original.clone();
+    let copies: Vec<_> = [(0, 50), (1, 51), (50, 60), (2, 52)]
+        .map(|(from, to)| PageCopy { from: PageId(from), to: PageId(to) })
+        .into();
+    backend.copy_pages(&copies).unwrap();
+    [60, 51, 52].iter().zip(&mut copied.pages).for_each(|(id, page)| page.page = PageId(*id));
+    let mut moved = original.clone();
+    let mut other = tiny.open(1);
+    for (index, page) in moved.pages.iter_mut().enumerate() {
+        let mut bytes = vec![9];
+        backend.read_page(page.page, &mut bytes).unwrap();
+        assert_eq!(bytes.len(), 1 + backend.limits().page_bytes);
+        page.page = PageId(100 + index as u32);
+        other.write_page(page.page, &bytes[1..]).unwrap();
+        assert!(other.write_page(page.page, &bytes).is_err());
+        let mut again = Vec::new();
+        other.read_page(page.page, &mut again).unwrap();
+        assert_eq!(again, bytes[1..]);
+    }
+    let expected = logits(&mut backend, &mut original, &tail, 9);
+    assert_same_bits(&expected, &logits(&mut backend, &mut copied, &tail, 9), "copied pages");
+    assert_same_bits(&expected, &logits(&mut other, &mut moved, &tail, 9), "moved pages");
+    let far = PageId(backend.limits().pages);
+    assert!(backend.read_page(far, &mut Vec::new()).is_err());
+    assert!(backend.write_page(far, &[]).is_err());
+    assert!(backend.copy_pages(&[PageCopy { from: PageId(0), to: far }]).is_err());
+    assert!(backend.copy_pages(&[PageCopy { from: far, to: PageId(0) }]).is_err());
+}
+
+#[test]
+fn only_live_slots_matter() {
+    // Slots left over from another sequence, not live: the result is as in fresh pages.
+    let mut backend = Tiny::new(Architecture::Llama, DType::F32).open(1);
+    let tokens = Random(2).tokens(20);
+    let fresh = logits(&mut backend, &mut Sequence::new([0, 1]), &tokens, 20);
+    logits(&mut backend, &mut Sequence::new([2, 3]), &Random(4).tokens(32), 32);
+    let reused = logits(&mut backend, &mut Sequence::new([2, 3]), &tokens, 20);
+    assert_same_bits(&fresh, &reused, "reused pages");
+    // Whole pages without live slots in between change nothing either.
+    let mut with_hole = Sequence::new([4, 5, 6]);
+    with_hole.next_slot = 16;
+    let shifted = logits(&mut backend, &mut with_hole, &tokens, 20);
+    assert_same_bits(&fresh, &shifted, "an empty page in front");
+}
+
+#[test]
+fn options_out_of_range_are_refused_with_the_way_out() {
+    use backend_cpu::{CpuOptions, OpenError};
+    use model::{Hyperparameters, Weights};
+    let gguf = Tiny::new(Architecture::Llama, DType::F32).gguf();
+    let (hyper, weights) = (Hyperparameters::from_gguf(&gguf).unwrap(), Weights::from_gguf(&gguf));
+    let refused = |options: CpuOptions| CpuBackend::open(&hyper, &weights, &options, |_| ()).err().unwrap();
+    let fine = CpuOptions { threads: 1, ..CpuOptions::default() };
+    let error = refused(CpuOptions { threads: 0, ..fine.clone() });
+    assert_eq!(error.to_string(), "threads is 0, it has to be from 1 to 1024");
+    assert!(matches!(
+        refused(CpuOptions { page_tokens: 12, ..fine.clone() }),
+        OpenError::PageTokens { found: 12 }
+    ));
+    assert!(matches!(
+        refused(CpuOptions { pages: u32::MAX, page_tokens: 64, ..fine.clone() }),
+        OpenError::Pool { .. }
+    ));
+    let mut seen = Vec::new();
+    let backend = CpuBackend::open(&hyper, &weights, &fine, |p| seen.push(p)).unwrap();
+    assert!(
+        seen.is_sorted_by_key(|p| p.done) && seen.last().is_some_and(|p| p.done == p.total && p.total > 0)
+    );
+    assert_eq!(CpuBackend::page_bytes(&hyper, 16), backend.limits().page_bytes);
+    assert!(backend.bytes_per_step() as u64 >= weights.bytes());
+}
