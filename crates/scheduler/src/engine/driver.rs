@@ -1,0 +1,259 @@
+//! The loop of the engine's thread.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backend::{Backend, BackendError, Batch, Output};
+
+use super::inbox::{Answer, Call, Inbox, Message, Wait};
+use crate::config::{EngineConfig, SchedulerConfig};
+use crate::ops::{CallError, ContextOp};
+use crate::request::{ContextId, ForwardError, ForwardReply, Ticket};
+use crate::scheduler::{Plan, Scheduler};
+
+pub(super) struct Driver {
+    backend: Box<dyn Backend>,
+    scheduler: Scheduler,
+    inbox: Arc<Inbox>,
+    spin: Duration,
+    start: Instant,
+    messages: VecDeque<Message>,
+    answers: HashMap<Ticket, Answer<ForwardReply, ForwardError>>,
+    batch: Batch,
+    output: Output,
+    /// When abandoned passes were last looked for.
+    looked: Duration,
+}
+
+/// How often abandoned passes are looked for: shorter than a batch, so none of them goes on to a second chunk.
+const ABANDONED: Duration = Duration::from_micros(200);
+
+/// The most a thread may spin: more would take the core from those it waits for.
+const SPIN_MAX: Duration = Duration::from_micros(50);
+
+impl Driver {
+    pub(super) fn new(
+        backend: Box<dyn Backend>,
+        scheduler: SchedulerConfig,
+        engine: &EngineConfig,
+        inbox: Arc<Inbox>,
+    ) -> Driver {
+        Driver {
+            scheduler: Scheduler::new(backend.limits(), scheduler),
+            backend,
+            inbox,
+            spin: engine.spin.min(SPIN_MAX),
+            start: Instant::now(),
+            messages: VecDeque::new(),
+            answers: HashMap::new(),
+            batch: Batch::default(),
+            output: Output::default(),
+            looked: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let _closing = Closing(self.inbox.clone());
+        loop {
+            let open = self.inbox.take(&mut self.messages);
+            if !open {
+                return self.close();
+            }
+            self.drain();
+            self.cancel_abandoned();
+            let plan = self.scheduler.plan(self.start.elapsed(), &mut self.batch);
+            if plan == Plan::Run {
+                self.run_batch();
+            }
+            self.answer();
+            let (until, arrivals) = match plan {
+                // Whoever was answered may be back already; the next plan knows how long to wait for the others.
+                Plan::Run => continue,
+                Plan::WaitUntil { until, arrivals } => (self.start.checked_add(until), arrivals),
+                Plan::Idle => (None, 1),
+            };
+            let (spin, anything) = (self.spin, self.scheduler.blocked());
+            self.inbox.wait(&Wait { until, arrivals: arrivals as usize, anything, spin });
+        }
+    }
+
+    /// Handles all messages taken, in order.
+    fn drain(&mut self) {
+        while let Some(message) = self.messages.pop_front() {
+            match message {
+                Message::Forward(request, answer) => {
+                    if answer.is_canceled() {
+                        continue;
+                    }
+                    self.cancel_if_abandoned(request.context);
+                    let ticket = request.ticket;
+                    match self.scheduler.submit(request, self.start.elapsed()) {
+                        Ok(()) => drop(self.answers.insert(ticket, answer)),
+                        Err(error) => drop(answer.send(Err(error))),
+                    }
+                }
+                Message::Op(op) => {
+                    if let ContextOp::Truncate { context, .. }
+                    | ContextOp::Remove { context, .. }
+                    | ContextOp::Append { to: context, .. } = &op
+                    {
+                        self.cancel_if_abandoned(*context);
+                    }
+                    if let Err(error) = self.scheduler.apply(op) {
+                        tracing::debug!(%error, "operation refused");
+                        self.scheduler.count_refused();
+                    }
+                }
+                Message::Call(call) => self.call(call),
+            }
+        }
+    }
+
+    /// Cancels the pass in flight on a context if nobody waits for its answer any more.
+    fn cancel_if_abandoned(&mut self, context: ContextId) {
+        if let Some(ticket) = self.scheduler.pass_of(context)
+            && self.answers.get(&ticket).is_some_and(|answer| answer.is_canceled())
+        {
+            self.scheduler.cancel(ticket);
+        }
+    }
+
+    /// Cancels all passes whose answer nobody waits for; now and then, since it walks them all.
+    fn cancel_abandoned(&mut self) {
+        let now = self.start.elapsed();
+        if now < self.looked + ABANDONED {
+            return;
+        }
+        self.looked = now;
+        let abandoned = self.answers.iter().filter(|(_, answer)| answer.is_canceled());
+        let mut abandoned: Vec<Ticket> = abandoned.map(|(ticket, _)| *ticket).collect();
+        abandoned.sort_unstable();
+        for ticket in abandoned {
+            self.scheduler.cancel(ticket);
+        }
+    }
+
+    fn answer(&mut self) {
+        for (ticket, result) in self.scheduler.replies() {
+            if let Some(answer) = self.answers.remove(&ticket) {
+                // The receiver may be gone.
+                answer.send(result).ok();
+            }
+        }
+    }
+
+    fn run_batch(&mut self) {
+        let Driver { backend, scheduler, batch, output, .. } = self;
+        let run = || {
+            scheduler.carry_out(backend.as_mut())?;
+            backend.run(batch, output)
+        };
+        let failed = match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(())) if self.output.values.len() == self.batch.outputs.len() => None,
+            Ok(Ok(())) => {
+                Some(format!("{} values for {} outputs", self.output.values.len(), self.batch.outputs.len()))
+            }
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(panic) => Some(format!("the backend panicked: {}", panic_text(panic.as_ref()))),
+        };
+        let result = match failed {
+            None => Ok(&mut self.output),
+            Some(text) => {
+                tracing::error!(error = text, sequences = self.batch.sequences.len(), "batch failed");
+                self.scheduler.abandon_moves();
+                Err(ForwardError::Backend(text))
+            }
+        };
+        self.scheduler.complete(result, self.start.elapsed());
+    }
+
+    fn call(&mut self, call: Call) {
+        fn send<T>(answer: Answer<T, CallError>, result: Result<T, CallError>) {
+            // The receiver may be gone.
+            answer.send(result).ok();
+        }
+        let scheduler = &mut self.scheduler;
+        let backend = &mut self.backend;
+        match call {
+            Call::Info(context, answer) => send(answer, scheduler.info(context)),
+            Call::Save { context, key, persistent, answer } => {
+                send(answer, scheduler.save(context, key, persistent));
+            }
+            Call::Open { key, context, owner, priority, tenant, answer } => {
+                send(answer, scheduler.open(&key, context, owner, priority, tenant));
+            }
+            Call::Delete(key, answer) => send(answer, scheduler.delete(&key)),
+            Call::List(prefix, answer) => send(answer, Ok(scheduler.list(&prefix))),
+            Call::Export(key, answer) => {
+                let export = guard(|| Ok(scheduler.export(&key, backend.as_mut())));
+                send(answer, export.and_then(|inner| inner));
+            }
+            Call::Import { key, persistent, data, answer } => {
+                send(answer, scheduler.import(key, persistent, data));
+            }
+            Call::Stats(answer) => send(answer, Ok(scheduler.stats())),
+            Call::Usage(owner, answer) => send(answer, Ok(scheduler.usage(owner))),
+            Call::LoadAdapter(id, matrices, answer) => {
+                send(answer, guard(|| backend.load_adapter(id, &matrices)));
+            }
+            Call::UnloadAdapter(id, answer) => {
+                let unload = || {
+                    backend.unload_adapter(id);
+                    Ok(())
+                };
+                send(answer, guard(unload));
+            }
+            Call::Embed(tokens, answer) => {
+                let mut rows = Vec::new();
+                let embedded = guard(|| backend.embed(&tokens, &mut rows));
+                send(answer, embedded.map(|()| rows));
+            }
+        }
+    }
+
+    /// Answers everything that waits as closed.
+    fn close(mut self) {
+        let mut tickets: Vec<Ticket> = self.answers.keys().copied().collect();
+        tickets.sort_unstable();
+        for ticket in tickets {
+            if let Some(answer) = self.answers.remove(&ticket) {
+                answer.send(Err(ForwardError::Closed)).ok();
+            }
+        }
+        for message in self.messages.drain(..) {
+            match message {
+                Message::Forward(_, answer) => drop(answer.send(Err(ForwardError::Closed))),
+                Message::Call(call) => call.refuse(&CallError::Closed),
+                Message::Op(_) => {}
+            }
+        }
+    }
+}
+
+/// Closes the inbox however the thread ends, so that nobody waits for it.
+struct Closing(Arc<Inbox>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+        // What came in before the door closed: dropping it tells whoever waits.
+        self.0.take(&mut VecDeque::new());
+    }
+}
+
+/// Runs a call into the backend; a panic becomes an error.
+fn guard<T>(call: impl FnOnce() -> Result<T, BackendError>) -> Result<T, CallError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| CallError::Backend(error.to_string())),
+        Err(panic) => {
+            Err(CallError::Backend(format!("the backend panicked: {}", panic_text(panic.as_ref()))))
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}

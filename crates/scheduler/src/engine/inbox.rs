@@ -1,0 +1,240 @@
+//! The bounded queue between the engine's thread and everybody else.
+//!
+//! One lock, held for a push or a swap. Operations are pushed quietly; passes and calls wake the thread if it sleeps.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use backend::{AdapterId, LoraMatrix};
+use futures_channel::oneshot;
+
+use crate::ops::{CallError, ContextInfo, ContextOp};
+use crate::request::{ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, TenantId};
+use crate::snapshot::{SnapshotData, SnapshotInfo};
+use crate::stats::Stats;
+
+/// Where an answer goes.
+pub(super) type Answer<T, E> = oneshot::Sender<Result<T, E>>;
+
+/// What the thread is told.
+pub(super) enum Message {
+    /// A pass.
+    Forward(ForwardRequest, Answer<ForwardReply, ForwardError>),
+    /// An operation without a reply.
+    Op(ContextOp),
+    /// An operation with a reply.
+    Call(Call),
+}
+
+/// An operation with a reply.
+pub(super) enum Call {
+    Info(ContextId, Answer<ContextInfo, CallError>),
+    Save {
+        context: ContextId,
+        key: String,
+        persistent: bool,
+        answer: Answer<SnapshotInfo, CallError>,
+    },
+    Open {
+        key: String,
+        context: ContextId,
+        owner: OwnerId,
+        priority: Priority,
+        tenant: TenantId,
+        answer: Answer<ContextInfo, CallError>,
+    },
+    Delete(String, Answer<(), CallError>),
+    List(String, Answer<Vec<SnapshotInfo>, CallError>),
+    Export(String, Answer<SnapshotData, CallError>),
+    Import {
+        key: String,
+        persistent: bool,
+        data: SnapshotData,
+        answer: Answer<SnapshotInfo, CallError>,
+    },
+    Stats(Answer<Stats, CallError>),
+    Usage(OwnerId, Answer<u32, CallError>),
+    LoadAdapter(AdapterId, Vec<LoraMatrix>, Answer<(), CallError>),
+    UnloadAdapter(AdapterId, Answer<(), CallError>),
+    Embed(Vec<u32>, Answer<Vec<f32>, CallError>),
+}
+
+/// Why a message was not queued; the message comes back with it.
+pub(super) enum Refused {
+    Full(Box<Message>),
+    Closed(Box<Message>),
+}
+
+/// See the module's description.
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    wake: Condvar,
+    /// Weight of what is queued, for the thread to spin on without the lock.
+    weight: AtomicUsize,
+    capacity: usize,
+}
+
+struct State {
+    messages: VecDeque<Message>,
+    /// The weight that wakes the sleeping thread.
+    sleeping: Option<usize>,
+    closed: bool,
+}
+
+/// What the thread waits for.
+pub(super) struct Wait {
+    /// It goes on at this time.
+    pub(super) until: Option<Instant>,
+    /// It goes on when so many passes have come in, or any call.
+    pub(super) arrivals: usize,
+    /// It goes on when anything has come in.
+    pub(super) anything: bool,
+    /// For so long it looks again and again before it sleeps.
+    pub(super) spin: Duration,
+}
+
+/// Weight of a pass: a fine unit, so that operations weigh something.
+const PASS: usize = 1024;
+/// Weight of what must not wait: more than any number of passes.
+const URGENT: usize = 1 << 40;
+
+fn weight(message: &Message) -> usize {
+    match message {
+        Message::Forward(..) => PASS,
+        // Somebody waits for the answers of the passes that these cancel.
+        Message::Call(_) | Message::Op(ContextOp::Cancel { .. } | ContextOp::OwnerGone { .. }) => URGENT,
+        // 1024 that pile up weigh like a pass and wake the thread, so that memory is given back.
+        Message::Op(_) => 1,
+    }
+}
+
+impl Inbox {
+    pub(super) fn new(capacity: usize) -> Inbox {
+        let state = State { messages: VecDeque::new(), sleeping: None, closed: false };
+        Inbox { state: Mutex::new(state), wake: Condvar::new(), weight: AtomicUsize::new(0), capacity }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics while the lock is held, and a queue is valid at any moment.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a message and wakes the thread if that is what it sleeps for.
+    pub(super) fn push(&self, message: Message) -> Result<(), Refused> {
+        let always = matches!(&message, Message::Op(op) if op.releases());
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Refused::Closed(Box::new(message)));
+        }
+        if state.messages.len() >= self.capacity && !always {
+            return Err(Refused::Full(Box::new(message)));
+        }
+        let added = weight(&message);
+        state.messages.push_back(message);
+        let weight = self.weight.fetch_add(added, Ordering::Release) + added;
+        let notify = state.sleeping.take_if(|enough| weight >= *enough).is_some();
+        drop(state);
+        if notify {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Refuses everything from now on and wakes the thread.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.sleeping = None;
+        self.weight.fetch_add(URGENT, Ordering::Release);
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Takes all messages into `into`, which must be empty. False once closed.
+    pub(super) fn take(&self, into: &mut VecDeque<Message>) -> bool {
+        let mut state = self.lock();
+        std::mem::swap(&mut state.messages, into);
+        self.weight.store(0, Ordering::Release);
+        !state.closed
+    }
+
+    /// Returns when what is waited for has come.
+    pub(super) fn wait(&self, wait: &Wait) {
+        let enough = if wait.anything { 1 } else { wait.arrivals.saturating_mul(PASS).clamp(1, URGENT) };
+        let start = Instant::now();
+        loop {
+            if self.weight.load(Ordering::Acquire) >= enough {
+                return;
+            }
+            let now = Instant::now();
+            if wait.until.is_some_and(|until| now >= until) {
+                return;
+            }
+            if now - start >= wait.spin {
+                break;
+            }
+            std::hint::spin_loop();
+        }
+        let mut state = self.lock();
+        if state.closed || self.weight.load(Ordering::Acquire) >= enough {
+            return;
+        }
+        state.sleeping = Some(enough);
+        while state.sleeping.is_some() {
+            let left = wait.until.map(|until| until.saturating_duration_since(Instant::now()));
+            state = match left {
+                Some(Duration::ZERO) => break,
+                Some(left) => self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        state.sleeping = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Ticket;
+
+    fn forward() -> Message {
+        let request = ForwardRequest::new(Ticket(1), ContextId(1), vec![1]);
+        Message::Forward(request, oneshot::channel().0)
+    }
+
+    fn returns_at_once(inbox: &Inbox, arrivals: usize, anything: bool) -> bool {
+        let until = Instant::now() + Duration::from_millis(20);
+        inbox.wait(&Wait { until: Some(until), arrivals, anything, spin: Duration::ZERO });
+        Instant::now() < until
+    }
+
+    #[test]
+    fn wakes_for_enough_passes_or_anything_urgent() {
+        let inbox = Inbox::new(100);
+        let quiet = || Message::Op(ContextOp::Drop { context: ContextId(1) });
+        inbox.push(quiet()).ok().unwrap();
+        assert!(!returns_at_once(&inbox, 1, false));
+        assert!(returns_at_once(&inbox, 1, true));
+        inbox.push(forward()).ok().unwrap();
+        assert!(returns_at_once(&inbox, 1, false) && !returns_at_once(&inbox, 2, false));
+        inbox.push(Message::Op(ContextOp::Cancel { ticket: Ticket(1) })).ok().unwrap();
+        assert!(returns_at_once(&inbox, 1000, false));
+        let mut taken = VecDeque::new();
+        assert!(inbox.take(&mut taken));
+        assert_eq!(taken.len(), 3);
+        assert!(!returns_at_once(&inbox, 1, true));
+        inbox.close();
+        assert!(returns_at_once(&inbox, 1000, false));
+        assert!(matches!(inbox.push(forward()), Err(Refused::Closed(_))));
+    }
+
+    #[test]
+    fn is_bounded_for_what_takes() {
+        let inbox = Inbox::new(1);
+        inbox.push(forward()).ok().unwrap();
+        assert!(matches!(inbox.push(forward()), Err(Refused::Full(_))));
+        assert!(inbox.push(Message::Op(ContextOp::Drop { context: ContextId(1) })).is_ok());
+    }
+}

@@ -1,0 +1,36 @@
+//! The control layer: who computes what, on which pages, in which batch.
+//!
+//! [`Scheduler`] is a state machine without thread, channel or clock: contexts and their pages, the prefix cache, the
+//! waiting passes and the policy that batches them. [`Engine`] is the one thread that owns a scheduler and a
+//! [`backend::Backend`] and drains a bounded inbox; everybody else holds an [`EngineHandle`].
+//!
+//! There is no prefill phase and no decode phase: a pass has rows to compute, a batch takes as many as fit.
+//! A page that more than one holder sees is never written. Nothing is killed for lack of memory: cached pages go
+//! first, then passes wait, then the pages of contexts of lower rank move to host memory and come back bit for bit.
+
+mod check;
+mod config;
+mod context;
+mod engine;
+mod memory;
+mod ops;
+mod pages;
+mod pass;
+mod policy;
+mod prefix;
+mod request;
+mod scheduler;
+mod snapshot;
+mod stats;
+
+pub use config::{EngineConfig, SchedulerConfig};
+pub use engine::{Engine, EngineHandle, Reply};
+pub use ops::{CallError, ContextInfo, ContextOp, Overloaded};
+pub use pages::PageMove;
+pub use policy::{POLICIES, PolicyKind, PolicyRow};
+pub use request::{
+    ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, RowRuns, TenantId, Ticket,
+};
+pub use scheduler::{Answered, Plan, Scheduler};
+pub use snapshot::{SnapshotData, SnapshotInfo, SnapshotPage};
+pub use stats::Stats;

@@ -1,0 +1,245 @@
+//! Who holds which page: logical pages, the prefix cache and owners' shares, kept consistent with each other.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::context::Entry;
+use crate::pages::{LogicalId, Page, Pages, Place};
+use crate::prefix::{Key, NodeId, Parent, Prefix};
+use crate::request::{OwnerId, TenantId};
+
+/// An owner's share of the pages.
+#[derive(Debug)]
+pub(crate) struct Share {
+    /// Age: older owners have lower numbers.
+    pub(crate) sequence: u64,
+    pub(crate) quota: Option<u32>,
+    /// Entries of its contexts and passes, by page. Only counted and looked up, never walked for a decision.
+    pub(crate) held: HashMap<LogicalId, u32>,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pub(crate) pages: Pages,
+    pub(crate) prefix: Prefix,
+    pub(crate) shares: BTreeMap<OwnerId, Share>,
+    /// Whether computed pages enter the prefix cache.
+    pub(crate) caching: bool,
+}
+
+/// Who holds an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holder {
+    Owner(OwnerId),
+    Snapshot,
+}
+
+impl Memory {
+    pub(crate) fn full(&self) -> u64 {
+        low_bits(self.pages.page_tokens())
+    }
+
+    /// One more entry for a page.
+    pub(crate) fn hold(&mut self, holder: Holder, id: LogicalId) {
+        let page = self.pages.get_mut(id);
+        page.refs += 1;
+        match holder {
+            Holder::Snapshot => page.snapshot_refs += 1,
+            Holder::Owner(owner) => {
+                let share =
+                    self.shares.get_mut(&owner).expect("an owner is registered before it holds pages");
+                *share.held.entry(id).or_insert(0) += 1;
+            }
+        }
+        if let (1, Some(node)) = (page.refs, page.node) {
+            self.prefix.set_held(node);
+        }
+    }
+
+    pub(crate) fn hold_all(&mut self, holder: Holder, entries: &[Entry]) {
+        for entry in entries {
+            self.hold(holder, entry.page);
+        }
+    }
+
+    /// One entry less. The last one frees the page, or leaves it to the prefix cache.
+    pub(crate) fn release(&mut self, holder: Holder, id: LogicalId) {
+        let page = self.pages.get_mut(id);
+        page.refs -= 1;
+        match holder {
+            Holder::Snapshot => page.snapshot_refs -= 1,
+            Holder::Owner(owner) => {
+                let held = &mut self.shares.get_mut(&owner).expect("a holder is registered").held;
+                let count = held.get_mut(&id).expect("what is released was held");
+                *count -= 1;
+                if *count == 0 {
+                    held.remove(&id);
+                }
+            }
+        }
+        if page.refs > 0 {
+            return;
+        }
+        match (page.node, page.place, page.lost) {
+            (None, ..) => self.pages.free_page(id),
+            (Some(node), Place::Device(_), false) => self.prefix.set_idle(node),
+            // Not worth its room on the host.
+            (Some(node), ..) => self.forget(node),
+        }
+    }
+
+    /// Releases the last entry first, so that of a path the leaf becomes idle before what it needs.
+    pub(crate) fn release_all(&mut self, holder: Holder, entries: &[Entry]) {
+        for entry in entries.iter().rev() {
+            self.release(holder, entry.page);
+        }
+    }
+
+    /// Takes a node and what follows it out of the prefix cache and frees what nobody holds.
+    fn forget(&mut self, node: NodeId) {
+        for id in self.prefix.remove(node) {
+            let page = self.pages.get_mut(id);
+            page.node = None;
+            if page.refs == 0 {
+                self.pages.free_page(id);
+            }
+        }
+    }
+
+    /// Frees at least one idle page of the prefix cache, if there is one.
+    pub(crate) fn evict(&mut self) -> bool {
+        let victim = self.prefix.victim();
+        if let Some(node) = victim {
+            self.forget(node);
+        }
+        victim.is_some()
+    }
+
+    /// Whether the only holder of a page may write its free slots.
+    pub(crate) fn writable(&self, id: LogicalId) -> bool {
+        let page = self.pages.get(id);
+        page.refs == 1 && page.node.is_none()
+    }
+
+    /// Distinct pages that an owner holds, and its quota.
+    pub(crate) fn share(&self, owner: OwnerId) -> (u32, Option<u32>) {
+        self.shares.get(&owner).map_or((0, None), |share| (share.held.len() as u32, share.quota))
+    }
+
+    /// The tip of the path that the entries follow in the prefix cache, a partial last one aside. `None` when they
+    /// are not exactly such a path.
+    pub(crate) fn tip(&self, tenant: TenantId, entries: &[Entry]) -> Option<Parent> {
+        if !self.caching {
+            return None;
+        }
+        let mut tip = Parent::Root(tenant);
+        for (index, entry) in entries.iter().enumerate() {
+            if entry.live != self.full() {
+                // With a gap, what follows would not be computed from all tokens of the path.
+                let gapless = entry.live & (entry.live + 1) == 0;
+                return (gapless && index + 1 == entries.len()).then_some(tip);
+            }
+            let node = self.pages.get(entry.page).node?;
+            if self.prefix.parent(node) != Some(tip) {
+                return None;
+            }
+            tip = Parent::Node(node);
+        }
+        Some(tip)
+    }
+
+    /// A full page has been computed after `tip`. Registers it, or finds the one that holds the same already.
+    pub(crate) fn register(&mut self, id: LogicalId, tip: Parent) -> Option<(NodeId, LogicalId)> {
+        let Page { pedigree, positions, tokens, node, lost, .. } = self.pages.get(id);
+        let pedigree = pedigree.filter(|p| p.parent == tip && node.is_none() && !lost)?;
+        let consecutive = positions.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+        if !self.caching || !consecutive || !self.prefix.contains(tip) {
+            return None;
+        }
+        let key = Key {
+            parent: tip,
+            adapter: pedigree.adapter,
+            position: positions[0],
+            tokens: tokens.clone().into_boxed_slice(),
+        };
+        if let Some(found) = self.prefix.find(&key) {
+            return Some(found);
+        }
+        let node = self.prefix.insert(key, id);
+        self.pages.get_mut(id).node = Some(node);
+        Some((node, id))
+    }
+}
+
+/// The lowest `count` bits, up to all 64.
+pub(crate) fn low_bits(count: u32) -> u64 {
+    if count >= 64 { u64::MAX } else { (1 << count) - 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pages::Pedigree;
+
+    fn memory() -> Memory {
+        let mut shares = BTreeMap::new();
+        shares.insert(OwnerId(1), Share { sequence: 1, quota: None, held: HashMap::new() });
+        Memory { pages: Pages::new(4, 8, 4), prefix: Prefix::default(), shares, caching: true }
+    }
+
+    /// A held page that was computed from eight times `token`, as the first of its context.
+    fn filled(memory: &mut Memory, token: u32) -> LogicalId {
+        let id = memory.pages.create();
+        memory.hold(Holder::Owner(OwnerId(1)), id);
+        let page = memory.pages.get_mut(id);
+        page.tokens.fill(token);
+        (0..).zip(&mut page.positions).for_each(|(position, slot)| *slot = position);
+        page.pedigree = Some(Pedigree { parent: Parent::Root(TenantId(0)), adapter: None });
+        id
+    }
+
+    #[test]
+    fn released_pages_stay_only_if_a_prefix_may_match() {
+        let mut memory = memory();
+        let root = Parent::Root(TenantId(0));
+        let (plain, cached) = (filled(&mut memory, 1), filled(&mut memory, 2));
+        let node = memory.register(cached, root).expect("computed from tokens, full");
+        assert_eq!(node.1, cached);
+        assert!(memory.writable(plain) && !memory.writable(cached));
+        for id in [plain, cached] {
+            memory.release(Holder::Owner(OwnerId(1)), id);
+        }
+        assert_eq!((memory.pages.free(), memory.prefix.idle(), memory.share(OwnerId(1)).0), (3, 1, 0));
+        assert!(memory.evict() && !memory.evict());
+        assert_eq!(memory.pages.free(), 4);
+    }
+
+    #[test]
+    fn a_page_computed_twice_is_registered_once() {
+        let mut memory = memory();
+        let root = Parent::Root(TenantId(0));
+        let (first, second) = (filled(&mut memory, 3), filled(&mut memory, 3));
+        let node = memory.register(first, root).expect("registered");
+        assert_eq!(memory.register(second, root), Some(node), "whoever has the second may use the first");
+        let other = memory.register(second, Parent::Root(TenantId(1)));
+        assert_eq!(other, None, "its rows were not computed after that");
+        memory.pages.get_mut(second).positions[4] = 99;
+        assert_eq!(memory.register(second, root), None, "its positions have a gap");
+    }
+
+    #[test]
+    fn a_path_ends_at_a_gap() {
+        let mut memory = memory();
+        let tenant = TenantId(0);
+        let page = filled(&mut memory, 4);
+        let (node, _) = memory.register(page, Parent::Root(tenant)).expect("registered");
+        let last = filled(&mut memory, 5);
+        let tip = |live, last_live| {
+            memory.tip(tenant, &[Entry { page, live }, Entry { page: last, live: last_live }])
+        };
+        assert_eq!(tip(0xff, 0b111), Some(Parent::Node(node)));
+        assert_eq!(tip(0xff, 0b101), None);
+        assert_eq!(tip(0x7f, 0b111), None);
+        assert_eq!(memory.tip(TenantId(1), &[Entry { page, live: 0xff }]), None);
+    }
+}

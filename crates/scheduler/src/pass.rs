@@ -1,0 +1,349 @@
+//! A pass in flight: what of it is computed, and the pages it writes before they become the context's.
+//!
+//! ```text
+//! context entries   [0, base)                  shared or not, only read
+//! pass entries      tail   new   new   …       written; the tail continues the context's last, half-full page
+//! ```
+//! The tail is the context's own page while nobody else sees it: its free slots are written in place, and until the
+//! pass commits they are not live for anybody. Once somebody else sees it, the pass writes to a copy instead. So giving
+//! a pass up at any moment means dropping its entries.
+
+use std::time::Duration;
+
+use backend::{Limits, OutputKind, PageSlots, SamplingParams, Value};
+
+use crate::context::{self, Context, Entry};
+use crate::memory::low_bits;
+use crate::prefix::{Key, Parent};
+use crate::request::{ForwardError, ForwardRequest, RowRuns};
+
+#[derive(Debug)]
+pub(crate) struct Pass {
+    pub(crate) request: ForwardRequest,
+    /// Position of row 0 when the request gives none.
+    pub(crate) first_position: u32,
+    /// Outputs by row: row, index in the reply, and what; taken out when asked of the backend.
+    pub(crate) outputs: Vec<(usize, usize, Option<OutputKind>)>,
+    /// Outputs asked for so far.
+    pub(crate) outputs_asked: usize,
+    pub(crate) values: Vec<Option<Value>>,
+    /// Order of arrival.
+    pub(crate) arrival: u64,
+    /// When it was submitted, or last made progress.
+    pub(crate) since: Duration,
+    /// Rows done, computed or cached.
+    pub(crate) done: u32,
+    pub(crate) cached: u32,
+    /// Entries of the context that are only read.
+    pub(crate) base: usize,
+    /// What the pass writes or took from the prefix cache.
+    pub(crate) entries: Vec<Entry>,
+    /// Whether `entries[0]` is the context's own page, held by the context alone.
+    pub(crate) tail_in_place: bool,
+    /// Slots used in the last of `entries`; a whole page when the next row starts a new one.
+    pub(crate) fill: u32,
+    /// The path in the prefix cache up to the page that the next row belongs to.
+    pub(crate) tip: Option<Parent>,
+    /// It could not get pages when it was looked at last.
+    pub(crate) blocked: bool,
+}
+
+impl Pass {
+    pub(crate) fn new(
+        mut request: ForwardRequest,
+        context: &Context,
+        page_tokens: u32,
+        arrival: u64,
+        now: Duration,
+    ) -> Pass {
+        let kinds = std::mem::take(&mut request.outputs);
+        let values = kinds.iter().map(|_| None).collect();
+        let mut outputs: Vec<_> =
+            kinds.into_iter().enumerate().map(|(index, (row, kind))| (row, index, Some(kind))).collect();
+        outputs.sort_by_key(|(row, index, _)| (*row, *index));
+        let tail = context::tail(&context.entries).filter(|slots| *slots < page_tokens);
+        let base = context.entries.len() - usize::from(tail.is_some());
+        Pass {
+            first_position: context.next_position,
+            outputs,
+            outputs_asked: 0,
+            values,
+            arrival,
+            since: now,
+            done: 0,
+            cached: 0,
+            base,
+            entries: context.entries[base..].to_vec(),
+            tail_in_place: tail.is_some(),
+            fill: tail.unwrap_or(page_tokens),
+            tip: context.tip,
+            blocked: false,
+            request,
+        }
+    }
+
+    pub(crate) fn rows(&self) -> u32 {
+        self.request.tokens.len() as u32
+    }
+
+    pub(crate) fn left(&self) -> u32 {
+        self.rows() - self.done
+    }
+
+    pub(crate) fn position(&self, row: u32) -> u32 {
+        match &self.request.positions {
+            Some(positions) => positions[row as usize],
+            None => self.first_position + row,
+        }
+    }
+
+    pub(crate) fn next_position(&self) -> u32 {
+        match &self.request.positions {
+            Some(positions) => positions.iter().max().map_or(self.first_position, |last| last + 1),
+            None => self.first_position + self.rows(),
+        }
+    }
+
+    /// Whether a row is what the prefix cache may hold: a token under default attention.
+    pub(crate) fn plain(&self, row: u32) -> bool {
+        self.request.masks.is_none()
+            && self.request.embeddings.binary_search_by_key(&(row as usize), |(r, _)| *r).is_err()
+    }
+
+    /// Entries that the pass itself holds: all but the tail in place.
+    pub(crate) fn owned(&self) -> &[Entry] {
+        &self.entries[usize::from(self.tail_in_place)..]
+    }
+
+    /// Whether the next row goes to the context's own last page.
+    pub(crate) fn writes_tail(&self, page_tokens: u32) -> bool {
+        self.tail_in_place && self.entries.len() == 1 && self.fill < page_tokens
+    }
+
+    /// New pages that the next `rows` rows need.
+    pub(crate) fn pages_for(&self, rows: u32, page_tokens: u32) -> u32 {
+        rows.saturating_sub(page_tokens - self.fill).div_ceil(page_tokens)
+    }
+
+    /// Slot that the next row writes, counted from the start of the sequence. Its page may be yet to come.
+    pub(crate) fn next_slot(&self, page_tokens: u32) -> u32 {
+        let entries = (self.base + self.entries.len()) as u32;
+        // Pages taken for rows to come are empty, and only the first of them starts with the next row.
+        let empty = self.entries.iter().rev().take_while(|entry| entry.live == 0).count() as u32;
+        (entries - empty) * page_tokens - (page_tokens - self.fill)
+    }
+
+    /// What a row with a mask attends to: a word a page. Live tokens and then rows of the pass come in the order of
+    /// their slots, since rows are written after all live tokens.
+    pub(crate) fn attend(
+        &self,
+        runs: &RowRuns,
+        pages: &[PageSlots],
+        start: u32,
+        own_slot: u32,
+        page_tokens: u32,
+    ) -> Vec<u64> {
+        let word = |(index, page): (usize, &PageSlots)| {
+            let first = index as u32 * page_tokens;
+            let rows = low_bits((own_slot + 1).saturating_sub(first).min(page_tokens))
+                & !low_bits(start.saturating_sub(first).min(page_tokens));
+            page.live | rows
+        };
+        let visible: Vec<u64> = pages.iter().enumerate().map(word).collect();
+        let tokens = visible.iter().map(|word| word.count_ones() as usize).sum();
+        let mut attended = runs.attended(tokens);
+        let choose = |mut word: u64| {
+            let mut chosen = 0;
+            while word != 0 {
+                let lowest = word & word.wrapping_neg();
+                word ^= lowest;
+                if attended.next() == Some(true) {
+                    chosen |= lowest;
+                }
+            }
+            chosen
+        };
+        visible.into_iter().map(choose).collect()
+    }
+
+    /// The key of the page that starts with the next row, if the prefix cache may give it: none of its rows is asked
+    /// for an output or is the last one, and all are plain, at consecutive positions.
+    pub(crate) fn key(&self, page_tokens: u32) -> Option<Key> {
+        let parent = self.tip.filter(|_| self.fill == page_tokens)?;
+        let (start, end) = (self.done, self.done + page_tokens);
+        if end >= self.rows() {
+            return None;
+        }
+        let asked = self.outputs.get(self.outputs_asked).is_some_and(|(row, ..)| *row < end as usize);
+        let position = self.position(start);
+        let usable = (start..end).all(|r| self.plain(r) && self.position(r) == position + (r - start));
+        (usable && !asked).then(|| Key {
+            parent,
+            adapter: self.request.adapter,
+            position,
+            tokens: self.request.tokens[start as usize..end as usize].into(),
+        })
+    }
+}
+
+/// Checks a request against the rules stated on its fields.
+pub(crate) fn validate(
+    request: &ForwardRequest,
+    next_position: u32,
+    limits: &Limits,
+) -> Result<(), ForwardError> {
+    let invalid = |text: String| Err(ForwardError::InvalidArgument(text));
+    let rows = request.tokens.len();
+    if rows == 0 {
+        return invalid("a pass needs at least one row".into());
+    }
+    if rows as u64 > u64::from(limits.pages) * u64::from(limits.page_tokens) {
+        let needed = rows.div_ceil(limits.page_tokens as usize);
+        return Err(ForwardError::OutOfPages {
+            needed: needed.try_into().unwrap_or(u32::MAX),
+            available: limits.pages,
+        });
+    }
+    let mut before = None;
+    for (row, values) in &request.embeddings {
+        if *row >= rows || before >= Some(*row) || values.len() != limits.hidden as usize {
+            return invalid(format!(
+                "embedding of row {row}: {} values, expected {} by increasing row below {rows}",
+                values.len(),
+                limits.hidden
+            ));
+        }
+        before = Some(*row);
+    }
+    let given = |row: usize| request.embeddings.binary_search_by_key(&row, |(r, _)| *r).is_ok();
+    let mut tokens = request.tokens.iter().enumerate();
+    if let Some((_, token)) = tokens.find(|(row, token)| **token >= limits.vocabulary && !given(*row)) {
+        return invalid(format!("token {token} is outside the vocabulary of {}", limits.vocabulary));
+    }
+    let last = match &request.positions {
+        Some(positions) if positions.len() != rows => {
+            return invalid(format!("{} positions for {rows} rows", positions.len()));
+        }
+        Some(positions) => u64::from(positions.iter().copied().max().unwrap_or(0)),
+        None => u64::from(next_position) + rows as u64 - 1,
+    };
+    if last >= u64::from(limits.context_tokens) {
+        return invalid(format!(
+            "position {last} is outside the context of {} tokens",
+            limits.context_tokens
+        ));
+    }
+    if let Some(masks) = request.masks.as_ref().filter(|masks| masks.len() != rows) {
+        return invalid(format!("{} masks for {rows} rows", masks.len()));
+    }
+    for (row, kind) in &request.outputs {
+        if *row >= rows {
+            return invalid(format!("output asked of row {row}, the pass has {rows}"));
+        }
+        validate_kind(kind, limits).or_else(invalid)?;
+    }
+    Ok(())
+}
+
+fn validate_kind(kind: &OutputKind, limits: &Limits) -> Result<(), String> {
+    let outside = |token: &u32| *token >= limits.vocabulary;
+    match kind {
+        OutputKind::LogProbs(tokens) => match tokens.iter().find(|token| outside(token)) {
+            Some(token) => Err(format!("token {token} is outside the vocabulary of {}", limits.vocabulary)),
+            None => Ok(()),
+        },
+        OutputKind::Token(params) => validate_sampling(params, limits.vocabulary),
+        OutputKind::TopK(_) | OutputKind::Logits | OutputKind::Entropy | OutputKind::Hidden => Ok(()),
+    }
+}
+
+fn validate_sampling(params: &SamplingParams, vocabulary: u32) -> Result<(), String> {
+    let finite = [params.presence_penalty, params.frequency_penalty].iter().all(|value| value.is_finite());
+    let ranges = params.temperature >= 0.0
+        && params.temperature.is_finite()
+        && params.top_p > 0.0
+        && params.top_p <= 1.0
+        && (0.0..=1.0).contains(&params.min_p)
+        && params.repetition_penalty > 0.0
+        && params.repetition_penalty.is_finite();
+    if !finite || !ranges {
+        return Err("a sampling parameter is outside its range".into());
+    }
+    let bias = params.logit_bias.iter().map(|(token, _)| token);
+    if let Some(token) = bias.chain(&params.history).find(|token| **token >= vocabulary) {
+        return Err(format!("token {token} is outside the vocabulary of {vocabulary}"));
+    }
+    if params.logit_bias.iter().any(|(_, bias)| bias.is_nan()) {
+        return Err("a logit bias is not a number".into());
+    }
+    let words = vocabulary.div_ceil(32) as usize;
+    match params.allowed.as_ref().filter(|allowed| allowed.len() < words) {
+        Some(allowed) => {
+            Err(format!("{} words of allowed tokens, the vocabulary needs {words}", allowed.len()))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pages::LogicalId;
+    use crate::request::{ContextId, OwnerId, Priority, TenantId, Ticket};
+    use backend::PageId;
+
+    fn pass(lives: &[u64], rows: u32) -> Pass {
+        let entries: Vec<Entry> =
+            (0..).zip(lives).map(|(id, live)| Entry { page: LogicalId(id), live: *live }).collect();
+        let context = Context {
+            owner: OwnerId(1),
+            tenant: TenantId(1),
+            priority: Priority::Normal,
+            sequence: 1,
+            length: context::length(&entries),
+            entries,
+            next_position: 20,
+            tip: Some(Parent::Root(TenantId(1))),
+            pass: None,
+            answered: None,
+        };
+        let request = ForwardRequest::new(Ticket(1), ContextId(1), (0..rows).collect());
+        Pass::new(request, &context, 8, 1, Duration::ZERO)
+    }
+
+    #[test]
+    fn rows_go_after_the_last_live_slot() {
+        let half = pass(&[0xff, 0b101], 20);
+        assert_eq!((half.base, half.fill, half.next_slot(8), half.tail_in_place), (1, 3, 11, true));
+        assert_eq!([5, 6, 13, 14].map(|rows| half.pages_for(rows, 8)), [0, 1, 1, 2]);
+        let full = pass(&[0xff, 0x80], 20);
+        assert_eq!((full.base, full.fill, full.next_slot(8), full.tail_in_place), (2, 8, 16, false));
+        assert_eq!([1, 8, 9].map(|rows| full.pages_for(rows, 8)), [1, 1, 2]);
+    }
+
+    #[test]
+    fn only_whole_plain_pages_before_the_last_row_have_a_key() {
+        assert!(pass(&[0xff], 9).key(8).is_some());
+        assert!(pass(&[0xff], 8).key(8).is_none(), "the last row is always computed");
+        assert!(pass(&[0xff, 1], 20).key(8).is_none(), "not at the start of a page");
+        let mut asked = pass(&[], 20);
+        asked.outputs = vec![(7, 0, Some(OutputKind::Entropy))];
+        assert!(asked.key(8).is_none());
+        asked.outputs[0].0 = 8;
+        assert_eq!(asked.key(8).map(|key| key.position), Some(20));
+        let mut given = pass(&[], 20);
+        given.request.embeddings = vec![(3, vec![])];
+        assert!(given.key(8).is_none());
+    }
+
+    #[test]
+    fn a_mask_counts_live_tokens_then_rows() {
+        let pass = pass(&[0b1011, 0b1], 3);
+        let pages = [0b1011, 0b1].map(|live| PageSlots { page: PageId(0), live });
+        // Live: 3 + 1; rows at slots 9, 10, 11. The row at slot 11 sees 4 live tokens and 3 rows, itself included.
+        let attend = |runs: &[u32]| pass.attend(&RowRuns(runs.to_vec()), &pages, 9, 11, 8);
+        assert_eq!(attend(&[0]), [0b1011, 0b1111]);
+        assert_eq!(attend(&[2, 3]), [0b1000, 0b1011]);
+        assert_eq!(attend(&[]), [0, 0b1000]);
+    }
+}

@@ -1,0 +1,39 @@
+//! Batches of exactly `k` passes. A baseline.
+//!
+//! Read strictly it hangs as soon as fewer than `k` programs are left, so what has waited for `LEFTOVER` goes anyway.
+
+use std::time::Duration;
+
+use super::{Fire, Policy, View};
+
+pub(super) struct K {
+    pub(super) k: u32,
+}
+
+/// Long beside any batch, short beside anyone's patience.
+const LEFTOVER: Duration = Duration::from_millis(100);
+
+impl Policy for K {
+    fn fire(&self, view: &View<'_>) -> Fire {
+        let until = (view.oldest)() + LEFTOVER;
+        if view.waiting >= self.k || view.now >= until {
+            Fire::Now { at_most: self.k }
+        } else {
+            Fire::At { until, arrivals: self.k - view.waiting }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::view;
+
+    #[test]
+    fn k_or_what_is_left_over() {
+        let k = K { k: 4 };
+        assert_eq!(k.fire(&view(0, 3)), Fire::At { until: LEFTOVER, arrivals: 1 });
+        assert_eq!(k.fire(&view(0, 9)), Fire::Now { at_most: 4 });
+        assert_eq!(k.fire(&view(100_000, 3)), Fire::Now { at_most: 4 });
+    }
+}

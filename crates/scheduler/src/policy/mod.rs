@@ -1,0 +1,218 @@
+//! Batching policies: one file each, one table.
+//!
+//! A policy answers four questions: when to fire, at most how many passes, in which order, and who gives up pages
+//! first. The last two have an answer that all share, since fairness does not depend on when a batch is fired.
+
+mod adaptive;
+mod eager;
+mod k;
+mod kort;
+mod t;
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use crate::request::Priority;
+
+/// What a policy sees when the backend is idle and something waits.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) now: Duration,
+    /// Passes waiting, at least 1.
+    pub(crate) waiting: u32,
+    /// When the oldest of them was submitted, or last computed a part: walks all that wait.
+    pub(crate) oldest: &'a dyn Fn() -> Duration,
+    /// Passes that the last batch answered and whose owners have not come back with another.
+    pub(crate) awake: u32,
+    /// When the last batch completed, and how long it ran.
+    pub(crate) completed: Option<(Duration, Duration)>,
+}
+
+/// When to fire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fire {
+    /// Now, with at most so many passes.
+    Now { at_most: u32 },
+    /// Not before this moment, unless so many more passes come in.
+    At { until: Duration, arrivals: u32 },
+}
+
+/// What orders and ranks a context and the pass in flight on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Standing {
+    pub(crate) priority: Priority,
+    pub(crate) owner_sequence: u64,
+    pub(crate) context_sequence: u64,
+    /// Since when a pass has waited for longer than the scheduler's patience.
+    pub(crate) impatient_since: Option<Duration>,
+    /// Whether a pass could not get pages when it was looked at last.
+    pub(crate) blocked: bool,
+    /// Whether a pass has more rows left than a page has slots.
+    pub(crate) long: bool,
+    /// Order of arrival of the pass.
+    pub(crate) arrival: u64,
+}
+
+/// Who keeps pages: the greater rank. Total over contexts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank {
+    impatient: Option<Reverse<Duration>>,
+    priority: Priority,
+    owner: Reverse<u64>,
+    context: Reverse<u64>,
+}
+
+/// Who is served first: the smaller one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Order {
+    /// Impatient, or out of pages last time: before all others, by rank, so that pages go where they are due.
+    First(Reverse<Rank>),
+    /// By priority, then those with few rows left, then by arrival.
+    Then { priority: Reverse<Priority>, long: bool, arrival: u64 },
+}
+
+/// See the module's description.
+pub(crate) trait Policy: Send {
+    /// When to fire, and at most how many passes.
+    fn fire(&self, view: &View<'_>) -> Fire;
+
+    /// Who gives up pages first: the smallest rank.
+    fn rank(&self, standing: &Standing) -> Rank {
+        Rank {
+            impatient: standing.impatient_since.map(Reverse),
+            priority: standing.priority,
+            owner: Reverse(standing.owner_sequence),
+            context: Reverse(standing.context_sequence),
+        }
+    }
+
+    /// In which order passes are put into a batch.
+    fn order(&self, standing: &Standing) -> Order {
+        if standing.impatient_since.is_some() || standing.blocked {
+            return Order::First(Reverse(self.rank(standing)));
+        }
+        Order::Then { priority: Reverse(standing.priority), long: standing.long, arrival: standing.arrival }
+    }
+}
+
+/// A batching policy with its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PolicyKind {
+    /// Work-conserving: as soon as the backend is idle and whoever was just answered has come back.
+    Adaptive,
+    /// Every pass alone, at once.
+    Eager,
+    /// Exactly `k` passes.
+    K {
+        /// Passes of a batch, at least 1.
+        k: u32,
+    },
+    /// When the oldest pass has waited `t`.
+    T {
+        /// The wait.
+        t: Duration,
+    },
+    /// `k` passes, or fewer when the oldest has waited `t`.
+    KOrT {
+        /// Passes of a batch, at least 1.
+        k: u32,
+        /// The wait.
+        t: Duration,
+    },
+}
+
+/// One row of the table of policies.
+pub struct PolicyRow {
+    /// Name in configuration.
+    pub name: &'static str,
+    /// One line for help texts.
+    pub about: &'static str,
+    /// Makes it from the configured `batching_strategy_k` and `batching_strategy_t`.
+    pub make: fn(k: u32, t: Duration) -> PolicyKind,
+}
+
+/// All policies, the default first.
+pub const POLICIES: &[PolicyRow] = &[
+    PolicyRow {
+        name: "adaptive",
+        about: "as soon as the backend is idle and whoever was just answered has come back",
+        make: |_, _| PolicyKind::Adaptive,
+    },
+    PolicyRow { name: "eager", about: "every pass alone, at once", make: |_, _| PolicyKind::Eager },
+    PolicyRow { name: "k", about: "exactly k passes", make: |k, _| PolicyKind::K { k } },
+    PolicyRow { name: "t", about: "when the oldest pass has waited t", make: |_, t| PolicyKind::T { t } },
+    PolicyRow {
+        name: "kort",
+        about: "k passes, or when the oldest has waited t",
+        make: |k, t| PolicyKind::KOrT { k, t },
+    },
+];
+
+impl PolicyKind {
+    pub(crate) fn build(self) -> Box<dyn Policy> {
+        match self {
+            PolicyKind::Adaptive => Box::new(adaptive::Adaptive),
+            PolicyKind::Eager => Box::new(eager::Eager),
+            PolicyKind::K { k } => Box::new(k::K { k: k.max(1) }),
+            PolicyKind::T { t } => Box::new(t::T { t }),
+            PolicyKind::KOrT { k, t } => Box::new(kort::KOrT { k: k.max(1), t }),
+        }
+    }
+}
+
+/// A view for tests: at `now_us`, `waiting` passes, the oldest since 0.
+#[cfg(test)]
+pub(crate) fn view(now_us: u64, waiting: u32) -> View<'static> {
+    View {
+        now: Duration::from_micros(now_us),
+        waiting,
+        oldest: &|| Duration::ZERO,
+        awake: 0,
+        completed: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn standing(arrival: u64) -> Standing {
+        Standing {
+            priority: Priority::Normal,
+            owner_sequence: arrival,
+            context_sequence: arrival,
+            impatient_since: None,
+            blocked: false,
+            long: false,
+            arrival,
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_every_row_builds() {
+        for (index, row) in POLICIES.iter().enumerate() {
+            assert!(POLICIES[..index].iter().all(|other| other.name != row.name));
+            (row.make)(4, Duration::from_millis(1)).build().fire(&view(0, 1));
+        }
+        assert_eq!((POLICIES[0].make)(1, Duration::ZERO), PolicyKind::Adaptive);
+    }
+
+    #[test]
+    fn older_owners_rank_first_unless_priority_or_impatience_say_otherwise() {
+        let rank = |s: Standing| PolicyKind::Adaptive.build().rank(&s);
+        assert!(rank(standing(1)) > rank(standing(2)));
+        assert!(rank(Standing { priority: Priority::High, ..standing(2) }) > rank(standing(1)));
+        let since = |ms| Some(Duration::from_millis(ms));
+        let impatient = Standing { impatient_since: since(5), ..standing(3) };
+        assert!(rank(impatient) > rank(Standing { priority: Priority::High, ..standing(1) }));
+        assert!(rank(impatient) > rank(Standing { impatient_since: since(6), ..standing(1) }));
+    }
+
+    #[test]
+    fn short_passes_go_before_long_ones_and_blocked_ones_before_both() {
+        let order = |s: Standing| PolicyKind::Adaptive.build().order(&s);
+        assert!(order(standing(2)) < order(Standing { long: true, ..standing(1) }));
+        assert!(order(standing(1)) < order(standing(2)));
+        assert!(order(Standing { blocked: true, ..standing(9) }) < order(standing(1)));
+    }
+}

@@ -1,0 +1,167 @@
+//! Ids, and one forward pass as it comes in and goes out.
+//!
+//! Ids are chosen by the caller, from counters of its own, so creating a context or starting a pass needs no round
+//! trip. An id is used once: a context or ticket id that was dropped or answered must not come again.
+
+use backend::{AdapterId, OutputKind, Value};
+
+/// One context, chosen by the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ContextId(pub u64);
+
+/// One inferlet: whoever holds contexts and is accounted and freed as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OwnerId(pub u64);
+
+/// A group of owners that may share the prefix cache with each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantId(pub u64);
+
+/// One forward pass in flight, chosen by the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Priority of a context: orders batches, and decides first who gives up pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Served when nobody else wants to be.
+    Low,
+    /// The default.
+    #[default]
+    Normal,
+    /// Served first.
+    High,
+}
+
+/// What one row of a pass attends to, as run lengths.
+///
+/// The runs cover, in order, the context's live tokens before the pass and then the rows of the pass up to and
+/// including this one. They alternate, and **the first run is *not* attended to** (it may be 0), the second is
+/// attended to, and so on. After the last given run one further run of the next kind covers the rest; what exceeds
+/// the row's tokens is ignored. A row always attends to itself, whatever the runs say.
+///
+/// `[]` attends to nothing but itself, `[0]` to everything (the default of a pass without masks), `[4]` to all but the
+/// first 4 tokens, `[0, 4, 10]` to the first 4 tokens and to what comes after the next 10: a sink and a window.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowRuns(pub Vec<u32>);
+
+impl RowRuns {
+    /// Whether each of `tokens` tokens (live ones, then rows up to and including this one) is attended to.
+    pub fn attended(&self, tokens: usize) -> impl Iterator<Item = bool> + '_ {
+        let runs = self.0.iter().map(|length| *length as usize).chain(std::iter::once(usize::MAX));
+        let values = runs.enumerate().flat_map(|(index, length)| std::iter::repeat_n(index % 2 == 1, length));
+        values.take(tokens.saturating_sub(1)).chain((tokens > 0).then_some(true))
+    }
+}
+
+/// One forward pass on a context: rows to compute, and what is wanted of them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ForwardRequest {
+    /// Name of this pass, for its reply and its cancellation.
+    pub ticket: Ticket,
+    /// The context read and, with `keep_kv`, extended.
+    pub context: ContextId,
+    /// Token of each row; at least one. Ignored for rows that have an embedding.
+    pub tokens: Vec<u32>,
+    /// Rows that are given by an embedding of `limits.hidden` values, by strictly increasing row.
+    pub embeddings: Vec<(usize, Vec<f32>)>,
+    /// Position of each row; `None` continues after the context's last position.
+    pub positions: Option<Vec<u32>>,
+    /// What each row attends to; `None` is all live tokens and all earlier rows. One entry a row.
+    pub masks: Option<Vec<RowRuns>>,
+    /// Adapter applied to all rows.
+    pub adapter: Option<AdapterId>,
+    /// Whether the rows become tokens of the context. If not, the context is afterwards as it was.
+    pub keep_kv: bool,
+    /// What is wanted, in any order; a row may have several. Answered in this order.
+    pub outputs: Vec<(usize, OutputKind)>,
+}
+
+impl ForwardRequest {
+    /// A pass over `tokens` that keeps its keys and values and asks for nothing yet.
+    pub fn new(ticket: Ticket, context: ContextId, tokens: Vec<u32>) -> ForwardRequest {
+        ForwardRequest {
+            ticket,
+            context,
+            tokens,
+            embeddings: Vec::new(),
+            positions: None,
+            masks: None,
+            adapter: None,
+            keep_kv: true,
+            outputs: Vec::new(),
+        }
+    }
+}
+
+/// The answer to a pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ForwardReply {
+    /// One value for each of `ForwardRequest::outputs`, in the same order.
+    pub values: Vec<Value>,
+    /// Live tokens of the context after the pass.
+    pub length: u32,
+    /// Position that the next pass continues at by default.
+    pub next_position: u32,
+    /// Rows that were computed.
+    pub computed_tokens: u32,
+    /// Rows that were taken from the prefix cache.
+    pub cached_tokens: u32,
+}
+
+/// Why a pass was not computed. The context is as it was before.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ForwardError {
+    /// The request breaks a rule stated on its fields, or names a context that does not exist.
+    #[error("invalid argument: {0}")]
+    InvalidArgument(String),
+    /// The context with this pass does not fit the pool or its owner's quota; waiting would not help.
+    #[error("{needed} pages are needed, {available} can be had")]
+    OutOfPages {
+        /// Pages needed: by context and pass when the pool is too small, else by the owner as a whole.
+        needed: u32,
+        /// The pool's size, the owner's quota, or what host memory left when it is full.
+        available: u32,
+    },
+    /// Cancelled by its caller, or its context or owner is gone.
+    #[error("cancelled")]
+    Cancelled,
+    /// The computation failed.
+    #[error("backend: {0}")]
+    Backend(String),
+    /// The engine has shut down.
+    #[error("the engine has shut down")]
+    Closed,
+    /// A pass is already in flight on the context.
+    #[error("a pass is already in flight on the context")]
+    Busy,
+    /// The engine's inbox is full; nothing was queued, try again later.
+    #[error("the engine's inbox is full")]
+    Overloaded,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attended(runs: &[u32], tokens: usize) -> String {
+        RowRuns(runs.to_vec()).attended(tokens).map(|a| if a { 'x' } else { '.' }).collect()
+    }
+
+    #[test]
+    fn runs_start_unattended_and_the_rest_takes_the_next_kind() {
+        let cases: [(&[u32], &str); 7] = [
+            (&[], ".....x"),
+            (&[0], "xxxxxx"),
+            (&[4], "....xx"),
+            (&[0, 2, 2], "xx..xx"),
+            (&[0, 2], "xx...x"),
+            (&[1, 0, 1, 1], "..x..x"),
+            (&[0, u32::MAX, 7], "xxxxxx"),
+        ];
+        for (runs, expected) in cases {
+            assert_eq!(attended(runs, 6), expected, "{runs:?}");
+        }
+        assert_eq!(attended(&[9], 0), "");
+    }
+}

@@ -1,0 +1,202 @@
+//! Bookkeeping of contexts. No bytes move: pages are shared, and live bits cleared.
+
+use std::ops::Range;
+
+use super::Scheduler;
+use crate::context::{self, Context, Entry};
+use crate::memory::{Holder, Share};
+use crate::ops::{CallError, ContextInfo, ContextOp};
+use crate::request::{ContextId, OwnerId, Priority, TenantId};
+
+impl Scheduler {
+    /// Applies an operation, at once.
+    ///
+    /// # Errors
+    /// When it is wrong; nothing has changed then.
+    pub fn apply(&mut self, op: ContextOp) -> Result<(), CallError> {
+        match op {
+            ContextOp::Create { context, owner, priority, tenant } => {
+                self.create(context, owner, priority, tenant, Vec::new(), 0)
+            }
+            ContextOp::Fork { from, to } => {
+                let (entries, next) = self.get(from).map(|c| (c.entries.clone(), c.next_position))?;
+                self.derive(from, to, entries, next)
+            }
+            ContextOp::Slice { from, to, range } => {
+                let context = self.get(from)?;
+                check_range(context, &range)?;
+                let (entries, _) = context::split(&context.entries, &range);
+                let next = range.end.checked_sub(1).filter(|last| *last >= range.start);
+                let next = next.map_or(0, |last| self.position(&self.contexts[&from].entries, last) + 1);
+                self.derive(from, to, entries, next)
+            }
+            ContextOp::Truncate { context, length } => {
+                let found = self.get_idle(context)?;
+                if length >= found.length {
+                    return Ok(());
+                }
+                let next = self.position(&found.entries, length);
+                let (kept, _) = context::split(&found.entries, &(0..length));
+                self.replace(context, kept, next);
+                Ok(())
+            }
+            ContextOp::Remove { context, range } => {
+                let found = self.get_idle(context)?;
+                check_range(found, &range)?;
+                let (_, kept) = context::split(&found.entries, &range);
+                let next = found.next_position;
+                self.replace(context, kept, next);
+                Ok(())
+            }
+            ContextOp::Append { to, from } => {
+                let (added, next) = self.get(from).map(|c| (c.entries.clone(), c.next_position))?;
+                let found = self.get_idle(to)?;
+                let entries = [found.entries.as_slice(), &added].concat();
+                let next = next.max(found.next_position);
+                self.replace(to, entries, next);
+                Ok(())
+            }
+            ContextOp::Drop { context } => {
+                self.get(context)?;
+                self.drop_context(context);
+                Ok(())
+            }
+            ContextOp::SetPriority { context, priority } => {
+                let found = self.contexts.get_mut(&context).ok_or(CallError::UnknownContext(context))?;
+                found.priority = priority;
+                Ok(())
+            }
+            ContextOp::SetQuota { owner, pages } => {
+                self.register(owner).quota = pages;
+                Ok(())
+            }
+            ContextOp::Cancel { ticket } => {
+                self.cancel(ticket);
+                Ok(())
+            }
+            ContextOp::OwnerGone { owner } => {
+                self.owner_gone(owner);
+                Ok(())
+            }
+        }
+    }
+
+    /// What a context holds.
+    ///
+    /// # Errors
+    /// When it does not exist.
+    pub fn info(&self, context: ContextId) -> Result<ContextInfo, CallError> {
+        let Context { length, next_position, entries, .. } = self.get(context)?;
+        Ok(ContextInfo { length: *length, next_position: *next_position, pages: entries.len() as u32 })
+    }
+
+    /// Frees everything an owner holds and cancels its passes.
+    pub fn owner_gone(&mut self, owner: OwnerId) {
+        let of_owner = self.contexts.iter().filter(|(_, context)| context.owner == owner);
+        let contexts: Vec<ContextId> = of_owner.map(|(id, _)| *id).collect();
+        for context in contexts {
+            self.drop_context(context);
+        }
+        self.awake.remove(&owner);
+        if let Some(share) = self.memory.shares.remove(&owner) {
+            assert!(share.held.is_empty(), "owner {} still holds {} pages", owner.0, share.held.len());
+        }
+    }
+
+    pub(super) fn create(
+        &mut self,
+        id: ContextId,
+        owner: OwnerId,
+        priority: Priority,
+        tenant: TenantId,
+        entries: Vec<Entry>,
+        next_position: u32,
+    ) -> Result<(), CallError> {
+        if self.contexts.contains_key(&id) {
+            return Err(CallError::ContextExists(id));
+        }
+        self.register(owner);
+        self.memory.hold_all(Holder::Owner(owner), &entries);
+        self.sequence += 1;
+        let context = Context {
+            owner,
+            tenant,
+            priority,
+            sequence: self.sequence,
+            length: context::length(&entries),
+            tip: self.memory.tip(tenant, &entries),
+            entries,
+            next_position,
+            pass: None,
+            answered: None,
+        };
+        self.contexts.insert(id, context);
+        Ok(())
+    }
+
+    /// A new context beside `from`.
+    fn derive(
+        &mut self,
+        from: ContextId,
+        to: ContextId,
+        entries: Vec<Entry>,
+        next: u32,
+    ) -> Result<(), CallError> {
+        let Context { owner, priority, tenant, .. } = *self.get(from)?;
+        self.create(to, owner, priority, tenant, entries, next)
+    }
+
+    fn register(&mut self, owner: OwnerId) -> &mut Share {
+        let (sequence, quota) = (&mut self.sequence, self.config.pages_quota);
+        self.memory.shares.entry(owner).or_insert_with(|| {
+            *sequence += 1;
+            Share { sequence: *sequence, quota, held: Default::default() }
+        })
+    }
+
+    /// Gives a context other entries.
+    fn replace(&mut self, id: ContextId, entries: Vec<Entry>, next_position: u32) {
+        let context = self.contexts.get_mut(&id).expect("looked up by the caller");
+        let holder = Holder::Owner(context.owner);
+        // First hold, then release: what stays must not be freed in between.
+        self.memory.hold_all(holder, &entries);
+        self.memory.release_all(holder, &context.entries);
+        context.length = context::length(&entries);
+        context.tip = self.memory.tip(context.tenant, &entries);
+        (context.entries, context.next_position) = (entries, next_position);
+    }
+
+    pub(super) fn drop_context(&mut self, id: ContextId) {
+        if let Some(ticket) = self.pass_of(id) {
+            self.cancel(ticket);
+        }
+        if let Some(context) = self.contexts.remove(&id) {
+            self.memory.release_all(Holder::Owner(context.owner), &context.entries);
+        }
+    }
+
+    pub(super) fn get(&self, id: ContextId) -> Result<&Context, CallError> {
+        self.contexts.get(&id).ok_or(CallError::UnknownContext(id))
+    }
+
+    /// A context that may be changed.
+    fn get_idle(&self, id: ContextId) -> Result<&Context, CallError> {
+        let context = self.get(id)?;
+        if context.pass.is_some() { Err(CallError::Busy) } else { Ok(context) }
+    }
+
+    /// Position of the live token with this index, which exists.
+    fn position(&self, entries: &[Entry], index: u32) -> u32 {
+        let (entry, slot) =
+            context::locate(entries, index).expect("the index was checked against the length");
+        self.memory.pages.get(entries[entry].page).positions[slot as usize]
+    }
+}
+
+fn check_range(context: &Context, range: &Range<u32>) -> Result<(), CallError> {
+    let length = context.length;
+    match range.start > range.end || range.end > length {
+        true => Err(CallError::OutOfRange { index: range.start.max(range.end), length }),
+        false => Ok(()),
+    }
+}

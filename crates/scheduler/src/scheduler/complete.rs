@@ -1,0 +1,153 @@
+//! What a computed row changes.
+
+use std::time::Duration;
+
+use backend::{Output, Value};
+
+use super::{Running, Scheduler};
+use crate::memory::{Holder, low_bits};
+use crate::pages::Pedigree;
+use crate::pass::Pass;
+use crate::prefix::Parent;
+use crate::request::{ForwardError, ForwardReply, Ticket};
+
+impl Scheduler {
+    /// Takes in the result of the batch that was planned; values are taken out of it. On an error every pass of the
+    /// batch is answered with it, and their contexts are as before.
+    pub fn complete(&mut self, result: Result<&mut Output, ForwardError>, now: Duration) {
+        let running = std::mem::take(&mut self.running);
+        assert!(!running.is_empty(), "a batch is completed that was not planned");
+        // Only what was answered last may come back at once.
+        self.awake.clear();
+        self.completed = Some((now, now.saturating_sub(self.started)));
+        match result {
+            Ok(output) => {
+                let expected: usize = running.iter().map(|one| one.outputs).sum();
+                let found = output.values.len();
+                assert!(found == expected, "the backend gave {found} values, {expected} were asked for");
+                self.totals.batches += 1;
+                self.totals.batch_requests += running.len() as u64;
+                let mut values = output.values.drain(..);
+                for one in running {
+                    self.advance(one, &mut values, now);
+                }
+            }
+            Err(error) => {
+                self.totals.batches_failed += 1;
+                for one in running {
+                    self.awaken(one.ticket);
+                    self.give_up(one.ticket, error.clone());
+                }
+            }
+        }
+    }
+
+    fn advance(&mut self, one: Running, values: &mut impl Iterator<Item = Value>, now: Duration) {
+        self.totals.rows_computed += u64::from(one.rows);
+        // The pass is taken out while its rows are entered, so that memory and pass can change side by side.
+        let Some(mut pass) = self.passes.remove(&one.ticket) else {
+            values.by_ref().take(one.outputs).for_each(drop);
+            return;
+        };
+        let first = pass.outputs_asked - one.outputs;
+        for (_, index, _) in &pass.outputs[first..pass.outputs_asked] {
+            pass.values[*index] = values.next();
+        }
+        let owner = self.context_of(&pass).owner;
+        for _ in 0..one.rows {
+            self.enter_row(&mut pass, Holder::Owner(owner));
+        }
+        pass.since = now;
+        let finished = pass.left() == 0;
+        self.passes.insert(one.ticket, pass);
+        if finished {
+            self.awaken(one.ticket);
+            self.finish(one.ticket, now);
+        }
+    }
+
+    /// The next row of a pass is computed: its slot is live for the pass, and a page it fills may enter the cache.
+    fn enter_row(&mut self, pass: &mut Pass, holder: Holder) {
+        let page_tokens = self.limits.page_tokens;
+        let row = pass.done;
+        let place = pass.next_slot(page_tokens);
+        let (index, slot) = (place as usize / page_tokens as usize - pass.base, place % page_tokens);
+        let plain = pass.plain(row);
+        let (token, position) = (pass.request.tokens[row as usize], pass.position(row));
+        let entry = &mut pass.entries[index];
+        let page = self.memory.pages.get_mut(entry.page);
+        page.tokens[slot as usize] = token;
+        page.positions[slot as usize] = position;
+        let mine = pass.tip.map(|parent| Pedigree { parent, adapter: pass.request.adapter });
+        let continues = slot == 0 || (page.pedigree == mine && entry.live == low_bits(slot));
+        page.pedigree = mine.filter(|_| plain && continues);
+        entry.live |= 1 << slot;
+        pass.fill = slot + 1;
+        pass.done += 1;
+        if pass.fill == page_tokens {
+            pass.tip = self.page_filled(pass, index, holder);
+        }
+    }
+
+    /// A page of a pass is full: registers it, or shares the one that the cache has already. The new tip.
+    fn page_filled(&mut self, pass: &mut Pass, index: usize, holder: Holder) -> Option<Parent> {
+        let entry = pass.entries[index];
+        let borrowed = index == 0 && pass.tail_in_place;
+        // A pass that is given back must not leave its rows in the context's page for others to find.
+        if entry.live != self.memory.full() || (borrowed && !pass.request.keep_kv) {
+            return None;
+        }
+        let (node, page) = self.memory.register(entry.page, pass.tip?)?;
+        if page != entry.page {
+            self.memory.hold(holder, page);
+            pass.entries[index].page = page;
+            if borrowed {
+                pass.tail_in_place = false;
+            } else {
+                self.memory.release(holder, entry.page);
+            }
+        }
+        Some(Parent::Node(node))
+    }
+
+    /// Remembers that the owner of a pass is about to act on its answer.
+    fn awaken(&mut self, ticket: Ticket) {
+        if let Some(pass) = self.passes.get(&ticket) {
+            let owner = self.context_of(pass).owner;
+            *self.awake.entry(owner).or_insert(0) += 1;
+        }
+    }
+
+    /// All rows of a pass are done: its entries become the context's, or are dropped, and it is answered.
+    fn finish(&mut self, ticket: Ticket, now: Duration) {
+        let keep = self.passes[&ticket].request.keep_kv;
+        let pass = match keep {
+            true => self.passes.remove(&ticket).expect("looked up above"),
+            false => self.take_back(ticket).expect("looked up above"),
+        };
+        let context = self.contexts.get_mut(&pass.request.context).expect("a pass in flight has its context");
+        context.pass = None;
+        context.answered = Some(now);
+        if keep {
+            if !pass.tail_in_place {
+                self.memory.release_all(Holder::Owner(context.owner), &context.entries[pass.base..]);
+            }
+            context.length += pass.rows();
+            context.next_position = pass.next_position();
+            context.tip = pass.tip;
+            context.entries.truncate(pass.base);
+            context.entries.extend_from_slice(&pass.entries);
+        }
+        let (length, next_position) = (context.length, context.next_position);
+        let values = pass.values.into_iter().map(|value| value.expect("every output row was computed"));
+        let reply = ForwardReply {
+            values: values.collect(),
+            length,
+            next_position,
+            computed_tokens: pass.done - pass.cached,
+            cached_tokens: pass.cached,
+        };
+        self.totals.completed += 1;
+        self.replies.push((ticket, Ok(reply)));
+    }
+}

@@ -1,0 +1,276 @@
+//! The state machine: contexts, passes in flight, and the memory they share.
+//!
+//! The driver's loop is: [`Scheduler::submit`] and [`Scheduler::apply`] what has come in, [`Scheduler::plan`] a batch,
+//! [`Scheduler::carry_out`] the page moves, run the batch, [`Scheduler::complete`] it, and deliver
+//! [`Scheduler::replies`]. Submitting and applying are allowed at any point but between planning and carrying out.
+//!
+//! The parts, in reading order: `apply` (bookkeeping), `plan` (who goes into the batch), `room` (who gives up pages),
+//! `complete` (what a computed row changes), `snapshots`.
+
+mod apply;
+mod complete;
+mod plan;
+mod room;
+mod snapshots;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use backend::{BackendError, Limits};
+
+use crate::config::SchedulerConfig;
+use crate::context::Context;
+use crate::memory::{Holder, Memory};
+use crate::pages::{PageMove, Pages, Place};
+use crate::pass::{Pass, validate};
+use crate::policy::{Policy, Rank, Standing};
+use crate::prefix::Prefix;
+use crate::request::{ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Ticket};
+use crate::stats::Stats;
+
+pub(crate) use snapshots::Snapshot;
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Carry out the moves, run the batch, and complete it.
+    Run,
+    /// Nothing yet: plan again at this time, or when so many passes came in; when passes are blocked
+    /// ([`Scheduler::blocked`]), also after any operation.
+    WaitUntil {
+        /// The time.
+        until: Duration,
+        /// The passes, at least 1.
+        arrivals: u32,
+    },
+    /// Nothing: plan again when a pass came in.
+    Idle,
+}
+
+/// A pass that was answered.
+pub type Answered = (Ticket, Result<ForwardReply, ForwardError>);
+
+/// A pass in the batch that runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) ticket: Ticket,
+    pub(crate) rows: u32,
+    pub(crate) outputs: usize,
+}
+
+/// See the module's description. Times are durations since any fixed moment.
+pub struct Scheduler {
+    pub(crate) limits: Limits,
+    pub(crate) config: SchedulerConfig,
+    policy: Box<dyn Policy>,
+    pub(crate) memory: Memory,
+    pub(crate) contexts: BTreeMap<ContextId, Context>,
+    pub(crate) passes: BTreeMap<Ticket, Pass>,
+    pub(crate) snapshots: BTreeMap<String, Snapshot>,
+    /// The batch that runs, in its order; its tickets may be gone meanwhile.
+    pub(crate) running: Vec<Running>,
+    replies: Vec<Answered>,
+    /// Passes that the last batch answered, by owner, less those that came back.
+    awake: BTreeMap<OwnerId, u32>,
+    started: Duration,
+    completed: Option<(Duration, Duration)>,
+    /// Number of the round of planning, for pins.
+    round: u64,
+    /// Ages of owners and contexts, and arrivals of passes.
+    sequence: u64,
+    totals: Stats,
+}
+
+impl Scheduler {
+    /// A scheduler for a backend with these limits.
+    pub fn new(limits: Limits, config: SchedulerConfig) -> Scheduler {
+        assert!(
+            (1..=64).contains(&limits.page_tokens),
+            "a page has 1 to 64 slots, not {}",
+            limits.page_tokens
+        );
+        let memory = Memory {
+            pages: Pages::new(limits.pages, limits.page_tokens, config.host_pages),
+            prefix: Prefix::default(),
+            shares: BTreeMap::new(),
+            caching: config.prefix_cache,
+        };
+        Scheduler {
+            limits,
+            policy: config.policy.build(),
+            config,
+            memory,
+            contexts: BTreeMap::new(),
+            passes: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            running: Vec::new(),
+            replies: Vec::new(),
+            awake: BTreeMap::new(),
+            started: Duration::ZERO,
+            completed: None,
+            round: 0,
+            sequence: 0,
+            totals: Stats::default(),
+        }
+    }
+
+    /// The backend's limits.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Takes in a pass.
+    ///
+    /// # Errors
+    /// When it is refused at once; there will be no other answer then.
+    pub fn submit(&mut self, request: ForwardRequest, now: Duration) -> Result<(), ForwardError> {
+        let id = request.context;
+        let Some(context) = self.contexts.get(&id) else {
+            return Err(ForwardError::InvalidArgument(format!("unknown context {}", id.0)));
+        };
+        if let Some(awake) = self.awake.get_mut(&context.owner) {
+            *awake -= 1;
+            if *awake == 0 {
+                self.awake.remove(&context.owner);
+            }
+        }
+        if context.pass.is_some() {
+            return Err(ForwardError::Busy);
+        }
+        if self.passes.contains_key(&request.ticket) {
+            return Err(ForwardError::InvalidArgument(format!("ticket {} is in use", request.ticket.0)));
+        }
+        validate(&request, context.next_position, &self.limits)?;
+        self.sequence += 1;
+        let ticket = request.ticket;
+        let pass = Pass::new(request, context, self.limits.page_tokens, self.sequence, now);
+        self.passes.insert(ticket, pass);
+        self.contexts.get_mut(&id).expect("looked up above").pass = Some(ticket);
+        Ok(())
+    }
+
+    /// Cancels a pass: it is answered as cancelled and its context is as before. Unknown tickets are ignored.
+    pub fn cancel(&mut self, ticket: Ticket) {
+        if self.passes.contains_key(&ticket) {
+            self.totals.cancelled += 1;
+            self.give_up(ticket, ForwardError::Cancelled);
+        }
+    }
+
+    /// The pass in flight on a context.
+    pub fn pass_of(&self, context: ContextId) -> Option<Ticket> {
+        self.contexts.get(&context).and_then(|context| context.pass)
+    }
+
+    /// Whether a pass waits for pages, so that any operation may let it go on.
+    pub fn blocked(&self) -> bool {
+        self.passes.values().any(|pass| pass.blocked)
+    }
+
+    /// Takes the answers that have come up since the last call.
+    pub fn replies(&mut self) -> std::vec::Drain<'_, Answered> {
+        self.replies.drain(..)
+    }
+
+    /// Carries out the page moves of the plan, in order.
+    ///
+    /// # Errors
+    /// The first failure. The batch must then be completed with it and not run.
+    pub fn carry_out(&mut self, backend: &mut dyn backend::Backend) -> Result<(), BackendError> {
+        self.memory.pages.carry_out(backend)
+    }
+
+    /// The page moves of the plan that are not yet carried out.
+    pub fn moves(&self) -> impl Iterator<Item = PageMove> + '_ {
+        self.memory.pages.moves.iter().map(|(one, _)| *one)
+    }
+
+    /// Forgets moves that cannot be carried out, for instance because the backend panicked: the pages concerned are
+    /// lost, and whoever needs one gets an error.
+    pub fn abandon_moves(&mut self) {
+        self.memory.pages.abandon_moves();
+    }
+
+    /// Distinct pages that an owner holds.
+    pub fn usage(&self, owner: OwnerId) -> u32 {
+        self.memory.share(owner).0
+    }
+
+    /// State of this moment and totals.
+    pub fn stats(&self) -> Stats {
+        let memory = &self.memory;
+        let pool = memory.pages.pool();
+        let (free, cached) = (memory.pages.free(), memory.prefix.idle());
+        let running = self.running.iter().filter(|r| self.passes.contains_key(&r.ticket)).count();
+        Stats {
+            waiting: (self.passes.len() - running) as u64,
+            running: running as u64,
+            blocked: self.passes.values().filter(|pass| pass.blocked).count() as u64,
+            owners: memory.shares.len() as u64,
+            contexts: self.contexts.len() as u64,
+            snapshots: self.snapshots.len() as u64,
+            pages_total: u64::from(pool),
+            pages_free: u64::from(free),
+            pages_cached: u64::from(cached),
+            pages_held: u64::from(pool - free - cached),
+            pages_spilled: u64::from(memory.pages.host_used()),
+            ..self.totals
+        }
+    }
+
+    /// Counts an operation without a reply that was wrong.
+    pub fn count_refused(&mut self) {
+        self.totals.ops_refused += 1;
+    }
+
+    fn context_of(&self, pass: &Pass) -> &Context {
+        self.contexts.get(&pass.request.context).expect("a pass in flight has its context")
+    }
+
+    fn standing(&self, context: &Context, pass: Option<&Pass>, now: Duration) -> Standing {
+        let share = self.memory.shares.get(&context.owner).expect("a context's owner is registered");
+        let impatient = |pass: &&Pass| now.saturating_sub(pass.since) >= self.config.patience;
+        Standing {
+            priority: context.priority,
+            owner_sequence: share.sequence,
+            context_sequence: context.sequence,
+            impatient_since: pass.filter(impatient).map(|pass| pass.since),
+            blocked: pass.is_some_and(|pass| pass.blocked),
+            long: pass.is_some_and(|pass| pass.left() > self.limits.page_tokens),
+            arrival: pass.map_or(0, |pass| pass.arrival),
+        }
+    }
+
+    fn rank(&self, context: &Context, now: Duration) -> Rank {
+        let pass = context.pass.map(|ticket| &self.passes[&ticket]);
+        self.policy.rank(&self.standing(context, pass, now))
+    }
+
+    /// Takes a pass out; its context is as before it.
+    fn take_back(&mut self, ticket: Ticket) -> Option<Pass> {
+        let pass = self.passes.remove(&ticket)?;
+        let context = self.contexts.get_mut(&pass.request.context).expect("a pass in flight has its context");
+        context.pass = None;
+        let owner = context.owner;
+        self.memory.release_all(Holder::Owner(owner), pass.owned());
+        Some(pass)
+    }
+
+    /// Takes a pass out and answers it with an error.
+    fn give_up(&mut self, ticket: Ticket, error: ForwardError) {
+        if self.take_back(ticket).is_some() {
+            if error != ForwardError::Cancelled {
+                self.totals.failed += 1;
+            }
+            self.replies.push((ticket, Err(error)));
+        }
+    }
+
+    /// Whether all bytes of a page are in the pool, and where.
+    fn device(&self, page: crate::pages::LogicalId) -> Option<backend::PageId> {
+        match self.memory.pages.get(page).place {
+            Place::Device(device) => Some(device),
+            Place::Host(_) => None,
+        }
+    }
+}

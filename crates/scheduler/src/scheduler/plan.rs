@@ -1,0 +1,298 @@
+//! Who goes into the next batch, with how many rows.
+//!
+//! Passes are looked at in the policy's order. Each first takes what the prefix cache has, then as many rows as the
+//! batch and the pages allow. A pass that cannot get a page for even one row is *blocked*: it changes nothing, and is
+//! looked at before all others next time.
+
+use std::collections::{BTreeSet, HashSet};
+use std::time::Duration;
+
+use backend::{Batch, EmbeddingRow, OutputRequest, PageSlots, RowMask, SequenceSpan};
+
+use super::room::Room;
+use super::{Plan, Running, Scheduler};
+use crate::context::Entry;
+use crate::memory::Holder;
+use crate::pages::{LogicalId, Place};
+use crate::pass::Pass;
+use crate::policy::{Fire, Order, Rank, View};
+use crate::prefix::{Key, Parent};
+use crate::request::{ForwardError, Ticket};
+
+/// What is left for the batch being planned.
+struct Budget {
+    now: Duration,
+    rows: u32,
+    sequences: u32,
+    /// Rows kept for a long pass while short ones are put in, so that many short ones cannot hold it up for ever.
+    reserved: u32,
+    /// First pages that passes of this batch compute: who needs the same one takes it from the cache next time.
+    claimed: HashSet<Key>,
+    /// The rank of a pass that could not get pages: lower ones need not try to take any away.
+    refused: Option<Rank>,
+}
+
+enum Verdict {
+    Admitted,
+    /// The same page is being computed in this batch.
+    Deferred,
+    Blocked,
+    Failed(ForwardError),
+}
+
+/// Share of a batch's rows reserved for long passes: with 1/4, short ones keep three quarters of the throughput while
+/// a prompt of n rows needs at most 4 n / batch_tokens batches.
+const RESERVED: u32 = 4;
+
+impl Scheduler {
+    /// Decides what to do next and, if that is to run a batch, fills it. After `Run`, the batch must be completed
+    /// before the next plan. Passes that cannot ever be served are answered, see [`Scheduler::replies`].
+    pub fn plan(&mut self, now: Duration, batch: &mut Batch) -> Plan {
+        assert!(self.running.is_empty(), "a batch is completed before the next one is planned");
+        batch.clear();
+        if self.passes.is_empty() {
+            return Plan::Idle;
+        }
+        let waiting = self.passes.len() as u32;
+        let oldest = || self.passes.values().map(|pass| pass.since).min().unwrap_or(now);
+        let awake = self.awake.values().sum();
+        let view = View { now, waiting, oldest: &oldest, awake, completed: self.completed };
+        let at_most = match self.policy.fire(&view) {
+            Fire::Now { at_most } => at_most,
+            Fire::At { until, arrivals } => return Plan::WaitUntil { until, arrivals: arrivals.max(1) },
+        };
+        // A pass that fails for want of memory leaves room to others.
+        loop {
+            let waiting = self.passes.len();
+            self.assemble(now, at_most, batch);
+            if !self.running.is_empty() || self.passes.len() == waiting {
+                break;
+            }
+        }
+        if self.running.is_empty() {
+            return self.next_change(now).map_or(Plan::Idle, |until| Plan::WaitUntil { until, arrivals: 1 });
+        }
+        self.started = now;
+        Plan::Run
+    }
+
+    fn assemble(&mut self, now: Duration, at_most: u32, batch: &mut Batch) {
+        self.round += 1;
+        let mut order: Vec<(Order, Ticket, bool)> = Vec::with_capacity(self.passes.len());
+        for (ticket, pass) in &self.passes {
+            let standing = self.standing(self.context_of(pass), Some(pass), now);
+            order.push((self.policy.order(&standing), *ticket, standing.long));
+        }
+        order.sort_unstable();
+        let longest = order.iter().filter(|(_, _, long)| *long).map(|(_, t, _)| self.passes[t].left()).max();
+        let mut budget = Budget {
+            now,
+            rows: self.limits.batch_tokens,
+            sequences: self.limits.batch_sequences.min(at_most),
+            reserved: longest.unwrap_or(0).min(self.limits.batch_tokens / RESERVED),
+            claimed: HashSet::new(),
+            refused: None,
+        };
+        let mut blocked_ahead = false;
+        for (order, ticket, long) in order {
+            if budget.rows == 0 || budget.sequences == 0 {
+                break;
+            }
+            let reserved = if long { 0 } else { budget.reserved };
+            let was_blocked = self.passes[&ticket].blocked;
+            // Who is behind a blocked pass in rank does not get pages before it.
+            let behind = was_blocked && blocked_ahead && matches!(order, Order::First(_));
+            if behind || budget.rows <= reserved || (reserved > 0 && budget.sequences == 1 && at_most > 1) {
+                continue;
+            }
+            let rows = budget.rows - reserved;
+            match self.admit(ticket, rows, &mut budget, batch) {
+                Verdict::Admitted => {
+                    self.passes.get_mut(&ticket).expect("just admitted").blocked = false;
+                    if long {
+                        budget.reserved = 0;
+                    }
+                }
+                Verdict::Deferred => {}
+                Verdict::Blocked => {
+                    self.passes.get_mut(&ticket).expect("just looked at").blocked = true;
+                    blocked_ahead = true;
+                }
+                Verdict::Failed(error) => self.give_up(ticket, error),
+            }
+        }
+    }
+
+    /// Puts up to `rows` rows of a pass into the batch.
+    fn admit(&mut self, ticket: Ticket, rows: u32, budget: &mut Budget, batch: &mut Batch) -> Verdict {
+        self.take_cached(ticket);
+        let page_tokens = self.limits.page_tokens;
+        let pass = &self.passes[&ticket];
+        let context = self.context_of(pass);
+        let key = if self.memory.caching { pass.key(page_tokens) } else { None };
+        if key.as_ref().is_some_and(|key| budget.claimed.contains(key)) {
+            return Verdict::Deferred;
+        }
+        let copy = pass.writes_tail(page_tokens) && !self.memory.writable(pass.entries[0].page);
+        let (mut lost, mut absent) = (false, 0);
+        for entry in context.entries[..pass.base].iter().chain(&pass.entries) {
+            let page = self.memory.pages.get(entry.page);
+            lost |= page.lost;
+            absent += u32::from(matches!(page.place, Place::Host(_)));
+        }
+        if lost {
+            return Verdict::Failed(ForwardError::Backend("a page of the context was lost".into()));
+        }
+        // What the whole pass needs, to fail early and not after a thousand rows.
+        let (held, quota) = self.memory.share(context.owner);
+        let more = pass.pages_for(pass.left(), page_tokens) + u32::from(copy);
+        if let Some(quota) = quota.filter(|quota| held + more > *quota) {
+            return Verdict::Failed(ForwardError::OutOfPages { needed: held + more, available: quota });
+        }
+        let pool = self.memory.pages.pool();
+        let mut own = (pass.base + pass.entries.len()) as u32;
+        if absent > 0 || own + more > pool {
+            let distinct: BTreeSet<LogicalId> = self.pages_of(pass).collect();
+            own = distinct.len() as u32;
+            absent = distinct.iter().filter(|id| self.device(**id).is_none()).count() as u32;
+        }
+        if own + more > pool {
+            return Verdict::Failed(ForwardError::OutOfPages { needed: own + more, available: pool });
+        }
+        let fixed = absent + u32::from(copy);
+        let rows = rows.min(pass.left());
+        let least = fixed + pass.pages_for(1, page_tokens);
+        let most = fixed + pass.pages_for(rows, page_tokens);
+        let free = match self.make_room(ticket, least, most, budget.refused, budget.now) {
+            Room::Free(free) => free,
+            Room::Wait(rank) => {
+                budget.refused = budget.refused.max(Some(rank));
+                return Verdict::Blocked;
+            }
+            Room::HostFull { available } => {
+                return Verdict::Failed(ForwardError::OutOfPages { needed: least, available });
+            }
+        };
+        let pass = &self.passes[&ticket];
+        let started_page = page_tokens - pass.fill;
+        let rows = rows.min(started_page + (free - fixed).min(pool) * page_tokens);
+        self.take_pages(ticket, copy, rows);
+        self.push(ticket, rows, batch);
+        budget.rows -= rows;
+        budget.sequences -= 1;
+        if let Some(key) = key.filter(|_| rows >= page_tokens) {
+            budget.claimed.insert(key);
+        }
+        Verdict::Admitted
+    }
+
+    /// Pages of a pass and the part of its context that it reads; a page may come more than once.
+    pub(super) fn pages_of<'a>(&'a self, pass: &'a Pass) -> impl Iterator<Item = LogicalId> + 'a {
+        let read = &self.context_of(pass).entries[..pass.base];
+        read.iter().chain(&pass.entries).map(|entry| entry.page)
+    }
+
+    /// Takes the pages that the prefix cache has for the next rows.
+    fn take_cached(&mut self, ticket: Ticket) {
+        let page_tokens = self.limits.page_tokens;
+        let live = self.memory.full();
+        while self.memory.caching {
+            let pass = self.passes.get_mut(&ticket).expect("a pass in the queue exists");
+            let Some(key) = pass.key(page_tokens) else { return };
+            let Some((node, page)) = self.memory.prefix.find(&key) else { return };
+            let owner = self.contexts[&pass.request.context].owner;
+            pass.entries.push(Entry { page, live });
+            pass.tip = Some(Parent::Node(node));
+            pass.done += page_tokens;
+            pass.cached += page_tokens;
+            self.memory.hold(Holder::Owner(owner), page);
+            self.totals.rows_cached += u64::from(page_tokens);
+        }
+    }
+
+    /// Brings back, copies and creates the pages that the next `rows` rows need. Room was made for them.
+    fn take_pages(&mut self, ticket: Ticket, copy: bool, rows: u32) {
+        let pass = &self.passes[&ticket];
+        let owner = self.context_of(pass).owner;
+        let absent: Vec<LogicalId> =
+            self.pages_of(pass).filter(|page| self.device(*page).is_none()).collect();
+        self.totals.restores += u64::from(!absent.is_empty());
+        for page in absent {
+            if self.device(page).is_none() {
+                self.totals.pages_moved_in += 1;
+                self.memory.pages.restore(page);
+            }
+        }
+        let pass = self.passes.get_mut(&ticket).expect("a pass in the queue exists");
+        let new = pass.pages_for(rows, self.limits.page_tokens);
+        if copy {
+            let page = self.memory.pages.create_copy(pass.entries[0].page);
+            self.memory.hold(Holder::Owner(owner), page);
+            pass.entries[0].page = page;
+            pass.tail_in_place = false;
+        }
+        for _ in 0..new {
+            let page = self.memory.pages.create();
+            self.memory.hold(Holder::Owner(owner), page);
+            pass.entries.push(Entry { page, live: 0 });
+        }
+    }
+
+    /// Writes the next rows of a pass into the batch.
+    fn push(&mut self, ticket: Ticket, rows: u32, batch: &mut Batch) {
+        let page_tokens = self.limits.page_tokens;
+        let pass = &self.passes[&ticket];
+        let context = &self.contexts[&pass.request.context];
+        let (first_page, first_row) = (batch.pages.len(), batch.rows());
+        for entry in context.entries[..pass.base].iter().chain(&pass.entries) {
+            let page = self.device(entry.page).expect("pages of a batch were brought back");
+            batch.pages.push(PageSlots { page, live: entry.live });
+        }
+        let start = pass.next_slot(page_tokens);
+        for row in pass.done..pass.done + rows {
+            let slot = start + row - pass.done;
+            let embedding = pass.request.embeddings.binary_search_by_key(&(row as usize), |(r, _)| *r).ok();
+            batch.tokens.push(if embedding.is_some() { 0 } else { pass.request.tokens[row as usize] });
+            batch.positions.push(pass.position(row));
+            batch.slots.push(slot);
+            let batch_row = batch.slots.len() - 1;
+            if let Some(index) = embedding {
+                let values = pass.request.embeddings[index].1.clone();
+                batch.embeddings.push(EmbeddingRow { row: batch_row, values });
+            }
+            if let Some(masks) = &pass.request.masks {
+                let live = &batch.pages[first_page..];
+                let attend = pass.attend(&masks[row as usize], live, start, slot, page_tokens);
+                batch.masks.push(RowMask { row: batch_row, attend });
+            }
+        }
+        for page in start / page_tokens..=(start + rows - 1) / page_tokens {
+            let entry = pass.entries[page as usize - pass.base];
+            assert!(self.memory.writable(entry.page), "{entry:?} is written while others see it");
+        }
+        let pass = self.passes.get_mut(&ticket).expect("a pass in the queue exists");
+        let asked = pass.outputs_asked;
+        let end = (pass.done + rows) as usize;
+        while let Some((row, _, kind)) = pass.outputs.get_mut(pass.outputs_asked).filter(|o| o.0 < end) {
+            let kind = kind.take().expect("an output is asked for once");
+            batch.outputs.push(OutputRequest { row: first_row + *row - pass.done as usize, kind });
+            pass.outputs_asked += 1;
+        }
+        batch.sequences.push(SequenceSpan {
+            pages: first_page..batch.pages.len(),
+            rows: first_row..batch.rows(),
+            adapter: pass.request.adapter,
+        });
+        self.running.push(Running { ticket, rows, outputs: pass.outputs_asked - asked });
+    }
+
+    /// When time alone will change what a blocked pass may take: a context becomes idle for long enough, or a pass
+    /// impatient.
+    fn next_change(&self, now: Duration) -> Option<Duration> {
+        let idle = self.contexts.values().filter(|context| context.pass.is_none());
+        let idle =
+            idle.filter_map(|context| context.answered).map(|at| at.saturating_add(self.config.idle_after));
+        let impatient = self.passes.values().map(|pass| pass.since.saturating_add(self.config.patience));
+        idle.chain(impatient).filter(|at| *at > now).min()
+    }
+}

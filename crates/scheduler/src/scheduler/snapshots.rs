@@ -1,0 +1,160 @@
+//! Saved contexts: entries held by a name in place of an owner.
+
+use backend::{Backend, PageId};
+
+use super::Scheduler;
+use crate::context::{self, Entry};
+use crate::memory::Holder;
+use crate::ops::{CallError, ContextInfo};
+use crate::pages::Place;
+use crate::request::{ContextId, OwnerId, Priority, TenantId};
+use crate::snapshot::{SnapshotData, SnapshotInfo, SnapshotPage};
+
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) entries: Vec<Entry>,
+    next_position: u32,
+    persistent: bool,
+}
+
+impl Snapshot {
+    fn info(&self, key: &str) -> SnapshotInfo {
+        SnapshotInfo {
+            key: key.into(),
+            length: context::length(&self.entries),
+            next_position: self.next_position,
+            pages: self.entries.len() as u32,
+            persistent: self.persistent,
+        }
+    }
+}
+
+impl Scheduler {
+    /// Saves a context under a name, replacing what was there. Of a context with a pass in flight, the tokens before
+    /// the pass.
+    ///
+    /// # Errors
+    /// When the context does not exist.
+    pub fn save(&mut self, id: ContextId, key: String, persistent: bool) -> Result<SnapshotInfo, CallError> {
+        let context = self.get(id)?;
+        let (entries, next_position) = (context.entries.clone(), context.next_position);
+        Ok(self.keep(key, Snapshot { entries, next_position, persistent }))
+    }
+
+    fn keep(&mut self, key: String, snapshot: Snapshot) -> SnapshotInfo {
+        self.memory.hold_all(Holder::Snapshot, &snapshot.entries);
+        let info = snapshot.info(&key);
+        if let Some(before) = self.snapshots.insert(key, snapshot) {
+            self.memory.release_all(Holder::Snapshot, &before.entries);
+        }
+        info
+    }
+
+    /// Makes a context from a snapshot.
+    ///
+    /// # Errors
+    /// When there is no such snapshot or the context id is in use.
+    pub fn open(
+        &mut self,
+        key: &str,
+        context: ContextId,
+        owner: OwnerId,
+        priority: Priority,
+        tenant: TenantId,
+    ) -> Result<ContextInfo, CallError> {
+        let snapshot = self.snapshots.get(key).ok_or_else(|| CallError::NotFound(key.into()))?;
+        let (entries, next_position) = (snapshot.entries.clone(), snapshot.next_position);
+        self.create(context, owner, priority, tenant, entries, next_position)?;
+        self.info(context)
+    }
+
+    /// Deletes a snapshot; contexts opened from it keep their pages.
+    ///
+    /// # Errors
+    /// When there is no such snapshot.
+    pub fn delete(&mut self, key: &str) -> Result<(), CallError> {
+        let snapshot = self.snapshots.remove(key).ok_or_else(|| CallError::NotFound(key.into()))?;
+        self.memory.release_all(Holder::Snapshot, &snapshot.entries);
+        Ok(())
+    }
+
+    /// Snapshots whose key starts with `prefix`, by key.
+    pub fn list(&self, prefix: &str) -> Vec<SnapshotInfo> {
+        let from = self.snapshots.range(prefix.to_owned()..);
+        from.take_while(|(key, _)| key.starts_with(prefix)).map(|(key, s)| s.info(key)).collect()
+    }
+
+    /// Reads a snapshot out. No moves may be outstanding.
+    ///
+    /// # Errors
+    /// When there is no such snapshot, or the backend cannot read its pages.
+    pub fn export(&self, key: &str, backend: &mut dyn Backend) -> Result<SnapshotData, CallError> {
+        let snapshot = self.snapshots.get(key).ok_or_else(|| CallError::NotFound(key.into()))?;
+        let mut pages = Vec::with_capacity(snapshot.entries.len());
+        for entry in &snapshot.entries {
+            let page = self.memory.pages.get(entry.page);
+            let lost = || CallError::Backend("a page of the snapshot was lost".into());
+            if page.lost {
+                return Err(lost());
+            }
+            let bytes = match page.place {
+                Place::Host(slot) => self.memory.pages.host_bytes(slot).cloned().ok_or_else(lost)?,
+                Place::Device(device) => read(backend, device)?,
+            };
+            pages.push(SnapshotPage { live: entry.live, positions: page.positions.clone(), bytes });
+        }
+        let page_tokens = self.limits.page_tokens;
+        Ok(SnapshotData { page_tokens, next_position: snapshot.next_position, pages })
+    }
+
+    /// Makes a snapshot from what [`Scheduler::export`] gave, replacing what was there. Its pages wait in host memory.
+    ///
+    /// # Errors
+    /// When the data does not fit the model, or host memory has no room.
+    pub fn import(
+        &mut self,
+        key: String,
+        persistent: bool,
+        data: SnapshotData,
+    ) -> Result<SnapshotInfo, CallError> {
+        let limits = &self.limits;
+        let mismatch = |text: String| Err(CallError::Mismatch(text));
+        if data.page_tokens != limits.page_tokens {
+            return mismatch(format!("pages of {} slots, not {}", data.page_tokens, limits.page_tokens));
+        }
+        if data.next_position > limits.context_tokens {
+            return mismatch(format!("position {} of {}", data.next_position, limits.context_tokens));
+        }
+        for (index, page) in data.pages.iter().enumerate() {
+            let fits = page.bytes.len() == limits.page_bytes
+                && page.positions.len() == limits.page_tokens as usize
+                && page.live != 0
+                && page.live & !self.memory.full() == 0
+                && page.positions.iter().all(|position| *position < limits.context_tokens);
+            if !fits {
+                return mismatch(format!(
+                    "page {index} has {} bytes, not {}",
+                    page.bytes.len(),
+                    limits.page_bytes
+                ));
+            }
+        }
+        let (needed, available) = (data.pages.len() as u32, self.memory.pages.host_left());
+        if needed > available {
+            return Err(CallError::OutOfPages { needed, available });
+        }
+        let mut entries = Vec::with_capacity(data.pages.len());
+        for SnapshotPage { live, positions, bytes } in data.pages {
+            let page = self.memory.pages.create_on_host(bytes);
+            self.memory.pages.get_mut(page).positions = positions;
+            entries.push(Entry { page, live });
+        }
+        Ok(self.keep(key, Snapshot { entries, next_position: data.next_position, persistent }))
+    }
+}
+
+fn read(backend: &mut dyn Backend, page: PageId) -> Result<Vec<u8>, CallError> {
+    let mut bytes = Vec::with_capacity(backend.limits().page_bytes);
+    backend.read_page(page, &mut bytes).map_err(|error| CallError::Backend(error.to_string()))?;
+    Ok(bytes)
+}

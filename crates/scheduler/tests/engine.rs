@@ -1,0 +1,242 @@
+//! The engine's thread: answers, cancellation, failures, shutdown.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use backend::{
+    AdapterId, Backend, BackendError, Batch, FakeBackend, FakeFault, Limits, LoraMatrix, Output, OutputKind,
+    PageCopy, PageId, SamplingParams, Value,
+};
+use scheduler::{
+    CallError, ContextId, ContextOp, Engine, EngineConfig, EngineHandle, ForwardError, ForwardReply,
+    ForwardRequest, OwnerId, Priority, Reply, SchedulerConfig, TenantId, Ticket,
+};
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Blocks until an answer is there; a lost one would hang, so there is a limit.
+fn wait<T, E>(reply: Reply<T, E>) -> Result<T, E> {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut reply = pin!(reply);
+    let start = Instant::now();
+    loop {
+        if let Poll::Ready(answer) = reply.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return answer.expect("every message is answered");
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "no answer");
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+}
+
+fn start(backend: impl Backend + 'static) -> (EngineHandle, Engine) {
+    Engine::start(Box::new(backend), SchedulerConfig::default(), EngineConfig::default()).unwrap()
+}
+
+fn create(handle: &EngineHandle, id: u64) {
+    let (context, owner) = (ContextId(id), OwnerId(id));
+    let op = ContextOp::Create { context, owner, priority: Priority::Normal, tenant: TenantId(0) };
+    handle.apply(op).unwrap();
+}
+
+fn request(ticket: u64, context: u64, tokens: &[u32]) -> ForwardRequest {
+    let mut request = ForwardRequest::new(Ticket(ticket), ContextId(context), tokens.to_vec());
+    request.outputs.push((tokens.len() - 1, OutputKind::Token(SamplingParams::greedy())));
+    request
+}
+
+fn token(reply: Result<ForwardReply, ForwardError>) -> u32 {
+    match reply.unwrap().values[..] {
+        [Value::Token(sampled)] => sampled.token,
+        ref other => panic!("one token was asked for: {other:?}"),
+    }
+}
+
+#[test]
+fn a_thousand_contexts_get_what_one_gets() {
+    let (handle, engine) = start(FakeBackend::new(2000, 50));
+    let threads = (0..8).map(|thread| {
+        let handle = handle.clone();
+        std::thread::spawn(move || {
+            let ids: Vec<u64> = (0..125).map(|i| thread * 125 + i).collect();
+            ids.iter().for_each(|id| create(&handle, *id));
+            let mut last = vec![1; ids.len()];
+            for step in 0..4 {
+                let replies: Vec<_> = ids
+                    .iter()
+                    .zip(&last)
+                    .map(|(id, token)| handle.forward(request(id * 10 + step, *id, &[*token])))
+                    .collect();
+                last = replies.into_iter().map(|reply| token(wait(reply))).collect();
+            }
+            last
+        })
+    });
+    let last: Vec<u32> = threads.collect::<Vec<_>>().into_iter().flat_map(|t| t.join().unwrap()).collect();
+    assert_eq!(last.len(), 1000);
+    assert!(last.iter().all(|token| *token == last[0]));
+    let stats = wait(handle.stats()).unwrap();
+    assert_eq!((stats.completed, stats.contexts), (4000, 1000));
+    assert!(stats.batch_size_mean() > 2.0, "{stats:?}");
+    handle.shutdown();
+    engine.join();
+}
+
+#[test]
+fn dropping_the_receiver_cancels() {
+    let (handle, _engine) = start(FakeBackend::new(100, 50).with_step(Duration::from_millis(20)));
+    create(&handle, 1);
+    let busy = handle.forward(request(1, 1, &[1; 100]));
+    drop(busy);
+    // Had the pass been kept, the context would be busy or longer.
+    let reply = wait(handle.forward(request(2, 1, &[2]))).unwrap();
+    assert_eq!(reply.length, 1);
+}
+
+#[test]
+fn cancelling_answers_the_waiting_pass() {
+    let (handle, _engine) = start(FakeBackend::new(100, 50).with_step(Duration::from_millis(20)));
+    create(&handle, 1);
+    create(&handle, 2);
+    let first = handle.forward(request(1, 1, &[1]));
+    let long = handle.forward(request(2, 2, &[1; 1000]));
+    handle.cancel(Ticket(2));
+    assert_eq!(wait(long), Err(ForwardError::Cancelled));
+    assert!(wait(first).is_ok());
+    assert_eq!(wait(handle.info(ContextId(2))).unwrap().length, 0);
+    handle.owner_gone(OwnerId(2));
+    assert_eq!(wait(handle.info(ContextId(2))), Err(CallError::UnknownContext(ContextId(2))));
+}
+
+#[test]
+fn a_failed_batch_fails_its_passes_and_nothing_else() {
+    let (handle, _engine) = start(FakeBackend::new(100, 50).with_fault(FakeFault::FailBatch(1)));
+    create(&handle, 1);
+    let first = wait(handle.forward(request(1, 1, &[1, 2, 3]))).unwrap();
+    let failed = wait(handle.forward(request(2, 1, &[4])));
+    assert!(matches!(failed, Err(ForwardError::Backend(_))), "{failed:?}");
+    let again = wait(handle.forward(request(3, 1, &[4]))).unwrap();
+    assert_eq!((first.length, again.length), (3, 4));
+}
+
+/// A fake that panics when it sees a certain token.
+struct Panics(FakeBackend);
+
+impl Backend for Panics {
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+    fn run(&mut self, batch: &Batch, output: &mut Output) -> Result<(), BackendError> {
+        assert!(!batch.tokens.contains(&13), "token 13");
+        self.0.run(batch, output)
+    }
+    fn copy_pages(&mut self, copies: &[PageCopy]) -> Result<(), BackendError> {
+        self.0.copy_pages(copies)
+    }
+    fn read_page(&mut self, page: PageId, bytes: &mut Vec<u8>) -> Result<(), BackendError> {
+        self.0.read_page(page, bytes)
+    }
+    fn write_page(&mut self, page: PageId, bytes: &[u8]) -> Result<(), BackendError> {
+        self.0.write_page(page, bytes)
+    }
+    fn embed(&mut self, _: &[u32], _: &mut Vec<f32>) -> Result<(), BackendError> {
+        panic!("no embeddings")
+    }
+    fn load_adapter(&mut self, id: AdapterId, matrices: &[LoraMatrix]) -> Result<(), BackendError> {
+        self.0.load_adapter(id, matrices)
+    }
+    fn unload_adapter(&mut self, id: AdapterId) {
+        self.0.unload_adapter(id);
+    }
+}
+
+#[test]
+fn a_panicking_backend_fails_its_batch_and_the_engine_goes_on() {
+    let (handle, engine) = start(Panics(FakeBackend::new(100, 50)));
+    create(&handle, 1);
+    let expected = token(wait(handle.forward(request(1, 1, &[1, 2]))));
+    let failed = wait(handle.forward(request(2, 1, &[13])));
+    assert!(matches!(&failed, Err(ForwardError::Backend(text)) if text.contains("token 13")), "{failed:?}");
+    assert!(matches!(wait(handle.embed(vec![1])), Err(CallError::Backend(_))));
+    create(&handle, 2);
+    assert_eq!(token(wait(handle.forward(request(3, 2, &[1, 2])))), expected);
+    handle.shutdown();
+    engine.join();
+}
+
+#[test]
+fn shutdown_answers_everything() {
+    let (handle, engine) = start(FakeBackend::new(100, 50).with_step(Duration::from_millis(30)));
+    (1..=3).for_each(|id| create(&handle, id));
+    let running = handle.forward(request(1, 1, &[1]));
+    std::thread::sleep(Duration::from_millis(5));
+    let waiting = handle.forward(request(2, 2, &[1; 900]));
+    let call = handle.stats();
+    handle.shutdown();
+    assert!(wait(running).is_ok(), "the running batch ends");
+    assert_eq!(wait(waiting), Err(ForwardError::Closed));
+    assert_eq!(wait(call), Err(CallError::Closed));
+    assert_eq!(wait(handle.forward(request(3, 3, &[1]))), Err(ForwardError::Closed));
+    assert_eq!(wait(handle.list(String::new())), Err(CallError::Closed));
+    engine.join();
+}
+
+#[test]
+fn a_full_inbox_refuses_what_takes_and_accepts_what_gives_back() {
+    let config = EngineConfig { inbox: 4, ..EngineConfig::default() };
+    let backend = FakeBackend::new(100, 50).with_step(Duration::from_millis(100));
+    let (handle, _engine) = Engine::start(Box::new(backend), SchedulerConfig::default(), config).unwrap();
+    create(&handle, 1);
+    let running = handle.forward(request(1, 1, &[1]));
+    std::thread::sleep(Duration::from_millis(20));
+    (2..6).for_each(|id| create(&handle, id));
+    let context = ContextId(7);
+    let (owner, priority, tenant) = (OwnerId(7), Priority::Normal, TenantId(0));
+    assert!(handle.apply(ContextOp::Create { context, owner, priority, tenant }).is_err());
+    assert_eq!(wait(handle.forward(request(2, 2, &[1]))), Err(ForwardError::Overloaded));
+    assert!(handle.apply(ContextOp::Drop { context: ContextId(2) }).is_ok());
+    assert!(wait(running).is_ok());
+    // The answer may be there a moment before the inbox is taken.
+    let stats =
+        std::iter::repeat_with(|| wait(handle.stats())).find(|stats| *stats != Err(CallError::Overloaded));
+    assert_eq!(stats.unwrap().unwrap().contexts, 4);
+}
+
+#[test]
+fn snapshots_outlive_their_owner_and_the_engine() {
+    let (handle, engine) = start(FakeBackend::new(100, 50));
+    create(&handle, 1);
+    let prompt: Vec<u32> = (0..40).collect();
+    wait(handle.forward(request(1, 1, &prompt))).unwrap();
+    let info = wait(handle.save(ContextId(1), "ann/a".into(), true)).unwrap();
+    assert_eq!((info.length, info.pages, info.persistent), (40, 3, true));
+    let expected = token(wait(handle.forward(request(2, 1, &[7]))));
+    handle.owner_gone(OwnerId(1));
+    assert_eq!(wait(handle.list("ann/".into())).unwrap(), [info]);
+    assert_eq!(wait(handle.list("bob/".into())).unwrap(), []);
+    let open = |handle: &EngineHandle, id: u64| {
+        wait(handle.open("ann/a".into(), ContextId(id), OwnerId(id), Priority::Normal, TenantId(0))).unwrap();
+        token(wait(handle.forward(request(id + 10, id, &[7]))))
+    };
+    assert_eq!(open(&handle, 2), expected);
+    let data = wait(handle.export("ann/a".into())).unwrap();
+    wait(handle.delete("ann/a".into())).unwrap();
+    assert_eq!(wait(handle.delete("ann/a".into())), Err(CallError::NotFound("ann/a".into())));
+    handle.shutdown();
+    engine.join();
+    let (handle, _engine) = start(FakeBackend::new(100, 50));
+    let mut damaged = data.clone();
+    damaged.pages[0].bytes.pop();
+    assert!(matches!(wait(handle.import("ann/b".into(), true, damaged)), Err(CallError::Mismatch(_))));
+    wait(handle.import("ann/a".into(), true, data)).unwrap();
+    assert_eq!(open(&handle, 3), expected);
+}

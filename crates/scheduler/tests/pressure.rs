@@ -1,0 +1,269 @@
+//! What programs see of each other: shared pages, cached prefixes, memory pressure, priorities, quotas.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use backend::{Backend, Batch, FakeBackend, Output, OutputKind, SamplingParams, Value};
+use scheduler::{
+    ContextId, ContextOp, ForwardError, ForwardReply, ForwardRequest, OwnerId, Plan, Priority, Scheduler,
+    SchedulerConfig, Stats, TenantId, Ticket,
+};
+
+struct Rig {
+    backend: FakeBackend,
+    scheduler: Scheduler,
+    now: Duration,
+    answers: BTreeMap<Ticket, Result<ForwardReply, ForwardError>>,
+}
+
+impl Rig {
+    fn new(pages: u32, config: SchedulerConfig) -> Rig {
+        let backend = FakeBackend::new(pages, 50);
+        let scheduler = Scheduler::new(backend.limits(), config);
+        Rig { backend, scheduler, now: Duration::ZERO, answers: BTreeMap::new() }
+    }
+
+    fn create(&mut self, id: u64, priority: Priority, tenant: u64) {
+        let (context, owner, tenant) = (ContextId(id), OwnerId(id), TenantId(tenant));
+        self.scheduler.apply(ContextOp::Create { context, owner, priority, tenant }).unwrap();
+    }
+
+    fn submit(&mut self, ticket: u64, context: u64, tokens: &[u32]) {
+        let mut request = ForwardRequest::new(Ticket(ticket), ContextId(context), tokens.to_vec());
+        request.outputs.push((tokens.len() - 1, OutputKind::Token(SamplingParams::greedy())));
+        if let Err(error) = self.scheduler.submit(request, self.now) {
+            self.answers.insert(Ticket(ticket), Err(error));
+        }
+    }
+
+    /// One turn; false when there is nothing to do.
+    fn turn(&mut self) -> bool {
+        let (mut batch, mut output) = (Batch::default(), Output::default());
+        let plan = self.scheduler.plan(self.now, &mut batch);
+        match plan {
+            Plan::Run => {
+                self.scheduler.carry_out(&mut self.backend).unwrap();
+                self.backend.run(&batch, &mut output).unwrap();
+                self.now += Duration::from_millis(5);
+                self.scheduler.complete(Ok(&mut output), self.now);
+            }
+            Plan::WaitUntil { until, .. } => self.now = until,
+            Plan::Idle => {}
+        }
+        self.scheduler.check();
+        self.answers.extend(self.scheduler.replies());
+        plan != Plan::Idle
+    }
+
+    fn finish(&mut self) {
+        (0..100_000).find(|_| !self.turn()).expect("all is answered some time");
+    }
+
+    fn token(&self, ticket: u64) -> u32 {
+        match &self.answers[&Ticket(ticket)].as_ref().unwrap().values[0] {
+            Value::Token(sampled) => sampled.token,
+            other => panic!("a token was asked for: {other:?}"),
+        }
+    }
+
+    fn reply(&self, ticket: u64) -> &ForwardReply {
+        self.answers[&Ticket(ticket)].as_ref().unwrap()
+    }
+
+    fn stats(&self) -> Stats {
+        self.scheduler.stats()
+    }
+}
+
+fn prompt(id: u64) -> Vec<u32> {
+    (0..150 + id as u32 % 7).map(|i| (i * 7 + id as u32) % 50).collect()
+}
+
+/// Programs that prompt and then decode 12 tokens each; all tokens drawn.
+fn decode(rig: &mut Rig, ids: std::ops::Range<u64>) -> BTreeMap<u64, Vec<u32>> {
+    let mut drawn: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    for id in ids.clone() {
+        rig.create(id, Priority::Normal, 0);
+        rig.submit(id * 100, id, &prompt(id));
+    }
+    for _ in 0..200_000 {
+        rig.turn();
+        for (ticket, reply) in std::mem::take(&mut rig.answers) {
+            let (id, step) = (ticket.0 / 100, ticket.0 % 100);
+            let Value::Token(sampled) = reply.unwrap().values[0] else { panic!("a token was asked for") };
+            drawn.entry(id).or_default().push(sampled.token);
+            if step < 12 {
+                rig.submit(ticket.0 + 1, id, &[sampled.token]);
+            } else {
+                rig.scheduler.apply(ContextOp::OwnerGone { owner: OwnerId(id) }).unwrap();
+            }
+        }
+        if drawn.len() == ids.clone().count() && drawn.values().all(|tokens| tokens.len() == 13) {
+            return drawn;
+        }
+    }
+    panic!("{} programs never end", ids.count() - drawn.values().filter(|t| t.len() == 13).count());
+}
+
+#[test]
+fn sixty_four_owners_in_a_quarter_of_the_memory_all_finish_as_if_alone() {
+    // 11 pages each when done: 704 pages in all.
+    let mut crowded = Rig::new(176, SchedulerConfig::default());
+    let together = decode(&mut crowded, 0..64);
+    let stats = crowded.stats();
+    assert_eq!((stats.pages_free + stats.pages_cached, stats.pages_spilled), (176, 0));
+    assert!(stats.batch_size_mean() > 2.0, "{stats:?}");
+    for id in 0..64 {
+        let alone = decode(&mut Rig::new(64, SchedulerConfig::default()), id..id + 1);
+        assert_eq!(alone[&id], together[&id], "program {id}");
+    }
+}
+
+#[test]
+fn a_high_priority_takes_pages_from_a_low_one_that_goes_on_later() {
+    let mut alone = Rig::new(40, SchedulerConfig::default());
+    alone.create(1, Priority::Normal, 0);
+    alone.submit(1, 1, &[5; 600]);
+    alone.finish();
+
+    let mut rig = Rig::new(40, SchedulerConfig::default());
+    rig.create(1, Priority::Low, 0);
+    rig.submit(1, 1, &[5; 600]);
+    rig.turn();
+    rig.create(2, Priority::High, 0);
+    rig.submit(2, 2, &[6; 400]);
+    rig.finish();
+    assert_eq!(rig.token(1), alone.token(1));
+    let stats = rig.stats();
+    assert!(stats.suspensions > 0 && stats.restores > 0, "{stats:?}");
+    // Both ended; one of them is on the host now, and comes back when it is wanted.
+    rig.submit(3, 1, &[1]);
+    rig.submit(4, 2, &[1]);
+    rig.finish();
+    assert_eq!((rig.reply(3).length, rig.reply(4).length), (601, 401));
+}
+
+#[test]
+fn an_impatient_low_priority_is_served_in_the_end() {
+    let mut rig = Rig::new(12, SchedulerConfig::default());
+    rig.create(1, Priority::High, 0);
+    rig.create(2, Priority::Low, 0);
+    rig.submit(1, 1, &[1; 100]);
+    rig.submit(2, 2, &[2; 150]);
+    let mut ticket = 1;
+    // The first never leaves off, and there is no room for both.
+    for _ in 0..3000 {
+        rig.turn();
+        if rig.answers.contains_key(&Ticket(2)) {
+            assert!(rig.now >= Duration::from_secs(5), "not before its patience ended");
+            assert!(rig.answers[&Ticket(2)].is_ok());
+            return;
+        }
+        if rig.answers.contains_key(&Ticket(ticket)) {
+            rig.scheduler.apply(ContextOp::Truncate { context: ContextId(1), length: 99 }).unwrap();
+            ticket = if ticket == 1 { 10 } else { ticket + 1 };
+            rig.submit(ticket, 1, &[1]);
+        }
+    }
+    panic!("the low priority waits for ever");
+}
+
+#[test]
+fn a_prefix_is_computed_once_for_all_of_a_tenant() {
+    let mut rig = Rig::new(100, SchedulerConfig::default());
+    (1..=3).for_each(|id| rig.create(id, Priority::Normal, 0));
+    rig.create(4, Priority::Normal, 1);
+    let tokens = prompt(1);
+    (1..=2).for_each(|id| rig.submit(id, id, &tokens));
+    rig.finish();
+    rig.submit(3, 3, &tokens);
+    rig.submit(4, 4, &tokens);
+    rig.finish();
+    let cached = [1, 2, 3, 4].map(|ticket| rig.reply(ticket).cached_tokens);
+    assert_eq!(cached, [0, 144, 144, 0], "also when both come at once, never for another tenant");
+    assert!((2..=4).all(|ticket| rig.token(ticket) == rig.token(1)));
+    let held = rig.stats().pages_held;
+    assert_eq!(held, 9 + 3 + 10, "nine pages shared by three, and a last page each");
+}
+
+#[test]
+fn a_fork_copies_one_page_and_only_when_somebody_writes() {
+    let mut rig = Rig::new(100, SchedulerConfig::default());
+    rig.create(1, Priority::Normal, 0);
+    rig.submit(1, 1, &prompt(1));
+    rig.finish();
+    let before = rig.stats().pages_held;
+    rig.scheduler.apply(ContextOp::Fork { from: ContextId(1), to: ContextId(2) }).unwrap();
+    assert_eq!(rig.stats().pages_held, before);
+    rig.submit(2, 2, &[7]);
+    rig.finish();
+    assert_eq!(rig.stats().pages_held, before + 1);
+    rig.submit(3, 1, &[7]);
+    rig.finish();
+    assert_eq!(rig.stats().pages_held, before + 1, "the last holder writes in place");
+    assert_eq!(rig.token(2), rig.token(3));
+}
+
+#[test]
+fn out_of_pages_names_what_is_too_small() {
+    let mut rig = Rig::new(10, SchedulerConfig::default());
+    rig.create(1, Priority::Normal, 0);
+    rig.submit(1, 1, &[1; 170]);
+    rig.submit(2, 1, &[1; 160]);
+    rig.finish();
+    assert_eq!(rig.answers[&Ticket(1)], Err(ForwardError::OutOfPages { needed: 11, available: 10 }));
+    assert_eq!(rig.reply(2).length, 160);
+    rig.create(2, Priority::Normal, 0);
+    rig.scheduler.apply(ContextOp::SetQuota { owner: OwnerId(2), pages: Some(3) }).unwrap();
+    rig.submit(3, 2, &[2; 48]);
+    rig.submit(4, 2, &[3]);
+    rig.finish();
+    assert_eq!(rig.reply(3).length, 48);
+    assert_eq!(rig.answers[&Ticket(4)], Err(ForwardError::Busy));
+    rig.submit(5, 2, &[2]);
+    rig.finish();
+    assert_eq!(rig.answers[&Ticket(5)], Err(ForwardError::OutOfPages { needed: 4, available: 3 }));
+}
+
+#[test]
+fn hostile_requests_are_refused_in_words() {
+    let mut rig = Rig::new(10, SchedulerConfig::default());
+    rig.create(1, Priority::Normal, 0);
+    let good = ForwardRequest::new(Ticket(1), ContextId(1), vec![1, 2]);
+    let mut nan = SamplingParams::greedy();
+    nan.temperature = f32::NAN;
+    let mut bias = SamplingParams::greedy();
+    bias.logit_bias = vec![(50, 1.0)];
+    let bad = [
+        ForwardRequest { tokens: vec![], ..good.clone() },
+        ForwardRequest { tokens: vec![50], ..good.clone() },
+        ForwardRequest { context: ContextId(9), ..good.clone() },
+        ForwardRequest { positions: Some(vec![0]), ..good.clone() },
+        ForwardRequest { positions: Some(vec![0, u32::MAX]), ..good.clone() },
+        ForwardRequest { masks: Some(vec![]), ..good.clone() },
+        ForwardRequest { embeddings: vec![(2, vec![0.0; 8])], ..good.clone() },
+        ForwardRequest { embeddings: vec![(0, vec![0.0; 7])], ..good.clone() },
+        ForwardRequest { embeddings: vec![(1, vec![0.0; 8]), (0, vec![0.0; 8])], ..good.clone() },
+        ForwardRequest { outputs: vec![(2, OutputKind::Logits)], ..good.clone() },
+        ForwardRequest { outputs: vec![(0, OutputKind::LogProbs(vec![50]))], ..good.clone() },
+        ForwardRequest { outputs: vec![(0, OutputKind::Token(nan))], ..good.clone() },
+        ForwardRequest { outputs: vec![(0, OutputKind::Token(bias))], ..good.clone() },
+    ];
+    for (index, request) in bad.into_iter().enumerate() {
+        let refused = rig.scheduler.submit(request, Duration::ZERO);
+        assert!(matches!(refused, Err(ForwardError::InvalidArgument(_))), "{index}: {refused:?}");
+    }
+    rig.scheduler.submit(good, Duration::ZERO).unwrap();
+    rig.finish();
+    assert_eq!(rig.reply(1).length, 2);
+}
+
+#[test]
+fn a_long_prompt_is_not_held_up_by_many_short_ones() {
+    let mut rig = Rig::new(2000, SchedulerConfig::default());
+    (1..=600).for_each(|id| rig.create(id, Priority::Normal, 0));
+    rig.submit(1, 1, &prompt(3));
+    (2..=600).for_each(|id| rig.submit(id, id, &[1]));
+    (0..3).for_each(|_| assert!(rig.turn()));
+    assert!(rig.answers.contains_key(&Ticket(1)), "it had its share of each batch");
+}

@@ -1,0 +1,446 @@
+//! Programs that do anything, and the comparison with the reference.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use backend::{Backend, Batch, FakeBackend, Limits, Output};
+use scheduler::{
+    ContextId, ContextOp, ForwardError, ForwardReply, OwnerId, Plan, PolicyKind, Priority, Scheduler,
+    SchedulerConfig, Stats, TenantId, Ticket,
+};
+
+use super::random::Random;
+use super::reference::{Expected, Plain, Reference};
+
+pub(crate) struct Setup {
+    pub(crate) policy: PolicyKind,
+    pub(crate) pool: u32,
+    pub(crate) batch_tokens: u32,
+    pub(crate) batch_sequences: u32,
+    pub(crate) host_pages: u32,
+    pub(crate) quota: Option<u32>,
+    pub(crate) prefix_cache: bool,
+    pub(crate) fault_percent: u32,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            policy: PolicyKind::Adaptive,
+            pool: 64,
+            batch_tokens: 24,
+            batch_sequences: 6,
+            host_pages: 1000,
+            quota: None,
+            prefix_cache: true,
+            fault_percent: 0,
+        }
+    }
+}
+
+struct Pending {
+    context: ContextId,
+    expected: Expected,
+}
+
+pub(crate) struct World {
+    setup: Setup,
+    random: Random,
+    now: Duration,
+    backend: FakeBackend,
+    scheduler: Scheduler,
+    reference: Reference,
+    batch: Batch,
+    output: Output,
+    contexts: BTreeMap<ContextId, (OwnerId, Plain)>,
+    snapshots: BTreeMap<String, Plain>,
+    pending: BTreeMap<Ticket, Pending>,
+    cancelled: BTreeSet<Ticket>,
+    owners: Vec<OwnerId>,
+    next_id: u64,
+    faulty: bool,
+}
+
+impl World {
+    pub(crate) fn new(setup: Setup, seed: u64) -> World {
+        let limits = Limits {
+            pages: setup.pool,
+            page_tokens: 8,
+            batch_tokens: setup.batch_tokens,
+            batch_sequences: setup.batch_sequences,
+            vocabulary: 40,
+            hidden: 8,
+            context_tokens: 1 << 20,
+            page_bytes: 0,
+        };
+        let backend = FakeBackend::with_limits(limits);
+        let config = SchedulerConfig {
+            policy: setup.policy,
+            host_pages: setup.host_pages,
+            pages_quota: setup.quota,
+            prefix_cache: setup.prefix_cache,
+            patience: Duration::from_millis(200),
+            idle_after: Duration::from_millis(5),
+        };
+        World {
+            setup,
+            random: Random(seed.wrapping_mul(0x1234_5678_9abc_def1)),
+            now: Duration::ZERO,
+            scheduler: Scheduler::new(backend.limits(), config),
+            reference: Reference::new(backend.limits()),
+            backend,
+            batch: Batch::default(),
+            output: Output::default(),
+            contexts: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
+            owners: Vec::new(),
+            next_id: 1,
+            faulty: false,
+        }
+    }
+
+    /// Random steps, then everything that waits is answered, everything left is compared, everything is freed.
+    pub(crate) fn run(&mut self, steps: u32) -> Stats {
+        for _ in 0..steps {
+            match self.random.below(100) {
+                0..55 => self.operate(),
+                55..95 => drop(self.turn(true)),
+                _ => self.now += Duration::from_micros(u64::from(self.random.below(8000))),
+            }
+            self.collect();
+            self.scheduler.check();
+        }
+        self.settle();
+        self.compare_contexts();
+        self.free_everything();
+        self.scheduler.stats()
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// One turn of the engine's loop. Returns what was planned.
+    fn turn(&mut self, disturbed: bool) -> Plan {
+        let plan = self.scheduler.plan(self.now, &mut self.batch);
+        self.scheduler.check();
+        if plan != Plan::Run {
+            assert!(self.batch.sequences.is_empty());
+            return plan;
+        }
+        self.batch.check(&self.backend.limits()).expect("a batch keeps the contract");
+        self.scheduler.carry_out(&mut self.backend).expect("the fake moves pages");
+        self.backend.run(&self.batch, &mut self.output).expect("the fake runs");
+        if disturbed && self.random.percent(30) {
+            self.operate();
+            self.scheduler.check();
+        }
+        self.now += Duration::from_micros(u64::from(100 + self.random.below(900)));
+        let failed = disturbed && self.random.percent(self.setup.fault_percent);
+        self.faulty |= failed;
+        let error = ForwardError::Backend("injected".into());
+        self.scheduler.complete(if failed { Err(error) } else { Ok(&mut self.output) }, self.now);
+        plan
+    }
+
+    /// Takes the answers and compares them.
+    fn collect(&mut self) {
+        let replies: Vec<_> = self.scheduler.replies().collect();
+        for (ticket, result) in replies {
+            let pending = self.pending.remove(&ticket);
+            let pending =
+                pending.unwrap_or_else(|| panic!("{ticket:?} is answered twice, or was never asked"));
+            match result {
+                Ok(reply) => self.accept(&pending, reply),
+                Err(error) => self.excuse(ticket, &error),
+            }
+        }
+    }
+
+    fn accept(&mut self, pending: &Pending, reply: ForwardReply) {
+        let Expected { values, after } = &pending.expected;
+        assert_eq!(reply.values, *values, "{:?}", pending.context);
+        assert_eq!((reply.length, reply.next_position), (after.slots.len() as u32, after.next));
+        if let Some((_, plain)) = self.contexts.get_mut(&pending.context) {
+            *plain = after.clone();
+        }
+    }
+
+    /// An error must have a reason.
+    fn excuse(&self, ticket: Ticket, error: &ForwardError) {
+        match error {
+            ForwardError::Cancelled => {
+                assert!(self.cancelled.contains(&ticket), "{ticket:?} was not cancelled")
+            }
+            ForwardError::Backend(_) => assert!(self.faulty, "{ticket:?}: {error}"),
+            ForwardError::OutOfPages { needed, available } => {
+                assert!(needed > available, "{ticket:?}: {error}");
+                let short_host = self.setup.host_pages < 100;
+                let quota = self.setup.quota == Some(*available);
+                assert!(short_host || quota || *available == self.setup.pool, "{ticket:?}: {error}");
+            }
+            other => panic!("{ticket:?}: {other}"),
+        }
+    }
+
+    fn any_context(&mut self) -> Option<ContextId> {
+        let all: Vec<ContextId> = self.contexts.keys().copied().collect();
+        self.random.pick(&all)
+    }
+
+    fn any_idle(&mut self) -> Option<ContextId> {
+        let scheduler = &self.scheduler;
+        let idle = self.contexts.keys().copied().filter(|context| scheduler.pass_of(*context).is_none());
+        let idle: Vec<ContextId> = idle.collect();
+        self.random.pick(&idle)
+    }
+
+    fn operate(&mut self) {
+        match self.random.below(100) {
+            0..12 => self.create(),
+            12..60 => self.forward(),
+            60..66 => self.fork(),
+            66..70 => self.slice(),
+            70..75 => self.truncate(),
+            75..80 => self.remove(),
+            80..83 => self.append(),
+            83..87 => self.drop_one(),
+            87..90 => self.cancel(),
+            90..95 => self.snapshot(),
+            95..97 => self.nonsense(),
+            97..98 => self.owner_gone(),
+            _ => {
+                if let Some(context) = self.any_context() {
+                    let priorities = [Priority::Low, Priority::Normal, Priority::High];
+                    let priority = self.random.pick(&priorities).unwrap();
+                    self.scheduler.apply(ContextOp::SetPriority { context, priority }).unwrap();
+                }
+            }
+        }
+    }
+
+    fn create(&mut self) {
+        if self.contexts.len() > 20 {
+            return self.drop_one();
+        }
+        if self.owners.len() < 6 {
+            let owner = OwnerId(self.id());
+            self.owners.push(owner);
+        }
+        let owner = self.random.pick(&self.owners.clone()).unwrap();
+        let context = ContextId(self.id());
+        let tenant = TenantId(owner.0 % 2);
+        let op = ContextOp::Create { context, owner, priority: Priority::Normal, tenant };
+        self.scheduler.apply(op).unwrap();
+        self.contexts.insert(context, (owner, Plain::default()));
+    }
+
+    fn forward(&mut self) {
+        let Some(context) = self.any_idle() else { return };
+        let plain = self.contexts[&context].1.clone();
+        let ticket = Ticket(self.id());
+        let request = self.random.request(ticket, context, plain.slots.len() as u32, plain.next);
+        let expected = self.reference.forward(&plain, &request);
+        match self.scheduler.submit(request, self.now) {
+            Ok(()) => drop(self.pending.insert(ticket, Pending { context, expected })),
+            Err(error) => self.excuse(ticket, &error),
+        }
+    }
+
+    fn fork(&mut self) {
+        let Some(from) = self.any_context() else { return };
+        let to = ContextId(self.id());
+        self.scheduler.apply(ContextOp::Fork { from, to }).unwrap();
+        self.contexts.insert(to, self.contexts[&from].clone());
+    }
+
+    fn range(&mut self, length: usize) -> std::ops::Range<usize> {
+        let (a, b) = (self.random.below(length as u32 + 1), self.random.below(length as u32 + 1));
+        a.min(b) as usize..a.max(b) as usize
+    }
+
+    fn slice(&mut self) {
+        let Some(from) = self.any_context() else { return };
+        let (owner, mut plain) = self.contexts[&from].clone();
+        let range = self.range(plain.slots.len());
+        let to = ContextId(self.id());
+        let op = ContextOp::Slice { from, to, range: range.start as u32..range.end as u32 };
+        self.scheduler.apply(op).unwrap();
+        plain.slots = plain.slots[range].to_vec();
+        plain.next = plain.slots.last().map_or(0, |slot| slot.1 + 1);
+        self.contexts.insert(to, (owner, plain));
+    }
+
+    fn truncate(&mut self) {
+        let Some(context) = self.any_idle() else { return };
+        let plain = &mut self.contexts.get_mut(&context).unwrap().1;
+        let length = self.random.below(plain.slots.len() as u32 + 3);
+        self.scheduler.apply(ContextOp::Truncate { context, length }).unwrap();
+        if let Some(first) = plain.slots.get(length as usize) {
+            plain.next = first.1;
+            plain.slots.truncate(length as usize);
+        }
+    }
+
+    fn remove(&mut self) {
+        let Some(context) = self.any_idle() else { return };
+        let range = self.range(self.contexts[&context].1.slots.len());
+        let op = ContextOp::Remove { context, range: range.start as u32..range.end as u32 };
+        self.scheduler.apply(op).unwrap();
+        self.contexts.get_mut(&context).unwrap().1.slots.drain(range);
+    }
+
+    fn append(&mut self) {
+        let (Some(to), Some(from)) = (self.any_idle(), self.any_context()) else { return };
+        let added = self.contexts[&from].1.clone();
+        let plain = &mut self.contexts.get_mut(&to).unwrap().1;
+        if plain.slots.len() + added.slots.len() > 64 {
+            return;
+        }
+        self.scheduler.apply(ContextOp::Append { to, from }).unwrap();
+        plain.slots.extend(added.slots);
+        plain.next = plain.next.max(added.next);
+    }
+
+    fn drop_one(&mut self) {
+        let Some(context) = self.any_context() else { return };
+        self.cancelled.extend(self.scheduler.pass_of(context));
+        self.scheduler.apply(ContextOp::Drop { context }).unwrap();
+        self.contexts.remove(&context);
+    }
+
+    fn cancel(&mut self) {
+        let tickets: Vec<Ticket> = self.pending.keys().copied().collect();
+        if let Some(ticket) = self.random.pick(&tickets) {
+            self.cancelled.insert(ticket);
+            self.scheduler.apply(ContextOp::Cancel { ticket }).unwrap();
+        }
+    }
+
+    fn owner_gone(&mut self) {
+        if self.owners.is_empty() {
+            return;
+        }
+        let index = self.random.below(self.owners.len() as u32) as usize;
+        let owner = self.owners.swap_remove(index);
+        let gone: Vec<ContextId> =
+            self.contexts.iter().filter(|(_, (o, _))| *o == owner).map(|(id, _)| *id).collect();
+        for context in gone {
+            self.cancelled.extend(self.scheduler.pass_of(context));
+            self.contexts.remove(&context);
+        }
+        self.scheduler.apply(ContextOp::OwnerGone { owner }).unwrap();
+    }
+
+    fn snapshot(&mut self) {
+        let key = format!("user/{}", self.random.below(5));
+        match self.random.below(4) {
+            0 => {
+                let Some(context) = self.any_context() else { return };
+                let plain = self.contexts[&context].1.clone();
+                let info = self.scheduler.save(context, key.clone(), false).unwrap();
+                assert_eq!(info.length, plain.slots.len() as u32);
+                self.snapshots.insert(key, plain);
+            }
+            1 => {
+                let (Some(plain), Some(owner)) =
+                    (self.snapshots.get(&key).cloned(), self.random.pick(&self.owners.clone()))
+                else {
+                    return;
+                };
+                let context = ContextId(self.id());
+                let tenant = TenantId(owner.0 % 2);
+                self.scheduler.open(&key, context, owner, Priority::Low, tenant).unwrap();
+                self.contexts.insert(context, (owner, plain));
+            }
+            2 => assert_eq!(self.scheduler.delete(&key).is_ok(), self.snapshots.remove(&key).is_some()),
+            _ => {
+                let Some(plain) = self.snapshots.get(&key).cloned() else { return };
+                let data = self.scheduler.export(&key, &mut self.backend).unwrap();
+                let copy = format!("{key}/imported");
+                // Refused when host memory is full.
+                if self.scheduler.import(copy.clone(), true, data.clone()).is_ok() {
+                    assert_eq!(self.scheduler.export(&copy, &mut self.backend).unwrap(), data);
+                    self.snapshots.insert(copy, plain);
+                    if self.random.percent(70) {
+                        let copy = format!("{key}/imported");
+                        self.snapshots.remove(&copy);
+                        self.scheduler.delete(&copy).unwrap();
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a defect above would send: refused, and nothing changes.
+    fn nonsense(&mut self) {
+        let unknown = ContextId(u64::MAX);
+        assert!(self.scheduler.apply(ContextOp::Drop { context: unknown }).is_err());
+        assert!(self.scheduler.apply(ContextOp::Append { to: unknown, from: unknown }).is_err());
+        let Some(context) = self.any_context() else { return };
+        let length = self.contexts[&context].1.slots.len() as u32;
+        assert!(self.scheduler.apply(ContextOp::Remove { context, range: 0..length + 1 }).is_err());
+        let slice = ContextOp::Slice { from: context, to: unknown, range: length + 1..length + 2 };
+        assert!(self.scheduler.apply(slice).is_err());
+        assert!(self.scheduler.apply(ContextOp::Fork { from: context, to: context }).is_err());
+        if self.scheduler.pass_of(context).is_some() {
+            assert!(self.scheduler.apply(ContextOp::Truncate { context, length: 0 }).is_err());
+        }
+    }
+
+    /// Nobody waits for ever: with nothing new coming in, all are answered in bounded time.
+    fn settle(&mut self) {
+        let until = self.now + Duration::from_secs(60);
+        while !self.pending.is_empty() {
+            assert!(self.now < until, "{} passes wait for ever", self.pending.len());
+            match self.turn(false) {
+                Plan::Run => {}
+                Plan::WaitUntil { until, .. } => {
+                    assert!(until > self.now, "waits for the past");
+                    self.now = until;
+                }
+                Plan::Idle => {
+                    self.collect();
+                    assert!(self.pending.is_empty(), "{} passes wait for nothing", self.pending.len());
+                }
+            }
+            self.collect();
+            self.scheduler.check();
+        }
+    }
+
+    /// Every context left gives what the reference gives.
+    fn compare_contexts(&mut self) {
+        let contexts: Vec<ContextId> = self.contexts.keys().copied().collect();
+        for context in contexts {
+            let plain = self.contexts[&context].1.clone();
+            let info = self.scheduler.info(context).unwrap();
+            assert_eq!((info.length, info.next_position), (plain.slots.len() as u32, plain.next));
+            let ticket = Ticket(self.id());
+            let mut request = scheduler::ForwardRequest::new(ticket, context, vec![1]);
+            request.outputs.push((0, backend::OutputKind::Logits));
+            let expected = self.reference.forward(&plain, &request);
+            match self.scheduler.submit(request, self.now) {
+                Ok(()) => drop(self.pending.insert(ticket, Pending { context, expected })),
+                Err(error) => self.excuse(ticket, &error),
+            }
+        }
+        self.settle();
+    }
+
+    fn free_everything(&mut self) {
+        for owner in self.owners.clone() {
+            self.scheduler.apply(ContextOp::OwnerGone { owner }).unwrap();
+        }
+        for key in self.snapshots.keys() {
+            self.scheduler.delete(key).unwrap();
+        }
+        self.scheduler.check();
+        let stats = self.scheduler.stats();
+        assert_eq!((stats.pages_held, stats.pages_spilled, stats.contexts, stats.owners), (0, 0, 0, 0));
+        assert_eq!(stats.pages_free + stats.pages_cached, stats.pages_total);
+    }
+}
