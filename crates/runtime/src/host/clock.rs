@@ -1,0 +1,21 @@
+//! `clock`: waiting.
+
+use std::time::Duration;
+
+use wasmtime::component::{Accessor, HasSelf};
+
+use super::HostState;
+use crate::bindings::api::clock;
+
+impl clock::Host for HostState {
+    fn elapsed(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.instance.started().elapsed().as_nanos() as u64)
+    }
+}
+
+impl<T: Send + 'static> clock::HostWithStore<T> for HasSelf<HostState> {
+    async fn sleep(_: &Accessor<T, Self>, milliseconds: u64) -> wasmtime::Result<()> {
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,290 @@
+//! `context`: bookkeeping of key/value pages. Nothing here waits for the engine but the named snapshots.
+//!
+//! The runtime tracks length and positions of each context, checks arguments against them, and sends the operation
+//! to the engine without waiting. Operations and passes of an inferlet reach the engine in the order they were made.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use scheduler::{ContextId, ContextOp, EngineHandle, Priority};
+use wasmtime::component::{Accessor, HasSelf, Resource};
+
+use super::{Failure, HostState, check_length, engine_gone, invalid};
+use crate::ServedModel;
+use crate::bindings::{ApiError, api::context};
+use crate::host::model::ModelHandle;
+use crate::positions::Positions;
+
+/// Bytes of a snapshot's name.
+const NAME_BYTES: usize = 256;
+/// Snapshots of one user.
+const SNAPSHOTS: usize = 1024;
+
+/// A program's handle to a context.
+pub struct Context {
+    pub(crate) id: ContextId,
+    pub(crate) model: Arc<ServedModel>,
+    pub(crate) positions: Positions,
+    /// A pass is in flight. Shared with the guard of that pass, which resets it.
+    pub(crate) busy: Arc<AtomicBool>,
+}
+
+impl Context {
+    fn check_range(&self, range: &Range<u32>) -> Result<(), ApiError> {
+        let length = self.positions.length();
+        if range.start > range.end || range.end > length {
+            return Err(invalid(format!(
+                "tokens {} .. {} are asked for, the context has {length}",
+                range.start, range.end
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// The name of a snapshot in the engine: users cannot see each other's.
+pub(crate) fn snapshot_key(user: &str, name: &str) -> String {
+    // No user name holds a zero byte, so that no two pairs make the same key.
+    format!("{user}\0{name}")
+}
+
+impl HostState {
+    /// The context, unless a pass is in flight on it.
+    pub(crate) fn idle_context(&mut self, context: &Resource<Context>) -> Result<&mut Context, Failure> {
+        let context = self.table.get_mut(context)?;
+        match context.busy.load(Ordering::Acquire) {
+            true => Err(invalid("a pass of this context is being computed: await it first").into()),
+            false => Ok(context),
+        }
+    }
+
+    fn apply(engine: &EngineHandle, op: ContextOp) -> Result<(), ApiError> {
+        engine.apply(op).map_err(|error| ApiError::LimitExceeded(error.to_string()))
+    }
+
+    /// Adds a handle, within the limit of contexts.
+    pub(crate) fn push_context(&mut self, context: Context) -> Result<Resource<Context>, Failure> {
+        self.contexts += 1;
+        Ok(self.table.push(context)?)
+    }
+
+    pub(crate) fn check_contexts(&self) -> Result<(), ApiError> {
+        let limit = self.instance.limits.contexts;
+        match self.contexts >= limit {
+            true => Err(ApiError::LimitExceeded(format!("this inferlet holds {limit} contexts, the limit"))),
+            false => Ok(()),
+        }
+    }
+
+    fn derive(
+        &mut self,
+        from: &Resource<Context>,
+        op: impl FnOnce(ContextId, ContextId) -> ContextOp,
+        positions: impl FnOnce(&Context) -> Result<Positions, ApiError>,
+    ) -> Result<Resource<Context>, Failure> {
+        self.check_contexts()?;
+        let to = self.shared.next_context();
+        let source = self.idle_context(from)?;
+        let positions = positions(source)?;
+        Self::apply(&source.model.engine, op(source.id, to))?;
+        let context = Context { id: to, model: source.model.clone(), positions, busy: Arc::default() };
+        self.push_context(context)
+    }
+}
+
+impl context::Host for HostState {}
+
+impl context::HostContext for HostState {
+    fn create(&mut self, model: Resource<ModelHandle>) -> Result<Resource<Context>, Failure> {
+        self.check_contexts()?;
+        let model = self.table.get(&model)?.0.clone();
+        let id = self.shared.next_context();
+        let op = ContextOp::Create {
+            context: id,
+            owner: self.instance.owner,
+            priority: Priority::Normal,
+            tenant: self.shared.tenant(&self.instance.user),
+        };
+        Self::apply(&model.engine, op)?;
+        self.push_context(Context { id, model, positions: Positions::default(), busy: Arc::default() })
+    }
+
+    fn fork(&mut self, context: Resource<Context>) -> Result<Resource<Context>, Failure> {
+        self.derive(&context, |from, to| ContextOp::Fork { from, to }, |c| Ok(c.positions.clone()))
+    }
+
+    fn length(&mut self, context: Resource<Context>) -> wasmtime::Result<u32> {
+        Ok(self.table.get(&context)?.positions.length())
+    }
+
+    fn next_position(&mut self, context: Resource<Context>) -> wasmtime::Result<u32> {
+        Ok(self.table.get(&context)?.positions.next())
+    }
+
+    fn truncate(&mut self, context: Resource<Context>, length: u32) -> Result<(), Failure> {
+        let context = self.idle_context(&context)?;
+        context.check_range(&(0..length))?;
+        Self::apply(&context.model.engine, ContextOp::Truncate { context: context.id, length })?;
+        context.positions.truncate(length);
+        Ok(())
+    }
+
+    fn remove(&mut self, context: Resource<Context>, start: u32, end: u32) -> Result<(), Failure> {
+        let context = self.idle_context(&context)?;
+        context.check_range(&(start..end))?;
+        Self::apply(&context.model.engine, ContextOp::Remove { context: context.id, range: start..end })?;
+        context.positions.remove(start..end);
+        Ok(())
+    }
+
+    fn slice(
+        &mut self,
+        context: Resource<Context>,
+        start: u32,
+        end: u32,
+    ) -> Result<Resource<Context>, Failure> {
+        let range = start..end;
+        let op = |from, to| ContextOp::Slice { from, to, range: start..end };
+        self.derive(&context, op, |c| c.check_range(&range).map(|()| c.positions.slice(range)))
+    }
+
+    fn append(&mut self, context: Resource<Context>, other: Resource<Context>) -> Result<(), Failure> {
+        let (from, model, positions) = {
+            let other = self.idle_context(&other)?;
+            (other.id, other.model.clone(), other.positions.clone())
+        };
+        let context = self.idle_context(&context)?;
+        if context.id == from {
+            return Err(invalid("a context cannot be appended to itself: fork it first").into());
+        }
+        if !Arc::ptr_eq(&context.model, &model) {
+            let (one, two) = (&context.model.name, &model.name);
+            return Err(
+                invalid(format!("the contexts belong to different models, `{one}` and `{two}`")).into()
+            );
+        }
+        Self::apply(&model.engine, ContextOp::Append { to: context.id, from })?;
+        context.positions.append(&positions);
+        Ok(())
+    }
+
+    fn set_priority(
+        &mut self,
+        context: Resource<Context>,
+        priority: context::Priority,
+    ) -> wasmtime::Result<()> {
+        let context = self.table.get(&context)?;
+        let priority = match priority {
+            context::Priority::Low => Priority::Low,
+            context::Priority::Normal => Priority::Normal,
+            context::Priority::High => Priority::High,
+        };
+        // Refused only when the inbox is full; the order of service then stays as it was.
+        let _ = context.model.engine.apply(ContextOp::SetPriority { context: context.id, priority });
+        Ok(())
+    }
+
+    fn drop(&mut self, context: Resource<Context>) -> wasmtime::Result<()> {
+        let context = self.table.delete(context)?;
+        self.contexts -= 1;
+        // Giving back is never refused.
+        let _ = context.model.engine.apply(ContextOp::Drop { context: context.id });
+        Ok(())
+    }
+}
+
+impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> {
+    async fn save(
+        accessor: &Accessor<T, Self>,
+        context: Resource<Context>,
+        name: String,
+        persistent: bool,
+    ) -> Result<(), Failure> {
+        check_length("the name", name.len(), NAME_BYTES)?;
+        let (shared, model, id, user) = accessor.with(|mut access| {
+            let state = access.get();
+            let (shared, user) = (state.shared.clone(), state.instance.user.clone());
+            let context = state.idle_context(&context)?;
+            Ok::<_, Failure>((shared, context.model.clone(), context.id, user))
+        })?;
+        let key = snapshot_key(&user, &name);
+        let saved =
+            model.engine.list(snapshot_key(&user, "")).await.map_err(engine_gone)?.map_err(ApiError::from)?;
+        if saved.len() >= SNAPSHOTS && saved.iter().all(|s| s.key != key) {
+            return Err(ApiError::LimitExceeded(format!("the user has {SNAPSHOTS} snapshots already")).into());
+        }
+        let replaced_persistent = saved.iter().any(|s| s.key == key && s.persistent);
+        model.engine.save(id, key.clone(), persistent).await.map_err(engine_gone)?.map_err(ApiError::from)?;
+        if persistent {
+            let data =
+                model.engine.export(key.clone()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
+            shared.snapshots.write(&model, &key, data).await?;
+        } else if replaced_persistent {
+            shared.snapshots.remove(&model, &key)?;
+        }
+        Ok(())
+    }
+}
+
+impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
+    async fn open(
+        accessor: &Accessor<T, Self>,
+        model: Resource<ModelHandle>,
+        name: String,
+    ) -> Result<Resource<Context>, Failure> {
+        let (model, id, owner, tenant, key) = accessor.with(|mut access| {
+            let state = access.get();
+            state.check_contexts()?;
+            let model = state.table.get(&model)?.0.clone();
+            let user = &state.instance.user;
+            let (id, tenant) = (state.shared.next_context(), state.shared.tenant(user));
+            Ok::<_, Failure>((model, id, state.instance.owner, tenant, snapshot_key(user, &name)))
+        })?;
+        let opened =
+            model.engine.open(key, id, owner, Priority::Normal, tenant).await.map_err(engine_gone)?;
+        let info = opened.map_err(|error| match error {
+            scheduler::CallError::NotFound(_) => ApiError::NotFound(format!("no snapshot is named `{name}`")),
+            other => other.into(),
+        })?;
+        let positions = Positions::opaque(info.length, info.next_position);
+        accessor.with(|mut access| {
+            access.get().push_context(Context { id, model, positions, busy: Arc::default() })
+        })
+    }
+
+    async fn delete(
+        accessor: &Accessor<T, Self>,
+        model: Resource<ModelHandle>,
+        name: String,
+    ) -> Result<(), Failure> {
+        let (shared, model, key) = accessor.with(|mut access| {
+            let state = access.get();
+            let key = snapshot_key(&state.instance.user, &name);
+            Ok::<_, Failure>((state.shared.clone(), state.table.get(&model)?.0.clone(), key))
+        })?;
+        let deleted = model.engine.delete(key.clone()).await.map_err(engine_gone)?;
+        deleted.map_err(|error| match error {
+            scheduler::CallError::NotFound(_) => ApiError::NotFound(format!("no snapshot is named `{name}`")),
+            other => other.into(),
+        })?;
+        Ok(shared.snapshots.remove(&model, &key)?)
+    }
+
+    async fn snapshots(
+        accessor: &Accessor<T, Self>,
+        model: Resource<ModelHandle>,
+    ) -> Result<Vec<context::Snapshot>, Failure> {
+        let (model, prefix) = accessor.with(|mut access| {
+            let state = access.get();
+            Ok::<_, Failure>((state.table.get(&model)?.0.clone(), snapshot_key(&state.instance.user, "")))
+        })?;
+        let saved = model.engine.list(prefix.clone()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
+        let snapshot = |info: scheduler::SnapshotInfo| context::Snapshot {
+            name: info.key[prefix.len()..].to_string(),
+            length: info.length,
+            persistent: info.persistent,
+        };
+        Ok(saved.into_iter().map(snapshot).collect())
+    }
+}

@@ -1,0 +1,305 @@
+//! `forward`: passes, from the program's records to the engine's request and back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use backend::{OutputKind, SamplingParams, Value};
+use futures::future::join_all;
+use scheduler::{
+    ContextId, ContextOp, EngineHandle, ForwardError, ForwardReply, ForwardRequest, Reply, RowRuns,
+};
+use wasmtime::component::{Accessor, HasSelf, Resource};
+
+use super::{Failure, HostState, engine_gone, invalid};
+use crate::ServedModel;
+use crate::bindings::{ApiError, api::forward};
+use crate::host::context::Context;
+
+/// Values that one pass may give back: 64 MiB of logits, or 500 rows of a vocabulary of 32k.
+const OUTPUT_VALUES: usize = 16 << 20;
+/// Runs of the masks of one pass.
+const MASK_RUNS: usize = 4 << 20;
+
+impl forward::Host for HostState {}
+
+/// A pass on its way. Dropping it before the answer was taken cancels it and leaves the context as before.
+struct InFlight {
+    engine: EngineHandle,
+    ticket: scheduler::Ticket,
+    context: ContextId,
+    /// Tokens before the pass.
+    length: u32,
+    busy: Arc<AtomicBool>,
+    /// `None` once the answer was taken.
+    reply: Option<Reply<ForwardReply, ForwardError>>,
+    /// Rows that the context keeps.
+    rows: u32,
+    /// Their positions, where the program gave them; else they continue, and the engine says where they ended.
+    positions: Option<Vec<u32>>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.reply.take().is_some() {
+            self.engine.cancel(self.ticket);
+            // The pass may have been answered the moment before: take back what it added. Does nothing otherwise.
+            let _ = self.engine.apply(ContextOp::Truncate { context: self.context, length: self.length });
+        }
+        self.busy.store(false, Ordering::Release);
+    }
+}
+
+impl InFlight {
+    async fn answer(&mut self) -> Result<ForwardReply, ApiError> {
+        let reply = self.reply.as_mut().expect("the answer is taken once").await;
+        self.reply = None;
+        reply.map_err(engine_gone)?.map_err(ApiError::from)
+    }
+}
+
+impl<T: Send + 'static> forward::HostWithStore<T> for HasSelf<HostState> {
+    async fn execute(
+        accessor: &Accessor<T, Self>,
+        context: Resource<Context>,
+        pass: forward::Pass,
+    ) -> Result<forward::Outputs, Failure> {
+        let flight = accessor.with(|mut access| access.get().start(&context, pass))?;
+        finish(accessor, &context, flight).await
+    }
+
+    async fn execute_many(
+        accessor: &Accessor<T, Self>,
+        passes: Vec<(Resource<Context>, forward::Pass)>,
+    ) -> wasmtime::Result<Vec<Result<forward::Outputs, ApiError>>> {
+        let start = |(context, pass): (Resource<Context>, forward::Pass)| {
+            let flight = accessor.with(|mut access| access.get().start(&context, pass));
+            async move { finish(accessor, &context, flight?).await }
+        };
+        // All are started before the first is awaited, so they meet in one batch.
+        let passes: Vec<_> = passes.into_iter().map(start).collect();
+        let guest_error = |answer: Result<_, Failure>| match answer {
+            Ok(outputs) => Ok(Ok(outputs)),
+            Err(Failure::Guest(error)) => Ok(Err(error)),
+            Err(Failure::Host(error)) => Err(error),
+        };
+        join_all(passes).await.into_iter().map(guest_error).collect()
+    }
+}
+
+async fn finish<T: Send + 'static>(
+    accessor: &Accessor<T, HasSelf<HostState>>,
+    context: &Resource<Context>,
+    mut flight: InFlight,
+) -> Result<forward::Outputs, Failure> {
+    let reply = flight.answer().await?;
+    let values = reply.values.into_iter().map(output).collect::<Result<_, ApiError>>();
+    accessor.with(|mut access| {
+        let context = access.get().table.get_mut(context)?;
+        let continued = || (reply.next_position.saturating_sub(flight.rows)..reply.next_position).collect();
+        let positions: Vec<u32> = flight.positions.take().unwrap_or_else(continued);
+        for position in positions.iter().take(flight.rows as usize) {
+            context.positions.push(*position);
+        }
+        Ok::<_, Failure>(())
+    })?;
+    Ok(forward::Outputs { values: values?, computed: reply.computed_tokens })
+}
+
+fn output(value: Value) -> Result<forward::Output, ApiError> {
+    let token = |t: backend::TokenLogProb| forward::TokenLogProb { token: t.token, log_prob: t.log_prob };
+    Ok(match value {
+        Value::Token(sampled) => forward::Output::Token(token(sampled)),
+        Value::TopK(top) => forward::Output::TopK(top.into_iter().map(token).collect()),
+        Value::LogProbs(values) => forward::Output::LogProbs(values),
+        Value::Logits(values) => forward::Output::Logits(values),
+        Value::Entropy(value) => forward::Output::Entropy(value),
+        Value::Hidden(values) => forward::Output::Hidden(values),
+        Value::NoTokenAllowed => return Err(invalid("logit bias and constraint together allow no token")),
+    })
+}
+
+impl HostState {
+    /// Checks a pass and sends it to the engine.
+    fn start(&mut self, context: &Resource<Context>, pass: forward::Pass) -> Result<InFlight, Failure> {
+        let (id, model, next) = {
+            let context = self.idle_context(context)?;
+            (context.id, context.model.clone(), context.positions.next())
+        };
+        let mut request = ForwardRequest::new(self.shared.next_ticket(), id, Vec::new());
+        match pass.input {
+            forward::Input::Tokens(tokens) => request.tokens = tokens,
+            forward::Input::Embeddings(embeddings) => {
+                let embeddings = self.table.get(&embeddings)?;
+                if !Arc::ptr_eq(&embeddings.model, &model) {
+                    return Err(invalid("the embeddings belong to another model").into());
+                }
+                let rows = embeddings.values.chunks_exact(model.facts.hidden_size as usize);
+                request.embeddings = rows.map(<[f32]>::to_vec).enumerate().collect();
+                request.tokens = vec![0; request.embeddings.len()];
+            }
+        }
+        let rows = request.tokens.len();
+        check_tokens(&model, &request.tokens)?;
+        if rows == 0 {
+            return Err(invalid("a pass needs at least one token or embedding row").into());
+        }
+        match &pass.positions {
+            Some(positions) => check_positions(&model, rows, positions)?,
+            None => check_positions(&model, 1, &[next.saturating_add(rows as u32 - 1)])?,
+        }
+        request.positions = pass.positions;
+        request.masks = masks(rows, pass.masks)?;
+        request.adapter = pass.adapter.map(|a| self.adapter_id(&a, &model)).transpose()?;
+        request.keep_kv = pass.keep;
+        request.outputs = self.output_requests(&model, rows, pass.outputs)?;
+
+        let (request_keeps, given) = (request.keep_kv, request.positions.clone());
+        let context = self.table.get(context)?;
+        context.busy.store(true, Ordering::Release);
+        Ok(InFlight {
+            engine: model.engine.clone(),
+            ticket: request.ticket,
+            context: id,
+            length: context.positions.length(),
+            busy: context.busy.clone(),
+            reply: Some(model.engine.forward(request)),
+            rows: if request_keeps { rows as u32 } else { 0 },
+            positions: given,
+        })
+    }
+
+    fn output_requests(
+        &mut self,
+        model: &ServedModel,
+        rows: usize,
+        requests: Vec<forward::OutputRequest>,
+    ) -> Result<Vec<(usize, OutputKind)>, Failure> {
+        let vocabulary = model.facts.vocabulary_size as usize;
+        let mut values = 0usize;
+        let mut outputs = Vec::with_capacity(requests.len());
+        for request in requests {
+            let row = request.row as usize;
+            if row >= rows {
+                return Err(invalid(format!(
+                    "an output of row {row} is asked for, the pass has {rows} rows"
+                ))
+                .into());
+            }
+            let (kind, size) = match request.kind {
+                forward::OutputKind::Token(sampling) => {
+                    (OutputKind::Token(self.sampling(model, sampling)?), 2)
+                }
+                forward::OutputKind::TopK(k) if k == 0 || k as usize > vocabulary => {
+                    return Err(invalid(format!("top-k of {k}: expected 1 to {vocabulary}")).into());
+                }
+                forward::OutputKind::TopK(k) => (OutputKind::TopK(k), k as usize * 2),
+                forward::OutputKind::LogProbs(tokens) => {
+                    check_tokens(model, &tokens)?;
+                    let size = tokens.len();
+                    (OutputKind::LogProbs(tokens), size)
+                }
+                forward::OutputKind::Logits => (OutputKind::Logits, vocabulary),
+                forward::OutputKind::Entropy => (OutputKind::Entropy, 1),
+                forward::OutputKind::Hidden => (OutputKind::Hidden, model.facts.hidden_size as usize),
+            };
+            values += size;
+            if values > OUTPUT_VALUES {
+                let reason =
+                    format!("the outputs of the pass exceed {OUTPUT_VALUES} values: ask for fewer rows");
+                return Err(ApiError::LimitExceeded(reason).into());
+            }
+            outputs.push((row, kind));
+        }
+        Ok(outputs)
+    }
+
+    fn sampling(
+        &mut self,
+        model: &ServedModel,
+        sampling: forward::Sampling,
+    ) -> Result<SamplingParams, Failure> {
+        check_tokens(model, &sampling.history)?;
+        for (token, bias) in &sampling.logit_bias {
+            check_tokens(model, &[*token])?;
+            if bias.is_nan() || *bias == f32::INFINITY {
+                return Err(invalid(format!(
+                    "logit bias {bias} of token {token}: expected a finite number or -inf"
+                ))
+                .into());
+            }
+        }
+        let ranges = [
+            ("temperature", sampling.temperature, 0.0..=100.0),
+            ("top-p", sampling.top_p, f32::MIN_POSITIVE..=1.0),
+            ("min-p", sampling.min_p, 0.0..=1.0),
+            ("repetition-penalty", sampling.repetition_penalty, 0.01..=100.0),
+            ("presence-penalty", sampling.presence_penalty, -100.0..=100.0),
+            ("frequency-penalty", sampling.frequency_penalty, -100.0..=100.0),
+        ];
+        for (name, value, range) in ranges {
+            if !range.contains(&value) {
+                let (low, high) = (range.start(), range.end());
+                return Err(invalid(format!("{name} is {value}: expected {low} to {high}")).into());
+            }
+        }
+        let allowed = match sampling.constraint {
+            Some(constraint) => Some(self.table.get_mut(&constraint)?.mask(model)?),
+            None => None,
+        };
+        Ok(SamplingParams {
+            temperature: sampling.temperature,
+            top_k: sampling.top_k,
+            top_p: sampling.top_p,
+            min_p: sampling.min_p,
+            repetition_penalty: sampling.repetition_penalty,
+            presence_penalty: sampling.presence_penalty,
+            frequency_penalty: sampling.frequency_penalty,
+            history: sampling.history,
+            logit_bias: sampling.logit_bias,
+            seed: sampling.seed,
+            allowed,
+        })
+    }
+}
+
+/// Refuses token ids outside the vocabulary.
+pub(crate) fn check_tokens(model: &ServedModel, tokens: &[u32]) -> Result<(), ApiError> {
+    let vocabulary = model.facts.vocabulary_size;
+    match tokens.iter().find(|token| **token >= vocabulary) {
+        Some(token) => Err(invalid(format!("token {token} is outside the vocabulary of {vocabulary}"))),
+        None => Ok(()),
+    }
+}
+
+fn check_positions(model: &ServedModel, rows: usize, positions: &[u32]) -> Result<(), ApiError> {
+    if positions.len() != rows {
+        return Err(invalid(format!("{} positions are given for {rows} rows", positions.len())));
+    }
+    let context = model.facts.context_length;
+    match positions.iter().find(|position| **position >= context) {
+        Some(position) => {
+            Err(invalid(format!("position {position} is beyond the model's context of {context} tokens")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn masks(rows: usize, masks: Option<Vec<forward::RowMask>>) -> Result<Option<Vec<RowRuns>>, ApiError> {
+    let Some(masks) = masks else { return Ok(None) };
+    if masks.len() != rows {
+        return Err(invalid(format!("{} masks are given for {rows} rows", masks.len())));
+    }
+    let runs: usize = masks.iter().map(Vec::len).sum();
+    if runs > MASK_RUNS {
+        return Err(ApiError::LimitExceeded(format!("the masks have {runs} runs, the limit is {MASK_RUNS}")));
+    }
+    // An even count of runs ends with an attended one, and the engine takes the rest as not attended; the API takes
+    // the rest as attended, so a run without length goes between.
+    let close = |mut runs: Vec<u32>| {
+        if runs.len().is_multiple_of(2) {
+            runs.push(0);
+        }
+        RowRuns(runs)
+    };
+    Ok(Some(masks.into_iter().map(close).collect()))
+}

@@ -1,0 +1,102 @@
+//! `runtime`: the inferlet itself, and the programs it launches.
+
+use std::sync::Arc;
+
+use wasmtime::component::{Accessor, HasSelf, Resource};
+
+use super::{Failure, HostState, engine_gone};
+use crate::bindings::{ApiError, api::runtime};
+use crate::{Inferlet, LaunchOptions, Runtime};
+
+/// Arguments of a launch, in bytes together.
+const ARGUMENT_BYTES: usize = 1 << 20;
+
+/// A program's handle to an inferlet that it launched.
+pub struct Child(Arc<Inferlet>);
+
+impl runtime::Host for HostState {
+    fn arguments(&mut self) -> wasmtime::Result<Vec<String>> {
+        Ok(self.instance.arguments.clone())
+    }
+
+    fn instance_id(&mut self) -> wasmtime::Result<String> {
+        Ok(self.instance.id.clone())
+    }
+
+    fn user(&mut self) -> wasmtime::Result<String> {
+        Ok(self.instance.user.clone())
+    }
+
+    fn version(&mut self) -> wasmtime::Result<String> {
+        Ok(env!("CARGO_PKG_VERSION").to_string())
+    }
+}
+
+impl runtime::HostChild for HostState {
+    fn id(&mut self, child: Resource<Child>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&child)?.0.id().to_string())
+    }
+
+    fn cancel(&mut self, child: Resource<Child>) -> wasmtime::Result<()> {
+        self.table.get(&child)?.0.kill();
+        Ok(())
+    }
+
+    fn drop(&mut self, child: Resource<Child>) -> wasmtime::Result<()> {
+        self.table.delete(child)?;
+        Ok(())
+    }
+}
+
+impl<T: Send + 'static> runtime::HostWithStore<T> for HasSelf<HostState> {
+    async fn usage(accessor: &Accessor<T, Self>) -> Result<runtime::Limits, Failure> {
+        let (shared, instance) = accessor.with(|mut access| {
+            let state = access.get();
+            (state.shared.clone(), state.instance.clone())
+        });
+        let (mut pages, mut pages_used) = (0, 0);
+        for model in &shared.models {
+            let used =
+                model.engine.usage(instance.owner).await.map_err(engine_gone)?.map_err(ApiError::from)?;
+            pages_used += used;
+            pages += instance.limits.pages.unwrap_or(model.engine.limits().pages);
+        }
+        let cpu_left = instance.limits.cpu.map(|limit| limit.saturating_sub(instance.cpu.spent()));
+        Ok(runtime::Limits {
+            pages,
+            pages_used,
+            memory_bytes: instance.limits.memory_bytes as u64,
+            cpu_ms: cpu_left.map(|left| left.as_millis() as u64),
+            output_bytes: instance.output_left(),
+        })
+    }
+
+    async fn launch(
+        accessor: &Accessor<T, Self>,
+        program: String,
+        arguments: Vec<String>,
+    ) -> Result<Resource<Child>, Failure> {
+        super::check_length("the arguments", arguments.iter().map(String::len).sum(), ARGUMENT_BYTES)?;
+        let (shared, instance) = accessor.with(|mut access| {
+            let state = access.get();
+            (state.shared.clone(), state.instance.clone())
+        });
+        let runtime = Runtime(shared);
+        let found = runtime.find(&program).await.map_err(|error| ApiError::NotFound(error.to_string()))?;
+        let options =
+            LaunchOptions { arguments, user: instance.user.clone(), limits: Some(instance.limits.clone()) };
+        let mut child =
+            runtime.launch(&found, options).map_err(|e| ApiError::LimitExceeded(e.to_string()))?;
+        // Nobody reads a child's messages or sends it any; its result is what counts.
+        child.discard_events();
+        child.take_input();
+        accessor.with(|mut access| Ok(access.get().table.push(Child(Arc::new(child)))?))
+    }
+}
+
+impl<T: Send + 'static> runtime::HostChildWithStore<T> for HasSelf<HostState> {
+    async fn wait(accessor: &Accessor<T, Self>, child: Resource<Child>) -> Result<String, Failure> {
+        let child = accessor.with(|mut access| access.get().table.get(&child).map(|c| c.0.clone()))?;
+        child.outcome().await.map_err(|error| ApiError::Closed(error.to_string()).into())
+    }
+}

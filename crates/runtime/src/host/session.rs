@@ -1,0 +1,37 @@
+//! `session`: messages to and from the launching client.
+
+use std::sync::Arc;
+
+use wasmtime::component::{Accessor, HasSelf};
+
+use super::{Failure, HostState};
+use crate::bindings::{ApiError, api::session};
+use crate::instance::{Event, Instance};
+
+impl session::Host for HostState {}
+
+fn instance<T: Send + 'static>(accessor: &Accessor<T, HasSelf<HostState>>) -> Arc<Instance> {
+    accessor.with(|mut access| access.get().instance.clone())
+}
+
+fn closed() -> Failure {
+    ApiError::Closed("the client sends no more messages".into()).into()
+}
+
+impl<T: Send + 'static> session::HostWithStore<T> for HasSelf<HostState> {
+    async fn send(accessor: &Accessor<T, Self>, text: String) -> Result<(), Failure> {
+        Ok(instance(accessor).emit(text.len(), Event::Text(text)).await?)
+    }
+
+    async fn send_blob(accessor: &Accessor<T, Self>, bytes: Vec<u8>) -> Result<(), Failure> {
+        Ok(instance(accessor).emit(bytes.len(), Event::Blob(bytes)).await?)
+    }
+
+    async fn receive(accessor: &Accessor<T, Self>) -> Result<String, Failure> {
+        instance(accessor).texts.lock().await.recv().await.ok_or_else(closed)
+    }
+
+    async fn receive_blob(accessor: &Accessor<T, Self>) -> Result<Vec<u8>, Failure> {
+        instance(accessor).blobs.lock().await.recv().await.ok_or_else(closed)
+    }
+}

@@ -1,0 +1,188 @@
+//! One running inferlet as everybody but its own store sees it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use scheduler::OwnerId;
+use tokio::sync::{Notify, mpsc};
+
+use crate::bindings::ApiError;
+use crate::limits::InferletLimits;
+
+/// What an inferlet gives to the client that launched it, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// `session.send`.
+    Text(String),
+    /// `session.send-blob`.
+    Blob(Vec<u8>),
+    /// Written to stdout; a chunk, not a line.
+    Stdout(Vec<u8>),
+    /// Written to stderr; a chunk, not a line.
+    Stderr(Vec<u8>),
+}
+
+/// Events that wait for the client; the inferlet waits when there are more.
+pub(crate) const EVENTS: usize = 1024;
+/// Messages of the client that wait for the inferlet; the client waits when there are more.
+pub(crate) const MESSAGES: usize = 1024;
+/// Bytes of stderr kept to explain a trap: a panic's message goes there.
+const STDERR_TAIL: usize = 2048;
+
+/// Shared by the inferlet's store, its task, and whoever lists or ends it.
+pub(crate) struct Instance {
+    pub(crate) id: String,
+    pub(crate) owner: OwnerId,
+    pub(crate) program: String,
+    pub(crate) user: String,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) limits: InferletLimits,
+    pub(crate) cpu: CpuMeter,
+    /// None once it has ended: the client then sees the end of its events.
+    events: Mutex<Option<mpsc::Sender<Event>>>,
+    pub(crate) texts: tokio::sync::Mutex<mpsc::Receiver<String>>,
+    pub(crate) blobs: tokio::sync::Mutex<mpsc::Receiver<Vec<u8>>>,
+    started: Instant,
+    output: AtomicU64,
+    stderr: Mutex<Vec<u8>>,
+    killed: AtomicBool,
+    kill: Notify,
+}
+
+/// The client's ends of an instance's channels.
+pub(crate) struct ClientEnds {
+    pub(crate) events: mpsc::Receiver<Event>,
+    pub(crate) texts: mpsc::Sender<String>,
+    pub(crate) blobs: mpsc::Sender<Vec<u8>>,
+}
+
+impl Instance {
+    pub(crate) fn new(
+        owner: OwnerId,
+        program: String,
+        user: String,
+        arguments: Vec<String>,
+        limits: InferletLimits,
+    ) -> (Instance, ClientEnds) {
+        let (events, client_events) = mpsc::channel(EVENTS);
+        let (client_texts, texts) = mpsc::channel(MESSAGES);
+        let (client_blobs, blobs) = mpsc::channel(MESSAGES);
+        let instance = Instance {
+            id: uuid::Uuid::new_v4().to_string(),
+            owner,
+            program,
+            user,
+            arguments,
+            limits,
+            cpu: CpuMeter::default(),
+            events: Mutex::new(Some(events)),
+            texts: tokio::sync::Mutex::new(texts),
+            blobs: tokio::sync::Mutex::new(blobs),
+            started: Instant::now(),
+            output: AtomicU64::new(0),
+            stderr: Mutex::new(Vec::new()),
+            killed: AtomicBool::new(false),
+            kill: Notify::new(),
+        };
+        (instance, ClientEnds { events: client_events, texts: client_texts, blobs: client_blobs })
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Bytes of output that it may still give.
+    pub(crate) fn output_left(&self) -> u64 {
+        self.limits.output_bytes.saturating_sub(self.output.load(Ordering::Relaxed))
+    }
+
+    /// Counts `bytes` of output, or refuses them.
+    pub(crate) fn spend_output(&self, bytes: usize) -> Result<(), ApiError> {
+        let before = self.output.fetch_add(bytes as u64, Ordering::Relaxed);
+        if before + bytes as u64 > self.limits.output_bytes {
+            self.output.fetch_sub(bytes as u64, Ordering::Relaxed);
+            let limit = self.limits.output_bytes;
+            return Err(ApiError::LimitExceeded(format!(
+                "{bytes} bytes of output after {before} exceed the limit of {limit}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Gives an event to the client; waits while its queue is full.
+    pub(crate) async fn emit(&self, bytes: usize, event: Event) -> Result<(), ApiError> {
+        let gone = || ApiError::Closed("the client is gone".into());
+        self.spend_output(bytes)?;
+        self.events().ok_or_else(gone)?.send(event).await.map_err(|_| gone())
+    }
+
+    /// Where events go, as long as it runs.
+    pub(crate) fn events(&self) -> Option<mpsc::Sender<Event>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the channels: the client sees the end of the events, and cannot send any more.
+    pub(crate) fn close(&self) {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Only the program's own calls hold these locks, and it has ended.
+        if let Ok(mut texts) = self.texts.try_lock() {
+            texts.close();
+        }
+        if let Ok(mut blobs) = self.blobs.try_lock() {
+            blobs.close();
+        }
+    }
+
+    pub(crate) fn keep_stderr(&self, bytes: &[u8]) {
+        let mut tail = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.extend_from_slice(bytes);
+        let excess = tail.len().saturating_sub(STDERR_TAIL);
+        tail.drain(..excess);
+    }
+
+    /// The end of what was written to stderr.
+    pub(crate) fn stderr_tail(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.lock().unwrap_or_else(PoisonError::into_inner))
+            .trim()
+            .to_string()
+    }
+
+    /// Ends the inferlet at its next yield.
+    pub(crate) fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.kill.notify_waiters();
+        self.kill.notify_one();
+    }
+
+    /// Returns once [`Instance::kill`] was called.
+    pub(crate) async fn killed(&self) {
+        while !self.killed.load(Ordering::Acquire) {
+            self.kill.notified().await;
+        }
+    }
+}
+
+/// Processor time of one inferlet: completed polls, and the one that runs now.
+#[derive(Default)]
+pub(crate) struct CpuMeter {
+    spent_us: AtomicU64,
+    poll: Mutex<Option<Instant>>,
+}
+
+impl CpuMeter {
+    pub(crate) fn begin(&self, now: Instant) {
+        *self.poll.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    pub(crate) fn end(&self, start: Instant) {
+        *self.poll.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.spent_us.fetch_add(start.elapsed().as_micros() as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn spent(&self) -> Duration {
+        let poll = *self.poll.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = poll.map_or(Duration::ZERO, |start| start.elapsed());
+        Duration::from_micros(self.spent_us.load(Ordering::Relaxed)) + running
+    }
+}

@@ -1,0 +1,327 @@
+//! Inferlets: compiled, started, metered, and given the interfaces of `wit/`.
+//!
+//! [`Runtime`] holds the models it serves (each an engine handle with its tokenizer) and the programs it knows. Each
+//! launch is one store on one task: a program that spins is interrupted every few milliseconds, so it delays nobody
+//! and can always be ended. Ending one, for whatever reason, drops its store and tells the engines that the owner is
+//! gone: pages, memory and tickets are given back in one place.
+
+mod adapters;
+#[allow(unreachable_pub, reason = "the generated code re-exports the handle types")]
+mod bindings;
+mod grammars;
+#[allow(unreachable_pub, reason = "bindgen re-exports the handle types, which must be pub for it")]
+mod host;
+mod instance;
+mod limits;
+mod messaging;
+mod output;
+mod positions;
+mod process;
+mod program;
+mod served;
+mod snapshots;
+mod store;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use backend::AdapterId;
+use scheduler::{ContextId, TenantId, Ticket};
+use tokio::sync::Semaphore;
+use wasmtime::component::Linker;
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+pub use instance::Event;
+pub use limits::InferletLimits;
+pub use process::{Inferlet, InferletError, Input, LaunchError, LaunchOptions};
+pub use program::{Program, ProgramError};
+pub use served::{ModelFacts, ServedModel};
+
+/// How often a running program is interrupted to see whether it should end or let others run.
+const TICK: Duration = Duration::from_millis(2);
+
+/// Settings of the runtime.
+#[derive(Clone, Debug)]
+pub struct RuntimeConfig {
+    /// Folder of compiled programs; none to compile at every start.
+    pub cache: Option<PathBuf>,
+    /// Folder of the store and of persistent snapshots; none to keep both in memory only.
+    pub data: Option<PathBuf>,
+    /// Folders with programs that can be launched by name.
+    pub programs: Vec<PathBuf>,
+    /// Folder with adapters that programs can load by name.
+    pub adapters: Option<PathBuf>,
+    /// Inferlets that run at once; more wait their turn. Default: 1024.
+    pub inferlets: u32,
+    /// Inferlets that run or wait; a launch beyond is refused. Default: 16384.
+    pub inferlets_waiting: u32,
+    /// What an inferlet may use unless its launch says otherwise.
+    pub limits: InferletLimits,
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> RuntimeConfig {
+        RuntimeConfig {
+            cache: None,
+            data: None,
+            programs: Vec::new(),
+            adapters: None,
+            inferlets: 1024,
+            inferlets_waiting: 16384,
+            limits: InferletLimits::default(),
+        }
+    }
+}
+
+/// Why a runtime cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The WebAssembly engine refused its settings.
+    #[error("the WebAssembly engine does not start: {0}")]
+    Engine(String),
+    /// The folder of the store and the snapshots.
+    #[error("cannot make the data folder `{path}`: {reason}", path = path.display())]
+    Data {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+}
+
+/// The runtime. Cloning gives another handle to the same one.
+#[derive(Clone)]
+pub struct Runtime(pub(crate) Arc<Shared>);
+
+/// What all inferlets share.
+pub(crate) struct Shared {
+    pub(crate) config: RuntimeConfig,
+    pub(crate) engine: Engine,
+    pub(crate) models: Vec<Arc<ServedModel>>,
+    pub(crate) programs: program::Programs,
+    pub(crate) broker: messaging::Broker,
+    pub(crate) store: store::Store,
+    pub(crate) snapshots: snapshots::Snapshots,
+    pub(crate) adapters: adapters::Adapters,
+    pub(crate) running: Mutex<BTreeMap<String, Arc<instance::Instance>>>,
+    pub(crate) permits: Arc<Semaphore>,
+    contexts: AtomicU64,
+    tickets: AtomicU64,
+    owners: AtomicU64,
+    adapter_ids: AtomicU32,
+    tenants: Mutex<BTreeMap<String, TenantId>>,
+}
+
+impl Shared {
+    pub(crate) fn next_context(&self) -> ContextId {
+        ContextId(self.contexts.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn next_ticket(&self) -> Ticket {
+        Ticket(self.tickets.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn next_owner(&self) -> scheduler::OwnerId {
+        scheduler::OwnerId(self.owners.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn next_adapter(&self) -> AdapterId {
+        AdapterId(self.adapter_ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Users that share cached prefixes: each user is its own tenant.
+    pub(crate) fn tenant(&self, user: &str) -> TenantId {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tenant) = tenants.get(user) {
+            return *tenant;
+        }
+        let tenant = TenantId(tenants.len() as u64);
+        tenants.insert(user.to_string(), tenant);
+        tenant
+    }
+}
+
+/// A running inferlet, as `ps` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InferletInfo {
+    /// Its id.
+    pub id: String,
+    /// Name or hash of its program.
+    pub program: String,
+    /// Who launched it.
+    pub user: String,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Time since its launch.
+    pub running: Duration,
+    /// Processor time of the program itself.
+    pub cpu: Duration,
+}
+
+impl Runtime {
+    /// Starts a runtime that serves these models, the first one by default.
+    ///
+    /// # Errors
+    /// When the engine refuses the settings or the store cannot be opened.
+    pub async fn start(config: RuntimeConfig, models: Vec<ServedModel>) -> Result<Runtime, RuntimeError> {
+        let failed = |error: wasmtime::Error| RuntimeError::Engine(format!("{error:#}"));
+        let engine = Engine::new(&engine_config(&config)).map_err(failed)?;
+        let mut linker = Linker::new(&engine);
+        host::add_to_linker(&mut linker).map_err(failed)?;
+        tick(&engine);
+
+        let store_file = config.data.as_ref().map(|folder| folder.join("store.redb"));
+        if let Some(folder) = &config.data {
+            let failed = |reason| RuntimeError::Data { path: folder.clone(), reason };
+            std::fs::create_dir_all(folder).map_err(failed)?;
+        }
+        let store = store::Store::new(store_file);
+        let snapshots =
+            snapshots::Snapshots::new(config.data.as_ref().map(|folder| folder.join("snapshots")));
+        let models: Vec<_> = models.into_iter().map(Arc::new).collect();
+        for model in &models {
+            snapshots.restore(model).await;
+        }
+        let programs =
+            program::Programs::new(engine.clone(), linker, config.cache.clone(), config.programs.clone());
+        let shared = Shared {
+            permits: Arc::new(Semaphore::new(config.inferlets as usize)),
+            adapters: adapters::Adapters::new(config.adapters.clone()),
+            config,
+            engine,
+            models,
+            programs,
+            broker: messaging::Broker::default(),
+            store,
+            snapshots,
+            running: Mutex::default(),
+            contexts: AtomicU64::new(1),
+            tickets: AtomicU64::new(1),
+            owners: AtomicU64::new(1),
+            adapter_ids: AtomicU32::new(1),
+            tenants: Mutex::default(),
+        };
+        Ok(Runtime(Arc::new(shared)))
+    }
+
+    /// The models served, the default one first.
+    pub fn models(&self) -> &[Arc<ServedModel>] {
+        &self.0.models
+    }
+
+    /// Makes a program of WebAssembly bytes. The first time it is compiled, later it is only looked up.
+    ///
+    /// # Errors
+    /// When the bytes are not a component made for this API.
+    pub async fn load(&self, wasm: Vec<u8>, name: Option<String>) -> Result<Arc<Program>, ProgramError> {
+        self.blocking(move |programs| programs.load(&wasm, name.as_deref())).await
+    }
+
+    /// Makes a program of a file.
+    ///
+    /// # Errors
+    /// As [`Runtime::load`], and when the file cannot be read.
+    pub async fn load_file(&self, path: &Path) -> Result<Arc<Program>, ProgramError> {
+        let path = path.to_path_buf();
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().replace('_', "-"));
+        self.blocking(move |programs| programs.load_file(&path, name.as_deref())).await
+    }
+
+    /// A program by name or hash.
+    ///
+    /// # Errors
+    /// When there is none; the error lists the names there are.
+    pub async fn find(&self, name: &str) -> Result<Arc<Program>, ProgramError> {
+        let name = name.to_string();
+        self.blocking(move |programs| programs.find(&name)).await
+    }
+
+    /// Names of programs that [`Runtime::find`] knows.
+    pub fn programs(&self) -> Vec<String> {
+        self.0.programs.names()
+    }
+
+    async fn blocking(
+        &self,
+        work: impl FnOnce(&program::Programs) -> Result<Arc<Program>, ProgramError> + Send + 'static,
+    ) -> Result<Arc<Program>, ProgramError> {
+        let shared = self.0.clone();
+        let done = tokio::task::spawn_blocking(move || work(&shared.programs)).await;
+        done.unwrap_or_else(|error| Err(ProgramError::Compile(error.to_string())))
+    }
+
+    /// Starts a program. It runs on its own task until it ends or is killed, whatever becomes of the handle.
+    ///
+    /// # Errors
+    /// When too many inferlets run or wait already.
+    pub fn launch(&self, program: &Arc<Program>, options: LaunchOptions) -> Result<Inferlet, LaunchError> {
+        process::launch(&self.0, program, options)
+    }
+
+    /// Running and waiting inferlets, by id.
+    pub fn list(&self) -> Vec<InferletInfo> {
+        let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let info = |instance: &Arc<instance::Instance>| InferletInfo {
+            id: instance.id.clone(),
+            program: instance.program.clone(),
+            user: instance.user.clone(),
+            arguments: instance.arguments.clone(),
+            running: instance.started().elapsed(),
+            cpu: instance.cpu.spent(),
+        };
+        running.values().map(info).collect()
+    }
+
+    /// Ends the inferlet whose id begins with `id`; whether there was exactly one.
+    pub fn kill(&self, id: &str) -> bool {
+        let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut matching = running.values().filter(|instance| instance.id.starts_with(id));
+        match (matching.next(), matching.next()) {
+            (Some(instance), None) => {
+                instance.kill();
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+fn engine_config(config: &RuntimeConfig) -> Config {
+    // A program is one component of a few core instances: itself and the adapters the component model makes.
+    let slots = config.inferlets + 16;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(slots * 4)
+        .total_memories(slots)
+        .total_tables(slots * 2)
+        .total_stacks(slots)
+        .max_memory_size(config.limits.memory_bytes.max(16 << 20))
+        // Pages a program touched in its last run are zeroed in place instead of given back to the kernel: a launch
+        // then costs no page faults.
+        .linear_memory_keep_resident(256 << 10)
+        .table_keep_resident(64 << 10)
+        .async_stack_keep_resident(64 << 10)
+        .max_unused_warm_slots(slots);
+    let mut engine = Config::new();
+    engine
+        .wasm_component_model_async(true)
+        .epoch_interruption(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    engine
+}
+
+/// Counts the epoch up as long as the engine lives.
+fn tick(engine: &Engine) {
+    let engine = engine.weak();
+    let tick = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(TICK);
+        }
+    };
+    std::thread::Builder::new().name("pie-epoch".into()).spawn(tick).expect("a thread can be started");
+}

@@ -1,0 +1,267 @@
+//! One launch: from a program to its outcome.
+
+use std::sync::{Arc, PoisonError};
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared as SharedFuture};
+use scheduler::ContextOp;
+use tokio::sync::{mpsc, oneshot};
+use wasmtime::component::ResourceTable;
+use wasmtime::{Store, UpdateDeadline};
+use wasmtime_wasi::WasiCtx;
+
+use crate::Shared;
+use crate::host::HostState;
+use crate::instance::{Event, Instance};
+use crate::limits::{InferletLimits, MemoryLimiter, Metered};
+use crate::output::{Channel, OutputPipe};
+use crate::program::Program;
+
+/// How to start a program.
+#[derive(Clone, Debug, Default)]
+pub struct LaunchOptions {
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// On whose behalf; names the store, snapshots and topics it sees.
+    pub user: String,
+    /// What it may use; the runtime's default for none.
+    pub limits: Option<InferletLimits>,
+}
+
+/// Why a launch is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The queue of waiting inferlets is full.
+    #[error("{0} inferlets run or wait already, which is the limit; try again later")]
+    Overloaded(u32),
+    /// The limits asked for exceed what the runtime was built for.
+    #[error("a memory limit of {asked} bytes is asked for, the runtime was started for {most}")]
+    Memory {
+        /// Bytes asked for.
+        asked: usize,
+        /// Bytes of a slot.
+        most: usize,
+    },
+}
+
+/// Why an inferlet ended without a result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InferletError {
+    /// The program returned an error: its own account.
+    #[error("{0}")]
+    Program(String),
+    /// It used up its processor time.
+    #[error("the inferlet used its limit of {limit_ms} ms of processor time")]
+    Cpu {
+        /// The limit.
+        limit_ms: u64,
+    },
+    /// It asked for more memory than it may have, and did not survive the refusal.
+    #[error("the inferlet asked for {asked} bytes of memory, its limit is {limit}")]
+    Memory {
+        /// Bytes asked for.
+        asked: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// It did what WebAssembly does not allow, or panicked.
+    #[error("the inferlet trapped: {0}")]
+    Trap(String),
+    /// Somebody killed it.
+    #[error("the inferlet was killed")]
+    Killed,
+}
+
+/// A launched inferlet, as its client holds it. Dropping the handle leaves the inferlet running, without a client.
+pub struct Inferlet {
+    instance: Arc<Instance>,
+    events: mpsc::Receiver<Event>,
+    input: Option<Input>,
+    outcome: SharedFuture<BoxFuture<'static, Result<String, InferletError>>>,
+}
+
+impl Inferlet {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.instance.id
+    }
+
+    /// The next event; none when the inferlet has ended and all were taken.
+    pub async fn next_event(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// What messages to it are sent with; none the second time. Once it and its clones are dropped, or the inferlet
+    /// handle with it, the inferlet's `receive` says closed.
+    pub fn take_input(&mut self) -> Option<Input> {
+        self.input.take()
+    }
+
+    /// Takes the events and drops them, so that it never waits for a client.
+    pub(crate) fn discard_events(&mut self) {
+        let (_, nothing) = mpsc::channel(1);
+        let mut events = std::mem::replace(&mut self.events, nothing);
+        tokio::spawn(async move { while events.recv().await.is_some() {} });
+    }
+
+    /// Waits until it has ended. Take its events meanwhile: it waits when nobody does.
+    ///
+    /// # Errors
+    /// Why it ended without a result.
+    pub async fn outcome(&self) -> Result<String, InferletError> {
+        self.outcome.clone().await
+    }
+
+    /// Ends it, within milliseconds.
+    pub fn kill(&self) {
+        self.instance.kill();
+    }
+}
+
+/// The client's side of `session.receive`.
+#[derive(Clone)]
+pub struct Input {
+    texts: mpsc::Sender<String>,
+    blobs: mpsc::Sender<Vec<u8>>,
+}
+
+impl Input {
+    /// Sends a text; waits while the inferlet's queue is full. Whether it can still receive it.
+    pub async fn send(&self, text: String) -> bool {
+        self.texts.send(text).await.is_ok()
+    }
+
+    /// Sends bytes; waits while the inferlet's queue is full. Whether it can still receive them.
+    pub async fn send_blob(&self, bytes: Vec<u8>) -> bool {
+        self.blobs.send(bytes).await.is_ok()
+    }
+}
+
+pub(crate) fn launch(
+    shared: &Arc<Shared>,
+    program: &Arc<Program>,
+    options: LaunchOptions,
+) -> Result<Inferlet, LaunchError> {
+    let limits = options.limits.unwrap_or_else(|| shared.config.limits.clone());
+    let most = shared.config.limits.memory_bytes.max(16 << 20);
+    if limits.memory_bytes > most {
+        return Err(LaunchError::Memory { asked: limits.memory_bytes, most });
+    }
+    let owner = shared.next_owner();
+    let label = program.label().to_string();
+    let (instance, client) = Instance::new(owner, label, options.user, options.arguments, limits);
+    let instance = Arc::new(instance);
+    {
+        let mut running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = shared.config.inferlets_waiting;
+        if running.len() >= limit as usize {
+            return Err(LaunchError::Overloaded(limit));
+        }
+        running.insert(instance.id.clone(), instance.clone());
+    }
+    let (done, outcome) = oneshot::channel();
+    let task = run_to_end(shared.clone(), program.clone(), instance.clone());
+    tokio::spawn(async move {
+        let _ = done.send(task.await);
+    });
+    // The task sends in any case; it is gone only when the whole process stops.
+    let outcome = outcome.map(|result| result.unwrap_or(Err(InferletError::Killed))).boxed().shared();
+    let input = Some(Input { texts: client.texts, blobs: client.blobs });
+    Ok(Inferlet { instance, events: client.events, input, outcome })
+}
+
+/// Takes an instance off every list when its task ends, however it ends.
+struct Registration {
+    shared: Arc<Shared>,
+    instance: Arc<Instance>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        for model in &self.shared.models {
+            model.engine.owner_gone(self.instance.owner);
+        }
+        self.instance.close();
+        let mut running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.remove(&self.instance.id);
+    }
+}
+
+async fn run_to_end(
+    shared: Arc<Shared>,
+    program: Arc<Program>,
+    instance: Arc<Instance>,
+) -> Result<String, InferletError> {
+    let _registration = Registration { shared: shared.clone(), instance: instance.clone() };
+    let permits = shared.permits.clone();
+    let run = async {
+        let _permit = permits.acquire().await.expect("the semaphore is never closed");
+        let program = Box::pin(run(shared.clone(), program, instance.clone()));
+        Metered { program, instance: instance.clone() }.await
+    };
+    tokio::select! {
+        biased;
+        () = instance.killed() => Err(InferletError::Killed),
+        outcome = run => outcome,
+    }
+}
+
+async fn run(
+    shared: Arc<Shared>,
+    program: Arc<Program>,
+    instance: Arc<Instance>,
+) -> Result<String, InferletError> {
+    for model in &shared.models {
+        // Registers the owner's age as well. Refused only when the engine is overloaded; the pool is then the bound.
+        let quota = ContextOp::SetQuota { owner: instance.owner, pages: instance.limits.pages };
+        let _ = model.engine.apply(quota);
+    }
+    let wasi = WasiCtx::builder()
+        .stdout(OutputPipe::new(instance.clone(), Channel::Stdout))
+        .stderr(OutputPipe::new(instance.clone(), Channel::Stderr))
+        .build();
+    let state = HostState {
+        table: ResourceTable::new(),
+        wasi,
+        shared: shared.clone(),
+        instance: instance.clone(),
+        memory: MemoryLimiter::new(instance.limits.memory_bytes),
+        contexts: 0,
+    };
+    let mut store = Store::new(&shared.engine, state);
+    store.limiter(|state| &mut state.memory);
+    store.set_epoch_deadline(1);
+    let meter = instance.clone();
+    store.epoch_deadline_callback(move |_| {
+        if meter.limits.cpu.is_some_and(|limit| meter.cpu.spent() > limit) {
+            return Err(wasmtime::Error::msg(CPU_LIMIT));
+        }
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    });
+    let result = async {
+        let inferlet = program.pre.instantiate_async(&mut store).await?;
+        store.run_concurrent(async |accessor| inferlet.call_run(accessor).await).await?
+    };
+    let result = result.await;
+    match result {
+        Ok(result) => result.map_err(InferletError::Program),
+        Err(error) => Err(explain(&error, &instance, store.data().memory.refused)),
+    }
+}
+
+/// Marks the trap that the processor time limit causes.
+const CPU_LIMIT: &str = "processor time limit";
+
+/// What a trap means for whoever launched the inferlet.
+fn explain(error: &wasmtime::Error, instance: &Instance, refused: Option<usize>) -> InferletError {
+    let causes = format!("{error:#}");
+    if let Some(limit) = instance.limits.cpu.filter(|_| causes.contains(CPU_LIMIT)) {
+        return InferletError::Cpu { limit_ms: limit.as_millis() as u64 };
+    }
+    if let Some(asked) = refused {
+        return InferletError::Memory { asked, limit: instance.limits.memory_bytes };
+    }
+    let stderr = instance.stderr_tail();
+    let root = error.root_cause().to_string();
+    InferletError::Trap(if stderr.is_empty() { root } else { format!("{root}; its last words: {stderr}") })
+}

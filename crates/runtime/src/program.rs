@@ -1,0 +1,268 @@
+//! Programs: from bytes to something that starts in microseconds.
+//!
+//! A program is compiled once. The machine code is kept in the cache folder under the hash of the WebAssembly and of
+//! everything in this build that decides whether the code still fits, so the next start of the server maps it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wasmtime::Engine;
+use wasmtime::component::{Component, Linker};
+
+use crate::bindings::InferletPre;
+use crate::host::HostState;
+
+/// Package and version of the API that programs are made for.
+const API: &str = "pie:inferlet/";
+const API_VERSION: &str = "0.1.0";
+/// Bytes of a program at most.
+const PROGRAM_BYTES: usize = 256 << 20;
+
+/// A program ready to be launched.
+pub struct Program {
+    hash: String,
+    name: Option<String>,
+    pub(crate) pre: InferletPre<HostState>,
+}
+
+impl Program {
+    /// BLAKE3 hash of the WebAssembly, in hex.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Its name where it has one, else the beginning of its hash.
+    pub fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.hash[..12])
+    }
+}
+
+/// Why some bytes are not a program for this server.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// The file cannot be read.
+    #[error("cannot read the program `{path}`: {reason}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// No program of that name or hash.
+    #[error("no program `{name}`; known are: {known}")]
+    Unknown {
+        /// Name asked for.
+        name: String,
+        /// Names that would work.
+        known: String,
+    },
+    /// Not WebAssembly.
+    #[error(
+        "the file is not WebAssembly: it begins with {found}; expected a component built with `--target wasm32-wasip2`"
+    )]
+    NotWasm {
+        /// First bytes.
+        found: String,
+    },
+    /// WebAssembly, but a core module.
+    #[error(
+        "the file is a WebAssembly core module, not a component; build it with `cargo build --target wasm32-wasip2 --release`"
+    )]
+    NotComponent,
+    /// Larger than the server takes.
+    #[error("the program has {found} bytes, the limit is {PROGRAM_BYTES}")]
+    TooLarge {
+        /// Its size.
+        found: usize,
+    },
+    /// Made for another version of the API.
+    #[error(
+        "the program was made for `{found}`, this server offers version {API_VERSION}; rebuild it with the matching `inferlet` crate"
+    )]
+    ApiVersion {
+        /// The interface and version that it imports.
+        found: String,
+    },
+    /// It exports no `run`.
+    #[error("the component does not export `run`: is `#[inferlet::main]` on its main function?")]
+    NoRun,
+    /// Something it imports is not offered.
+    #[error("the program does not fit this server: {0}")]
+    Link(String),
+    /// The compiler refused it.
+    #[error("the program does not compile: {0}")]
+    Compile(String),
+}
+
+/// All programs that the server knows.
+pub(crate) struct Programs {
+    engine: Engine,
+    linker: Linker<HostState>,
+    cache: Option<PathBuf>,
+    folders: Vec<PathBuf>,
+    by_hash: Mutex<HashMap<String, Arc<Program>>>,
+    by_name: Mutex<HashMap<String, Arc<Program>>>,
+}
+
+impl Programs {
+    pub(crate) fn new(
+        engine: Engine,
+        linker: Linker<HostState>,
+        cache: Option<PathBuf>,
+        folders: Vec<PathBuf>,
+    ) -> Programs {
+        let (by_hash, by_name) = Default::default();
+        Programs { engine, linker, cache, folders, by_hash, by_name }
+    }
+
+    /// Compiles, or takes from the cache. Slow the first time: call it off the async threads.
+    pub(crate) fn load(&self, wasm: &[u8], name: Option<&str>) -> Result<Arc<Program>, ProgramError> {
+        let hash = blake3::hash(wasm).to_hex().to_string();
+        let known = lock(&self.by_hash).get(&hash).cloned();
+        let program = match known {
+            Some(program) => program,
+            None => {
+                let component = self.component(wasm, &hash)?;
+                let pre = self.link(&component)?;
+                let program = Arc::new(Program { hash: hash.clone(), name: name.map(str::to_string), pre });
+                lock(&self.by_hash).insert(hash, program.clone());
+                program
+            }
+        };
+        if let Some(name) = name {
+            lock(&self.by_name).insert(name.to_string(), program.clone());
+        }
+        Ok(program)
+    }
+
+    /// A program by path, name or hash. A name is looked for among the programs loaded before, then as a file
+    /// `NAME.wasm` in the folders of programs; `-` and `_` are the same.
+    pub(crate) fn find(&self, name: &str) -> Result<Arc<Program>, ProgramError> {
+        let loaded = lock(&self.by_name).get(name).cloned();
+        let loaded = loaded.or_else(|| lock(&self.by_hash).get(name).cloned());
+        if let Some(program) = loaded {
+            return Ok(program);
+        }
+        match self.files().into_iter().find(|(known, _)| *known == name.replace('_', "-")) {
+            Some((_, path)) => self.load_file(&path, Some(name)),
+            None => Err(ProgramError::Unknown { name: name.to_string(), known: self.names().join(", ") }),
+        }
+    }
+
+    pub(crate) fn load_file(&self, path: &Path, name: Option<&str>) -> Result<Arc<Program>, ProgramError> {
+        let wasm = std::fs::read(path).map_err(|reason| ProgramError::Read { path: path.into(), reason })?;
+        self.load(&wasm, name)
+    }
+
+    /// Names that `find` knows, sorted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.files().into_iter().map(|(name, _)| name).collect();
+        names.extend(lock(&self.by_name).keys().map(|name| name.replace('_', "-")));
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn files(&self) -> Vec<(String, PathBuf)> {
+        let entries =
+            self.folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+        let paths = entries.map(|entry| entry.path()).filter(|p| p.extension().is_some_and(|e| e == "wasm"));
+        let named = paths.filter_map(|path| {
+            let name = path.file_stem()?.to_str()?.replace('_', "-");
+            Some((name, path))
+        });
+        let mut files: Vec<_> = named.collect();
+        files.sort();
+        files
+    }
+
+    fn component(&self, wasm: &[u8], hash: &str) -> Result<Component, ProgramError> {
+        if wasm.len() > PROGRAM_BYTES {
+            return Err(ProgramError::TooLarge { found: wasm.len() });
+        }
+        match wasm.get(..8) {
+            Some([0, b'a', b's', b'm', _, _, 1, 0]) => {}
+            Some([0, b'a', b's', b'm', ..]) => return Err(ProgramError::NotComponent),
+            _ => {
+                let found = format!("{:02x?}", &wasm[..wasm.len().min(8)]);
+                return Err(ProgramError::NotWasm { found });
+            }
+        }
+        let cached = self.cache.as_ref().map(|folder| folder.join(format!("{}.cwasm", self.cache_key(hash))));
+        if let Some(path) = cached.as_ref().filter(|path| path.exists())
+            && let Some(component) = self.map(path)
+        {
+            return Ok(component);
+        }
+        let failed = |error: wasmtime::Error| ProgramError::Compile(format!("{error:#}"));
+        let code = self.engine.precompile_component(wasm).map_err(failed)?;
+        if let Some(path) = &cached {
+            match write_atomically(path, &code) {
+                Ok(()) => {
+                    if let Some(component) = self.map(path) {
+                        return Ok(component);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "cannot cache a compiled program")
+                }
+            }
+        }
+        Component::from_binary(&self.engine, wasm).map_err(failed)
+    }
+
+    fn cache_key(&self, hash: &str) -> String {
+        use std::hash::{Hash, Hasher};
+        let mut hasher = std::hash::DefaultHasher::new();
+        self.engine.precompile_compatibility_hash().hash(&mut hasher);
+        format!("{hash}-{:016x}", hasher.finish())
+    }
+
+    /// Maps a compiled program of the cache; none when it does not fit this build or is damaged.
+    #[expect(unsafe_code, reason = "machine code is mapped from the cache folder")]
+    fn map(&self, path: &Path) -> Option<Component> {
+        // SAFETY: only this function's caller writes files of this name, under a name that carries the hash of its
+        // origin and of this build, and never in place. The cache folder belongs to the operator, as this binary does.
+        let component = unsafe { Component::deserialize_file(&self.engine, path) };
+        component
+            .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "stale cached program"))
+            .ok()
+    }
+
+    fn link(&self, component: &Component) -> Result<InferletPre<HostState>, ProgramError> {
+        for (import, _) in component.component_type().imports(&self.engine) {
+            let version = import.strip_prefix(API).and_then(|rest| rest.split_once('@')).map(|(_, v)| v);
+            if version.is_some_and(|version| version != API_VERSION) {
+                return Err(ProgramError::ApiVersion { found: import.to_string() });
+            }
+        }
+        let link = |error: wasmtime::Error| ProgramError::Link(format!("{error:#}"));
+        let pre = self.linker.instantiate_pre(component).map_err(link)?;
+        let exports_run = component.component_type().exports(&self.engine).any(|(name, _)| name == "run");
+        match exports_run {
+            true => InferletPre::new(pre).map_err(link),
+            false => Err(ProgramError::NoRun),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes a whole file or nothing: to a name beside it, then renamed.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let part = path.with_extension(format!("{}.part", uuid::Uuid::new_v4()));
+    let written = std::fs::File::create(&part).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let renamed = written.and_then(|()| std::fs::rename(&part, path));
+    renamed.inspect_err(|_| {
+        let _ = std::fs::remove_file(&part);
+    })
+}

@@ -1,0 +1,134 @@
+//! A model as programs see it: its engine, its facts and its text side.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use model::chat::{ChatEnd, ChatRequest, Message as ChatMessage};
+use scheduler::EngineHandle;
+
+use crate::bindings::api::model::{ChatOptions, Message};
+use crate::grammars::Grammars;
+
+/// Facts that do not change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFacts {
+    /// Architecture as the weight file names it.
+    pub architecture: String,
+    /// Token ids are below this.
+    pub vocabulary_size: u32,
+    /// Tokens of a page.
+    pub page_tokens: u32,
+    /// Positions are below this.
+    pub context_length: u32,
+    /// Values of an embedding row.
+    pub hidden_size: u32,
+    /// Token that starts a text, where the model wants one.
+    pub bos: Option<u32>,
+    /// Tokens that end an answer.
+    pub stop_tokens: Vec<u32>,
+    /// What it can do.
+    pub traits: Vec<String>,
+}
+
+/// One model of a runtime.
+pub struct ServedModel {
+    pub(crate) name: String,
+    pub(crate) facts: ModelFacts,
+    pub(crate) engine: EngineHandle,
+    pub(crate) text: Text,
+    pub(crate) grammars: Grammars,
+    pub(crate) fingerprint: String,
+}
+
+impl ServedModel {
+    /// A model under a name, computed by `engine`. `fingerprint` names the weights and the layout of a page: contexts
+    /// saved to disk are only read again for the same one. It must be usable as a file name.
+    pub fn new(name: &str, model: Arc<model::Model>, engine: EngineHandle, fingerprint: &str) -> ServedModel {
+        let limits = engine.limits();
+        let special = model.tokenizer.special();
+        let chat = model.chat_template().is_ok().then_some("chat");
+        let traits = [Some("text"), chat, Some("adapter")];
+        let facts = ModelFacts {
+            architecture: model.hyperparameters.architecture.name().to_string(),
+            vocabulary_size: limits.vocabulary,
+            page_tokens: limits.page_tokens,
+            context_length: limits.context_tokens,
+            hidden_size: limits.hidden,
+            bos: special.bos.filter(|_| special.add_bos),
+            stop_tokens: special.stop.clone(),
+            traits: traits.into_iter().flatten().map(String::from).collect(),
+        };
+        ServedModel {
+            name: name.to_string(),
+            grammars: Grammars::new(model.clone(), limits.vocabulary),
+            fingerprint: fingerprint.to_string(),
+            facts,
+            engine,
+            text: Text { model },
+        }
+    }
+
+    /// Name it is opened under.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn hyperparameters(&self) -> &model::Hyperparameters {
+        &self.text.model.hyperparameters
+    }
+
+    /// Its facts.
+    pub fn facts(&self) -> &ModelFacts {
+        &self.facts
+    }
+
+    /// Its engine.
+    pub fn engine(&self) -> &EngineHandle {
+        &self.engine
+    }
+}
+
+/// Tokenizer and chat template.
+pub(crate) struct Text {
+    model: Arc<model::Model>,
+}
+
+impl Text {
+    pub(crate) fn tokenize(&self, text: &str, special: bool) -> Vec<u32> {
+        let tokenizer = &self.model.tokenizer;
+        let tokens = if special { tokenizer.encode_with_control(text) } else { tokenizer.encode(text) };
+        // The library fails only on vocabularies without a token for some byte; such bytes then give no token.
+        tokens.unwrap_or_default()
+    }
+
+    pub(crate) fn token_bytes(&self, token: u32) -> &[u8] {
+        self.model.tokenizer.token_bytes(token).unwrap_or_default()
+    }
+
+    pub(crate) fn format_chat(&self, messages: &[Message], options: &ChatOptions) -> Result<String, String> {
+        let message = |m: &Message| -> Result<ChatMessage, String> {
+            let calls = m.tool_calls.as_deref().map(|text| json("the tool calls", text)).transpose()?;
+            Ok(ChatMessage { tool_calls: calls.unwrap_or_default(), ..ChatMessage::new(&m.role, &m.content) })
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let request = ChatRequest {
+            messages: messages.iter().map(message).collect::<Result<_, _>>()?,
+            tools: options
+                .tools
+                .as_deref()
+                .map(|text| json("the tools", text))
+                .transpose()?
+                .unwrap_or_default(),
+            end: if options.add_generation_prompt { ChatEnd::Answer } else { ChatEnd::Nothing },
+            now_unix_s: now.as_secs() as i64,
+            ..ChatRequest::default()
+        };
+        let template = self.model.chat_template().map_err(ToString::to_string)?;
+        template.render(&request).map_err(|error| error.to_string())
+    }
+}
+
+fn json<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, String> {
+    serde_json::from_str(text)
+        .map_err(|error| format!("{what} are not a JSON list as in the OpenAI API: {error}"))
+}

@@ -1,0 +1,158 @@
+//! Persistent snapshots: contexts that are still there after a restart.
+//!
+//! One file for each, under a folder for each model's fingerprint, so that a file is never read for a model whose keys
+//! and values it does not hold. A file is written whole or not at all.
+//!
+//! ```text
+//! "pie-kv-1"  key length, key  page_tokens  next_position  pages  page bytes
+//! then for each page:  live (u64)  page_tokens positions (u32)  bytes
+//! then the BLAKE3 hash of all before                      integers are little-endian, u32 unless said
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use scheduler::{SnapshotData, SnapshotPage};
+
+use crate::bindings::ApiError;
+use crate::program::write_atomically;
+use crate::served::ServedModel;
+
+const MAGIC: &[u8] = b"pie-kv-1";
+const HASH_BYTES: usize = 32;
+
+/// The folder of snapshot files; without one, a snapshot lives as long as the server.
+pub(crate) struct Snapshots {
+    folder: Option<PathBuf>,
+}
+
+impl Snapshots {
+    pub(crate) fn new(folder: Option<PathBuf>) -> Snapshots {
+        Snapshots { folder }
+    }
+
+    fn path(&self, model: &ServedModel, key: &str) -> Option<PathBuf> {
+        let name = blake3::hash(key.as_bytes()).to_hex();
+        Some(self.folder.as_ref()?.join(&model.fingerprint).join(format!("{name}.kv")))
+    }
+
+    /// Writes a snapshot; it is on disk when this returns.
+    pub(crate) async fn write(
+        &self,
+        model: &ServedModel,
+        key: &str,
+        data: SnapshotData,
+    ) -> Result<(), ApiError> {
+        let Some(path) = self.path(model, key) else {
+            return Err(ApiError::Denied(
+                "this server keeps nothing on disk: it was started without a data folder".into(),
+            ));
+        };
+        let key = key.to_string();
+        let write = move || write_atomically(&path, &encode(&key, &data));
+        let written =
+            tokio::task::spawn_blocking(write).await.map_err(|e| ApiError::Backend(e.to_string()))?;
+        written.map_err(|error| ApiError::Backend(format!("cannot write the snapshot: {error}")))
+    }
+
+    /// Removes a snapshot's file, if there is one.
+    pub(crate) fn remove(&self, model: &ServedModel, key: &str) -> Result<(), ApiError> {
+        let Some(path) = self.path(model, key) else { return Ok(()) };
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(ApiError::Backend(format!("cannot remove the snapshot's file: {error}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the engine every snapshot of the model that is on disk. A damaged file is reported and left alone.
+    pub(crate) async fn restore(&self, model: &ServedModel) {
+        let Some(folder) = self.folder.as_ref().map(|folder| folder.join(&model.fingerprint)) else { return };
+        let Ok(entries) = std::fs::read_dir(&folder) else { return };
+        let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|e| e == "kv"));
+        paths.sort();
+        for path in paths {
+            if let Err(reason) = restore_file(model, &path).await {
+                tracing::warn!(path = %path.display(), reason, "a saved context was not restored");
+            }
+        }
+    }
+}
+
+async fn restore_file(model: &ServedModel, path: &Path) -> Result<(), String> {
+    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
+    let (key, data) = decode(&bytes).ok_or("the file is damaged or of another format")?;
+    let imported = model.engine.import(key, true, data).await.map_err(|e| e.to_string())?;
+    imported.map(|_| ()).map_err(|e| e.to_string())
+}
+
+fn encode(key: &str, data: &SnapshotData) -> Vec<u8> {
+    let page_bytes = data.pages.first().map_or(0, |page| page.bytes.len());
+    let mut out = MAGIC.to_vec();
+    let number = |out: &mut Vec<u8>, value: usize| out.extend((value as u32).to_le_bytes());
+    number(&mut out, key.len());
+    out.extend(key.as_bytes());
+    for value in [data.page_tokens as usize, data.next_position as usize, data.pages.len(), page_bytes] {
+        number(&mut out, value);
+    }
+    for page in &data.pages {
+        out.extend(page.live.to_le_bytes());
+        out.extend(page.positions.iter().flat_map(|p| p.to_le_bytes()));
+        out.extend(&page.bytes);
+    }
+    let hash = blake3::hash(&out);
+    out.extend(hash.as_bytes());
+    out
+}
+
+/// None when the bytes are not exactly what [`encode`] makes.
+fn decode(bytes: &[u8]) -> Option<(String, SnapshotData)> {
+    let (mut rest, hash) = bytes.split_at_checked(bytes.len().checked_sub(HASH_BYTES)?)?;
+    if blake3::hash(rest).as_bytes() != hash || !rest.starts_with(MAGIC) {
+        return None;
+    }
+    rest = &rest[MAGIC.len()..];
+    let key_length = take_u32(&mut rest)? as usize;
+    let key = String::from_utf8(take(&mut rest, key_length)?.to_vec()).ok()?;
+    let (page_tokens, next_position) = (take_u32(&mut rest)?, take_u32(&mut rest)?);
+    let (pages, page_bytes) = (take_u32(&mut rest)?, take_u32(&mut rest)? as usize);
+    let page = |rest: &mut &[u8]| {
+        let live = u64::from_le_bytes(take(rest, 8)?.try_into().ok()?);
+        let positions = (0..page_tokens).map(|_| take_u32(rest)).collect::<Option<Vec<u32>>>()?;
+        Some(SnapshotPage { live, positions, bytes: take(rest, page_bytes)?.to_vec() })
+    };
+    let pages = (0..pages).map(|_| page(&mut rest)).collect::<Option<Vec<_>>>()?;
+    rest.is_empty().then_some((key, SnapshotData { page_tokens, next_position, pages }))
+}
+
+fn take<'a>(rest: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (taken, left) = rest.split_at_checked(length)?;
+    *rest = left;
+    Some(taken)
+}
+
+fn take_u32(rest: &mut &[u8]) -> Option<u32> {
+    Some(u32::from_le_bytes(take(rest, 4)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_survives_its_file_and_damage_does_not() {
+        let page = |live| SnapshotPage { live, positions: vec![3; 16], bytes: vec![live as u8; 40] };
+        let data = SnapshotData { page_tokens: 16, next_position: 40, pages: vec![page(0xffff), page(0x7)] };
+        let bytes = encode("ann/prefix", &data);
+        assert_eq!(decode(&bytes), Some(("ann/prefix".into(), data)));
+        for cut in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..cut]), None);
+        }
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert_eq!(decode(&damaged), None);
+        }
+    }
+}

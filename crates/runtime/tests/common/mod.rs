@@ -1,0 +1,102 @@
+//! A runtime over a fake backend and a tiny model, with the test programs loaded.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backend::FakeBackend;
+use kernels::DType;
+use runtime::{
+    Inferlet, InferletError, InferletLimits, LaunchOptions, Program, Runtime, RuntimeConfig, ServedModel,
+};
+use scheduler::{Engine, EngineConfig, EngineHandle, SchedulerConfig, Stats};
+
+/// Everything that a test runs programs in.
+pub(crate) struct Bench {
+    pub(crate) runtime: Runtime,
+    pub(crate) program: Arc<Program>,
+    pub(crate) wasm: Vec<u8>,
+    handle: EngineHandle,
+    _engine: Engine,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    /// A pool of so many pages.
+    pub(crate) async fn new(pages: u32) -> Bench {
+        Bench::start(pages, Duration::ZERO, None).await
+    }
+
+    /// Every batch takes this long.
+    pub(crate) async fn slow(pages: u32, step: Duration) -> Bench {
+        Bench::start(pages, step, None).await
+    }
+
+    /// Keeps its files in a folder.
+    pub(crate) async fn with_data(pages: u32, data: &Path) -> Bench {
+        Bench::start(pages, Duration::ZERO, Some(data.to_path_buf())).await
+    }
+
+    async fn start(pages: u32, step: Duration, data: Option<PathBuf>) -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tiny.gguf");
+        model::test_model::write(&path, DType::F32, 1).unwrap();
+        let model = Arc::new(model::Model::open(&path).unwrap());
+        let backend = FakeBackend::new(pages, model.hyperparameters.vocab as u32).with_step(step);
+        let scheduler = SchedulerConfig::default();
+        let (handle, engine) = Engine::start(Box::new(backend), scheduler, EngineConfig::default()).unwrap();
+        let served = ServedModel::new("tiny", model, handle.clone(), "fake");
+        let limits =
+            InferletLimits { memory_bytes: 32 << 20, output_bytes: 4 << 20, ..InferletLimits::default() };
+        // Compiled once for all tests of a checkout.
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+        let config = RuntimeConfig { cache: Some(cache), data, limits, ..RuntimeConfig::default() };
+        let runtime = Runtime::start(config, vec![served]).await.unwrap();
+        let file = programs().join("test_programs.wasm");
+        let wasm = std::fs::read(&file)
+            .unwrap_or_else(|e| panic!("{}: {e}; `cargo xtask guests` builds it", file.display()));
+        let program = runtime.load(wasm.clone(), Some("test-programs".into())).await.unwrap();
+        Bench { runtime, program, wasm, handle, _engine: engine, _folder: folder }
+    }
+
+    /// The limits that programs have by default here.
+    pub(crate) fn limits(&self) -> InferletLimits {
+        InferletLimits { memory_bytes: 32 << 20, output_bytes: 4 << 20, ..InferletLimits::default() }
+    }
+
+    /// Starts a case.
+    pub(crate) fn launch(&self, words: &[&str], limits: Option<InferletLimits>) -> Inferlet {
+        let arguments = words.iter().map(|w| w.to_string()).collect();
+        self.runtime.launch(&self.program, LaunchOptions { arguments, user: "test".into(), limits }).unwrap()
+    }
+
+    /// What the engine counts.
+    pub(crate) async fn stats(&self) -> Stats {
+        self.handle.stats().await.unwrap().unwrap()
+    }
+
+    /// Nothing runs, and nobody holds a page: all are free or cached.
+    pub(crate) async fn assert_clean(&self) {
+        for _ in 0..200 {
+            let stats = self.stats().await;
+            let free = stats.pages_free + stats.pages_cached == stats.pages_total;
+            if free && stats.contexts == 0 && stats.running == 0 && self.runtime.list().is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("something is still held: {:?}, {:?}", self.stats().await, self.runtime.list());
+    }
+}
+
+/// Runs a case to its end, its messages taken and dropped.
+pub(crate) async fn run(bench: &Bench, words: &[&str]) -> Result<String, InferletError> {
+    let mut inferlet = bench.launch(words, None);
+    while inferlet.next_event().await.is_some() {}
+    inferlet.outcome().await
+}
+
+/// Where the test programs are built.
+fn programs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/programs/target/wasm32-wasip2/release")
+}

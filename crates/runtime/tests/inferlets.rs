@@ -1,0 +1,233 @@
+//! Programs of `tests/programs` on a fake backend: what the API promises, and what hostile programs leave behind.
+
+#![allow(clippy::print_stderr, reason = "says why nothing was tested")]
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Bench, run};
+use runtime::{Event, InferletError, InferletLimits, LaunchOptions};
+
+/// Runs a case that must end well, and gives its result.
+async fn good(bench: &Bench, words: &[&str]) -> String {
+    run(bench, words).await.unwrap_or_else(|error| panic!("{words:?}: {error}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_returns_its_result_or_its_error() {
+    let bench = Bench::new(256).await;
+    assert_eq!(good(&bench, &["hello", "you"]).await, "hello you");
+    assert_eq!(run(&bench, &["fail"]).await, Err(InferletError::Program("failed as asked".into())));
+    let Err(InferletError::Trap(reason)) = run(&bench, &["panic"]).await else { panic!("a panic is a trap") };
+    assert!(reason.contains("panicked as asked"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contexts_and_passes_keep_their_promises() {
+    let bench = Bench::new(512).await;
+    for case in ["chunks", "outputs", "masks", "remove", "embeds", "cancel", "many"] {
+        good(&bench, &[case]).await;
+    }
+    bench.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn constrained_text_follows_its_grammar() {
+    let bench = Bench::new(512).await;
+    let texts = good(&bench, &["grammar"]).await;
+    let lines: Vec<&str> = texts.split('\u{1f}').collect();
+    let [regex, ebnf, lark, json] = lines[..] else { panic!("four lines: {texts}") };
+    assert!(regex.starts_with("yes, ") || regex.starts_with("no, "), "{regex}");
+    assert!(ebnf.starts_with('a') && ebnf.ends_with('!') && ebnf.len() >= 7, "{ebnf}");
+    assert!(lark.starts_with('<') && lark.ends_with('>'), "{lark}");
+    let value: serde_json::Value = serde_json::from_str(json).unwrap_or_else(|e| panic!("{json}: {e}"));
+    assert!(value["n"].as_i64().is_some_and(|n| n <= 99), "{json}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_wrong_argument_has_its_typed_error() {
+    let bench = Bench::new(256).await;
+    let answer = good(&bench, &["errors"]).await;
+    assert!(answer.ends_with("errors"), "{answer}");
+    bench.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seed_is_a_text() {
+    let bench = Bench::new(256).await;
+    let first = good(&bench, &["seeded", "7"]).await;
+    assert_eq!(first, good(&bench, &["seeded", "7"]).await);
+    assert_ne!(first, good(&bench, &["seeded", "8"]).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_the_store_and_children_work() {
+    let bench = Bench::new(256).await;
+    assert_eq!(good(&bench, &["store"]).await, "stored");
+    good(&bench, &["topics", "speak"]).await;
+    assert_eq!(good(&bench, &["topics", "listen"]).await, "one two");
+    assert_eq!(good(&bench, &["queues"]).await, "12");
+    good(&bench, &["sleep"]).await;
+    let children = good(&bench, &["launch", "test-programs"]).await;
+    assert!(children.contains(r#"Ok("hello child")"#), "{children}");
+    assert!(children.contains("failed as asked") && children.contains("was killed"), "{children}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_talks_with_its_inferlet_and_nothing_is_lost() {
+    let bench = Bench::new(64).await;
+    let mut inferlet = bench.launch(&["echo"], None);
+    let input = inferlet.take_input().unwrap();
+    for i in 0..100 {
+        assert!(input.send(format!("message {i}")).await);
+    }
+    input.send("end".into()).await;
+    input.send_blob(vec![1, 2, 3]).await;
+    let mut events = Vec::new();
+    while let Some(event) = inferlet.next_event().await {
+        events.push(event);
+    }
+    inferlet.outcome().await.unwrap();
+    let expected = (0..100)
+        .map(|i| Event::Text(format!("message {i}")))
+        .chain([Event::Blob(vec![1, 2, 3]), Event::Stdout(b"to stdout\n".to_vec())]);
+    let (stderr, rest): (Vec<_>, Vec<_>) = events.into_iter().partition(|e| matches!(e, Event::Stderr(_)));
+    assert_eq!(rest, expected.collect::<Vec<_>>());
+    assert_eq!(stderr, [Event::Stderr(b"to stderr\n".to_vec())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_spins_is_stopped_and_delays_nobody() {
+    let bench = Bench::new(64).await;
+    let limits = InferletLimits { cpu: Some(Duration::from_millis(100)), ..bench.limits() };
+    let spinning: Vec<_> = (0..4).map(|_| bench.launch(&["spin"], Some(limits.clone()))).collect();
+    let start = Instant::now();
+    good(&bench, &["hello", "beside"]).await;
+    assert!(start.elapsed() < Duration::from_secs(5), "a small program waited {:?}", start.elapsed());
+    for inferlet in spinning {
+        assert_eq!(inferlet.outcome().await, Err(InferletError::Cpu { limit_ms: 100 }));
+    }
+    bench.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_programs_end_with_their_own_error_and_leave_nothing() {
+    let bench = Bench::new(128).await;
+    let Err(InferletError::Memory { asked, limit }) = run(&bench, &["allocate"]).await else {
+        panic!("memory has a limit")
+    };
+    assert!(asked > limit && limit == bench.limits().memory_bytes);
+
+    let Err(InferletError::Program(reason)) = run(&bench, &["flood"]).await else {
+        panic!("output has a limit")
+    };
+    assert!(reason.contains("LimitExceeded"), "{reason}");
+
+    let Err(InferletError::Program(reason)) = run(&bench, &["contexts"]).await else {
+        panic!("contexts have a limit")
+    };
+    assert!(reason.contains("LimitExceeded"), "{reason}");
+
+    match run(&bench, &["huge-list"]).await {
+        Err(InferletError::Trap(_)) => {}
+        other => panic!("a list of 2^31 tokens: {other:?}"),
+    }
+
+    good(&bench, &["leak"]).await;
+    bench.assert_clean().await;
+    assert_eq!(good(&bench, &["hello", "after"]).await, "hello after");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_of_a_pass_it_gives_everything_back() {
+    let bench = Bench::slow(128, Duration::from_millis(20)).await;
+    let expected = good(&bench, &["generate", "neighbour"]).await;
+    let neighbour = bench.launch(&["generate", "neighbour"], None);
+    let mut inferlet = bench.launch(&["wait"], None);
+    assert_eq!(inferlet.next_event().await, Some(Event::Text("started".into())));
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    inferlet.kill();
+    assert_eq!(inferlet.outcome().await, Err(InferletError::Killed));
+    assert_eq!(neighbour.outcome().await.unwrap(), expected);
+    bench.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_at_once_finish_with_the_text_of_one_alone() {
+    let bench = Bench::new(4096).await;
+    let alone = good(&bench, &["generate", "all the same"]).await;
+    let inferlets: Vec<_> = (0..1000).map(|_| bench.launch(&["generate", "all the same"], None)).collect();
+    for inferlet in inferlets {
+        assert_eq!(inferlet.outcome().await.unwrap(), alone);
+    }
+    bench.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_times_the_pool_finishes_with_the_same_text() {
+    // Three contexts of 200 tokens that share about 90: 13 + 2 * 8 pages for each of 64. The pool has a quarter.
+    let words: Vec<Vec<String>> =
+        (0..64).map(|i| vec!["pages".to_string(), "200".to_string(), format!("{i} is my name")]).collect();
+    let words: Vec<Vec<&str>> = words.iter().map(|w| w.iter().map(String::as_str).collect()).collect();
+    let roomy = Bench::new(4096).await;
+    let mut alone = Vec::new();
+    for words in &words {
+        alone.push(good(&roomy, words).await);
+    }
+    let tight = Bench::new(464).await;
+    let inferlets: Vec<_> = words.iter().map(|words| tight.launch(words, None)).collect();
+    for (inferlet, alone) in inferlets.into_iter().zip(alone) {
+        assert_eq!(inferlet.outcome().await.unwrap(), alone);
+    }
+    let stats = tight.stats().await;
+    assert!(stats.suspensions > 0, "the pool was never short: {stats:?}");
+    tight.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn saved_contexts_open_again_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::with_data(128, folder.path()).await;
+    let drawn = good(&bench, &["save", "persistent one"]).await;
+    assert_eq!(good(&bench, &["save", "fleeting"]).await, drawn);
+    assert_eq!(good(&bench, &["open", "persistent one"]).await, drawn);
+    assert_eq!(good(&bench, &["open", "fleeting"]).await, drawn);
+    drop(bench);
+    let again = Bench::with_data(128, folder.path()).await;
+    assert_eq!(good(&again, &["open", "persistent one"]).await, drawn);
+    let Err(InferletError::Program(reason)) = run(&again, &["open", "fleeting"]).await else {
+        panic!("a snapshot that is not persistent is gone")
+    };
+    assert!(reason.contains("NotFound"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_do_not_see_each_other() {
+    let bench = Bench::new(128).await;
+    good(&bench, &["save", "mine"]).await;
+    let options =
+        LaunchOptions { arguments: vec!["open".into(), "mine".into()], user: "other".into(), limits: None };
+    let inferlet = bench.runtime.launch(&bench.program, options).unwrap();
+    let Err(InferletError::Program(reason)) = inferlet.outcome().await else {
+        panic!("not the other user's")
+    };
+    assert!(reason.contains("NotFound"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_program_are_refused_by_name() {
+    let bench = Bench::new(16).await;
+    let load = async |bytes: &[u8]| bench.runtime.load(bytes.to_vec(), None).await.err().unwrap().to_string();
+    assert!(load(b"hello, world").await.contains("not WebAssembly"));
+    assert!(load(b"\0asm\x01\0\0\0").await.contains("core module"));
+    assert!(load(b"\0asm\x0d\0\x01\0").await.contains("does not export `run`"));
+    let other_version = bench.wasm.windows(5).enumerate().filter(|(_, w)| *w == b"0.1.0").map(|(at, _)| at);
+    let mut bytes = bench.wasm.clone();
+    for at in other_version {
+        bytes[at..at + 5].copy_from_slice(b"0.9.0");
+    }
+    let refused = load(&bytes).await;
+    assert!(refused.contains("0.9.0") && refused.contains("0.1.0"), "{refused}");
+    assert!(bench.runtime.find("nonsense").await.err().unwrap().to_string().contains("test-programs"));
+}
