@@ -1,0 +1,171 @@
+//! Conversations in the model's own chat format.
+
+use crate::bindings::pie::inferlet::model::ChatOptions;
+pub use crate::bindings::pie::inferlet::model::Message;
+use crate::{Context, Generation, Grammar, Model, Result, Sampler};
+
+/// A conversation over one context. Each turn computes only what is new.
+///
+/// The prompt is formatted as a whole each time and the longest prefix that the context already holds is kept, so a
+/// template that rewrites earlier turns stays correct and merely costs more.
+pub struct Chat {
+    context: Context,
+    messages: Vec<Message>,
+    tools: Option<String>,
+}
+
+impl Chat {
+    /// A conversation without messages.
+    ///
+    /// # Errors
+    /// As for [`Context::new`].
+    pub fn new(model: &Model) -> Result<Chat> {
+        Ok(Chat { context: Context::new(model)?, messages: Vec::new(), tools: None })
+    }
+
+    /// Offers tools: a JSON list as in the OpenAI API.
+    pub fn tools(&mut self, tools: &str) -> &mut Chat {
+        self.tools = Some(tools.to_string());
+        self
+    }
+
+    /// Adds a system message.
+    pub fn system(&mut self, content: &str) -> &mut Chat {
+        self.push("system", content)
+    }
+
+    /// Adds a user message.
+    pub fn user(&mut self, content: &str) -> &mut Chat {
+        self.push("user", content)
+    }
+
+    /// Adds an assistant message.
+    pub fn assistant(&mut self, content: &str) -> &mut Chat {
+        self.push("assistant", content)
+    }
+
+    /// Adds a message of any role.
+    pub fn push(&mut self, role: &str, content: &str) -> &mut Chat {
+        self.messages.push(Message {
+            role: role.to_string(),
+            content: content.to_string(),
+            tool_calls: None,
+        });
+        self
+    }
+
+    /// The messages so far.
+    pub fn messages(&self) -> &[Message] {
+        &self.messages
+    }
+
+    /// The context, with what is computed of the conversation.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// `count` conversations with the same past, which is computed before.
+    ///
+    /// # Errors
+    /// As for [`Chat::compute`] and [`Chat::fork`].
+    pub async fn branch(&mut self, count: usize) -> Result<Vec<Chat>> {
+        self.compute().await?;
+        (0..count).map(|_| self.fork()).collect()
+    }
+
+    /// A second conversation with the same past; nothing is recomputed.
+    ///
+    /// # Errors
+    /// As for [`Context::fork`].
+    pub fn fork(&self) -> Result<Chat> {
+        let (messages, tools) = (self.messages.clone(), self.tools.clone());
+        Ok(Chat { context: self.context.fork()?, messages, tools })
+    }
+
+    /// Brings the context to the assistant's turn and begins to generate. Add the answer with [`Chat::assistant`], or
+    /// use [`Chat::answer`], which does.
+    ///
+    /// # Errors
+    /// When the template refuses the messages.
+    pub fn generate(&mut self, sampler: Sampler) -> Result<Generation<'_>> {
+        self.prepare()?;
+        Ok(self.context.generate(sampler))
+    }
+
+    /// The context, ready for the assistant's turn: for programs that drive the passes themselves.
+    ///
+    /// # Errors
+    /// When the template refuses the messages.
+    pub fn prepare(&mut self) -> Result<&mut Context> {
+        self.format(true)
+    }
+
+    /// Tokens of the messages so far, without the header of an answer: what [`Chat::compute`] computes.
+    ///
+    /// # Errors
+    /// When the template refuses the messages.
+    pub fn tokens(&self) -> Result<Vec<u32>> {
+        self.formatted(false)
+    }
+
+    /// Goes on over a context that holds a beginning of the conversation, such as an opened snapshot.
+    pub fn resume(&mut self, context: Context) -> &mut Chat {
+        self.context = context;
+        self
+    }
+
+    fn formatted(&self, add_generation_prompt: bool) -> Result<Vec<u32>> {
+        let options = ChatOptions { add_generation_prompt, tools: self.tools.clone() };
+        let prompt = self.context.model().handle().format_chat(&self.messages, &options)?;
+        Ok(self.context.model().tokenize_special(&prompt))
+    }
+
+    fn format(&mut self, add_generation_prompt: bool) -> Result<&mut Context> {
+        let tokens = self.formatted(add_generation_prompt)?;
+        let same = self.context.tokens().iter().zip(&tokens).take_while(|(a, b)| a == b).count();
+        // At least one token must be computed to ask for what follows.
+        let same = same.min(tokens.len().saturating_sub(1));
+        self.context.truncate(same)?;
+        self.context.fill_tokens(&tokens[same..]);
+        Ok(&mut self.context)
+    }
+
+    /// Computes the messages so far and waits for more: forks made now share all of it.
+    ///
+    /// # Errors
+    /// As for [`Chat::prepare`] and a pass.
+    pub async fn compute(&mut self) -> Result<()> {
+        self.format(false)?.flush().await
+    }
+
+    /// Generates the assistant's next message within a grammar and adds it. None, and no message, when it is not
+    /// complete after `max_tokens`.
+    ///
+    /// # Errors
+    /// When the grammar is wrong, and as for [`Context::step`].
+    pub async fn answer_in(
+        &mut self,
+        grammar: Grammar,
+        sampler: Sampler,
+        max_tokens: usize,
+    ) -> Result<Option<String>> {
+        let constraint = self.context.model().constraint(grammar).await?;
+        let generation = self.generate(sampler)?.constraint(&constraint).max_tokens(max_tokens);
+        let text = generation.text().await?;
+        if !constraint.complete() {
+            return Ok(None);
+        }
+        self.assistant(&text);
+        Ok(Some(text))
+    }
+
+    /// Generates the assistant's next message and adds it.
+    ///
+    /// # Errors
+    /// As for [`Context::step`].
+    pub async fn answer(&mut self, sampler: Sampler, max_tokens: usize) -> Result<String> {
+        let text = self.generate(sampler)?.max_tokens(max_tokens).text().await?;
+        self.assistant(&text);
+        Ok(text)
+    }
+}

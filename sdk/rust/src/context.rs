@@ -1,0 +1,376 @@
+//! A context with the tokens that are still to be computed.
+
+use anyhow::bail;
+
+use crate::bindings::pie::inferlet::context as api;
+use crate::bindings::pie::inferlet::forward::{
+    self, Input, Output, OutputKind, OutputRequest, Pass, RowMask, TokenLogProb,
+};
+use crate::bindings::pie::inferlet::grammar::Constraint;
+use crate::generate::Generation;
+use crate::{Error, Model, Result, Sampler};
+
+/// Tokens in the key/value cache, and *pending* tokens after them that the next pass computes.
+///
+/// ```text
+/// tokens    t0 t1 t2 … t7 | t8 t9
+///           computed        pending      <- fill() adds here, the next pass moves the bar
+/// ```
+pub struct Context {
+    handle: api::Context,
+    model: Model,
+    tokens: Vec<u32>,
+    computed: usize,
+}
+
+/// Where the pending tokens of one pass stand and what they see; the default continues, and is causal.
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    /// A position for each pending token.
+    pub positions: Option<Vec<u32>>,
+    /// A mask for each pending token: see [`mask`].
+    pub masks: Option<Vec<RowMask>>,
+}
+
+/// The run lengths of a mask: whether each token of the context, and of the pass up to the row itself, is seen.
+pub fn mask(seen: impl IntoIterator<Item = bool>) -> RowMask {
+    let (mut runs, mut last) = (vec![0], false);
+    for seen in seen {
+        if seen != last {
+            runs.push(0);
+            last = seen;
+        }
+        *runs.last_mut().expect("it begins with one run") += 1;
+    }
+    runs
+}
+
+impl Context {
+    /// An empty context.
+    ///
+    /// # Errors
+    /// `limit-exceeded` when this inferlet holds too many contexts.
+    pub fn new(model: &Model) -> Result<Context> {
+        let handle = api::Context::create(model.handle())?;
+        Ok(Context { handle, model: model.clone(), tokens: Vec::new(), computed: 0 })
+    }
+
+    /// A context over a handle whose tokens are known, such as an opened snapshot.
+    ///
+    /// # Errors
+    /// When the handle does not hold `tokens.len()` tokens.
+    pub fn from_handle(model: &Model, handle: api::Context, tokens: Vec<u32>) -> Result<Context> {
+        if handle.length() as usize != tokens.len() {
+            bail!("the context holds {} tokens, {} were given", handle.length(), tokens.len());
+        }
+        let computed = tokens.len();
+        Ok(Context { handle, model: model.clone(), tokens, computed })
+    }
+
+    /// Opens a saved context. Its tokens are not stored with it; the caller knows them.
+    ///
+    /// # Errors
+    /// `not-found` when there is none of that name.
+    pub async fn open(model: &Model, name: &str, tokens: Vec<u32>) -> Result<Context> {
+        Context::from_handle(model, api::open(model.handle(), name.to_string()).await?, tokens)
+    }
+
+    /// Saves the computed tokens under a name; pending ones are computed first.
+    ///
+    /// # Errors
+    /// As for a pass; `limit-exceeded` when the user has too many snapshots.
+    pub async fn save(&mut self, name: &str, persistent: bool) -> Result<()> {
+        self.flush().await?;
+        Ok(self.handle.save(name.to_string(), persistent).await?)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The handle, for calls of [`crate::bindings`]. Tokens that such a call adds or removes are not known here.
+    pub fn handle(&self) -> &api::Context {
+        &self.handle
+    }
+
+    /// All tokens, computed and pending.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Tokens still to be computed.
+    pub fn pending(&self) -> &[u32] {
+        &self.tokens[self.computed..]
+    }
+
+    /// Appends text; control tokens in it stay plain text.
+    pub fn fill(&mut self, text: &str) -> &mut Context {
+        let tokens = self.model.tokenize(text);
+        self.fill_tokens(&tokens)
+    }
+
+    /// Appends text in which control tokens count as such, for instance a formatted chat.
+    pub fn fill_special(&mut self, text: &str) -> &mut Context {
+        let tokens = self.model.tokenize_special(text);
+        self.fill_tokens(&tokens)
+    }
+
+    /// Appends tokens.
+    pub fn fill_tokens(&mut self, tokens: &[u32]) -> &mut Context {
+        self.tokens.extend_from_slice(tokens);
+        self
+    }
+
+    /// The same tokens in a second context; nothing is recomputed.
+    ///
+    /// # Errors
+    /// `limit-exceeded` when this inferlet holds too many contexts.
+    pub fn fork(&self) -> Result<Context> {
+        Ok(Context {
+            handle: self.handle.fork()?,
+            model: self.model.clone(),
+            tokens: self.tokens.clone(),
+            computed: self.computed,
+        })
+    }
+
+    /// Goes back to the first `length` tokens.
+    ///
+    /// # Errors
+    /// When there are fewer.
+    pub fn truncate(&mut self, length: usize) -> Result<()> {
+        if length > self.tokens.len() {
+            bail!("cannot truncate {} tokens to {length}", self.tokens.len());
+        }
+        if length < self.computed {
+            self.handle.truncate(length as u32)?;
+            self.computed = length;
+        }
+        self.tokens.truncate(length);
+        Ok(())
+    }
+
+    /// Takes computed tokens `start .. end` out of attention; the positions of the rest stay.
+    ///
+    /// # Errors
+    /// When the range is not within the computed tokens.
+    pub fn remove(&mut self, start: usize, end: usize) -> Result<()> {
+        self.handle.remove(start.try_into()?, end.try_into()?)?;
+        self.tokens.drain(start..end);
+        self.computed -= end - start;
+        Ok(())
+    }
+
+    /// Computes the pending tokens.
+    ///
+    /// # Errors
+    /// As for [`Context::pass`].
+    pub async fn flush(&mut self) -> Result<()> {
+        if self.computed < self.tokens.len() {
+            self.pass(Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// Computes the pending tokens but the last one, so that forks made now share them and can still ask what follows.
+    ///
+    /// # Errors
+    /// As for [`Context::pass`].
+    pub async fn flush_front(&mut self) -> Result<()> {
+        if self.pending().len() < 2 {
+            return Ok(());
+        }
+        let last = self.tokens.pop().expect("two are pending");
+        let flushed = self.flush().await;
+        self.tokens.push(last);
+        flushed
+    }
+
+    /// Computes the pending tokens in one pass and answers `outputs`, whose rows count from the first pending token.
+    ///
+    /// # Errors
+    /// When nothing is pending, and what the server says of the pass.
+    pub async fn pass(&mut self, outputs: Vec<OutputRequest<'_>>) -> Result<Vec<Output>> {
+        self.pass_in(Layout::default(), outputs).await
+    }
+
+    /// [`Context::pass`] with positions or masks of one's own.
+    ///
+    /// # Errors
+    /// As for [`Context::pass`].
+    pub async fn pass_in(&mut self, layout: Layout, outputs: Vec<OutputRequest<'_>>) -> Result<Vec<Output>> {
+        let input = Input::Tokens(self.pending().to_vec());
+        let Layout { positions, masks } = layout;
+        let pass = Pass { input, positions, masks, adapter: None, keep: true, outputs };
+        let answer = forward::execute(&self.handle, pass).await?;
+        self.model.count(self.pending().len(), answer.computed);
+        self.computed = self.tokens.len();
+        Ok(answer.values)
+    }
+
+    /// Computes the pending tokens and draws the next one, which is then pending.
+    ///
+    /// # Errors
+    /// As for [`Context::pass`].
+    pub async fn step(&mut self, sampler: &Sampler, constraint: Option<&Constraint>) -> Result<TokenLogProb> {
+        let kind = OutputKind::Token(sampler.sampling(&self.tokens, constraint));
+        let drawn = match self.last_row(kind).await? {
+            Output::Token(drawn) => drawn,
+            other => bail!("asked for a token, got {other:?}"),
+        };
+        self.tokens.push(drawn.token);
+        Ok(drawn)
+    }
+
+    /// Computes the pending tokens and gives the `k` most probable next ones.
+    ///
+    /// # Errors
+    /// As for [`Context::pass`].
+    pub async fn top_k(&mut self, k: u32) -> Result<Vec<TokenLogProb>> {
+        match self.last_row(OutputKind::TopK(k)).await? {
+            Output::TopK(top) => Ok(top),
+            other => bail!("asked for the top k, got {other:?}"),
+        }
+    }
+
+    /// Computes the pending tokens and gives all logits of the last row.
+    ///
+    /// # Errors
+    /// As for [`Context::pass`].
+    pub async fn logits(&mut self) -> Result<Vec<f32>> {
+        match self.last_row(OutputKind::Logits).await? {
+            Output::Logits(logits) => Ok(logits),
+            other => bail!("asked for logits, got {other:?}"),
+        }
+    }
+
+    /// Appends tokens and gives the log-probability of each, in one pass. The last one is then pending.
+    ///
+    /// # Errors
+    /// As for [`Context::pass`].
+    pub async fn log_probs(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        let Some((last, front)) = tokens.split_last() else { return Ok(Vec::new()) };
+        let Some(first) = self.pending().len().checked_sub(1) else {
+            bail!("nothing is pending: fill the context before asking for what comes next");
+        };
+        self.fill_tokens(front);
+        let wanted = tokens.iter().zip(first as u32..);
+        let wanted =
+            wanted.map(|(token, row)| OutputRequest { row, kind: OutputKind::LogProbs(vec![*token]) });
+        let values = self.pass(wanted.collect()).await?;
+        self.fill_tokens(&[*last]);
+        let value = |output| match output {
+            Output::LogProbs(values) if values.len() == 1 => Ok(values[0]),
+            other => bail!("asked for a log-probability, got {other:?}"),
+        };
+        values.into_iter().map(value).collect()
+    }
+
+    /// Opens a snapshot of these tokens, if there is one of that name.
+    ///
+    /// # Errors
+    /// As for [`Context::open`], but for a snapshot that is not there.
+    pub async fn find(model: &Model, name: &str, tokens: &[u32]) -> Result<Option<Context>> {
+        match Context::open(model, name, tokens.to_vec()).await {
+            Ok(context) => Ok(Some(context)),
+            Err(error) if matches!(error.downcast_ref(), Some(Error::NotFound(_))) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the snapshot `name` if it is there, and else computes `tokens` and saves them under that name. With it
+    /// comes whether it was there. The name is used for these tokens only: a hash of them is added to it.
+    ///
+    /// # Errors
+    /// As for [`Context::open`] and [`Context::save`].
+    pub async fn open_or_compute(
+        model: &Model,
+        name: &str,
+        tokens: &[u32],
+        persistent: bool,
+    ) -> Result<(Context, bool)> {
+        let name = Context::snapshot_name(name, tokens);
+        if let Some(context) = Context::find(model, &name, tokens).await? {
+            return Ok((context, true));
+        }
+        let mut context = Context::new(model)?;
+        context.fill_tokens(tokens).save(&name, persistent).await?;
+        Ok((context, false))
+    }
+
+    /// The name under which [`Context::open_or_compute`] saves.
+    pub fn snapshot_name(name: &str, tokens: &[u32]) -> String {
+        // FNV-1a: the name must be the same in every build.
+        let hash =
+            tokens.iter().flat_map(|t| t.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        format!("{name}-{hash:016x}")
+    }
+
+    /// Deletes a snapshot; whether there was one.
+    ///
+    /// # Errors
+    /// What the server says, but for a snapshot that is not there.
+    pub async fn delete(model: &Model, name: &str) -> Result<bool> {
+        match api::delete(model.handle(), name.to_string()).await {
+            Ok(()) => Ok(true),
+            Err(Error::NotFound(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Appends the computed tokens of another context with their keys, values and positions; nothing is recomputed.
+    ///
+    /// # Errors
+    /// When either has pending tokens, or the models differ.
+    pub fn append(&mut self, other: &Context) -> Result<()> {
+        if !self.pending().is_empty() || !other.pending().is_empty() {
+            bail!("contexts with pending tokens cannot be joined: flush them first");
+        }
+        self.handle.append(&other.handle)?;
+        self.tokens.extend_from_slice(&other.tokens);
+        self.computed = self.tokens.len();
+        Ok(())
+    }
+
+    /// Position that the next computed token gets.
+    pub fn next_position(&self) -> u32 {
+        self.handle.next_position()
+    }
+
+    /// Computes the pending tokens and answers one output of the last row.
+    async fn last_row(&mut self, kind: OutputKind<'_>) -> Result<Output> {
+        if self.pending().is_empty() {
+            bail!("nothing is pending: fill the context before asking for what comes next");
+        }
+        let row = self.pending().len() as u32 - 1;
+        let values = self.pass(vec![OutputRequest { row, kind }]).await?;
+        Ok(values.into_iter().next().expect("one value for one request"))
+    }
+
+    /// Begins to generate; see [`Generation`].
+    pub fn generate(&mut self, sampler: Sampler) -> Generation<'_> {
+        Generation::new(self, sampler)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_begin_with_what_is_not_seen() {
+        assert_eq!(mask([]), [0]);
+        assert_eq!(mask([true, true]), [0, 2]);
+        assert_eq!(mask([false, true, true, false]), [1, 2, 1]);
+    }
+
+    #[test]
+    fn names_of_snapshots_tell_tokens_apart() {
+        let name = Context::snapshot_name("a", &[1, 2]);
+        assert_eq!(name, Context::snapshot_name("a", &[1, 2]));
+        assert_ne!(name, Context::snapshot_name("a", &[2, 1]));
+    }
+}

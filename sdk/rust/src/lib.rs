@@ -1,0 +1,109 @@
+//! Write programs that run inside the pie server, next to the model, and drive every forward pass.
+//!
+//! ```no_run
+//! # mod program {
+//! use inferlet::{Args, Context, Model, Result, Sampler};
+//!
+//! #[inferlet::main]
+//! async fn main(mut args: Args) -> Result<String> {
+//!     let prompt: String = args.option("prompt", 'p', "text to complete", "Once upon a time".to_string())?;
+//!     args.finish()?;
+//!
+//!     let model = Model::open_default()?;
+//!     let mut context = Context::new(&model)?;
+//!     context.fill(&prompt);
+//!     Ok(context.generate(Sampler::greedy()).max_tokens(64).text().await?)
+//! }
+//! # }
+//! # fn main() {}
+//! ```
+//!
+//! Two layers: [`bindings`] is the API as `wit/` defines it, a call for each thing the server does; the rest of this
+//! crate is built on it and has no other access. Futures compose as usual: `futures::join!`, `select!`,
+//! `FuturesUnordered`. Passes awaited together are computed in one batch.
+
+mod args;
+mod beam;
+mod chat;
+mod context;
+mod detokenizer;
+mod generate;
+mod model;
+mod sampler;
+mod speculate;
+mod tools;
+mod window;
+
+/// The API exactly as `wit/` defines it.
+pub mod bindings {
+    #![allow(missing_docs, reason = "generated; the documentation stands in wit/")]
+    wit_bindgen::generate!({
+        world: "inferlet",
+        path: "../../wit",
+        pub_export_macro: true,
+        generate_all,
+        additional_derives: [Clone],
+    });
+}
+
+pub use anyhow;
+pub use args::Args;
+pub use beam::{Beam, beam_search};
+pub use bindings::pie::inferlet::grammar::{Constraint, Source as Grammar};
+pub use bindings::pie::inferlet::types::Error;
+pub use bindings::pie::inferlet::{adapter, clock, embeds, forward, messaging, runtime, session, store};
+pub use chat::{Chat, Message};
+pub use context::{Context, Layout, mask};
+pub use detokenizer::Detokenizer;
+pub use futures;
+pub use generate::{Ended, Generation};
+pub use inferlet_macros::main;
+pub use model::{Model, Work};
+pub use sampler::{Sampler, arg_max, log_softmax};
+pub use serde_json::{self, Value, json};
+pub use speculate::{Drafter, NgramDrafter, Speculation};
+pub use tools::{ToolCall, tool_call_schema, tool_calls};
+pub use window::Window;
+
+/// The result of almost everything here. The server's typed error is found with `error.downcast_ref::<Error>()`.
+pub type Result<T, E = anyhow::Error> = std::result::Result<T, E>;
+
+/// Turns the result of the program into the export's form. Called by [`main`].
+#[doc(hidden)]
+pub fn finish(result: Result<String>) -> std::result::Result<String, String> {
+    let text = |cause: &(dyn std::error::Error + 'static)| match cause.downcast_ref::<Error>() {
+        Some(error) => describe(error),
+        None => cause.to_string(),
+    };
+    result.map_err(|error| error.chain().map(text).collect::<Vec<_>>().join(": "))
+}
+
+/// The server's error for people to read.
+fn describe(error: &Error) -> String {
+    match error {
+        Error::InvalidArgument(text) => format!("invalid argument: {text}"),
+        Error::NotFound(text) => format!("not found: {text}"),
+        Error::Denied(text) => format!("denied: {text}"),
+        Error::OutOfPages(text) => format!("out of pages: {text}"),
+        Error::LimitExceeded(text) => format!("limit exceeded: {text}"),
+        Error::Cancelled => "cancelled".to_string(),
+        Error::Closed(text) => format!("closed: {text}"),
+        Error::Backend(text) => format!("the model failed: {text}"),
+    }
+}
+
+/// Waits without holding up the program's other tasks.
+pub async fn sleep(duration: std::time::Duration) {
+    clock::sleep(duration.as_millis().try_into().unwrap_or(u64::MAX)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_server_are_readable() {
+        let error = anyhow::Error::from(Error::NotFound("no snapshot `a`".to_string())).context("opening");
+        assert_eq!(finish(Err(error)), Err("opening: not found: no snapshot `a`".to_string()));
+    }
+}

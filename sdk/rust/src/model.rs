@@ -1,0 +1,110 @@
+//! A model handle that several contexts of a program share.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::bindings::pie::inferlet::grammar::{Constraint, Source};
+use crate::bindings::pie::inferlet::model as api;
+use crate::{Result, Value, json};
+
+/// A model of the server, with its facts read once. Cloning is free.
+#[derive(Clone)]
+pub struct Model {
+    inner: Rc<(api::Model, api::ModelFacts, Cell<Work>)>,
+}
+
+/// What the passes of this program cost so far: all contexts of a [`Model`] and its clones together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Passes computed.
+    pub passes: u64,
+    /// Tokens given to them.
+    pub tokens: u64,
+    /// Tokens among them that the model computed; the prefix cache had the others.
+    pub computed: u64,
+}
+
+impl Work {
+    /// For the machine-readable line of a program's result.
+    pub fn json(&self) -> Value {
+        json!({ "passes": self.passes, "tokens": self.tokens, "computed": self.computed })
+    }
+}
+
+impl Model {
+    /// The server's default model.
+    ///
+    /// # Errors
+    /// When the server has none.
+    pub fn open_default() -> Result<Model> {
+        Model::from_handle(api::open(None)?)
+    }
+
+    /// A model by name.
+    ///
+    /// # Errors
+    /// `not-found` when the server has no model of that name.
+    pub fn open(name: &str) -> Result<Model> {
+        Model::from_handle(api::open(Some(name))?)
+    }
+
+    /// Names of the server's models, the default one first.
+    pub fn names() -> Vec<String> {
+        api::models()
+    }
+
+    fn from_handle(handle: api::Model) -> Result<Model> {
+        let facts = handle.facts();
+        Ok(Model { inner: Rc::new((handle, facts, Cell::default())) })
+    }
+
+    /// Facts that do not change.
+    pub fn facts(&self) -> &api::ModelFacts {
+        &self.inner.1
+    }
+
+    /// The handle, for calls of [`crate::bindings`].
+    pub fn handle(&self) -> &api::Model {
+        &self.inner.0
+    }
+
+    /// What the passes of this program cost so far.
+    pub fn work(&self) -> Work {
+        self.inner.2.get()
+    }
+
+    pub(crate) fn count(&self, tokens: usize, computed: u32) {
+        let work = self.work();
+        self.inner.2.set(Work {
+            passes: work.passes + 1,
+            tokens: work.tokens + tokens as u64,
+            computed: work.computed + u64::from(computed),
+        });
+    }
+
+    /// Compiles a grammar.
+    ///
+    /// # Errors
+    /// `invalid-argument` when the grammar is wrong.
+    pub async fn constraint(&self, grammar: Source) -> Result<Constraint> {
+        Ok(Constraint::compile(self.handle(), grammar).await?)
+    }
+
+    /// Token ids of a text; control tokens in it stay plain text.
+    pub fn tokenize(&self, text: &str) -> Vec<u32> {
+        self.inner.0.tokenize(text, false)
+    }
+
+    /// Token ids of a text in which control tokens (`<|im_start|>`) count as such.
+    pub fn tokenize_special(&self, text: &str) -> Vec<u32> {
+        self.inner.0.tokenize(text, true)
+    }
+
+    /// Text of tokens; bytes that are not UTF-8 are replaced.
+    ///
+    /// # Errors
+    /// When a token is outside the vocabulary.
+    pub fn detokenize(&self, tokens: &[u32]) -> Result<String> {
+        Ok(String::from_utf8_lossy(&self.inner.0.detokenize(tokens)?).into_owned())
+    }
+}

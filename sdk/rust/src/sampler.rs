@@ -1,0 +1,136 @@
+//! How tokens are drawn.
+
+use crate::bindings::pie::inferlet::forward::Sampling;
+use crate::bindings::pie::inferlet::grammar::Constraint;
+
+/// Sampling parameters, built up from [`Sampler::greedy`] or [`Sampler::temperature`].
+///
+/// The draw of a token depends on the seed and the token's position only, so a seed gives the same text whatever
+/// else the server computes.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    temperature: f32,
+    top_k: u32,
+    top_p: f32,
+    min_p: f32,
+    repetition_penalty: f32,
+    presence_penalty: f32,
+    frequency_penalty: f32,
+    logit_bias: Vec<(u32, f32)>,
+    seed: u64,
+}
+
+impl Sampler {
+    /// Always the most probable token.
+    pub fn greedy() -> Sampler {
+        Sampler::temperature(0.0)
+    }
+
+    /// Draws from the distribution at this temperature.
+    pub fn temperature(temperature: f32) -> Sampler {
+        Sampler {
+            temperature,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
+            seed: 0,
+        }
+    }
+
+    /// Only the `k` most probable tokens.
+    pub fn top_k(self, top_k: u32) -> Sampler {
+        Sampler { top_k, ..self }
+    }
+
+    /// Only the most probable tokens that together reach probability `p`.
+    pub fn top_p(self, top_p: f32) -> Sampler {
+        Sampler { top_p, ..self }
+    }
+
+    /// Only tokens at least `p` times as probable as the most probable one.
+    pub fn min_p(self, min_p: f32) -> Sampler {
+        Sampler { min_p, ..self }
+    }
+
+    /// Divides the positive logits of tokens seen before, multiplies the negative ones.
+    pub fn repetition_penalty(self, repetition_penalty: f32) -> Sampler {
+        Sampler { repetition_penalty, ..self }
+    }
+
+    /// Subtracts from the logits of tokens seen before, as in the OpenAI API.
+    pub fn presence_penalty(self, presence_penalty: f32) -> Sampler {
+        Sampler { presence_penalty, ..self }
+    }
+
+    /// Subtracts from the logits of tokens once for each time seen, as in the OpenAI API.
+    pub fn frequency_penalty(self, frequency_penalty: f32) -> Sampler {
+        Sampler { frequency_penalty, ..self }
+    }
+
+    /// Adds to the logits of single tokens.
+    pub fn logit_bias(self, logit_bias: Vec<(u32, f32)>) -> Sampler {
+        Sampler { logit_bias, ..self }
+    }
+
+    /// Another seed gives another text.
+    pub fn seed(self, seed: u64) -> Sampler {
+        Sampler { seed, ..self }
+    }
+
+    /// The parameters for one token of a pass.
+    pub fn sampling<'a>(&self, history: &[u32], constraint: Option<&'a Constraint>) -> Sampling<'a> {
+        let penalized =
+            self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0;
+        Sampling {
+            logit_bias: self.logit_bias.clone(),
+            history: if penalized { history.to_vec() } else { Vec::new() },
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            constraint,
+            temperature: self.temperature,
+            top_k: self.top_k,
+            min_p: self.min_p,
+            top_p: self.top_p,
+            seed: self.seed,
+        }
+    }
+}
+
+impl Default for Sampler {
+    fn default() -> Sampler {
+        Sampler::greedy()
+    }
+}
+
+/// The most probable token of logits; the first of equals.
+pub fn arg_max(logits: &[f32]) -> u32 {
+    let best = logits.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (token, logit)| {
+        if *logit > best.1 { (token, *logit) } else { best }
+    });
+    best.0 as u32
+}
+
+/// Log-probabilities of logits.
+pub fn log_softmax(logits: &[f32]) -> Vec<f64> {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|logit| f64::from(logit - most).exp()).sum();
+    logits.iter().map(|logit| f64::from(logit - most) - sum.ln()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_probabilities_add_up() {
+        let sum: f64 = log_softmax(&[1.0, -3.0, 800.0, 799.0]).iter().map(|value| value.exp()).sum();
+        assert!((sum - 1.0).abs() < 1e-12, "{sum}");
+        assert_eq!(arg_max(&[1.0, 7.0, -2.0, 7.0]), 1);
+        assert_eq!(arg_max(&[]), 0);
+    }
+}

@@ -1,0 +1,167 @@
+//! Speculative decoding: guess several tokens, check them all in one pass.
+
+use std::collections::HashMap;
+
+use anyhow::bail;
+
+use crate::forward::{Output, OutputKind, OutputRequest};
+use crate::{Context, Result, Sampler};
+
+/// Guesses what comes next.
+pub trait Drafter {
+    /// Tokens that may follow `tokens`; none costs nothing and gains nothing.
+    fn draft(&mut self, tokens: &[u32]) -> Vec<u32>;
+
+    /// What the model said after the first guess that was wrong: tokens drawn on wrong input, but maybe right.
+    fn rejected(&mut self, drawn: &[u32]) {
+        let _ = drawn;
+    }
+}
+
+/// Drafts what followed the last time the text ended in the same tokens: good where text repeats itself.
+pub struct NgramDrafter {
+    order: usize,
+    length: usize,
+    seen: usize,
+    table: HashMap<Vec<u32>, usize>,
+}
+
+impl NgramDrafter {
+    /// Looks up the last `order` tokens, and drafts up to `length`.
+    pub fn new(order: usize, length: usize) -> NgramDrafter {
+        NgramDrafter { order: order.max(1), length, seen: 0, table: HashMap::new() }
+    }
+}
+
+impl Drafter for NgramDrafter {
+    fn draft(&mut self, tokens: &[u32]) -> Vec<u32> {
+        // Enter the n-grams that something follows already.
+        for end in self.seen.max(self.order)..tokens.len() {
+            self.table.insert(tokens[end - self.order..end].to_vec(), end);
+        }
+        self.seen = tokens.len();
+        let Some(start) = tokens.len().checked_sub(self.order) else { return Vec::new() };
+        let Some(&found) = self.table.get(&tokens[start..]) else { return Vec::new() };
+        tokens[found..].iter().copied().take(self.length).collect()
+    }
+}
+
+/// A running generation that checks drafts. The text is the one that [`Context::generate`] gives with the same
+/// sampler, whatever the drafter says: a guess is kept only if it is the token that the sampler draws there, and the
+/// draw depends on the seed and the position alone.
+pub struct Speculation<'a, D> {
+    context: &'a mut Context,
+    sampler: Sampler,
+    drafter: D,
+    max_tokens: usize,
+    tokens: Vec<u32>,
+    ended: bool,
+    /// Passes computed.
+    pub passes: usize,
+    /// Tokens drafted.
+    pub drafted: usize,
+    /// Tokens drafted that were right.
+    pub accepted: usize,
+}
+
+impl<'a, D: Drafter> Speculation<'a, D> {
+    /// Begins to generate after the pending tokens of a context.
+    pub fn new(context: &'a mut Context, sampler: Sampler, drafter: D) -> Speculation<'a, D> {
+        let (tokens, max_tokens) = (Vec::new(), 256);
+        Speculation {
+            context,
+            sampler,
+            drafter,
+            max_tokens,
+            tokens,
+            ended: false,
+            passes: 0,
+            drafted: 0,
+            accepted: 0,
+        }
+    }
+
+    /// At most this many tokens; 256 if not set.
+    pub fn max_tokens(self, max_tokens: usize) -> Self {
+        Speculation { max_tokens, ..self }
+    }
+
+    /// Tokens so far, without a stop token.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// The tokens of one more pass: one, and those drafted that were right. None at the end.
+    ///
+    /// # Errors
+    /// As for [`Context::pass`].
+    pub async fn next(&mut self) -> Result<Option<Vec<u32>>> {
+        if self.ended || self.tokens.len() >= self.max_tokens {
+            return Ok(None);
+        }
+        let mut draft = self.drafter.draft(self.context.tokens());
+        draft.truncate(self.max_tokens - self.tokens.len() - 1);
+        let pending = self.context.pending().len();
+        if pending == 0 {
+            bail!("nothing is pending: fill the context before asking for what comes next");
+        }
+        let length = self.context.tokens().len();
+        self.context.fill_tokens(&draft);
+        let wanted = (0..=draft.len()).map(|guess| {
+            let history = &self.context.tokens()[..length + guess];
+            let kind = OutputKind::Token(self.sampler.sampling(history, None));
+            OutputRequest { row: (pending - 1 + guess) as u32, kind }
+        });
+        let wanted = wanted.collect();
+        let drawn = match self.context.pass(wanted).await {
+            Ok(values) => values.into_iter().map(|output| match output {
+                Output::Token(drawn) => Ok(drawn.token),
+                other => bail!("asked for a token, got {other:?}"),
+            }),
+            Err(error) => {
+                self.context.truncate(length)?;
+                return Err(error);
+            }
+        };
+        let drawn = drawn.collect::<Result<Vec<u32>>>()?;
+        let right = drawn.iter().zip(&draft).take_while(|(a, b)| a == b).count();
+        self.passes += 1;
+        self.drafted += draft.len();
+        self.accepted += right;
+        self.drafter.rejected(&drawn[right + 1..]);
+
+        let stop_tokens = &self.context.model().facts().stop_tokens;
+        let mut tokens = drawn[..=right].to_vec();
+        if let Some(stop) = tokens.iter().position(|token| stop_tokens.contains(token)) {
+            tokens.truncate(stop);
+            self.ended = true;
+        }
+        self.context.truncate(length + right.min(tokens.len()))?;
+        self.context.fill_tokens(&tokens[right.min(tokens.len())..]);
+        self.tokens.extend_from_slice(&tokens);
+        Ok(Some(tokens))
+    }
+
+    /// Runs to the end; all tokens.
+    ///
+    /// # Errors
+    /// As for [`Speculation::next`].
+    pub async fn all(&mut self) -> Result<Vec<u32>> {
+        while self.next().await?.is_some() {}
+        Ok(self.tokens.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drafter_goes_on_as_the_last_time() {
+        let mut drafter = NgramDrafter::new(2, 3);
+        assert!(drafter.draft(&[]).is_empty());
+        assert!(drafter.draft(&[1, 2]).is_empty());
+        assert_eq!(drafter.draft(&[1, 2, 3, 4, 5, 6, 1, 2]), [3, 4, 5]);
+        assert_eq!(drafter.draft(&[1, 2, 3, 4, 5, 6, 1, 2, 9, 1, 2]), [9, 1, 2]);
+    }
+}
