@@ -1,0 +1,49 @@
+//! One component for all tests; the first argument names the case. A case that returns an error has failed, unless the
+//! test on the host expects it to end otherwise.
+
+mod errors;
+mod hostile;
+mod model;
+mod talk;
+
+use inferlet::anyhow::bail;
+use inferlet::{Args, Result};
+
+#[inferlet::main]
+async fn main(mut args: Args) -> Result<String> {
+    let case = args.positional("case", "what to do").unwrap_or_default();
+    let value = args.positional("value", "of the case").unwrap_or_default();
+    match case.as_str() {
+        "hello" => Ok(format!("hello {value}")),
+        "fail" => bail!("failed as asked"),
+        "panic" => panic!("panicked as asked"),
+        "spin" => hostile::spin(),
+        "allocate" => hostile::allocate(),
+        "flood" => hostile::flood().await,
+        "huge-list" => hostile::huge_list().await,
+        "contexts" => hostile::contexts(),
+        "wait" => hostile::wait().await,
+        "leak" => hostile::leak().await,
+        "generate" => model::generate(&value).await,
+        "seeded" => model::seeded(&value).await,
+        "pages" => model::pages(&value).await,
+        "chunks" => model::chunks().await,
+        "outputs" => model::outputs().await,
+        "masks" => model::masks().await,
+        "remove" => model::remove().await,
+        "embeds" => model::embeds().await,
+        "cancel" => model::cancel().await,
+        "many" => model::many().await,
+        "grammar" => model::grammar().await,
+        "save" => model::save(&value).await,
+        "open" => model::open(&value).await,
+        "errors" => errors::all().await,
+        "echo" => talk::echo().await,
+        "store" => talk::store().await,
+        "topics" => talk::topics(&value).await,
+        "queues" => talk::queues().await,
+        "launch" => talk::launch(&value).await,
+        "sleep" => talk::sleep().await,
+        unknown => bail!("no test case `{unknown}`"),
+    }
+}

@@ -1,0 +1,302 @@
+//! What contexts and passes promise, checked from inside.
+
+use inferlet::anyhow::{bail, ensure};
+use inferlet::bindings::pie::inferlet::forward::{self, Input, Output, OutputKind, OutputRequest, Pass};
+use inferlet::bindings::pie::inferlet::grammar::{Constraint, Source};
+use inferlet::bindings::pie::inferlet::{context, embeds as api};
+use inferlet::futures::future::{Either, join_all, select};
+use inferlet::{Context, Model, Result, Sampler};
+
+const PROMPT: &str =
+    "The quick brown fox jumps over the lazy dog, and the dog does not mind it at all today.";
+
+async fn greedy(context: &mut Context, tokens: usize) -> Result<Vec<u32>> {
+    let mut drawn = Vec::new();
+    for _ in 0..tokens {
+        drawn.push(context.step(&Sampler::greedy(), None).await?.token);
+    }
+    Ok(drawn)
+}
+
+fn filled(model: &Model) -> Result<Context> {
+    let mut context = Context::new(model)?;
+    context.fill(PROMPT);
+    Ok(context)
+}
+
+/// Tokens of a greedy continuation of `value`.
+pub async fn generate(value: &str) -> Result<String> {
+    let model = Model::open_default()?;
+    let mut context = Context::new(&model)?;
+    context.fill(value).fill(PROMPT);
+    Ok(format!("{:?}", greedy(&mut context, 24).await?))
+}
+
+pub async fn seeded(value: &str) -> Result<String> {
+    let model = Model::open_default()?;
+    let mut context = filled(&model)?;
+    let sampler = Sampler::temperature(1.0).seed(value.parse()?);
+    let mut drawn = Vec::new();
+    for _ in 0..24 {
+        drawn.push(context.step(&sampler, None).await?.token);
+    }
+    Ok(format!("{drawn:?}"))
+}
+
+/// Grows to `value` tokens, in three contexts that share their beginning, and says what it drew.
+pub async fn pages(value: &str) -> Result<String> {
+    let length: usize = value.parse()?;
+    let model = Model::open_default()?;
+    let mut first = Context::new(&model)?;
+    first.fill(&inferlet::runtime::arguments().join(" ")).fill(PROMPT);
+    let mut drawn = greedy(&mut first, 4).await?;
+    let mut forks = vec![first.fork()?, first.fork()?, first];
+    for (index, fork) in forks.iter_mut().enumerate() {
+        fork.fill(&format!(" fork {index}"));
+        while fork.tokens().len() < length {
+            drawn.extend(greedy(fork, 1).await?);
+        }
+    }
+    Ok(format!("{drawn:?}"))
+}
+
+/// The same prompt whole, in chunks, forked, and again from the prefix cache: the same logits, bit for bit.
+pub async fn chunks() -> Result<String> {
+    let model = Model::open_default()?;
+    let tokens = model.tokenize(PROMPT);
+    let logits = |values: Vec<Output>| match values.into_iter().next() {
+        Some(Output::Logits(logits)) => Ok(logits.iter().map(|l| l.to_bits()).collect::<Vec<u32>>()),
+        other => bail!("expected logits, got {other:?}"),
+    };
+    let want = |pending: usize| vec![OutputRequest { row: pending as u32 - 1, kind: OutputKind::Logits }];
+    let mut whole = Context::new(&model)?;
+    whole.fill_tokens(&tokens);
+    let expected = logits(whole.pass(want(tokens.len())).await?)?;
+    for chunk in [1, 7, 64] {
+        let mut context = Context::new(&model)?;
+        let mut last = Vec::new();
+        for piece in tokens.chunks(chunk) {
+            context.fill_tokens(piece);
+            last = context.pass(want(piece.len())).await?;
+        }
+        ensure!(logits(last)? == expected, "chunks of {chunk} give other logits");
+    }
+    let mut base = Context::new(&model)?;
+    base.fill_tokens(&tokens[..tokens.len() - 3]);
+    base.flush().await?;
+    let mut fork = base.fork()?;
+    fork.fill_tokens(&tokens[tokens.len() - 3..]);
+    ensure!(logits(fork.pass(want(3)).await?)? == expected, "a fork gives other logits");
+    Ok("equal".into())
+}
+
+/// Every kind of output of one row agrees with the logits.
+pub async fn outputs() -> Result<String> {
+    let model = Model::open_default()?;
+    let mut context = filled(&model)?;
+    let row = context.pending().len() as u32 - 1;
+    let kinds = vec![
+        OutputKind::Logits,
+        OutputKind::TopK(5),
+        OutputKind::LogProbs(vec![3, 5]),
+        OutputKind::Entropy,
+        OutputKind::Hidden,
+        OutputKind::Token(Sampler::greedy().sampling(&[], None)),
+    ];
+    let requests = kinds.into_iter().map(|kind| OutputRequest { row, kind }).collect();
+    let values = context.pass(requests).await?;
+    let [
+        Output::Logits(logits),
+        Output::TopK(top),
+        Output::LogProbs(log_probs),
+        Output::Entropy(entropy),
+        Output::Hidden(hidden),
+        Output::Token(token),
+    ] = values.as_slice()
+    else {
+        bail!("the answers are of other kinds than the requests: {values:?}");
+    };
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum = max + logits.iter().map(|l| (l - max).exp()).sum::<f32>().ln();
+    let best = logits.iter().position(|l| *l == max).unwrap_or_default() as u32;
+    ensure!(
+        top.len() == 5 && top[0].token == best && token.token == best,
+        "the best token is {best}: {top:?}"
+    );
+    ensure!((log_probs[0] - (logits[3] - sum)).abs() < 1e-3, "log-prob {} of token 3", log_probs[0]);
+    let expected: f32 = logits.iter().map(|l| (sum - l) * (l - sum).exp()).sum();
+    ensure!((entropy - expected).abs() < 1e-2, "entropy {entropy}, expected {expected}");
+    ensure!(hidden.len() == model.facts().hidden_size as usize, "{} hidden values", hidden.len());
+    Ok("agree".into())
+}
+
+/// A mask that hides the beginning equals a context without it, when positions are the same.
+pub async fn masks() -> Result<String> {
+    let model = Model::open_default()?;
+    let tokens = model.tokenize(PROMPT);
+    let (hidden, seen) = tokens.split_at(5);
+    let kind = || OutputKind::TopK(8);
+    let pass = |tokens: &[u32], positions: Vec<u32>, masks| Pass {
+        input: Input::Tokens(tokens.to_vec()),
+        positions: Some(positions),
+        masks,
+        adapter: None,
+        keep: true,
+        outputs: vec![OutputRequest { row: tokens.len() as u32 - 1, kind: kind() }],
+    };
+    let count = tokens.len() as u32;
+    let masked = context::Context::create(model.handle())?;
+    let rows = (0..count).map(|row| if row < 5 { vec![0] } else { vec![5] }).collect();
+    let with_mask = forward::execute(&masked, pass(&tokens, (0..count).collect(), Some(rows))).await?.values;
+    let plain = context::Context::create(model.handle())?;
+    let without =
+        forward::execute(&plain, pass(seen, (hidden.len() as u32..count).collect(), None)).await?.values;
+    let top = |values: &[Output]| match values.first() {
+        Some(Output::TopK(top)) => top.iter().map(|t| t.token).collect::<Vec<_>>(),
+        _ => Vec::new(),
+    };
+    ensure!(top(&with_mask) == top(&without), "{with_mask:?} is not {without:?}");
+    Ok("equal".into())
+}
+
+/// Removed tokens give their pages back, and the rest goes on.
+pub async fn remove() -> Result<String> {
+    let model = Model::open_default()?;
+    let page = model.facts().page_tokens as usize;
+    let mut context = Context::new(&model)?;
+    let tokens: Vec<u32> = (0..page as u32 * 8).map(|t| 10 + t % 200).collect();
+    // Every other token: no prefix of another test, whose cached pages would count as held.
+    context.fill_tokens(&tokens);
+    context.flush().await?;
+    let before = inferlet::runtime::usage().await?.pages_used;
+    context.remove(page, page * 6)?;
+    let after = inferlet::runtime::usage().await?.pages_used;
+    ensure!(before == 8 && after == 3, "8 pages, then {before} and {after}");
+    ensure!(context.handle().next_position() == page as u32 * 8, "the positions stay");
+    context.fill("and on");
+    greedy(&mut context, 3).await?;
+    Ok("freed".into())
+}
+
+/// Embedding rows of tokens do what the tokens do.
+pub async fn embeds() -> Result<String> {
+    let model = Model::open_default()?;
+    let tokens = model.tokenize(PROMPT);
+    let rows = api::Embeddings::from_tokens(model.handle(), tokens.clone()).await?;
+    let copy = api::Embeddings::from_values(model.handle(), &rows.values())?;
+    ensure!(rows.rows() as usize == tokens.len() && copy.rows() == rows.rows());
+    let mut answers = Vec::new();
+    for input in [Input::Tokens(tokens.clone()), Input::Embeddings(&copy)] {
+        let context = context::Context::create(model.handle())?;
+        let row = tokens.len() as u32 - 1;
+        let outputs = vec![OutputRequest { row, kind: OutputKind::TopK(4) }];
+        let pass = Pass { input, positions: None, masks: None, adapter: None, keep: true, outputs };
+        answers.push(format!("{:?}", forward::execute(&context, pass).await?.values));
+    }
+    ensure!(answers[0] == answers[1], "{answers:?}");
+    Ok("equal".into())
+}
+
+/// A pass given up leaves the context as before.
+pub async fn cancel() -> Result<String> {
+    let model = Model::open_default()?;
+    let mut reference = filled(&model)?;
+    let expected = greedy(&mut reference, 4).await?;
+    let mut context = filled(&model)?;
+    let mut drawn = greedy(&mut context, 2).await?;
+    let length = context.handle().length();
+    for _ in 0..5 {
+        let input = Input::Tokens(vec![7; 40]);
+        let pass =
+            Pass { input, positions: None, masks: None, adapter: None, keep: true, outputs: Vec::new() };
+        let pass = forward::execute(context.handle(), pass);
+        let nothing = std::future::ready(());
+        match select(std::pin::pin!(pass), nothing).await {
+            Either::Left((Ok(_), _)) => bail!("the pass was ready at once"),
+            Either::Left((Err(error), _)) => bail!("{error:?}"),
+            Either::Right(_) => {}
+        }
+        ensure!(context.handle().length() == length, "the length changed to {}", context.handle().length());
+    }
+    drawn.extend(greedy(&mut context, 2).await?);
+    ensure!(drawn == expected, "{drawn:?} is not {expected:?}");
+    Ok("as before".into())
+}
+
+/// Sixteen forks, each by itself and all in one call, draw the same.
+pub async fn many() -> Result<String> {
+    let model = Model::open_default()?;
+    let mut base = filled(&model)?;
+    base.flush().await?;
+    let forks = (0..16).map(|_| base.fork()).collect::<Result<Vec<_>>>()?;
+    let pass = |index: u32| Pass {
+        input: Input::Tokens(vec![20 + index]),
+        positions: None,
+        masks: None,
+        adapter: None,
+        keep: false,
+        outputs: vec![OutputRequest { row: 0, kind: OutputKind::TopK(3) }],
+    };
+    let single = forks.iter().zip(0..).map(|(fork, index)| forward::execute(fork.handle(), pass(index)));
+    let single: Vec<_> = join_all(single).await;
+    let together = forks.iter().zip(0..).map(|(fork, index)| (fork.handle(), pass(index))).collect();
+    let together = forward::execute_many(together).await;
+    for (one, other) in single.into_iter().zip(together) {
+        let (one, other) = (format!("{:?}", one?.values), format!("{:?}", other?.values));
+        ensure!(one == other, "{one} is not {other}");
+    }
+    ensure!(
+        forks[0].handle().length() as usize == base.tokens().len(),
+        "a pass that keeps nothing grew the context"
+    );
+    Ok("equal".into())
+}
+
+/// Constraints of every notation hold, and a constraint goes forward and back.
+pub async fn grammar() -> Result<String> {
+    let model = Model::open_default()?;
+    let sources = [
+        Source::Regex("(yes|no), [a-f]{3}".into()),
+        Source::Ebnf("root ::= \"a\" [0-9]{4} (\"x\" | \"y\")+ \"!\"".into()),
+        Source::Lark("start: \"<\" /[a-z]{2,5}/ \">\"".into()),
+        Source::JsonSchema(r#"{"type":"object","properties":{"n":{"type":"integer","maximum":99}},"required":["n"],"additionalProperties":false}"#.into()),
+    ];
+    let mut texts = Vec::new();
+    for source in sources {
+        let constraint = Constraint::compile(model.handle(), source).await?;
+        let mut context = filled(&model)?;
+        texts.push(
+            context.generate(Sampler::temperature(1.0)).constraint(&constraint).max_tokens(60).text().await?,
+        );
+    }
+    let constraint = Constraint::compile(model.handle(), Source::Regex("ab|ac".into())).await?;
+    let (a, b, c) = (model.tokenize("a"), model.tokenize("b"), model.tokenize("c"));
+    let fork = constraint.fork();
+    constraint.advance(&a)?;
+    constraint.advance(&b)?;
+    ensure!(constraint.complete() && !fork.complete(), "ab is complete, the fork stands at the beginning");
+    constraint.rollback(1)?;
+    ensure!(fork.advance(&b).is_err(), "b is not allowed first");
+    constraint.advance(&c)?;
+    ensure!(constraint.complete(), "ac is complete");
+    Ok(texts.join("\u{1f}"))
+}
+
+/// Saves a context; what it would draw is the result.
+pub async fn save(name: &str) -> Result<String> {
+    let model = Model::open_default()?;
+    let mut context = filled(&model)?;
+    context.save(name, name.starts_with("persistent")).await?;
+    context.fill(" And");
+    Ok(format!("{:?}", greedy(&mut context, 8).await?))
+}
+
+/// Opens what `save` saved, and draws.
+pub async fn open(name: &str) -> Result<String> {
+    let model = Model::open_default()?;
+    let mut context = Context::open(&model, name, model.tokenize(PROMPT)).await?;
+    let listed = context::snapshots(model.handle()).await?;
+    ensure!(listed.iter().any(|s| s.name == name), "`{name}` is not in {listed:?}");
+    context.fill(" And");
+    Ok(format!("{:?}", greedy(&mut context, 8).await?))
+}
