@@ -1,0 +1,76 @@
+//! A scripted agent with long tool descriptions, and three optimisations that only the program itself can make:
+//! `--use-prefix-cache` opens a saved system prompt, `--concurrent-calls` runs tools at once where nothing depends on
+//! one before, `--drop-tool-cache` takes the description of a tool that is done out of the cache.
+
+use std::time::{Duration, Instant};
+
+use inferlet::futures::future::join_all;
+use inferlet::{Args, Chat, Context, Model, Result, Sampler, json, runtime, sleep};
+
+const INTRO: &str = "You are a research assistant who answers questions with the help of two tools. Think first, then \
+    call one tool, then wait for what it says. Say so when the tools do not give the answer.\n\n";
+const SEARCH: &str = include_str!("web_search.txt");
+const CODE: &str = include_str!("code_interpreter.txt");
+const OUTRO: &str =
+    "\nWrite your thought in one sentence, and the call of the tool after it on a line of its own.";
+const TASK: &str =
+    "How much taller than the Eiffel Tower would a tower of all the books of the National Library be?";
+/// What the agent does in each turn, and what comes of it: first searches, then computations.
+const TURNS: [(&str, &str); 6] = [
+    ("WebSearch(\"height of the Eiffel Tower\")", "The Eiffel Tower is 330 metres high."),
+    ("WebSearch(\"number of books in the National Library of France\")", "About 16 million books."),
+    ("WebSearch(\"average thickness of a book\")", "A book is 2.5 centimetres thick on average."),
+    ("CodeInterpreter(\"16e6 * 0.025\")", "400000.0"),
+    ("CodeInterpreter(\"400000 - 330\")", "399670"),
+    ("CodeInterpreter(\"399670 / 1000\")", "399.67"),
+];
+
+#[inferlet::main]
+async fn main(mut args: Args) -> Result<String> {
+    let max_tokens = args.option("tokens-between", 't', "tokens of each thought", 50)?;
+    let delay = Duration::from_millis(args.option("delay", 'd', "milliseconds a tool takes", 100)?);
+    let cache = args.flag("use-prefix-cache", 'c', "save the system prompt, and open it in later runs");
+    let concurrent = args.flag("concurrent-calls", 'o', "run three tools at once");
+    let drop = args.flag("drop-tool-cache", 'x', "drop the description of a tool that is done");
+    args.finish()?;
+
+    let start = Instant::now();
+    let model = Model::open_default()?;
+    let mut chat = Chat::new(&model)?;
+    let system = chat.system(&format!("{INTRO}{SEARCH}{CODE}{OUTRO}")).tokens()?;
+    // Where a text ends in the prompt: as far as the prompt up to there is the same.
+    let end = |text: &str| -> Result<usize> {
+        let tokens = Chat::new(&model)?.system(text).tokens()?;
+        Ok(tokens.iter().zip(&system).take_while(|(a, b)| a == b).count())
+    };
+    let search = end(INTRO)?..end(&format!("{INTRO}{SEARCH}"))?;
+    let hit = if cache {
+        let (context, hit) = Context::open_or_compute(&model, "agent-react-bench", &system, true).await?;
+        chat.resume(context);
+        hit
+    } else {
+        false
+    };
+    let context = chat.user(TASK).prepare()?;
+    let at_once = if concurrent { 3 } else { 1 };
+    for (round, turns) in TURNS.chunks(at_once).enumerate() {
+        for (action, _) in turns {
+            let mut thought = context.generate(Sampler::greedy()).max_tokens(max_tokens).ignore_stop_tokens();
+            while thought.next().await?.is_some() {}
+            context.fill(&format!("\n{action}\n"));
+        }
+        join_all(turns.iter().map(|_| sleep(delay))).await;
+        for (action, observation) in turns {
+            context.fill(&format!("Observation of {action}: {observation}\n"));
+        }
+        if drop && (round + 1) * at_once == 3 {
+            // Nothing refers to the tool any more: its pages are freed, what follows keeps its positions.
+            context.flush_front().await?;
+            context.remove(search.start, search.end)?;
+        }
+    }
+    context.flush().await?;
+    let (pages, work) = (runtime::usage().await?.pages_used, model.work().json());
+    let ms = start.elapsed().as_millis() as u64;
+    Ok(json!({ "calls": TURNS.len(), "ms": ms, "hit": hit, "pages": pages, "work": work }).to_string())
+}

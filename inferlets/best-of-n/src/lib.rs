@@ -1,0 +1,39 @@
+//! Draws several answers in one batch and takes the one most like all the others.
+
+use std::collections::HashSet;
+
+use inferlet::futures::future::try_join_all;
+use inferlet::{Args, Chat, Model, Result, Sampler, json};
+
+#[inferlet::main]
+async fn main(mut args: Args) -> Result<String> {
+    let prompt = args.option("prompt", 'p', "what to ask", "Why is the sky blue?".to_string())?;
+    let candidates = args.option("candidates", 'c', "answers to draw", 5)?;
+    let max_tokens = args.option("max-tokens", 'n', "tokens of an answer at most", 64)?;
+    let temperature = args.option("temperature", 't', "of the draws", 0.8)?;
+    args.finish()?;
+
+    let model = Model::open_default()?;
+    let mut chat = Chat::new(&model)?;
+    chat.user(&prompt).compute().await?;
+    let forks = (0..candidates).map(|_| chat.fork()).collect::<Result<Vec<_>>>()?;
+    let draw = |(mut fork, seed): (Chat, u64)| async move {
+        fork.answer(Sampler::temperature(temperature).seed(seed), max_tokens).await
+    };
+    let answers = try_join_all(forks.into_iter().zip(0..).map(draw)).await?;
+
+    let score = |answer: &String| answers.iter().map(|other| similarity(answer, other)).sum::<f64>();
+    let scores: Vec<f64> = answers.iter().map(score).collect();
+    let best = (0..answers.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b]));
+    let text = best.map(|best| &answers[best]);
+    Ok(json!({ "best": best, "text": text, "scores": scores, "work": model.work().json() }).to_string())
+}
+
+/// Shared pairs of neighbouring words, of all: 1 for texts with the same pairs.
+fn similarity(a: &str, b: &str) -> f64 {
+    fn pairs(text: &str) -> HashSet<(&str, &str)> {
+        text.split_whitespace().zip(text.split_whitespace().skip(1)).collect()
+    }
+    let (a, b) = (pairs(a), pairs(b));
+    2.0 * a.intersection(&b).count() as f64 / (a.len() + b.len()).max(1) as f64
+}

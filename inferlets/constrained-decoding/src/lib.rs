@@ -1,0 +1,44 @@
+//! Answers in a given form: JSON Schema, any JSON, a regular expression, a Lark grammar or EBNF. The server computes
+//! the tokens that the grammar allows while the model computes; the text is in the language by construction.
+
+use inferlet::anyhow::bail;
+use inferlet::{Args, Chat, Grammar, Model, Result, Sampler, json, session};
+
+const SCHEMA: &str = r#"{"type": "object", "additionalProperties": false, "required": ["name", "age", "city"],
+    "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "minimum": 0,
+    "maximum": 120}, "city": {"type": "string", "maxLength": 20}}}"#;
+
+#[inferlet::main]
+async fn main(mut args: Args) -> Result<String> {
+    let prompt = args.option("prompt", 'p', "what to ask", "Describe a person as JSON.".to_string())?;
+    let kind =
+        args.option("kind", 'k', "json-schema, json, regex, lark or ebnf", "json-schema".to_string())?;
+    let grammar = args.option("grammar", 'g', "text of the grammar", SCHEMA.to_string())?;
+    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 128)?;
+    let temperature = args.option("temperature", 't', "0 is greedy", 0.0)?;
+    let seed = args.option("seed", 'r', "of the random draws", 0)?;
+    args.finish()?;
+
+    let grammar = match kind.as_str() {
+        "json-schema" => Grammar::JsonSchema(grammar),
+        "json" => Grammar::Json,
+        "regex" => Grammar::Regex(grammar),
+        "lark" => Grammar::Lark(grammar),
+        "ebnf" => Grammar::Ebnf(grammar),
+        other => bail!("no kind of grammar is named `{other}`"),
+    };
+    let model = Model::open_default()?;
+    let constraint = model.constraint(grammar).await?;
+    let mut chat = Chat::new(&model)?;
+    chat.user(&prompt);
+    let sampler = Sampler::temperature(temperature).seed(seed);
+    let mut generation = chat.generate(sampler)?.constraint(&constraint).max_tokens(max_tokens);
+    let mut text = String::new();
+    while let Some(piece) = generation.next().await? {
+        session::send(piece.clone()).await?;
+        text.push_str(&piece);
+    }
+    session::send("\n".to_string()).await?;
+    let tokens = generation.tokens().len();
+    Ok(json!({ "text": text, "complete": constraint.complete(), "tokens": tokens }).to_string())
+}

@@ -1,0 +1,67 @@
+//! Graph of thought: proposals of different lengths are merged two by two, in the order in which they finish, until
+//! one is left. A merge goes on in the conversation of the one that finished later.
+
+use inferlet::futures::StreamExt;
+use inferlet::futures::stream::FuturesUnordered;
+use inferlet::{Args, Chat, Model, Result, Sampler, json, session};
+
+const SYSTEM: &str = "You are a thoughtful adviser who writes briefly.";
+
+/// A conversation whose last message is a thought, and how many proposals are in it.
+struct Thought {
+    chat: Chat,
+    text: String,
+    proposals: usize,
+}
+
+#[inferlet::main]
+async fn main(mut args: Args) -> Result<String> {
+    let default = "How can a small town attract visitors?".to_string();
+    let question = args.option("question", 'q', "what to think about", default)?;
+    let lengths = "4,32,16,8,4,16,3,32".to_string();
+    let lengths = args.option("proposal-tokens", 'p', "tokens of each proposal at most", lengths)?;
+    let merged_tokens = args.option("aggregation-tokens", 'a', "tokens of a merged one at most", 128)?;
+    args.finish()?;
+
+    let model = Model::open_default()?;
+    let mut base = Chat::new(&model)?;
+    base.system(SYSTEM).user(&format!("{question} Propose one idea."));
+    let lengths = lengths.split(',').map(str::parse::<usize>).collect::<Result<Vec<_>, _>>()?;
+    let chats = base.branch(lengths.len()).await?;
+    let propose = |((mut chat, length), seed): ((Chat, usize), u64)| async move {
+        let text = chat.answer(Sampler::temperature(0.8).seed(seed), length).await?;
+        Ok(Thought { chat, text, proposals: 1 })
+    };
+    let mut proposing: FuturesUnordered<_> = chats.into_iter().zip(lengths).zip(0..).map(propose).collect();
+    let mut merging = FuturesUnordered::new();
+    let (mut waiting, mut merges): (Option<Thought>, usize) = (None, 0);
+    loop {
+        // Whatever is finished next, of either kind.
+        let thought: Result<Thought> = inferlet::futures::select! {
+            thought = proposing.select_next_some() => thought,
+            thought = merging.select_next_some() => thought,
+            complete => break,
+        };
+        let thought = thought?;
+        session::send(format!("{}: {}\n", thought.proposals, thought.text.trim())).await?;
+        waiting = match waiting {
+            None => Some(thought),
+            Some(earlier) => {
+                merges += 1;
+                merging.push(merge(thought, earlier, merged_tokens));
+                None
+            }
+        };
+    }
+    let (text, proposals) = waiting.map(|last| (last.text, last.proposals)).unwrap_or_default();
+    let work = model.work().json();
+    Ok(json!({ "answer": text, "proposals": proposals, "merges": merges, "work": work }).to_string())
+}
+
+/// Puts an earlier thought into a later one.
+async fn merge(later: Thought, earlier: Thought, max_tokens: usize) -> Result<Thought> {
+    let mut chat = later.chat;
+    chat.user(&format!("Compare this with your idea and join the two into one: {}", earlier.text));
+    let text = chat.answer(Sampler::greedy(), max_tokens).await?;
+    Ok(Thought { chat, text, proposals: later.proposals + earlier.proposals })
+}

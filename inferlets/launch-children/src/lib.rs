@@ -1,0 +1,36 @@
+//! A program that launches others and puts their results together. Each child is an inferlet of its own, with its own
+//! memory and limits; here they are more of this program.
+
+use inferlet::futures::future::try_join_all;
+use inferlet::{Args, Chat, Model, Result, Sampler, json, runtime};
+
+#[inferlet::main]
+async fn main(mut args: Args) -> Result<String> {
+    let children: usize = args.option("children", 'c', "programs to launch", 3)?;
+    let max_tokens = args.option("max-tokens", 'n', "tokens of each child at most", 16)?;
+    let topic = args.option("topic", 't', "of a child: what it writes about", String::new())?;
+    args.finish()?;
+
+    if !topic.is_empty() {
+        let mut chat = Chat::new(&Model::open_default()?)?;
+        return chat
+            .user(&format!("Say one thing about {topic}."))
+            .answer(Sampler::greedy(), max_tokens)
+            .await;
+    }
+    let topics = ["rivers", "mountains", "deserts", "forests", "islands"].into_iter().cycle().take(children);
+    let launched = try_join_all(topics.map(|topic| {
+        let arguments = vec![format!("--topic={topic}"), format!("--max-tokens={max_tokens}")];
+        runtime::launch("launch-children".to_string(), arguments)
+    }));
+    let launched = launched.await?;
+    let results = try_join_all(launched.iter().map(|child| child.wait())).await?;
+
+    // A child that is no longer wanted is ended, and says so to whoever waits for it.
+    let unwanted = vec!["--topic=oceans".to_string(), "--max-tokens=100000".to_string()];
+    let unwanted = runtime::launch("launch-children".to_string(), unwanted).await?;
+    unwanted.cancel();
+    let cancelled = unwanted.wait().await.is_err();
+    let ids: Vec<String> = launched.iter().map(|child| child.id()).collect();
+    Ok(json!({ "children": ids, "results": results, "cancelled": cancelled }).to_string())
+}

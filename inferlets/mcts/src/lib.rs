@@ -1,0 +1,113 @@
+//! Monte Carlo tree search over lines of reasoning: the tree's nodes are conversations that fork one another, a step is
+//! a sentence, a rollout finishes the answer and is graded from 0 to 100 by the model itself.
+
+use inferlet::futures::future::try_join_all;
+use inferlet::{Args, Chat, Context, Grammar, Model, Result, Sampler, json, session};
+
+/// A step of reasoning after those of its parent.
+struct Node {
+    parent: Option<usize>,
+    children: Vec<usize>,
+    context: Context,
+    text: String,
+    depth: usize,
+    visits: f64,
+    reward: f64,
+}
+
+impl Node {
+    /// Upper confidence bound: the mean reward, and more for what was seldom tried. A node never tried comes first.
+    fn bound(&self, parent_visits: f64, exploration: f64) -> f64 {
+        match self.visits {
+            0.0 => f64::INFINITY,
+            visits => self.reward / visits + exploration * (parent_visits.ln() / visits).sqrt(),
+        }
+    }
+}
+
+#[inferlet::main]
+async fn main(mut args: Args) -> Result<String> {
+    let default = "A train goes 60 km in 40 minutes. How fast is it in km/h?".to_string();
+    let question = args.option("question", 'q', "problem to solve", default)?;
+    let iterations: usize = args.option("iterations", 'i', "rollouts", 16)?;
+    let depth: usize = args.option("depth", 'd', "steps before a rollout at most", 4)?;
+    let branches: usize = args.option("branches", 'b', "branches of a node", 3)?;
+    let step_tokens = args.option("step-tokens", 's', "tokens of a step at most", 32)?;
+    let rollout_tokens = args.option("rollout-tokens", 'r', "tokens of a rollout at most", 128)?;
+    let exploration =
+        args.option("exploration", 'c', "weight of what was seldom tried", std::f64::consts::SQRT_2)?;
+    args.finish()?;
+
+    let model = Model::open_default()?;
+    let mut chat = Chat::new(&model)?;
+    let root = chat.user(&format!("{question} Think step by step.")).prepare()?;
+    root.flush_front().await?;
+    let (context, text) = (root.fork()?, String::new());
+    let mut tree =
+        vec![Node { parent: None, children: Vec::new(), context, text, depth: 0, visits: 0.0, reward: 0.0 }];
+    let (mut best, mut best_reward) = (String::new(), -1.0);
+    for iteration in 0..iterations as u64 {
+        // Down to a leaf, along the highest bounds.
+        let mut at = 0;
+        while !tree[at].children.is_empty() {
+            let bound = |child: &usize| tree[*child].bound(tree[at].visits, exploration);
+            let children = tree[at].children.iter().copied();
+            at = children.reduce(|a, b| if bound(&b) > bound(&a) { b } else { a }).unwrap_or(at);
+        }
+        // A leaf that was tried before grows; all its children are generated in one batch.
+        if tree[at].visits > 0.0 && tree[at].depth < depth {
+            let forks = (0..branches).map(|_| tree[at].context.fork()).collect::<Result<Vec<_>>>()?;
+            let grow = |(mut context, seed): (Context, u64)| async move {
+                let sampler = Sampler::temperature(0.8).seed(seed);
+                let text = context.generate(sampler).max_tokens(step_tokens).stop("\n").text().await?;
+                context.fill("\n");
+                context.flush_front().await.map(|()| (context, text))
+            };
+            let grown = try_join_all(forks.into_iter().zip(iteration * 1000..).map(grow)).await?;
+            for (context, text) in grown {
+                let text = format!("{}{text}\n", tree[at].text);
+                let (parent, depth, child) = (Some(at), tree[at].depth + 1, tree.len());
+                tree[at].children.push(child);
+                tree.push(Node {
+                    parent,
+                    children: Vec::new(),
+                    context,
+                    text,
+                    depth,
+                    visits: 0.0,
+                    reward: 0.0,
+                });
+            }
+            at = tree[at].children.first().copied().unwrap_or(at);
+        }
+        let mut rollout = tree[at].context.fork()?;
+        let sampler = Sampler::temperature(0.8).seed(iteration);
+        let rest = rollout.generate(sampler).max_tokens(rollout_tokens).text().await?;
+        let answer = format!("{}{rest}", tree[at].text);
+        let reward = grade(&model, &question, &answer).await?;
+        session::send(format!("{iteration}: node {at}, depth {}, {reward}\n", tree[at].depth)).await?;
+        if reward > best_reward {
+            (best, best_reward) = (answer, reward);
+        }
+        let mut up = Some(at);
+        while let Some(node) = up {
+            tree[node].visits += 1.0;
+            tree[node].reward += reward / 100.0;
+            up = tree[node].parent;
+        }
+    }
+    let report = json!({
+        "answer": best, "grade": best_reward, "nodes": tree.len(), "visits": tree[0].visits, "work": model.work().json(),
+    });
+    Ok(report.to_string())
+}
+
+/// The model's opinion of an answer, 0 to 100.
+async fn grade(model: &Model, question: &str, answer: &str) -> Result<f64> {
+    let mut judge = Chat::new(model)?;
+    judge.user(&format!(
+        "Question: {question}\nAnswer: {answer}\nGrade the answer from 0 (wrong) to 100 (right). Write the number only."
+    ));
+    let grade = judge.answer_in(Grammar::Regex("100|[1-9]?[0-9]".to_string()), Sampler::greedy(), 6).await?;
+    Ok(grade.and_then(|grade| grade.parse().ok()).unwrap_or(0.0))
+}

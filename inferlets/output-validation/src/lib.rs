@@ -1,0 +1,44 @@
+//! How probable each of some answers is, exactly: one pass over a fork scores all tokens of a candidate. The scores
+//! are compared with those of one token at a time, from all logits.
+
+use inferlet::futures::future::try_join_all;
+use inferlet::{Args, Chat, Context, Model, Result, json, log_softmax};
+
+const PROMPT: &str = "My name is David Chen. What is my name? Answer with the name only.";
+
+#[inferlet::main]
+async fn main(mut args: Args) -> Result<String> {
+    let prompt = args.option("prompt", 'p', "what to ask", PROMPT.to_string())?;
+    let candidates = "John Smith,Mary Anne,David Chen,Chen David".to_string();
+    let candidates = args.option("candidates", 'c', "answers to score, separated by commas", candidates)?;
+    args.finish()?;
+
+    let model = Model::open_default()?;
+    let mut chat = Chat::new(&model)?;
+    let prompt = chat.user(&prompt).prepare()?;
+    let score = |candidate: &str| {
+        let (tokens, fork, again) = (model.tokenize(candidate), prompt.fork(), prompt.fork());
+        async move {
+            let log_prob: f32 = fork?.log_probs(&tokens).await?.iter().sum();
+            Ok::<_, inferlet::anyhow::Error>((f64::from(log_prob), step_by_step(again?, &tokens).await?))
+        }
+    };
+    let scores = try_join_all(candidates.split(',').map(score)).await?;
+    let total: f64 = scores.iter().map(|(log_prob, _)| log_prob.exp()).sum();
+    let off = scores.iter().map(|(one, two)| (one - two).abs()).fold(0.0, f64::max);
+    let describe = |(text, (log_prob, _)): (&str, &(f64, f64))| json!({ "text": text, "log_prob": log_prob, "share": log_prob.exp() / total });
+    let described: Vec<_> = candidates.split(',').zip(&scores).map(describe).collect();
+    let best = (0..scores.len()).max_by(|a, b| scores[*a].0.total_cmp(&scores[*b].0));
+    let best = best.map(|best| described[best]["text"].clone());
+    Ok(json!({ "candidates": described, "best": best, "max_error": off, "exact": off < 0.01 }).to_string())
+}
+
+/// The same score the long way.
+async fn step_by_step(mut context: Context, tokens: &[u32]) -> Result<f64> {
+    let mut sum = 0.0;
+    for token in tokens {
+        sum += log_softmax(&context.logits().await?)[*token as usize];
+        context.fill_tokens(&[*token]);
+    }
+    Ok(sum)
+}

@@ -1,0 +1,48 @@
+//! Eight prompts that share beginnings, as a tree of forks: what they share is computed once, and all answers are
+//! generated in one batch.
+
+use inferlet::futures::future::try_join_all;
+use inferlet::{Args, Context, Model, Result, Sampler, json, session};
+
+const ROOT: &str = "You are a teacher of biology who answers in one sentence.\n\n";
+/// The branches of each level.
+const LEVELS: [[&str; 2]; 3] = [
+    ["The topic is photosynthesis, by which plants make sugar from light.\n", "The topic is respiration.\n"],
+    ["The pupil is a child of eight.\n", "The pupil studies at a university.\n"],
+    ["Question: Where does it happen?\nAnswer:", "Question: Why does it matter?\nAnswer:"],
+];
+
+#[inferlet::main]
+async fn main(mut args: Args) -> Result<String> {
+    let max_tokens = args.option("max-tokens", 'n', "tokens of an answer at most", 32)?;
+    args.finish()?;
+
+    let model = Model::open_default()?;
+    let mut root = Context::new(&model)?;
+    root.fill(ROOT);
+    let mut nodes = vec![root];
+    for level in LEVELS {
+        try_join_all(nodes.iter_mut().map(Context::flush)).await?;
+        let fork = |node: &Context, text| {
+            let mut child = node.fork()?;
+            child.fill(text);
+            Ok(child)
+        };
+        nodes = nodes.iter().flat_map(|node| level.map(|text| fork(node, text))).collect::<Result<_>>()?;
+    }
+    try_join_all(nodes.iter_mut().map(Context::flush_front)).await?;
+    let apart: usize = nodes.iter().map(|leaf| leaf.tokens().len() - 1).sum();
+    let given = model.work().tokens;
+
+    let answers = nodes.iter_mut().map(|leaf| {
+        let generation = leaf.generate(Sampler::greedy()).max_tokens(max_tokens);
+        generation.stop("\n").text()
+    });
+    let answers = try_join_all(answers).await?;
+    for (leaf, text) in answers.iter().enumerate() {
+        session::send(format!("{leaf}: {}\n", text.trim())).await?;
+    }
+    // Tokens of the prompts as one tree, and as prompts of their own.
+    let (leaves, work) = (answers.len(), model.work().json());
+    Ok(json!({ "leaves": leaves, "tree_tokens": given, "prompt_tokens": apart, "work": work }).to_string())
+}

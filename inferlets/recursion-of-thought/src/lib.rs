@@ -1,0 +1,81 @@
+//! Recursion of thought: a problem is either answered at once or split in two, each half is solved the same way in a
+//! fork of its own, both at once, and the solutions are put together.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use inferlet::futures::try_join;
+use inferlet::{Args, Chat, Grammar, Model, Result, Sampler, json, session};
+
+const SYSTEM: &str = "You solve a problem by splitting it into smaller ones.";
+const DIVIDE: &str = "If you can solve the problem at once, write <leaf>the answer</leaf>. If not, write two smaller \
+    problems: <branch>the first</branch><branch>the second</branch>. The problem: ";
+/// A leaf or two branches: nothing else can be generated.
+const FORM: &str = "<leaf>[^<\n]{1,80}</leaf>|<branch>[^<\n]{1,80}</branch><branch>[^<\n]{1,80}</branch>";
+
+struct Solver {
+    /// The conversation that every problem starts from.
+    base: Chat,
+    max_depth: usize,
+    max_tokens: usize,
+}
+
+#[inferlet::main]
+async fn main(mut args: Args) -> Result<String> {
+    let default = "What is the sum of 123456789 and 987654321?".to_string();
+    let question = args.option("question", 'q', "problem to solve", default)?;
+    let max_depth = args.option("depth", 'd', "of the recursion at most", 5)?;
+    let max_tokens = args.option("max-tokens", 't', "tokens of a thought at most", 128)?;
+    args.finish()?;
+
+    let model = Model::open_default()?;
+    let mut base = Chat::new(&model)?;
+    base.system(SYSTEM).compute().await?;
+    let solver = Solver { base, max_depth, max_tokens };
+    let (answer, problems) = solver.solve(question, 0).await?;
+    Ok(json!({ "answer": answer, "problems": problems, "work": model.work().json() }).to_string())
+}
+
+impl Solver {
+    /// The solution, and how many problems were looked at for it.
+    fn solve(
+        &self,
+        problem: String,
+        depth: usize,
+    ) -> Pin<Box<dyn Future<Output = Result<(String, usize)>> + '_>> {
+        Box::pin(async move {
+            session::send(format!("{}{problem}\n", "  ".repeat(depth))).await?;
+            if depth >= self.max_depth {
+                return Ok((self.ask(&format!("Answer briefly: {problem}")).await?, 1));
+            }
+            let mut chat = self.base.fork()?;
+            chat.user(&format!("{DIVIDE}{problem}"));
+            let form = Grammar::Regex(FORM.to_string());
+            let Some(split) = chat.answer_in(form, Sampler::greedy(), self.max_tokens).await? else {
+                // Neither a leaf nor two branches within the tokens allowed: answer without splitting.
+                return Ok((self.ask(&format!("Answer briefly: {problem}")).await?, 1));
+            };
+            if let Some(answer) = within(&split, "leaf").pop() {
+                return Ok((answer, 1));
+            }
+            let mut branches = within(&split, "branch").into_iter();
+            let (first, second) = (branches.next().unwrap_or_default(), branches.next().unwrap_or_default());
+            let halves =
+                try_join!(self.solve(first.clone(), depth + 1), self.solve(second.clone(), depth + 1));
+            let ((one, count), (two, more)) = halves?;
+            let known = format!("{first}: {one}\n{second}: {two}\nPut together, briefly: {problem}");
+            Ok((self.ask(&known).await?, 1 + count + more))
+        })
+    }
+
+    /// One question in a fork of the base conversation.
+    async fn ask(&self, question: &str) -> Result<String> {
+        self.base.fork()?.user(question).answer(Sampler::greedy(), self.max_tokens).await
+    }
+}
+
+/// The texts between `<tag>` and `</tag>`.
+fn within(text: &str, tag: &str) -> Vec<String> {
+    let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
+    text.split(&open).skip(1).filter_map(|part| Some(part.split_once(&close)?.0.trim().to_string())).collect()
+}

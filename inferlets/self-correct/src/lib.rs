@@ -1,0 +1,73 @@
+//! A program that watches what is written and takes it back: when a forbidden word appears, the context goes back to
+//! where the word began, and something else is drawn there. Nothing before is computed again.
+
+use inferlet::anyhow::bail;
+use inferlet::{Args, Chat, Model, Result, Sampler, json};
+
+#[inferlet::main]
+async fn main(mut args: Args) -> Result<String> {
+    let prompt = args.option("prompt", 'p', "what to ask", "Describe a day at the beach.".to_string())?;
+    let words = args.option("forbidden", 'w', "words, separated by commas", "the,sun,sea".to_string())?;
+    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 64)?;
+    args.finish()?;
+
+    let model = Model::open_default()?;
+    let forbidden: Vec<String> = words.split(',').map(|word| word.trim().to_lowercase()).collect();
+    if forbidden.iter().any(String::is_empty) {
+        bail!("a forbidden word is empty");
+    }
+    let mut chat = Chat::new(&model)?;
+    let context = chat.user(&prompt).prepare()?;
+    let start = context.tokens().len();
+    let mut rewinds = 0;
+    // For each place, the tokens that led to a forbidden word there.
+    let mut banned: Vec<Vec<(u32, f32)>> = vec![Vec::new(); max_tokens];
+    let mut place = 0;
+    while place < max_tokens {
+        let sampler = Sampler::greedy().logit_bias(banned[place].clone());
+        let token = context.step(&sampler, None).await?.token;
+        let stopped = model.facts().stop_tokens.contains(&token);
+        if stopped {
+            let length = context.tokens().len() - 1;
+            context.truncate(length)?;
+        }
+        let text = model.detokenize(&context.tokens()[start..])?;
+        let Some(at) = find_word(&text, &forbidden) else {
+            if stopped {
+                break;
+            }
+            place += 1;
+            continue;
+        };
+        // The token in which the word begins; after another token there, the places behind are new.
+        let mut first = 0;
+        while model.detokenize(&context.tokens()[start..=start + first])?.len() <= at {
+            first += 1;
+        }
+        let wrong = context.tokens()[start + first];
+        banned[first].push((wrong, f32::NEG_INFINITY));
+        banned[first + 1..].iter_mut().for_each(Vec::clear);
+        // One token before it is pending again, so that a pass has something to compute.
+        let before = context.tokens()[start + first - 1];
+        context.truncate(start + first - 1)?;
+        context.fill_tokens(&[before]);
+        place = first;
+        rewinds += 1;
+    }
+    let text = model.detokenize(&context.tokens()[start..])?;
+    let clean = find_word(&text, &forbidden).is_none();
+    Ok(json!({ "text": text, "rewinds": rewinds, "clean": clean, "work": model.work().json() }).to_string())
+}
+
+/// Where the first forbidden word begins.
+fn find_word(text: &str, forbidden: &[String]) -> Option<usize> {
+    let mut at = 0;
+    for part in text.split_inclusive(|c: char| !c.is_alphanumeric()) {
+        let word = part.trim_end_matches(|c: char| !c.is_alphanumeric());
+        if forbidden.contains(&word.to_lowercase()) {
+            return Some(at);
+        }
+        at += part.len();
+    }
+    None
+}

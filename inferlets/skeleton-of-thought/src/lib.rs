@@ -1,0 +1,42 @@
+//! Skeleton of thought: first an outline, then every point of it at once, each in a fork of the conversation.
+
+use inferlet::futures::future::try_join_all;
+use inferlet::{Args, Chat, Grammar, Model, Result, Sampler, json, session};
+
+const SYSTEM: &str = "You write clear and factual texts.";
+
+#[inferlet::main]
+async fn main(mut args: Args) -> Result<String> {
+    let default = "What are the defining characteristics of Rome?".to_string();
+    let question = args.option("question", 'q', "what to write about", default)?;
+    let points: usize = args.option("points", 'p', "of the outline at most", 3)?;
+    let plan_tokens = args.option("plan-tokens", 't', "tokens of the outline at most", 80)?;
+    let point_tokens = args.option("elaboration-tokens", 'e', "tokens of each point at most", 80)?;
+    args.finish()?;
+
+    let model = Model::open_default()?;
+    let mut chat = Chat::new(&model)?;
+    chat.system(SYSTEM).compute().await?;
+    let mut plan = chat.fork()?;
+    plan.user(&format!(
+        "{question} Outline the answer in up to {points} points: <point>a few words</point>."
+    ));
+    // The form is the grammar's concern; a last point cut off by the limit is not among those found.
+    let form = format!("(<point>[^<\n]{{3,60}}</point>\n?){{1,{}}}", points.max(1));
+    let constraint = model.constraint(Grammar::Regex(form)).await?;
+    let outline = plan.generate(Sampler::greedy())?.constraint(&constraint).max_tokens(plan_tokens);
+    let outline = outline.text().await?;
+    let found = outline.split("<point>").filter_map(|part| Some(part.split_once("</point>")?.0.trim()));
+    let found: Vec<&str> = found.collect();
+
+    let write = |point: &&str| {
+        let (fork, wanted) =
+            (chat.fork(), format!("{question} Write two sentences on this point only: {point}"));
+        async move { fork?.user(&wanted).answer(Sampler::greedy(), point_tokens).await }
+    };
+    let texts = try_join_all(found.iter().map(write)).await?;
+    for (point, text) in found.iter().zip(&texts) {
+        session::send(format!("## {point}\n{}\n\n", text.trim())).await?;
+    }
+    Ok(json!({ "points": found, "texts": texts, "work": model.work().json() }).to_string())
+}

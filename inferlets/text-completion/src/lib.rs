@@ -1,0 +1,34 @@
+//! Answers a prompt and streams the text to the client: the smallest complete inferlet.
+
+use std::time::Instant;
+
+use inferlet::{Args, Chat, Model, Result, Sampler, session};
+
+#[inferlet::main]
+async fn main(mut args: Args) -> Result<String> {
+    let prompt =
+        args.option("prompt", 'p', "what to ask", "Explain the LLM decoding process ELI5.".to_string())?;
+    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 256)?;
+    let system = args.option("system", 's', "system prompt", "You are a helpful assistant.".to_string())?;
+    let temperature = args.option("temperature", 't', "0 is greedy", 0.0)?;
+    let seed = args.option("seed", 'r', "of the random draws", 0)?;
+    let output = args.flag("output", 'o', "return the text as the program's result too");
+    args.finish()?;
+
+    let mut chat = Chat::new(&Model::open_default()?)?;
+    chat.system(&system).user(&prompt);
+
+    let start = Instant::now();
+    let mut text = String::new();
+    let mut generation = chat.generate(Sampler::temperature(temperature).seed(seed))?.max_tokens(max_tokens);
+    while let Some(piece) = generation.next().await? {
+        session::send(piece.clone()).await?;
+        text.push_str(&piece);
+    }
+    let tokens = generation.tokens().len();
+
+    let elapsed = start.elapsed();
+    session::send(format!("\n(total elapsed: {elapsed:.1?})\n")).await?;
+    session::send(format!("Per token latency: {:.3?}\n", elapsed / tokens.max(1) as u32)).await?;
+    Ok(if output { text } else { String::new() })
+}

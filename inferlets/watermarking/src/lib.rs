@@ -1,0 +1,54 @@
+//! A watermark that nobody sees and a detector finds: the previous token splits the vocabulary into green and red,
+//! and green tokens are made likelier. The detector counts them; chance gives a z-score near 0, the mark a high one.
+
+use std::collections::HashSet;
+
+use inferlet::{Args, Chat, Model, Result, Sampler, json};
+
+#[inferlet::main]
+async fn main(mut args: Args) -> Result<String> {
+    let prompt =
+        args.option("prompt", 'p', "what to ask", "Write a story about a lighthouse.".to_string())?;
+    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 128)?;
+    let gamma = args.option("gamma", 'g', "share of green tokens", 0.5)?;
+    let delta = args.option("delta", 'd', "added to the logits of green tokens", 4.0)?;
+    let sampler = Sampler::temperature(args.option("temperature", 't', "of the draws", 0.8)?);
+    args.finish()?;
+
+    let model = Model::open_default()?;
+    let mut chat = Chat::new(&model)?;
+    let mut unmarked = chat.user(&prompt).fork()?;
+    let (context, mut tokens) = (chat.prepare()?, Vec::new());
+    while tokens.len() < max_tokens {
+        let previous = context.tokens().last().copied().unwrap_or(0);
+        let green = (0..model.facts().vocabulary_size).filter(|token| is_green(previous, *token, gamma));
+        let sampler = sampler.clone().logit_bias(green.map(|token| (token, delta)).collect());
+        let token = context.step(&sampler, None).await?.token;
+        if model.facts().stop_tokens.contains(&token) {
+            break;
+        }
+        tokens.push(token);
+    }
+    let mut plain = unmarked.generate(sampler)?.max_tokens(max_tokens);
+    while plain.next().await?.is_some() {}
+    let (marked_z, plain_z) = (z_score(&tokens, gamma), z_score(plain.tokens(), gamma));
+    let (text, found) = (model.detokenize(&tokens)?, marked_z > 4.0 && plain_z < 4.0);
+    Ok(json!({ "text": text, "z": marked_z, "z_unmarked": plain_z, "detected": found }).to_string())
+}
+
+/// Whether a token is green after another: a hash of the two (splitmix64), compared with the share.
+fn is_green(previous: u32, token: u32, gamma: f64) -> bool {
+    let mut hash = (u64::from(previous) << 32 | u64::from(token)).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((hash ^ hash >> 31) as f64) < gamma * u64::MAX as f64
+}
+
+/// How far the count of green tokens is from chance, in standard deviations. A pair of tokens counts once, or text
+/// that repeats itself would look marked.
+fn z_score(tokens: &[u32], gamma: f64) -> f64 {
+    let pairs: HashSet<_> = tokens.windows(2).map(|pair| (pair[0], pair[1])).collect();
+    let green = pairs.iter().filter(|(previous, token)| is_green(*previous, *token, gamma)).count();
+    let (count, green) = (pairs.len().max(1) as f64, green as f64);
+    (green - gamma * count) / (count * gamma * (1.0 - gamma)).sqrt()
+}
