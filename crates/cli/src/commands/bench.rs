@@ -1,0 +1,347 @@
+//! `pie bench`: what llama-bench is to llama.cpp. Prefill and decode speed of one model, beside the machine's limits.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use backend::{
+    Backend, Batch, Output, OutputKind, OutputRequest, PageId, PageSlots, SamplingParams, SequenceSpan, Value,
+};
+use backend_cpu::CpuBackend;
+use clap::Args;
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use crate::assemble::{load, model_path};
+use crate::config::{ModelSettings, PoolSize};
+use crate::home::Home;
+use crate::progress;
+
+/// Flags of `pie bench`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pie bench smollm2-135m-instruct
+  pie bench model.gguf --prompt 512 --generate 128 --batch 1,8,32 --threads 2 --json")]
+pub(crate) struct BenchFlags {
+    /// A name of `pie model list`, or a file.
+    model: String,
+    /// Lengths of prompts to prefill, in tokens.
+    #[arg(short, long, value_delimiter = ',', default_value = "128,512,2048")]
+    prompt: Vec<u32>,
+    /// Tokens to decode in each sequence.
+    #[arg(short, long, value_delimiter = ',', default_value = "128")]
+    generate: Vec<u32>,
+    /// Sequences decoded together.
+    #[arg(short, long, value_delimiter = ',', default_value = "1,2,4,8,16,32")]
+    batch: Vec<u32>,
+    /// Tokens in each sequence before decoding begins.
+    #[arg(short, long, value_delimiter = ',', default_value = "0")]
+    context: Vec<u32>,
+    /// Compute threads; all cores by default.
+    #[arg(short, long)]
+    threads: Option<usize>,
+    /// Runs of each test; the median counts.
+    #[arg(short, long, default_value_t = 5)]
+    repeat: usize,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    model: &'a str,
+    test: &'static str,
+    tokens: u32,
+    batch: u32,
+    context: u32,
+    threads: usize,
+    tokens_per_s: Speed,
+    bandwidth_share: f64,
+    int8_share: f64,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct Speed {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+/// What the machine can do, measured in the same run.
+#[derive(Serialize)]
+struct Machine {
+    isa: &'static str,
+    threads: usize,
+    read_gb_per_s: f64,
+    int8_gop_per_s: f64,
+}
+
+pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
+    ensure!(flags.repeat > 0, "`--repeat` is 0: expected at least 1");
+    let all = flags.prompt.iter().chain(&flags.generate).chain(&flags.batch);
+    ensure!(all.clone().all(|n| *n > 0), "`--prompt`, `--generate` and `--batch` must be at least 1");
+    let tests = tests(&flags);
+    let most = |f: fn(&Test) -> u32| tests.iter().map(f).max().unwrap_or(1);
+    let pages = most(|t| t.batch * (t.context + t.tokens).div_ceil(16));
+    let settings = ModelSettings {
+        threads: flags.threads,
+        pool: PoolSize::Pages(pages),
+        ..ModelSettings::new(&flags.model)
+    };
+    let path = model_path(&Home::find()?, &flags.model)?;
+    let (model, mut backend) = load(&path, &settings)?;
+    let limits = backend.limits();
+    for test in &tests {
+        let longest = test.context + test.tokens;
+        ensure!(
+            longest <= limits.context_tokens,
+            "{longest} tokens exceed the model's context of {}",
+            limits.context_tokens
+        );
+        ensure!(
+            test.batch <= limits.batch_sequences,
+            "a batch of {} exceeds {}",
+            test.batch,
+            limits.batch_sequences
+        );
+    }
+
+    let threads = backend.threads();
+    let machine = Machine {
+        isa: backend.isa().name(),
+        threads,
+        read_gb_per_s: kernels::measure::read_bandwidth(backend.isa(), threads, 512 << 20) / 1e9,
+        int8_gop_per_s: kernels::measure::int8_rate(backend.isa(), threads) / 1e9,
+    };
+    match flags.json {
+        true => println!("{}", serde_json::to_string(&serde_json::json!({ "machine": machine }))?),
+        false => println!(
+            "machine: {}, {} threads, reads {:.1} GB/s, {:.0} int8 GOP/s",
+            machine.isa, machine.threads, machine.read_gb_per_s, machine.int8_gop_per_s
+        ),
+    }
+
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["test", "tokens", "batch", "context", "tokens/s", "min", "max", "bandwidth", "int8"]);
+    let bar = progress::spinner("");
+    for test in &tests {
+        let mut speeds = Vec::new();
+        for run in 0..flags.repeat {
+            bar.set_message(format!(
+                "{} {} x{} run {} of {}",
+                test.name(),
+                test.tokens,
+                test.batch,
+                run + 1,
+                flags.repeat
+            ));
+            speeds.push(test.run(&mut backend)?);
+        }
+        speeds.sort_by(f64::total_cmp);
+        let speed = Speed { median: speeds[speeds.len() / 2], min: speeds[0], max: speeds[speeds.len() - 1] };
+        let row = Row {
+            model: &model.name,
+            test: test.name(),
+            tokens: test.tokens,
+            batch: test.batch,
+            context: test.context,
+            threads,
+            tokens_per_s: speed,
+            bandwidth_share: test.bytes_per_token(&backend) * speed.median / 1e9 / machine.read_gb_per_s,
+            int8_share: operations_per_token(&model) * speed.median / 1e9 / machine.int8_gop_per_s,
+        };
+        match flags.json {
+            true => println!("{}", serde_json::to_string(&row)?),
+            false => {
+                _ = table.add_row([
+                    row.test.to_string(),
+                    row.tokens.to_string(),
+                    row.batch.to_string(),
+                    row.context.to_string(),
+                    format!("{:.1}", speed.median),
+                    format!("{:.1}", speed.min),
+                    format!("{:.1}", speed.max),
+                    format!("{:.0} %", row.bandwidth_share * 100.0),
+                    format!("{:.0} %", row.int8_share * 100.0),
+                ])
+            }
+        }
+    }
+    bar.finish_and_clear();
+    if !flags.json {
+        println!("{} ({})\n{table}", model.name, path.display());
+        println!("median of {} runs; shares of the machine's read bandwidth and int8 rate", flags.repeat);
+    }
+    Ok(())
+}
+
+/// Multiplications and additions of all matrices, counted as two, for one token without attention.
+fn operations_per_token(model: &model::Model) -> f64 {
+    let h = &model.hyperparameters;
+    let attention = h.hidden * h.head_dim * (h.heads * 2 + h.kv_heads * 2);
+    let parameters = h.layers * (attention + 3 * h.hidden * h.ffn) + h.vocab * h.hidden;
+    2.0 * parameters as f64
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Prefill,
+    Decode,
+}
+
+/// One row of the table.
+struct Test {
+    kind: Kind,
+    tokens: u32,
+    batch: u32,
+    context: u32,
+}
+
+fn tests(flags: &BenchFlags) -> Vec<Test> {
+    let prefill =
+        flags.prompt.iter().map(|&tokens| Test { kind: Kind::Prefill, tokens, batch: 1, context: 0 });
+    let decode = flags.context.iter().flat_map(|&context| {
+        flags.generate.iter().flat_map(move |&tokens| {
+            flags.batch.iter().map(move |&batch| Test { kind: Kind::Decode, tokens, batch, context })
+        })
+    });
+    prefill.chain(decode).collect()
+}
+
+impl Test {
+    fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::Prefill => "prefill",
+            Kind::Decode => "decode",
+        }
+    }
+
+    /// Bytes of weights that must be read for a token, when a batch reads them once.
+    fn bytes_per_token(&self, backend: &CpuBackend) -> f64 {
+        let rows = match self.kind {
+            Kind::Prefill => self.tokens.min(backend.limits().batch_tokens),
+            Kind::Decode => self.batch,
+        };
+        backend.bytes_per_step() as f64 / f64::from(rows)
+    }
+
+    /// Tokens per second of one run.
+    fn run(&self, backend: &mut CpuBackend) -> Result<f64> {
+        let mut sequences = Sequences::new(self.batch, self.context + self.tokens);
+        match self.kind {
+            Kind::Prefill => {
+                let start = Instant::now();
+                sequences.prefill(backend, self.tokens)?;
+                Ok(f64::from(self.tokens) / start.elapsed().as_secs_f64())
+            }
+            Kind::Decode => {
+                if self.context > 0 {
+                    sequences.prefill(backend, self.context)?;
+                }
+                let start = Instant::now();
+                for _ in 0..self.tokens {
+                    sequences.step(backend)?;
+                }
+                Ok(f64::from(self.tokens * self.batch) / start.elapsed().as_secs_f64())
+            }
+        }
+    }
+}
+
+/// Sequences that grow together, each on pages of its own.
+struct Sequences {
+    pages_each: u32,
+    length: u32,
+    next: Vec<u32>,
+    batch: Batch,
+    output: Output,
+}
+
+impl Sequences {
+    fn new(count: u32, tokens: u32) -> Sequences {
+        let next = (0..count).map(|i| 100 + i).collect();
+        let (batch, output) = (Batch::default(), Output::default());
+        Sequences { pages_each: tokens.div_ceil(16), length: 0, next, batch, output }
+    }
+
+    /// Adds a row to sequence `index`; its pages are added with its first row.
+    fn row(&mut self, index: u32, token: u32, slot: u32) {
+        self.batch.tokens.push(token);
+        self.batch.positions.push(slot);
+        self.batch.slots.push(slot);
+        let rows = self.batch.tokens.len();
+        match self.batch.sequences.get_mut(index as usize) {
+            Some(sequence) => sequence.rows.end = rows,
+            None => {
+                let start = self.batch.pages.len();
+                let page = |page: u32| PageSlots {
+                    page: PageId(index * self.pages_each + page),
+                    live: (1u64 << self.length.saturating_sub(page * 16).min(16)) - 1,
+                };
+                self.batch.pages.extend((0..self.pages_each).map(page));
+                let pages = start..self.batch.pages.len();
+                self.batch.sequences.push(SequenceSpan { pages, rows: rows - 1..rows, adapter: None });
+            }
+        }
+    }
+
+    fn want_token(&mut self) {
+        let row = self.batch.tokens.len() - 1;
+        self.batch.outputs.push(OutputRequest { row, kind: OutputKind::Token(SamplingParams::greedy()) });
+    }
+
+    /// Runs the batch and takes the tokens drawn: a wrong number of them is an error, so no run counts that did nothing.
+    fn finish(&mut self, backend: &mut CpuBackend) -> Result<Vec<u32>> {
+        backend.run(&self.batch, &mut self.output)?;
+        ensure!(self.output.values.len() == self.batch.outputs.len(), "the backend answered too little");
+        self.output
+            .values
+            .iter()
+            .map(|value| match value {
+                Value::Token(sampled) if sampled.log_prob.is_finite() && sampled.log_prob <= 1e-3 => {
+                    Ok(sampled.token)
+                }
+                other => bail!("asked for a token, got {other:?}"),
+            })
+            .collect()
+    }
+
+    /// One sequence after the other, as chunks of the most rows a batch takes.
+    fn prefill(&mut self, backend: &mut CpuBackend, tokens: u32) -> Result<()> {
+        let most = backend.limits().batch_tokens / self.next.len() as u32;
+        let vocabulary = backend.limits().vocabulary;
+        ensure!(most > 0, "more sequences than rows of a batch");
+        while self.length < tokens {
+            let chunk = most.min(tokens - self.length);
+            let last = self.length + chunk == tokens;
+            self.batch.clear();
+            for index in 0..self.next.len() as u32 {
+                for slot in self.length..self.length + chunk {
+                    self.row(index, (slot * 7919 + index * 31 + 11) % vocabulary, slot);
+                }
+                if last {
+                    self.want_token();
+                }
+            }
+            let drawn = self.finish(backend)?;
+            if last {
+                self.next = drawn;
+            }
+            self.length += chunk;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, backend: &mut CpuBackend) -> Result<()> {
+        self.batch.clear();
+        for index in 0..self.next.len() as u32 {
+            self.row(index, self.next[index as usize], self.length);
+            self.want_token();
+        }
+        self.next = self.finish(backend).context("decode")?;
+        self.length += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,7 @@
+//! One file for each subcommand.
+
+pub(crate) mod bench;
+pub(crate) mod doctor;
+pub(crate) mod model;
+pub(crate) mod run;
+pub(crate) mod start;

@@ -1,0 +1,93 @@
+//! The `pie` binary: flags, config file, wiring, exit codes. The only place that reads the environment, names the CPU
+//! backend and prints.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this is the program that talks to a terminal"
+)]
+
+mod assemble;
+mod commands;
+mod config;
+mod health;
+mod home;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Serve programs to language models.
+///
+/// An inferlet is a small WebAssembly program that runs next to the model and drives each forward pass.
+#[derive(Parser)]
+#[command(name = "pie", version, after_help = EXAMPLES)]
+struct Flags {
+    #[command(subcommand)]
+    command: Command,
+    /// Say more of what happens; twice for even more. Also: PIE_LOG=scheduler=debug.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pie model add smollm2-135m-instruct
+  pie run text-completion -- --prompt \"What is the capital of France?\"
+  pie run target/wasm32-wasip2/release/my_program.wasm -- --my-flag 3
+  pie start --config config.toml
+  pie bench smollm2-135m-instruct --prompt 128,512 --generate 128 --batch 1,8
+
+Files live in PIE_HOME (default: the user's data directory).";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one inferlet in an engine of its own, and stream what it sends.
+    Run(commands::run::RunFlags),
+    /// Start the engine and a shell to run inferlets in it.
+    Start(commands::start::StartFlags),
+    /// Add, list, remove and describe models.
+    Model(commands::model::ModelFlags),
+    /// Measure how fast a model computes here, beside what the machine allows.
+    Bench(commands::bench::BenchFlags),
+    /// Check that everything is in place, and say what to do where it is not.
+    Doctor(commands::doctor::DoctorFlags),
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    start_logging(flags.verbose);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let result = runtime.block_on(async {
+            match flags.command {
+                Command::Run(flags) => commands::run::run(flags).await,
+                Command::Start(flags) => commands::start::start(flags).await,
+                Command::Model(flags) => commands::model::model(flags).await,
+                Command::Bench(flags) => commands::bench::bench(flags),
+                Command::Doctor(flags) => commands::doctor::doctor(&flags).await,
+            }
+        });
+        // A thread that waits for a line of a terminal cannot be ended; it must not keep the process.
+        runtime.shutdown_background();
+        result
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_logging(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("PIE_LOG").unwrap_or_else(|_| default.into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -1,0 +1,197 @@
+//! The command line as a user meets it: helps, errors, and programs on the tiny model and the real one.
+
+#![allow(clippy::print_stderr, reason = "says why nothing was tested")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+
+/// A home with the tiny model, made once for all tests.
+fn home() -> &'static Path {
+    static HOME: OnceLock<PathBuf> = OnceLock::new();
+    HOME.get_or_init(|| {
+        let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
+        let mut add = Command::new(env!("CARGO_BIN_EXE_pie"));
+        add.env("PIE_HOME", &home).args(["model", "add", "test-tiny"]);
+        assert!(add.status().expect("pie runs").success());
+        home
+    })
+}
+
+fn guests(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder).join("target/wasm32-wasip2/release")
+}
+
+fn pie(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pie"));
+    command
+        .args(arguments)
+        .env("PIE_HOME", home())
+        .env("PIE_PROGRAMS", guests("inferlets"))
+        .env("COLUMNS", "100");
+    command.env_remove("PIE_LOG");
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn run(arguments: &[&str]) -> Output {
+    pie(arguments).output().expect("pie runs")
+}
+
+/// Runs what must fail, and gives what it says.
+fn error(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(!output.status.success(), "{arguments:?} succeeded: {}", text(&output.stdout));
+    text(&output.stderr)
+}
+
+#[test]
+fn every_command_has_a_help() {
+    for command in ["run", "start", "model", "bench", "doctor"] {
+        let output = run(&[command, "--help"]);
+        assert!(output.status.success() && text(&output.stdout).contains("Usage: pie"), "{command}");
+    }
+    let help = text(&run(&["--help"]).stdout);
+    for expected in ["run ", "start ", "model ", "bench ", "doctor ", "Examples:", "PIE_HOME"] {
+        assert!(help.contains(expected), "`{expected}` is not in {help}");
+    }
+}
+
+#[test]
+fn mistakes_are_named_with_found_expected_and_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    let config = file("config.toml", b"prot = 1\n");
+    let no_model = file("no.gguf", b"this is no model");
+    let module = file("module.wasm", b"\0asm\x01\0\0\0");
+    let text_file = file("text.wasm", b"hello");
+    let tiny = ["--model", "test-tiny"];
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (arguments, expected) in [
+        (vec!["start", "--port", &port, tiny[0], tiny[1]], vec!["cannot listen on 127.0.0.1", "--port"]),
+        (vec!["run", "nothing", "--model", "no-such-model"], vec!["no-such-model", "pie model add"]),
+        (vec!["run", "nothing", "--model", &no_model], vec!["no.gguf", "GGUF"]),
+        (vec!["run", "no-such-program", tiny[0], tiny[1]], vec!["no-such-program", "text-completion"]),
+        (vec!["run", "/no/such/file.wasm", tiny[0], tiny[1]], vec!["/no/such/file.wasm"]),
+        (vec!["run", &module, tiny[0], tiny[1]], vec!["core module", "wasm32-wasip2"]),
+        (vec!["run", &text_file, tiny[0], tiny[1]], vec!["not WebAssembly"]),
+        (vec!["start", "--config", &config], vec!["unknown key `prot`", "did you mean `port`"]),
+        (vec!["start", "--config", "/no/such.toml"], vec!["/no/such.toml"]),
+        (vec!["start", "--batching-strategy", "best", tiny[0], tiny[1]], vec!["best", "adaptive"]),
+        (vec!["model", "add", "no-such-model"], vec!["no-such-model"]),
+        (vec!["model", "remove", "no-such-model"], vec!["no-such-model"]),
+        (vec!["bench", "test-tiny", "--prompt", "100000"], vec!["100000", "context"]),
+        (vec!["bench", "test-tiny", "--repeat", "0"], vec!["--repeat"]),
+        (
+            vec!["run", "text-completion", tiny[0], tiny[1], "--", "--promt", "x"],
+            vec!["unknown argument `--promt`", "--prompt"],
+        ),
+    ] {
+        let said = error(&arguments);
+        for expected in expected {
+            assert!(said.contains(expected), "{arguments:?}: `{expected}` is not in: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_program_runs_on_the_tiny_model_the_same_each_time() {
+    let arguments = [
+        "run",
+        "text-completion",
+        "--model",
+        "test-tiny",
+        "--",
+        "--prompt",
+        "hello",
+        "--max-tokens",
+        "16",
+        "--output",
+    ];
+    let (first, second) = (run(&arguments), run(&arguments));
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    let result = |output: &Output| {
+        text(&output.stdout).split("Per token latency").nth(1).map(|s| s.lines().skip(1).collect::<String>())
+    };
+    assert!(result(&first).is_some_and(|r| !r.is_empty()), "{}", text(&first.stdout));
+    assert_eq!(result(&first), result(&second));
+}
+
+#[test]
+fn the_shell_runs_programs_and_explains_itself() {
+    let mut shell = pie(&["start", "--model", "test-tiny", "--port", "0"]);
+    let mut shell =
+        shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = "help\nmodels\nprograms\nrun text-completion -- --prompt \"What is it?\" --max-tokens 4\n\
+        run nothing\nps\nkill 123\nfrobnicate\nstats\nexit\n";
+    shell.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = shell.wait_with_output().unwrap();
+    let said = text(&output.stdout);
+    for expected in [
+        "run [--detach]",
+        "test-tiny",
+        "Inferlet launched with ID",
+        "Per token latency",
+        "Terminated. Reason: instance normally finished",
+        "no program `nothing`",
+        "no single running inferlet",
+        "unknown command `frobnicate`",
+        "rows_computed",
+    ] {
+        assert!(said.contains(expected), "`{expected}` is not in: {said}\n{}", text(&output.stderr));
+    }
+    assert!(output.status.success());
+}
+
+#[test]
+fn bench_prints_one_object_a_line() {
+    let output = run(&[
+        "bench",
+        "test-tiny",
+        "--prompt",
+        "32",
+        "--generate",
+        "8",
+        "--batch",
+        "1,4",
+        "--repeat",
+        "2",
+        "--json",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    let lines: Vec<serde_json::Value> = said.lines().map(|l| serde_json::from_str(l).expect(l)).collect();
+    assert_eq!(lines.len(), 4, "the machine, one prefill, two decodes: {said}");
+    assert!(lines[0]["machine"]["read_gb_per_s"].as_f64().is_some_and(|v| v > 0.0));
+    for row in &lines[1..] {
+        for key in ["model", "test", "tokens", "batch", "context", "threads", "bandwidth_share", "int8_share"]
+        {
+            assert!(!row[key].is_null(), "`{key}` is missing in {row}");
+        }
+        assert!(row["tokens_per_s"]["median"].as_f64().is_some_and(|v| v > 0.0), "{row}");
+    }
+}
+
+#[test]
+fn the_real_model_knows_the_capital_of_france() {
+    let Some(models) = std::env::var_os("PIE_TEST_MODELS") else {
+        eprintln!("skipped: PIE_TEST_MODELS names no folder of models");
+        return;
+    };
+    let model = Path::new(&models).join("smollm2-135m-q4_1.gguf");
+    let model = model.to_str().unwrap();
+    let question = "What is the capital of France?";
+    let output =
+        run(&["run", "text-completion", "--model", model, "--", "--prompt", question, "--max-tokens", "32"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("Paris"), "{}", text(&output.stdout));
+}

@@ -1,0 +1,123 @@
+//! Tasks of the project: `cargo xtask demo | test | guests | bench`.
+
+#![expect(clippy::print_stdout, reason = "this program talks to a terminal")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+const HELP: &str = "\
+cargo xtask TASK
+
+  demo      build everything, fetch the default model, and let an inferlet answer a question
+  test      every test: the crates', the guests' and those on the real model
+  guests    build the example inferlets and the test programs for wasm32-wasip2
+  bench     build and run `pie bench` on the default model; arguments are passed on
+
+Nothing needs installing by hand beyond Rust, a C compiler and pip.";
+
+const TARGET: &str = "wasm32-wasip2";
+const MODEL: &str = "smollm2-135m-instruct";
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let task = arguments.next().unwrap_or_default();
+    let rest: Vec<String> = arguments.collect();
+    match task.as_str() {
+        "demo" => demo(),
+        "test" => test(&rest),
+        "guests" => guests(),
+        "bench" => bench(&rest),
+        "" | "help" | "--help" | "-h" => {
+            println!("{HELP}");
+            Ok(())
+        }
+        unknown => bail!("unknown task `{unknown}`\n{HELP}"),
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask stands in the workspace").to_path_buf()
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    ensure!(status.success(), "{command:?} failed: {status}");
+    Ok(())
+}
+
+fn cargo(folder: &str) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root().join(folder));
+    command
+}
+
+/// Adds the target of the guests where it is missing, and builds the guests.
+fn guests() -> Result<()> {
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--print", "target-libdir", "--target", TARGET]).current_dir(root());
+    let folder = rustc.output().context("cannot run rustc")?.stdout;
+    if !Path::new(String::from_utf8_lossy(&folder).trim()).exists() {
+        run(Command::new("rustup").args(["target", "add", TARGET]).current_dir(root()))?;
+    }
+    for folder in ["inferlets", "tests/programs"] {
+        run(cargo(folder).args(["build", "--release", "--target", TARGET, "--locked"]))?;
+    }
+    Ok(())
+}
+
+fn build() -> Result<()> {
+    // The whole workspace, as the tests do: another selection may choose other features, and compile wasmtime again.
+    run(cargo("").args(["build", "--release", "--locked", "--workspace"]))
+}
+
+/// The built binary, with the example inferlets known by name. Files go to PIE_HOME as usual.
+fn pie() -> Command {
+    let mut command = Command::new(root().join("target/release/pie"));
+    command.env("PIE_PROGRAMS", root().join("inferlets/target").join(TARGET).join("release"));
+    command
+}
+
+fn demo() -> Result<()> {
+    println!("building pie (about ten minutes the first time)");
+    build()?;
+    println!("building the inferlets");
+    guests()?;
+    run(pie().args(["model", "add", MODEL]))?;
+    let question = ["--prompt", "What is the capital of France?"];
+    println!("\npie run text-completion -- --prompt \"{}\"\n", question[1]);
+    run(pie().args(["run", "text-completion", "--"]).args(question))
+}
+
+fn bench(arguments: &[String]) -> Result<()> {
+    build()?;
+    run(pie().args(["model", "add", MODEL]))?;
+    run(pie().args(["bench", MODEL]).args(arguments))
+}
+
+/// Runs every test in the release profile, which the demo builds as well.
+fn test(arguments: &[String]) -> Result<()> {
+    guests()?;
+    build()?;
+    run(pie().args(["model", "add", MODEL]))?;
+    let found = pie().args(["model", "info", MODEL, "--path"]).output().context("cannot run pie")?;
+    ensure!(found.status.success(), "`pie model info` failed");
+    let model = PathBuf::from(String::from_utf8(found.stdout)?.trim());
+    let models = models_for_tests(&model)?;
+    let mut command = cargo("");
+    command.args(["test", "--release", "--locked", "--workspace"]).args(arguments);
+    run(command.env("PIE_TEST_MODELS", models))
+}
+
+/// A folder with the default model under the name that tests look for.
+fn models_for_tests(model: &Path) -> Result<PathBuf> {
+    let folder = root().join("target/test-models");
+    std::fs::create_dir_all(&folder)?;
+    let link = folder.join("smollm2-135m-q4_1.gguf");
+    if !link.exists() {
+        let _ = std::fs::remove_file(&link);
+        std::fs::hard_link(model, &link).or_else(|_| std::fs::copy(model, &link).map(|_| ()))?;
+    }
+    Ok(folder)
+}
