@@ -34,6 +34,8 @@ pub(crate) struct Pass {
     /// Rows done, computed or cached.
     pub(crate) done: u32,
     pub(crate) cached: u32,
+    /// Time that the backend computed its batches so far.
+    pub(crate) compute: Duration,
     /// Entries of the context that are only read.
     pub(crate) base: usize,
     /// What the pass writes or took from the prefix cache.
@@ -72,6 +74,7 @@ impl Pass {
             since: now,
             done: 0,
             cached: 0,
+            compute: Duration::ZERO,
             base,
             entries: context.entries[base..].to_vec(),
             tail_in_place: tail.is_some(),

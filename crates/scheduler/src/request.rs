@@ -3,6 +3,8 @@
 //! Ids are chosen by the caller, from counters of its own, so creating a context or starting a pass needs no round
 //! trip. An id is used once: a context or ticket id that was dropped or answered must not come again.
 
+use std::time::Duration;
+
 use backend::{AdapterId, OutputKind, Value};
 
 /// One context, chosen by the caller.
@@ -107,6 +109,8 @@ pub struct ForwardReply {
     pub computed_tokens: u32,
     /// Rows that were taken from the prefix cache.
     pub cached_tokens: u32,
+    /// How long the backend computed the batches in which the pass took part.
+    pub compute: Duration,
 }
 
 /// Why a pass was not computed. The context is as it was before.

@@ -45,7 +45,7 @@ impl Rig {
                 self.scheduler.carry_out(&mut self.backend).unwrap();
                 self.backend.run(&batch, &mut output).unwrap();
                 self.now += Duration::from_millis(5);
-                self.scheduler.complete(Ok(&mut output), self.now);
+                self.scheduler.complete(Ok(&mut output), Duration::from_millis(5), self.now);
             }
             Plan::WaitUntil { until, .. } => self.now = until,
             Plan::Idle => {}

@@ -1,67 +1,157 @@
-//! What the calls of the API cost, in microseconds: those that only read or change a context, and passes of one token.
-//! A call that is faster than the clock is timed many at a time.
+//! What the calls of the API cost, in microseconds: those that only read or change a context, passes of one token, and
+//! what a grammar adds to a step. A pass costs what it takes beyond the model's own time; with `--inferlets`, that
+//! many programs make passes at once, and share it.
 
 use std::time::Instant;
 
 use inferlet::forward::{OutputKind, OutputRequest};
-use inferlet::{Args, Context, Model, Result, Sampler, json, runtime};
+use inferlet::futures::future::try_join_all;
+use inferlet::{Args, Context, Grammar, Model, Result, Sampler, Value, json, messaging, runtime};
+
+const PROMPT: &str = "The quick brown fox jumps over the lazy dog, and then goes home.";
+const SCHEMA: &str = r#"{"type": "array", "minItems": 50, "items": {"type": "object", "additionalProperties": false,
+    "required": ["name", "age"], "properties": {"name": {"type": "string", "maxLength": 20},
+    "age": {"type": "integer", "minimum": 0, "maximum": 120}}}}"#;
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
     let rounds: usize = args.option("rounds", 'n', "samples of each call", 50)?;
     let batch: usize = args.option("batch", 'b', "control calls of one sample", 100)?;
+    let inferlets: usize = args.option("inferlets", 'i', "programs that make passes at once", 1)?;
+    let child = args.option("child", 'c', "of the programs launched: whom to tell", String::new())?;
     args.finish()?;
+    let (rounds, batch) = (rounds.max(1), batch.max(1));
 
     let model = Model::open_default()?;
-    let mut context = Context::new(&model)?;
-    context.fill("The quick brown fox jumps over the lazy dog, and then goes home.").flush().await?;
-    let length = context.tokens().len();
-    let (mut read, mut fork, mut truncate) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut usage, mut plain, mut token, mut top, mut logits) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for round in 0..rounds.max(1) as u32 {
-        read.push(control(batch, || Ok(_ = context.handle().length()))?);
-        fork.push(control(batch, || context.fork().map(drop))?);
-        truncate.push(control(batch, || Ok(context.handle().truncate(length as u32)?))?);
-        let start = Instant::now();
-        runtime::usage().await?;
-        usage.push(micros(start));
-
-        // Another token each time, or the prefix cache would have it.
-        let next = 1000 + round;
-        let sampling = || OutputKind::Token(Sampler::greedy().sampling(&[], None));
-        plain.push(pass(&mut context, next, None).await?);
-        token.push(pass(&mut context, next + 1000, Some(sampling())).await?);
-        top.push(pass(&mut context, next + 2000, Some(OutputKind::TopK(32))).await?);
-        logits.push(pass(&mut context, next + 3000, Some(OutputKind::Logits)).await?);
-    }
-    let report = json!({
-        "unit": "us", "rounds": rounds,
-        "control": { "length": median(read), "fork": median(fork), "truncate": median(truncate), "usage": median(usage) },
-        "forward": { "no_output": median(plain), "token": median(token), "top_k_32": median(top),
-            "logits": median(logits) },
-    });
+    let report = match (child.as_str(), inferlets) {
+        ("", 0 | 1) => {
+            let control = control(&model, rounds, batch).await?;
+            let forward = forward(&model, rounds).await?;
+            json!({ "control": control, "forward": forward, "grammar": grammar(&model, rounds).await? })
+        }
+        ("", inferlets) => together(inferlets, rounds).await?,
+        (parent, _) => work(&model, parent, rounds).await?,
+    };
     Ok(report.to_string())
 }
 
-/// Microseconds of one call, from many.
-fn control(batch: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
-    let start = Instant::now();
-    for _ in 0..batch.max(1) {
-        call()?;
+async fn control(model: &Model, rounds: usize, batch: usize) -> Result<Value> {
+    let mut context = Context::new(model)?;
+    context.fill(PROMPT).flush().await?;
+    let length = context.tokens().len();
+    let (mut read, mut fork, mut truncate, mut usage) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        read.push(many(batch, || Ok(_ = context.handle().length()))?);
+        fork.push(many(batch, || context.fork().map(drop))?);
+        truncate.push(many(batch, || Ok(context.handle().truncate(length as u32)?))?);
+        let start = Instant::now();
+        runtime::usage().await?;
+        usage.push(micros(start));
     }
-    Ok(micros(start) / batch.max(1) as f64)
+    let [read, fork, truncate, usage] = [read, fork, truncate, usage].map(median);
+    Ok(json!({ "length": read, "fork_and_drop": fork, "truncate": truncate, "usage": usage }))
 }
 
-/// Microseconds of a pass of one token, which is taken back.
-async fn pass(context: &mut Context, token: u32, kind: Option<OutputKind<'_>>) -> Result<f64> {
-    let length = context.tokens().len();
-    context.fill_tokens(&[token]);
+/// Microseconds of one call, from many.
+fn many(batch: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
+    let start = Instant::now();
+    for _ in 0..batch {
+        call()?;
+    }
+    Ok(micros(start) / batch as f64)
+}
+
+/// Passes of one token, with each kind of output: the whole time, and what of it was not the model's.
+async fn forward(model: &Model, rounds: usize) -> Result<Value> {
+    let mut context = Context::new(model)?;
+    context.fill(PROMPT).flush().await?;
+    let sampling = || OutputKind::Token(Sampler::greedy().sampling(&[], None));
+    let mut report = json!({});
+    for (name, kind) in [
+        ("no_output", None),
+        ("token", Some(sampling())),
+        ("top_k_32", Some(OutputKind::TopK(32))),
+        ("logits", Some(OutputKind::Logits)),
+    ] {
+        let (mut whole, mut overhead) = (Vec::new(), Vec::new());
+        for round in 0..rounds {
+            let (elapsed, compute) = pass(&mut context, round as u32, kind.clone()).await?;
+            whole.push(elapsed);
+            overhead.push(elapsed - compute);
+        }
+        report[name] = json!({ "whole": median(whole), "overhead": median(overhead) });
+    }
+    Ok(report)
+}
+
+/// A pass of one token, which is taken back: microseconds, and those among them that the model computed.
+async fn pass(context: &mut Context, token: u32, kind: Option<OutputKind<'_>>) -> Result<(f64, f64)> {
+    let (length, before) = (context.tokens().len(), context.model().work().compute);
+    context.fill_tokens(&[token % context.model().facts().vocabulary_size]);
     let start = Instant::now();
     context.pass(kind.map(|kind| OutputRequest { row: 0, kind }).into_iter().collect()).await?;
     let elapsed = micros(start);
     context.truncate(length)?;
-    Ok(elapsed)
+    Ok((elapsed, (context.model().work().compute - before).as_secs_f64() * 1e6))
+}
+
+/// Steps with and without a grammar in turn, on the same tokens.
+async fn grammar(model: &Model, rounds: usize) -> Result<Value> {
+    let constraint = model.constraint(Grammar::JsonSchema(SCHEMA.to_string())).await?;
+    let (mut with, mut without) = (Context::new(model)?, Context::new(model)?);
+    with.fill(PROMPT).flush().await?;
+    without.fill(PROMPT).flush().await?;
+    let sampler = Sampler::temperature(1.0);
+    let (mut bound, mut free, mut added) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        let start = Instant::now();
+        let token = with.step(&sampler, Some(&constraint)).await?.token;
+        constraint.advance(&[token])?;
+        bound.push(micros(start));
+        let start = Instant::now();
+        without.step(&sampler, None).await?;
+        free.push(micros(start));
+        added.push(bound[bound.len() - 1] - free[free.len() - 1]);
+        without.truncate(with.tokens().len() - 1)?;
+        without.fill_tokens(&[token]);
+    }
+    let (bound, free, added) = (median(bound), median(free), median(added));
+    Ok(json!({ "step": free, "constrained_step": bound, "added": added, "added_percent": 100.0 * added / free }))
+}
+
+/// Launches programs that begin at once, and divides what they took beyond the model's time by their passes.
+async fn together(inferlets: usize, rounds: usize) -> Result<Value> {
+    let parent = runtime::instance_id();
+    let arguments = || vec![format!("--child={parent}"), format!("--rounds={rounds}")];
+    let launched = (0..inferlets).map(|_| runtime::launch("bench-call".to_string(), arguments()));
+    let children = try_join_all(launched).await?;
+    for _ in &children {
+        messaging::pull(parent.clone()).await?;
+    }
+    let start = Instant::now();
+    messaging::broadcast(&parent, "go", true)?;
+    let reports = try_join_all(children.iter().map(|child| child.wait())).await?;
+    let elapsed = micros(start);
+    // All of them are in almost every batch; the longest sum is the model's time, or a little less than that.
+    let computes = reports.iter().map(|report| Ok(inferlet::serde_json::from_str::<f64>(report)?));
+    let compute = computes.collect::<Result<Vec<f64>>>()?.into_iter().fold(0.0, f64::max);
+    let each = (elapsed - compute) / (inferlets * rounds) as f64;
+    Ok(json!({ "inferlets": inferlets, "passes_each": rounds, "whole": elapsed, "model": compute, "overhead_each": each }))
+}
+
+/// What a launched program does: passes one after the other, once the signal is given. The model's microseconds.
+async fn work(model: &Model, parent: &str, rounds: usize) -> Result<Value> {
+    let mut context = Context::new(model)?;
+    context.fill(PROMPT).flush().await?;
+    let signal = messaging::subscribe(parent, true)?;
+    messaging::push(parent.to_string(), "ready".to_string()).await?;
+    signal.next().await?;
+    let mut compute = 0.0;
+    for round in 0..rounds {
+        let kind = OutputKind::Token(Sampler::greedy().sampling(&[], None));
+        compute += pass(&mut context, round as u32, Some(kind)).await?.1;
+    }
+    Ok(json!(compute))
 }
 
 fn micros(start: Instant) -> f64 {

@@ -204,7 +204,7 @@ impl Context {
         let Layout { positions, masks } = layout;
         let pass = Pass { input, positions, masks, adapter: None, keep: true, outputs };
         let answer = forward::execute(&self.handle, pass).await?;
-        self.model.count(self.pending().len(), answer.computed);
+        self.model.count(self.pending().len(), answer.computed, answer.compute_ns);
         self.computed = self.tokens.len();
         Ok(answer.values)
     }

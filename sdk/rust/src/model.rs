@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::bindings::pie::inferlet::grammar::{Constraint, Source};
 use crate::bindings::pie::inferlet::model as api;
@@ -22,6 +23,8 @@ pub struct Work {
     pub tokens: u64,
     /// Tokens among them that the model computed; the prefix cache had the others.
     pub computed: u64,
+    /// Time that the model computed the batches with them; what other passes of a batch took is in it.
+    pub compute: Duration,
 }
 
 impl Work {
@@ -73,12 +76,13 @@ impl Model {
         self.inner.2.get()
     }
 
-    pub(crate) fn count(&self, tokens: usize, computed: u32) {
+    pub(crate) fn count(&self, tokens: usize, computed: u32, compute_ns: u64) {
         let work = self.work();
         self.inner.2.set(Work {
             passes: work.passes + 1,
             tokens: work.tokens + tokens as u64,
             computed: work.computed + u64::from(computed),
+            compute: work.compute + Duration::from_nanos(compute_ns),
         });
     }
 

@@ -102,7 +102,8 @@ async fn finish<T: Send + 'static>(
         }
         Ok::<_, Failure>(())
     })?;
-    Ok(forward::Outputs { values: values?, computed: reply.computed_tokens })
+    let compute_ns = reply.compute.as_nanos() as u64;
+    Ok(forward::Outputs { values: values?, computed: reply.computed_tokens, compute_ns })
 }
 
 fn output(value: Value) -> Result<forward::Output, ApiError> {

@@ -146,9 +146,13 @@ impl Driver {
 
     fn run_batch(&mut self) {
         let Driver { backend, scheduler, batch, output, .. } = self;
+        let mut compute = Duration::ZERO;
         let run = || {
             scheduler.carry_out(backend.as_mut())?;
-            backend.run(batch, output)
+            let start = Instant::now();
+            let result = backend.run(batch, output);
+            compute = start.elapsed();
+            result
         };
         let failed = match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(())) if self.output.values.len() == self.batch.outputs.len() => None,
@@ -166,7 +170,7 @@ impl Driver {
                 Err(ForwardError::Backend(text))
             }
         };
-        self.scheduler.complete(result, self.start.elapsed());
+        self.scheduler.complete(result, compute, self.start.elapsed());
     }
 
     fn call(&mut self, call: Call) {

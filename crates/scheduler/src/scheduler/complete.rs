@@ -12,9 +12,9 @@ use crate::prefix::Parent;
 use crate::request::{ForwardError, ForwardReply, Ticket};
 
 impl Scheduler {
-    /// Takes in the result of the batch that was planned; values are taken out of it. On an error every pass of the
-    /// batch is answered with it, and their contexts are as before.
-    pub fn complete(&mut self, result: Result<&mut Output, ForwardError>, now: Duration) {
+    /// Takes in the result of the batch that was planned, which the backend computed for `compute`; values are taken
+    /// out of it. On an error every pass of the batch is answered with it, and their contexts are as before.
+    pub fn complete(&mut self, result: Result<&mut Output, ForwardError>, compute: Duration, now: Duration) {
         let running = std::mem::take(&mut self.running);
         assert!(!running.is_empty(), "a batch is completed that was not planned");
         // Only what was answered last may come back at once.
@@ -29,7 +29,7 @@ impl Scheduler {
                 self.totals.batch_requests += running.len() as u64;
                 let mut values = output.values.drain(..);
                 for one in running {
-                    self.advance(one, &mut values, now);
+                    self.advance(one, &mut values, compute, now);
                 }
             }
             Err(error) => {
@@ -42,7 +42,13 @@ impl Scheduler {
         }
     }
 
-    fn advance(&mut self, one: Running, values: &mut impl Iterator<Item = Value>, now: Duration) {
+    fn advance(
+        &mut self,
+        one: Running,
+        values: &mut impl Iterator<Item = Value>,
+        compute: Duration,
+        now: Duration,
+    ) {
         self.totals.rows_computed += u64::from(one.rows);
         // The pass is taken out while its rows are entered, so that memory and pass can change side by side.
         let Some(mut pass) = self.passes.remove(&one.ticket) else {
@@ -58,6 +64,7 @@ impl Scheduler {
             self.enter_row(&mut pass, Holder::Owner(owner));
         }
         pass.since = now;
+        pass.compute += compute;
         let finished = pass.left() == 0;
         self.passes.insert(one.ticket, pass);
         if finished {
@@ -146,6 +153,7 @@ impl Scheduler {
             next_position,
             computed_tokens: pass.done - pass.cached,
             cached_tokens: pass.cached,
+            compute: pass.compute,
         };
         self.totals.completed += 1;
         self.replies.push((ticket, Ok(reply)));

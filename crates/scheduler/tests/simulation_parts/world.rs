@@ -142,7 +142,8 @@ impl World {
         let failed = disturbed && self.random.percent(self.setup.fault_percent);
         self.faulty |= failed;
         let error = ForwardError::Backend("injected".into());
-        self.scheduler.complete(if failed { Err(error) } else { Ok(&mut self.output) }, self.now);
+        let result = if failed { Err(error) } else { Ok(&mut self.output) };
+        self.scheduler.complete(result, Duration::ZERO, self.now);
         plan
     }
 
