@@ -49,6 +49,7 @@ impl Assembly {
             adapters: Some(home.adapters()),
             inferlets: settings.inferlets,
             limits: settings.limits.clone(),
+            allowed_hosts: Arc::new(settings.allowed_hosts.clone()),
             ..RuntimeConfig::default()
         };
         let runtime = Runtime::start(config, served).await?;

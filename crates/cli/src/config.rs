@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use runtime::AllowedHosts;
 use scheduler::PolicyKind;
 use serde::Deserialize;
 
@@ -28,6 +29,10 @@ struct File {
     backend: Vec<BackendTable>,
     #[serde(default)]
     limits: LimitsTable,
+    #[serde(default)]
+    network: NetworkTable,
+    #[serde(default)]
+    serve: Vec<ServeTable>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -53,6 +58,23 @@ struct LimitsTable {
     output_mb: Option<u64>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetworkTable {
+    #[serde(default)]
+    allow_hosts: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServeTable {
+    program: String,
+    path: Option<String>,
+    port: Option<u16>,
+    #[serde(default)]
+    arguments: Vec<String>,
+}
+
 const TOP_KEYS: &[&str] = &[
     "host",
     "port",
@@ -64,6 +86,8 @@ const TOP_KEYS: &[&str] = &[
     "batching_strategy_t",
     "backend",
     "limits",
+    "network",
+    "serve",
 ];
 const BACKEND_KEYS: &[&str] = &[
     "model",
@@ -76,6 +100,8 @@ const BACKEND_KEYS: &[&str] = &[
     "prefix_cache",
 ];
 const LIMIT_KEYS: &[&str] = &["inferlets", "memory_mb", "cpu_ms", "kv_pages", "output_mb"];
+const NETWORK_KEYS: &[&str] = &["allow_hosts"];
+const SERVE_KEYS: &[&str] = &["program", "path", "port", "arguments"];
 
 /// Keys of the paper's artifact that have no meaning here, and why.
 const FOREIGN_KEYS: &[(&str, &str)] = &[
@@ -99,6 +125,39 @@ pub(crate) struct Settings {
     pub(crate) models: Vec<ModelSettings>,
     pub(crate) inferlets: u32,
     pub(crate) limits: runtime::InferletLimits,
+    /// Hosts that inferlets may send HTTP requests to.
+    pub(crate) allowed_hosts: AllowedHosts,
+    /// Programs that answer HTTP requests from the start.
+    pub(crate) services: Vec<ServiceSettings>,
+}
+
+/// A program that answers HTTP requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServiceSettings {
+    /// Name or file.
+    pub(crate) program: String,
+    pub(crate) place: Place,
+    pub(crate) arguments: Vec<String>,
+}
+
+/// Where a program answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Below a path of the server's port.
+    Path(String),
+    /// Everywhere on a port of its own.
+    Port(u16),
+}
+
+impl Place {
+    /// From the path or port that was given.
+    pub(crate) fn new(path: Option<String>, port: Option<u16>) -> Result<Place> {
+        match (path, port) {
+            (Some(path), None) => Ok(Place::Path(path)),
+            (None, Some(port)) => Ok(Place::Port(port)),
+            _ => bail!("expected either a `path` or a `port` to serve the program on"),
+        }
+    }
 }
 
 /// One model to serve.
@@ -150,6 +209,8 @@ impl Default for Settings {
             models: Vec::new(),
             inferlets: 1024,
             limits: runtime::InferletLimits::default(),
+            allowed_hosts: AllowedHosts::default(),
+            services: Vec::new(),
         }
     }
 }
@@ -186,7 +247,18 @@ impl Settings {
         settings.limits.pages = in_range("kv_pages", limits.kv_pages, 1, u32::MAX)?;
         let output = in_range("output_mb", limits.output_mb, 1, 1 << 20)?;
         set(&mut settings.limits.output_bytes, output.map(|mb| mb << 20));
+        settings.allowed_hosts =
+            AllowedHosts::parse(&file.network.allow_hosts).context("`network.allow_hosts`")?;
+        settings.services = file.serve.into_iter().map(ServeTable::check).collect::<Result<_>>()?;
         Ok(settings)
+    }
+}
+
+impl ServeTable {
+    fn check(self) -> Result<ServiceSettings> {
+        let ServeTable { program, path, port, arguments } = self;
+        let place = Place::new(path, port).with_context(|| format!("`[[serve]]` of `{program}`"))?;
+        Ok(ServiceSettings { program, place, arguments })
     }
 }
 
@@ -246,17 +318,18 @@ fn in_range<T: PartialOrd + std::fmt::Display>(
 
 fn check_keys(table: &toml::Table) -> Result<()> {
     check_table(table, TOP_KEYS, "")?;
-    for backend in table.get("backend").and_then(toml::Value::as_array).into_iter().flatten() {
-        check_table(
-            backend.as_table().context("`backend` must be tables: [[backend]]")?,
-            BACKEND_KEYS,
-            "backend.",
-        )?;
+    for (list, keys) in [("backend", BACKEND_KEYS), ("serve", SERVE_KEYS)] {
+        for row in table.get(list).and_then(toml::Value::as_array).into_iter().flatten() {
+            let row = row.as_table().with_context(|| format!("`{list}` must be tables: [[{list}]]"))?;
+            check_table(row, keys, &format!("{list}."))?;
+        }
     }
-    match table.get("limits").and_then(toml::Value::as_table) {
-        Some(limits) => check_table(limits, LIMIT_KEYS, "limits."),
-        None => Ok(()),
+    for (name, keys) in [("limits", LIMIT_KEYS), ("network", NETWORK_KEYS)] {
+        if let Some(inner) = table.get(name).and_then(toml::Value::as_table) {
+            check_table(inner, keys, &format!("{name}."))?;
+        }
     }
+    Ok(())
 }
 
 /// The first key that is not known is the error.
@@ -279,9 +352,16 @@ mod tests {
         let settings = Settings::parse(
             "host = '0.0.0.0'\nport = 9000\nbatching_strategy = 'kort'\nbatching_strategy_k = 4\n\
              [[backend]]\nmodel = 'smollm2-135m-instruct'\nkv_page_size = 32\nmax_num_kv_pages = 100\n\
-             [limits]\nmemory_mb = 64\ncpu_ms = 500\n",
+             [limits]\nmemory_mb = 64\ncpu_ms = 500\n\
+             [network]\nallow_hosts = ['api.example.com', '127.0.0.1:8000']\n\
+             [[serve]]\nprogram = 'http-server'\npath = '/hello'\narguments = ['-x']\n\
+             [[serve]]\nprogram = 'http-server'\nport = 9001\n",
         )
         .unwrap();
+        assert!(settings.allowed_hosts.allow("api.example.com", 443));
+        let [by_path, by_port] = &settings.services[..] else { panic!("two services") };
+        assert_eq!((&by_path.place, &by_path.arguments[0][..]), (&Place::Path("/hello".into()), "-x"));
+        assert_eq!(by_port.place, Place::Port(9001));
         assert_eq!((settings.port, settings.models[0].page_tokens), (9000, 32));
         assert_eq!(settings.models[0].pool, PoolSize::Pages(100));
         assert_eq!(settings.limits.memory_bytes, 64 << 20);
@@ -299,6 +379,10 @@ mod tests {
             ("batching_strategy = 'best'", "expected one of adaptive"),
             ("[[backend]]\nmodel = 'x'\nkv_page_size = 17", "expected a multiple of 8"),
             ("port = 'x'", "expected u16"),
+            ("[network]\nallow = []", "did you mean `network.allow_hosts`?"),
+            ("[network]\nallow_hosts = ['http://x']", "`http://x` is not a host"),
+            ("[[serve]]\nprogram = 'x'", "either a `path` or a `port`"),
+            ("[[serve]]\nprogram = 'x'\npaht = '/'", "did you mean `serve.path`?"),
         ] {
             let error = format!("{:#}", Settings::parse(text).unwrap_err());
             assert!(error.contains(expected), "{text}: {error}");

@@ -10,7 +10,6 @@
 mod assemble;
 mod commands;
 mod config;
-mod health;
 mod home;
 mod progress;
 

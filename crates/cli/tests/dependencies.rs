@@ -9,10 +9,15 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("backend", &[], &[]),
     ("backend-cpu", &["backend", "kernels", "model"], &["core_affinity"]),
     ("scheduler", &["backend"], &[]),
-    ("runtime", &["backend", "model", "scheduler"], &["wasmtime", "wasmtime-wasi", "llguidance", "redb"]),
+    (
+        "runtime",
+        &["backend", "model", "scheduler"],
+        &["wasmtime", "wasmtime-wasi", "wasmtime-wasi-http", "llguidance", "redb"],
+    ),
+    ("server", &["runtime"], &["axum", "hyper", "hyper-util"]),
     (
         "cli",
-        &["backend", "backend-cpu", "kernels", "model", "runtime", "scheduler"],
+        &["backend", "backend-cpu", "kernels", "model", "runtime", "scheduler", "server"],
         &["clap", "reedline", "toml", "etcetera", "tracing-subscriber"],
     ),
     ("xtask", &[], &[]),

@@ -14,11 +14,13 @@ mod host;
 mod instance;
 mod limits;
 mod messaging;
+mod network;
 mod output;
 mod positions;
 mod process;
 mod program;
 mod served;
+mod service;
 mod snapshots;
 mod store;
 
@@ -36,9 +38,11 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 
 pub use instance::Event;
 pub use limits::InferletLimits;
+pub use network::{AllowedHosts, HostPatternError};
 pub use process::{Inferlet, InferletError, Input, LaunchError, LaunchOptions};
 pub use program::{Program, ProgramError};
 pub use served::{ModelFacts, ServedModel};
+pub use service::{RequestError, Service};
 
 /// How often a running program is interrupted to see whether it should end or let others run.
 const TICK: Duration = Duration::from_millis(2);
@@ -60,6 +64,8 @@ pub struct RuntimeConfig {
     pub inferlets_waiting: u32,
     /// What an inferlet may use unless its launch says otherwise.
     pub limits: InferletLimits,
+    /// Hosts that inferlets may send HTTP requests to. Default: none.
+    pub allowed_hosts: Arc<AllowedHosts>,
 }
 
 impl Default for RuntimeConfig {
@@ -72,6 +78,7 @@ impl Default for RuntimeConfig {
             inferlets: 1024,
             inferlets_waiting: 16384,
             limits: InferletLimits::default(),
+            allowed_hosts: Arc::default(),
         }
     }
 }
@@ -235,6 +242,10 @@ impl Runtime {
     /// # Errors
     /// When there is none; the error lists the names there are.
     pub async fn find(&self, name: &str) -> Result<Arc<Program>, ProgramError> {
+        // Only what is not loaded needs a file, and a thread that may wait for it.
+        if let Some(program) = self.0.programs.loaded(name) {
+            return Ok(program);
+        }
         let name = name.to_string();
         self.blocking(move |programs| programs.find(&name)).await
     }
@@ -256,9 +267,17 @@ impl Runtime {
     /// Starts a program. It runs on its own task until it ends or is killed, whatever becomes of the handle.
     ///
     /// # Errors
-    /// When too many inferlets run or wait already.
+    /// When too many inferlets run or wait already, and when the program only serves HTTP.
     pub fn launch(&self, program: &Arc<Program>, options: LaunchOptions) -> Result<Inferlet, LaunchError> {
         process::launch(&self.0, program, options)
+    }
+
+    /// Makes a program answer HTTP requests, each in an instance of its own with these options.
+    ///
+    /// # Errors
+    /// When the program exports no WASI HTTP handler.
+    pub fn serve(&self, program: &Arc<Program>, options: LaunchOptions) -> Result<Service, LaunchError> {
+        Service::new(self.0.clone(), program.clone(), options)
     }
 
     /// Running and waiting inferlets, by id.

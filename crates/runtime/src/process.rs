@@ -9,11 +9,14 @@ use tokio::sync::{mpsc, oneshot};
 use wasmtime::component::ResourceTable;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
+use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::Shared;
+use crate::bindings::InferletPre;
 use crate::host::HostState;
-use crate::instance::{Event, Instance};
+use crate::instance::{ClientEnds, Event, Instance};
 use crate::limits::{InferletLimits, MemoryLimiter, Metered};
+use crate::network::Outgoing;
 use crate::output::{Channel, OutputPipe};
 use crate::program::Program;
 
@@ -34,6 +37,12 @@ pub enum LaunchError {
     /// The queue of waiting inferlets is full.
     #[error("{0} inferlets run or wait already, which is the limit; try again later")]
     Overloaded(u32),
+    /// The program only answers HTTP requests.
+    #[error("`{0}` answers HTTP requests and has no `run`: mount it with `serve` instead of running it")]
+    NoRun(String),
+    /// The program answers no HTTP requests.
+    #[error("`{0}` answers no HTTP requests: it exports no WASI HTTP handler (`#[inferlet::serve]`)")]
+    NoHandler(String),
     /// The limits asked for exceed what the runtime was built for.
     #[error("a memory limit of {asked} bytes is asked for, the runtime was started for {most}")]
     Memory {
@@ -139,30 +148,16 @@ impl Input {
 
 pub(crate) fn launch(
     shared: &Arc<Shared>,
-    program: &Arc<Program>,
+    program: &Program,
     options: LaunchOptions,
 ) -> Result<Inferlet, LaunchError> {
-    let limits = options.limits.unwrap_or_else(|| shared.config.limits.clone());
-    let most = shared.config.limits.memory_bytes.max(16 << 20);
-    if limits.memory_bytes > most {
-        return Err(LaunchError::Memory { asked: limits.memory_bytes, most });
-    }
-    let owner = shared.next_owner();
     let label = program.label().to_string();
-    let (instance, client) = Instance::new(owner, label, options.user, options.arguments, limits);
-    let instance = Arc::new(instance);
-    {
-        let mut running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let limit = shared.config.inferlets_waiting;
-        if running.len() >= limit as usize {
-            return Err(LaunchError::Overloaded(limit));
-        }
-        running.insert(instance.id.clone(), instance.clone());
-    }
+    let entry = program.run.clone().ok_or_else(|| LaunchError::NoRun(label.clone()))?;
+    let (registration, client) = register(shared, label, options)?;
+    let instance = registration.instance.clone();
     let (done, outcome) = oneshot::channel();
-    let task = run_to_end(shared.clone(), program.clone(), instance.clone());
     tokio::spawn(async move {
-        let _ = done.send(task.await);
+        let _ = done.send(supervise(&registration, run(&registration, &entry)).await);
     });
     // The task sends in any case; it is gone only when the whole process stops.
     let outcome = outcome.map(|result| result.unwrap_or(Err(InferletError::Killed))).boxed().shared();
@@ -170,10 +165,11 @@ pub(crate) fn launch(
     Ok(Inferlet { instance, events: client.events, input, outcome })
 }
 
-/// Takes an instance off every list when its task ends, however it ends.
-struct Registration {
-    shared: Arc<Shared>,
-    instance: Arc<Instance>,
+/// An instance on the list of those that run. It is taken off when its task ends, however it ends, and everything
+/// that it held is given back.
+pub(crate) struct Registration {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) instance: Arc<Instance>,
 }
 
 impl Drop for Registration {
@@ -187,30 +183,61 @@ impl Drop for Registration {
     }
 }
 
-async fn run_to_end(
-    shared: Arc<Shared>,
-    program: Arc<Program>,
-    instance: Arc<Instance>,
-) -> Result<String, InferletError> {
-    let _registration = Registration { shared: shared.clone(), instance: instance.clone() };
-    let permits = shared.permits.clone();
-    let run = async {
-        let _permit = permits.acquire().await.expect("the semaphore is never closed");
-        let program = Box::pin(run(shared.clone(), program, instance.clone()));
-        Metered { program, instance: instance.clone() }.await
+/// Makes an instance and puts it on the list, if there is room.
+pub(crate) fn register(
+    shared: &Arc<Shared>,
+    label: String,
+    options: LaunchOptions,
+) -> Result<(Registration, ClientEnds), LaunchError> {
+    let limits = options.limits.unwrap_or_else(|| shared.config.limits.clone());
+    let most = shared.config.limits.memory_bytes.max(16 << 20);
+    if limits.memory_bytes > most {
+        return Err(LaunchError::Memory { asked: limits.memory_bytes, most });
+    }
+    let owner = shared.next_owner();
+    let (instance, client) = Instance::new(owner, label, options.user, options.arguments, limits);
+    let instance = Arc::new(instance);
+    let mut running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+    let limit = shared.config.inferlets_waiting;
+    if running.len() >= limit as usize {
+        return Err(LaunchError::Overloaded(limit));
+    }
+    running.insert(instance.id.clone(), instance.clone());
+    Ok((Registration { shared: shared.clone(), instance }, client))
+}
+
+/// Lets an instance work when its turn comes, meters it, and ends it when it is killed.
+pub(crate) async fn supervise<T>(
+    registration: &Registration,
+    work: impl Future<Output = Result<T, InferletError>>,
+) -> Result<T, InferletError> {
+    let Registration { shared, instance } = registration;
+    let work = async {
+        let _permit = shared.permits.acquire().await.expect("the semaphore is never closed");
+        Metered { program: Box::pin(work), instance: instance.clone() }.await
     };
     tokio::select! {
         biased;
         () = instance.killed() => Err(InferletError::Killed),
-        outcome = run => outcome,
+        outcome = work => outcome,
     }
 }
 
-async fn run(
-    shared: Arc<Shared>,
-    program: Arc<Program>,
-    instance: Arc<Instance>,
-) -> Result<String, InferletError> {
+/// Calls the program's `run`.
+async fn run(registration: &Registration, entry: &InferletPre<HostState>) -> Result<String, InferletError> {
+    let mut store = new_store(registration);
+    let result = async {
+        let inferlet = entry.instantiate_async(&mut store).await?;
+        store.run_concurrent(async |accessor| inferlet.call_run(accessor).await).await?
+    };
+    match result.await {
+        Ok(result) => result.map_err(InferletError::Program),
+        Err(error) => Err(explain(&error, &registration.instance, &store)),
+    }
+}
+
+/// The store of one instance, with everything that its program may reach.
+pub(crate) fn new_store(Registration { shared, instance }: &Registration) -> Store<HostState> {
     for model in &shared.models {
         // Registers the owner's age as well. Refused only when the engine is overloaded; the pool is then the bound.
         let quota = ContextOp::SetQuota { owner: instance.owner, pages: instance.limits.pages };
@@ -223,6 +250,8 @@ async fn run(
     let state = HostState {
         table: ResourceTable::new(),
         wasi,
+        http: WasiHttpCtx::new(),
+        outgoing: Outgoing(shared.config.allowed_hosts.clone()),
         shared: shared.clone(),
         instance: instance.clone(),
         memory: MemoryLimiter::new(instance.limits.memory_bytes),
@@ -238,27 +267,23 @@ async fn run(
         }
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });
-    let result = async {
-        let inferlet = program.pre.instantiate_async(&mut store).await?;
-        store.run_concurrent(async |accessor| inferlet.call_run(accessor).await).await?
-    };
-    let result = result.await;
-    match result {
-        Ok(result) => result.map_err(InferletError::Program),
-        Err(error) => Err(explain(&error, &instance, store.data().memory.refused)),
-    }
+    store
 }
 
 /// Marks the trap that the processor time limit causes.
 const CPU_LIMIT: &str = "processor time limit";
 
 /// What a trap means for whoever launched the inferlet.
-fn explain(error: &wasmtime::Error, instance: &Instance, refused: Option<usize>) -> InferletError {
+pub(crate) fn explain(
+    error: &wasmtime::Error,
+    instance: &Instance,
+    store: &Store<HostState>,
+) -> InferletError {
     let causes = format!("{error:#}");
     if let Some(limit) = instance.limits.cpu.filter(|_| causes.contains(CPU_LIMIT)) {
         return InferletError::Cpu { limit_ms: limit.as_millis() as u64 };
     }
-    if let Some(asked) = refused {
+    if let Some(asked) = store.data().memory.refused {
         return InferletError::Memory { asked, limit: instance.limits.memory_bytes };
     }
     let stderr = instance.stderr_tail();

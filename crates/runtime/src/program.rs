@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
+use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use crate::bindings::InferletPre;
 use crate::host::HostState;
@@ -19,11 +20,15 @@ const API_VERSION: &str = "0.1.0";
 /// Bytes of a program at most.
 const PROGRAM_BYTES: usize = 256 << 20;
 
-/// A program ready to be launched.
+/// What answers HTTP requests, whatever its patch version.
+const HANDLER: &str = "wasi:http/handler@0.3.";
+
+/// A program ready to be launched, or to serve HTTP. It exports `run`, the WASI HTTP handler, or both.
 pub struct Program {
     hash: String,
     name: Option<String>,
-    pub(crate) pre: InferletPre<HostState>,
+    pub(crate) run: Option<InferletPre<HostState>>,
+    pub(crate) handler: Option<ServicePre<HostState>>,
 }
 
 impl Program {
@@ -84,9 +89,11 @@ pub enum ProgramError {
         /// The interface and version that it imports.
         found: String,
     },
-    /// It exports no `run`.
-    #[error("the component does not export `run`: is `#[inferlet::main]` on its main function?")]
-    NoRun,
+    /// It exports nothing to start.
+    #[error(
+        "the component exports neither `run` nor the WASI HTTP handler: is `#[inferlet::main]` on its main function, or `#[inferlet::serve]` on the one that answers requests?"
+    )]
+    NoEntry,
     /// Something it imports is not offered.
     #[error("the program does not fit this server: {0}")]
     Link(String),
@@ -124,8 +131,9 @@ impl Programs {
             Some(program) => program,
             None => {
                 let component = self.component(wasm, &hash)?;
-                let pre = self.link(&component)?;
-                let program = Arc::new(Program { hash: hash.clone(), name: name.map(str::to_string), pre });
+                let (run, handler) = self.link(&component)?;
+                let name = name.map(str::to_string);
+                let program = Arc::new(Program { hash: hash.clone(), name, run, handler });
                 lock(&self.by_hash).insert(hash, program.clone());
                 program
             }
@@ -139,15 +147,19 @@ impl Programs {
     /// A program by path, name or hash. A name is looked for among the programs loaded before, then as a file
     /// `NAME.wasm` in the folders of programs; `-` and `_` are the same.
     pub(crate) fn find(&self, name: &str) -> Result<Arc<Program>, ProgramError> {
-        let loaded = lock(&self.by_name).get(name).cloned();
-        let loaded = loaded.or_else(|| lock(&self.by_hash).get(name).cloned());
-        if let Some(program) = loaded {
+        if let Some(program) = self.loaded(name) {
             return Ok(program);
         }
         match self.files().into_iter().find(|(known, _)| *known == name.replace('_', "-")) {
             Some((_, path)) => self.load_file(&path, Some(name)),
             None => Err(ProgramError::Unknown { name: name.to_string(), known: self.names().join(", ") }),
         }
+    }
+
+    /// A program by name or hash, if it was loaded before.
+    pub(crate) fn loaded(&self, name: &str) -> Option<Arc<Program>> {
+        let loaded = lock(&self.by_name).get(name).cloned();
+        loaded.or_else(|| lock(&self.by_hash).get(name).cloned())
     }
 
     pub(crate) fn load_file(&self, path: &Path, name: Option<&str>) -> Result<Arc<Program>, ProgramError> {
@@ -230,7 +242,7 @@ impl Programs {
             .ok()
     }
 
-    fn link(&self, component: &Component) -> Result<InferletPre<HostState>, ProgramError> {
+    fn link(&self, component: &Component) -> Result<Entries, ProgramError> {
         for (import, _) in component.component_type().imports(&self.engine) {
             let version = import.strip_prefix(API).and_then(|rest| rest.split_once('@')).map(|(_, v)| v);
             if version.is_some_and(|version| version != API_VERSION) {
@@ -239,13 +251,20 @@ impl Programs {
         }
         let link = |error: wasmtime::Error| ProgramError::Link(format!("{error:#}"));
         let pre = self.linker.instantiate_pre(component).map_err(link)?;
-        let exports_run = component.component_type().exports(&self.engine).any(|(name, _)| name == "run");
-        match exports_run {
-            true => InferletPre::new(pre).map_err(link),
-            false => Err(ProgramError::NoRun),
+        let exports = |wanted: fn(&str) -> bool| {
+            component.component_type().exports(&self.engine).any(|(name, _)| wanted(name))
+        };
+        let run = exports(|name| name == "run").then(|| InferletPre::new(pre.clone())).transpose();
+        let handler = exports(|name| name.starts_with(HANDLER)).then(|| ServicePre::new(pre)).transpose();
+        match (run.map_err(link)?, handler.map_err(link)?) {
+            (None, None) => Err(ProgramError::NoEntry),
+            entries => Ok(entries),
         }
     }
 }
+
+/// What a component can be started by: `run`, and the HTTP handler.
+type Entries = (Option<InferletPre<HostState>>, Option<ServicePre<HostState>>);
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -28,6 +28,7 @@ mod chat;
 mod context;
 mod detokenizer;
 mod generate;
+pub mod http;
 mod model;
 mod sampler;
 mod speculate;
@@ -57,13 +58,17 @@ pub use context::{Context, Layout, mask};
 pub use detokenizer::Detokenizer;
 pub use futures;
 pub use generate::{Ended, Generation};
-pub use inferlet_macros::main;
+pub use inferlet_macros::{main, serve};
 pub use model::{Model, Work};
 pub use sampler::{Sampler, arg_max, log_softmax};
 pub use serde_json::{self, Value, json};
 pub use speculate::{Drafter, NgramDrafter, Speculation};
 pub use tools::{ToolCall, tool_call_schema, tool_calls};
+pub use wasip3::spawn_local as spawn;
 pub use window::Window;
+
+#[doc(hidden)]
+pub use wasip3;
 
 /// The result of almost everything here. The server's typed error is found with `error.downcast_ref::<Error>()`.
 pub type Result<T, E = anyhow::Error> = std::result::Result<T, E>;

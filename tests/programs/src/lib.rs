@@ -5,6 +5,7 @@ mod errors;
 mod hostile;
 mod model;
 mod talk;
+mod web;
 
 use inferlet::anyhow::bail;
 use inferlet::{Args, Result};
@@ -44,6 +45,8 @@ async fn main(mut args: Args) -> Result<String> {
         "queues" => talk::queues().await,
         "launch" => talk::launch(&value).await,
         "sleep" => talk::sleep().await,
+        "fetch" => web::fetch(&value).await,
+        "upload" => web::upload(&value).await,
         unknown => bail!("no test case `{unknown}`"),
     }
 }

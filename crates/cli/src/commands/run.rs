@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
-use runtime::{Event, Inferlet, InferletError, Input, LaunchOptions, Program, Runtime};
+use runtime::{AllowedHosts, Event, Inferlet, InferletError, Input, LaunchOptions, Program, Runtime};
 
 use crate::assemble::Assembly;
 use crate::config::{ModelSettings, Settings};
@@ -26,6 +26,9 @@ pub(crate) struct RunFlags {
     /// Compute threads; all cores by default.
     #[arg(short, long)]
     threads: Option<usize>,
+    /// A host that the program may send HTTP requests to: example.com, *.example.com, 127.0.0.1:8000 or *.
+    #[arg(long, value_name = "HOST")]
+    allow_host: Vec<String>,
     /// Arguments of the program, after `--`.
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -38,6 +41,9 @@ pub(crate) async fn run(flags: RunFlags) -> Result<()> {
     };
     if settings.models.is_empty() {
         settings.models.push(ModelSettings::new(&flags.model));
+    }
+    if !flags.allow_host.is_empty() {
+        settings.allowed_hosts = AllowedHosts::parse(&flags.allow_host).context("`--allow-host`")?;
     }
     for model in &mut settings.models {
         model.threads = flags.threads.or(model.threads);

@@ -7,14 +7,15 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use reedline::{DefaultPrompt, DefaultPromptSegment, ExternalPrinter, Reedline, Signal};
-use runtime::{Event, Inferlet, LaunchOptions};
+use runtime::{AllowedHosts, Event, Inferlet, LaunchOptions};
+use server::Routes;
 
 use super::run::find_program;
 use crate::assemble::Assembly;
-use crate::config::{self, ModelSettings, Settings};
+use crate::config::{self, ModelSettings, Place, ServiceSettings, Settings};
 
 /// Flags of `pie start`.
 #[derive(Args)]
@@ -31,6 +32,12 @@ pub(crate) struct StartFlags {
     /// Port to listen on; 0 takes any that is free.
     #[arg(long)]
     port: Option<u16>,
+    /// A host that programs may send HTTP requests to: example.com, *.example.com, 127.0.0.1:8000 or *.
+    #[arg(long, value_name = "HOST")]
+    allow_host: Vec<String>,
+    /// Let a program answer HTTP requests below a path, for instance /hello=http-server.
+    #[arg(long, value_name = "PATH=PROGRAM")]
+    serve: Vec<String>,
     /// When a batch is fired: adaptive, eager, k, t or kort.
     #[arg(long)]
     batching_strategy: Option<String>,
@@ -47,6 +54,9 @@ run [--detach] FILE|NAME [-- ARGS]   run an inferlet; detached, its output is ke
 ps                                   running inferlets
 kill ID                              end one (the beginning of its id is enough)
 logs ID                              output of a detached inferlet
+serve FILE|NAME PATH|PORT [-- ARGS]  let a program answer HTTP requests, below a path or on a port of its own
+unserve PATH                         end that for a path
+services                             what is served below which path
 models                               models served
 programs                             programs known by name
 stats                                what the engines do
@@ -66,10 +76,26 @@ pub(crate) async fn start(flags: StartFlags) -> Result<()> {
     }
     settings.host = flags.host.unwrap_or(settings.host);
     settings.port = flags.port.unwrap_or(settings.port);
-    let address = crate::health::listen(&settings.host, settings.port).await?;
+    if !flags.allow_host.is_empty() {
+        settings.allowed_hosts = AllowedHosts::parse(&flags.allow_host).context("`--allow-host`")?;
+    }
+    for entry in &flags.serve {
+        let (path, program) = entry.split_once('=').with_context(|| {
+            format!("`--serve {entry}`: expected PATH=PROGRAM, for instance /hello=http-server")
+        })?;
+        let place = Place::Path(path.to_string());
+        settings.services.push(ServiceSettings { program: program.to_string(), place, arguments: Vec::new() });
+    }
+    let routes = Routes::default();
+    let address = server::listen(&settings.host, settings.port, routes.clone()).await;
+    let address = address.map_err(|error| anyhow!("{error} with `--port`"))?;
     let assembly = Assembly::start(&settings).await?;
+    let host = settings.host.clone();
+    let shell = Shell { assembly: Arc::new(assembly), logs: Arc::default(), routes, host };
+    for service in settings.services {
+        shell.serve(service).await?;
+    }
     eprintln!("engine started, http://{address}/health answers; `help` lists the commands");
-    let shell = Shell { assembly: Arc::new(assembly), logs: Arc::default() };
     shell.run().await?;
     match Arc::try_unwrap(shell.assembly) {
         Ok(assembly) => assembly.stop(),
@@ -86,6 +112,8 @@ const LOG_BYTES: usize = 1 << 20;
 struct Shell {
     assembly: Arc<Assembly>,
     logs: Logs,
+    routes: Routes,
+    host: String,
 }
 
 /// Where lines go. A command that runs in the foreground prints as usual, since nobody edits a line meanwhile; what
@@ -165,6 +193,22 @@ impl Shell {
                     .with_context(|| format!("no detached inferlet has an id that begins with `{id}`"))?;
                 printer.line(&String::from_utf8_lossy(log));
             }
+            ["serve", program, place] => {
+                let place = match place.parse() {
+                    Ok(port) => Place::Port(port),
+                    Err(_) => Place::Path(place.to_string()),
+                };
+                let program = program.to_string();
+                printer.line(&self.serve(ServiceSettings { program, place, arguments }).await?);
+            }
+            ["serve", ..] => bail!("expected `serve FILE|NAME PATH|PORT [-- ARGS]`"),
+            ["unserve", path] if self.routes.unmount(path) => {}
+            ["unserve", path] => bail!("nothing is served below `{path}`; see `services`"),
+            ["services"] => {
+                for (path, program) in self.routes.list() {
+                    printer.line(&format!("{path}  {program}"));
+                }
+            }
             ["models"] => {
                 for model in runtime.models() {
                     let facts = model.facts();
@@ -183,6 +227,24 @@ impl Shell {
             [command, ..] => bail!("unknown command `{command}`; `help` lists the commands"),
         }
         Ok(true)
+    }
+
+    /// Lets a program answer HTTP requests; says where.
+    async fn serve(&self, settings: ServiceSettings) -> Result<String> {
+        let ServiceSettings { program, place, arguments } = settings;
+        let found = find_program(&self.assembly.runtime, &program).await?;
+        let options = LaunchOptions { arguments, user: "local".into(), limits: None };
+        let service = self.assembly.runtime.serve(&found, options)?;
+        match place {
+            Place::Path(path) => {
+                self.routes.mount(&path, service)?;
+                Ok(format!("`{program}` answers below {path}"))
+            }
+            Place::Port(port) => {
+                let address = server::listen_for(&self.host, port, service).await?;
+                Ok(format!("`{program}` answers on http://{address}"))
+            }
+        }
     }
 
     async fn launch(

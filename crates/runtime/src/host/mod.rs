@@ -20,16 +20,20 @@ use std::sync::Arc;
 use scheduler::{CallError, ForwardError};
 use wasmtime::component::{HasSelf, Linker, ResourceTable, ResourceTableError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::Shared;
 use crate::bindings::{ApiError, api};
 use crate::instance::Instance;
 use crate::limits::MemoryLimiter;
+use crate::network::Outgoing;
 
 /// Everything that one inferlet's store owns.
 pub(crate) struct HostState {
     pub(crate) table: ResourceTable,
     pub(crate) wasi: WasiCtx,
+    pub(crate) http: WasiHttpCtx,
+    pub(crate) outgoing: Outgoing,
     pub(crate) shared: Arc<Shared>,
     pub(crate) instance: Arc<Instance>,
     pub(crate) memory: MemoryLimiter,
@@ -40,6 +44,12 @@ pub(crate) struct HostState {
 impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for HostState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { hooks: &mut self.outgoing, table: &mut self.table, ctx: &mut self.http }
     }
 }
 
@@ -133,5 +143,7 @@ impl api::types::Host for HostState {
 pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasmtime_wasi::p3::add_to_linker(linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(linker)?;
     crate::bindings::Inferlet::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state)
 }

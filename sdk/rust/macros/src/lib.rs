@@ -1,4 +1,4 @@
-//! The attribute that makes a function the entry of an inferlet.
+//! The attributes that make a function the entry of an inferlet.
 
 use proc_macro::TokenStream;
 use quote::quote;
@@ -32,6 +32,39 @@ pub fn main(attributes: TokenStream, item: TokenStream) -> TokenStream {
         }
 
         ::inferlet::bindings::export!(InferletProgram with_types_in ::inferlet::bindings);
+    }
+    .into()
+}
+
+/// Makes `async fn serve(request: http::Request) -> Result<http::Response>` answer HTTP requests.
+///
+/// An error becomes a response with status 500 that says it.
+#[proc_macro_attribute]
+pub fn serve(attributes: TokenStream, item: TokenStream) -> TokenStream {
+    let function = parse_macro_input!(item as ItemFn);
+    let signature = &function.sig;
+    let name = &signature.ident;
+    if !attributes.is_empty() || signature.asyncness.is_none() || signature.inputs.len() != 1 {
+        let message = "expected `#[inferlet::serve] async fn serve(request: http::Request) -> Result<http::Response>`";
+        return Error::new_spanned(signature, message).to_compile_error().into();
+    }
+    quote! {
+        #function
+
+        struct InferletService;
+
+        impl ::inferlet::wasip3::exports::http::handler::Guest for InferletService {
+            async fn handle(
+                request: ::inferlet::wasip3::http::types::Request,
+            ) -> ::core::result::Result<
+                ::inferlet::wasip3::http::types::Response,
+                ::inferlet::wasip3::http::types::ErrorCode,
+            > {
+                ::inferlet::http::answer(request, #name).await
+            }
+        }
+
+        ::inferlet::wasip3::http::service::export!(InferletService with_types_in ::inferlet::wasip3);
     }
     .into()
 }

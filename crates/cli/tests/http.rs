@@ -1,0 +1,273 @@
+//! HTTP in both directions: programs that answer requests, and programs that send them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+fn guests(folder: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder).join("target/wasm32-wasip2/release")
+}
+
+/// A home with the tiny model, made once for all tests.
+fn home() -> &'static Path {
+    static HOME: OnceLock<PathBuf> = OnceLock::new();
+    HOME.get_or_init(|| {
+        let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("http-home");
+        let mut add = Command::new(env!("CARGO_BIN_EXE_pie"));
+        add.env("PIE_HOME", &home).args(["model", "add", "test-tiny"]);
+        assert!(add.status().expect("pie runs").success());
+        home
+    })
+}
+
+fn pie(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pie"));
+    let folders = [guests("inferlets"), guests("tests/programs")];
+    command
+        .args(arguments)
+        .env("PIE_HOME", home())
+        .env("PIE_PROGRAMS", std::env::join_paths(folders).unwrap())
+        .env_remove("PIE_LOG");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    pie(arguments).stdin(Stdio::null()).output().expect("pie runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A running `pie start`, whose shell can be asked.
+struct Server {
+    process: Child,
+    shell: BufReader<std::process::ChildStdout>,
+    address: String,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Server {
+        let mut command = pie(&["start", "--model", "test-tiny", "--port", "0"]);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().expect("pie starts");
+        let mut said = BufReader::new(process.stderr.take().unwrap());
+        let mut line = String::new();
+        let address = loop {
+            line.clear();
+            assert!(said.read_line(&mut line).unwrap() > 0, "pie ended before it was ready");
+            if let Some((_, rest)) = line.split_once("http://") {
+                break rest.split('/').next().unwrap().to_string();
+            }
+        };
+        // What it says later must not fill the pipe.
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        let shell = BufReader::new(process.stdout.take().unwrap());
+        Server { process, shell, address }
+    }
+
+    /// Gives the shell a line, and the lines that it answers.
+    fn ask(&mut self, line: &str) -> Vec<String> {
+        // The answer to an unknown command marks the end.
+        let input = self.process.stdin.as_mut().unwrap();
+        writeln!(input, "{line}\nend-of-answer").unwrap();
+        let lines = self.shell.by_ref().lines().map(Result::unwrap);
+        lines.take_while(|line| !line.contains("end-of-answer")).collect()
+    }
+
+    /// Waits until what runs is as expected; gives up after a minute.
+    fn wait(&mut self, about: &str, expected: fn(&[String]) -> bool) {
+        for _ in 0..6000 {
+            if expected(&self.ask("ps")) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("{about}: {:?}", self.ask("ps"));
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+struct Response {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+fn open(address: &str, head: &str, body: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let length = body.len();
+    write!(stream, "{head}\r\nhost: {address}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n").unwrap();
+    stream.write_all(body).unwrap();
+    stream
+}
+
+/// Sends one request: its first line and further headers, and a body.
+fn request(address: &str, head: &str, body: &[u8]) -> Response {
+    let mut bytes = Vec::new();
+    open(address, head, body).read_to_end(&mut bytes).unwrap();
+    let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("a head");
+    let head = text(&bytes[..end]).to_lowercase();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = match head.contains("transfer-encoding: chunked") {
+        true => unchunk(&bytes[end + 4..]),
+        false => bytes[end + 4..].to_vec(),
+    };
+    Response { status, head, body }
+}
+
+/// The bytes of a chunked body, which must end as one does.
+fn unchunk(mut bytes: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    loop {
+        let line = bytes.windows(2).position(|w| w == b"\r\n").expect("the size of a chunk");
+        let size = usize::from_str_radix(&text(&bytes[..line]), 16).expect("a hexadecimal size");
+        if size == 0 {
+            return whole;
+        }
+        whole.extend_from_slice(&bytes[line + 2..line + 2 + size]);
+        bytes = &bytes[line + 2 + size + 2..];
+    }
+}
+
+fn get(address: &str, path: &str) -> Response {
+    request(address, &format!("GET {path} HTTP/1.1"), b"")
+}
+
+#[test]
+fn a_program_answers_requests_below_its_path() {
+    let server = Server::start(&["--serve", "/hello=http-server"]);
+    let address = &server.address;
+    let health = get(address, "/health");
+    assert_eq!((health.status, text(&health.body).as_str()), (200, r#"{"status":"ok"}"#));
+    for path in ["/hello", "/hello/"] {
+        let answer = get(address, path);
+        assert_eq!((answer.status, text(&answer.body).as_str()), (200, "pie serves programs, not prompts.\n"));
+    }
+    let body: Vec<u8> = (0..1_000_000u32).map(|i| (i * 7 % 251) as u8).collect();
+    let echo = request(address, "POST /hello/echo HTTP/1.1", &body);
+    assert!(echo.status == 200 && echo.body == body, "{} bytes came back", echo.body.len());
+    let headers = request(address, "GET /hello/echo-headers HTTP/1.1\r\nx-mine: is this", b"");
+    assert!(headers.head.contains("x-mine: is this"), "{}", headers.head);
+    assert!(headers.head.contains("x-forwarded-prefix: /hello"), "{}", headers.head);
+
+    let complete = || request(address, "POST /hello/complete HTTP/1.1", b"Once upon a time");
+    let first = complete();
+    assert!(first.status == 200 && !first.body.is_empty(), "{}", first.head);
+    let at_once: Vec<Response> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(complete)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(at_once.iter().all(|answer| answer.body == first.body), "the same prompt, the same text");
+
+    let unknown = get(address, "/hello/nothing");
+    assert!(unknown.status == 404 && text(&unknown.body).contains("/echo-headers"));
+    let elsewhere = get(address, "/helloo");
+    let said = text(&elsewhere.body);
+    assert!(elsewhere.status == 404 && said.contains("`/helloo`") && said.contains("/hello, /health"), "{said}");
+}
+
+#[test]
+fn a_request_is_an_inferlet_with_its_own_end() {
+    let mut server = Server::start(&[]);
+    let address = server.address.clone();
+    assert_eq!(server.ask("serve test-programs /tests -- one two"), ["`test-programs` answers below /tests"]);
+    assert!(server.ask("serve test-programs /tests")[0].contains("served already"));
+    assert!(server.ask("serve test-programs tests")[0].contains("`tests` is not a path"));
+    assert!(server.ask("serve test-programs /health")[0].contains("the server's own"));
+    assert!(server.ask("serve text-completion /text")[0].contains("answers no HTTP requests"));
+    assert!(server.ask("run http-server")[0].contains("has no `run`"));
+    assert_eq!(server.ask("services"), ["/tests  test-programs"]);
+
+    let about = get(&address, "/tests/a/b?c=d");
+    assert_eq!(text(&about.body), r#"{"path":"/a/b","query":"c=d","arguments":["one","two"]}"#);
+    let failed = get(&address, "/tests/fail");
+    assert!(failed.status == 500 && text(&failed.body).contains("failed as asked"));
+    let panicked = get(&address, "/tests/panic");
+    assert!(panicked.status == 500 && text(&panicked.body).contains("panicked as asked"));
+
+    // Who asked leaves: the inferlet ends, whether it spins or writes.
+    for path in ["/tests/spin", "/tests/endless"] {
+        let mut left = open(&address, &format!("GET {path} HTTP/1.1"), b"");
+        if path.ends_with("endless") {
+            assert!(left.read(&mut [0; 512]).unwrap() > 0, "its answer begins");
+        }
+        server.wait(path, |running| !running.is_empty());
+        drop(left);
+        server.wait(path, <[String]>::is_empty);
+    }
+    let stats = server.ask("stats").join("\n");
+    assert!(stats.contains("contexts: 0"), "a context was left: {stats}");
+
+    let own_port = server.ask("serve test-programs 0").join("");
+    let (_, own_address) = own_port.split_once("http://").expect("an address");
+    assert!(text(&get(own_address, "/health").body).contains(r#""path":"/health""#), "all paths are its own");
+
+    assert!(server.ask("unserve /tests").is_empty());
+    assert_eq!(get(&address, "/tests/a").status, 404);
+    assert!(server.ask("unserve /tests")[0].contains("nothing is served"));
+}
+
+/// Answers so many requests with what they sent, and ends.
+fn echo_server(requests: usize) -> (String, std::thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let thread = std::thread::spawn(move || {
+        for stream in listener.incoming().take(requests) {
+            let mut stream = stream.unwrap();
+            let mut bytes = Vec::new();
+            let done = |bytes: &[u8]| match text(bytes).to_lowercase().contains("chunked") {
+                true => bytes.ends_with(b"0\r\n\r\n"),
+                false => bytes.windows(4).any(|w| w == b"\r\n\r\n"),
+            };
+            while !done(&bytes) {
+                let mut part = [0; 4096];
+                let count = stream.read(&mut part).unwrap();
+                bytes.extend_from_slice(&part[..count]);
+            }
+            let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+            let body = match bytes.len() == end {
+                true => b"you asked".to_vec(),
+                false => unchunk(&bytes[end..]),
+            };
+            write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len()).unwrap();
+            stream.write_all(&body).unwrap();
+        }
+    });
+    (address, thread)
+}
+
+#[test]
+fn requests_leave_only_for_hosts_that_are_allowed() {
+    let (address, thread) = echo_server(2);
+    let url = format!("http://{address}/a");
+    let fetch = |flags: &[&str], case: &str| {
+        let before = ["run", "test-programs", "--model", "test-tiny"];
+        run(&[&before[..], flags, &["--", case, &url]].concat())
+    };
+    for flags in [&[][..], &["--allow-host", "example.com"], &["--allow-host", "127.0.0.1:1"]] {
+        let denied = fetch(flags, "fetch");
+        assert!(!denied.status.success());
+        let said = text(&denied.stderr);
+        assert!(said.contains("denied") && said.contains(&address), "{flags:?}: {said}");
+    }
+    let allowed = fetch(&["--allow-host", &address], "fetch");
+    assert_eq!(text(&allowed.stdout).trim(), "200 you asked", "{}", text(&allowed.stderr));
+    let uploaded = fetch(&["--allow-host", "127.0.0.1"], "upload");
+    let expected: String = (0..100).map(|piece| format!("piece {piece}\n")).collect();
+    assert_eq!(text(&uploaded.stdout).trim(), expected.trim(), "{}", text(&uploaded.stderr));
+    thread.join().unwrap();
+    let refused = fetch(&["--allow-host", "*"], "fetch");
+    assert!(text(&refused.stderr).contains("failed"), "{}", text(&refused.stderr));
+    let wrong = fetch(&["--allow-host", "http://x"], "fetch");
+    assert!(text(&wrong.stderr).contains("`http://x` is not a host"), "{}", text(&wrong.stderr));
+}

@@ -1,0 +1,188 @@
+//! Programs that answer HTTP requests: each request is an inferlet of its own, from its first byte to the last of the
+//! answer. A request that is given up ends its inferlet; what it held is given back as after any other end.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use tokio::sync::oneshot;
+use wasmtime::component::Accessor;
+use wasmtime_wasi_http::p3::Request;
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+use wasmtime_wasi_http::{WasiBody, WasiHttpView};
+
+use crate::host::HostState;
+use crate::instance::{Event, Instance};
+use crate::process::{Registration, explain, new_store, register, supervise};
+use crate::program::Program;
+use crate::{InferletError, LaunchError, LaunchOptions, Shared};
+
+/// A program that answers HTTP requests.
+pub struct Service {
+    shared: Arc<Shared>,
+    program: Arc<Program>,
+    handler: ServicePre<HostState>,
+    options: LaunchOptions,
+}
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// Too many inferlets run or wait.
+    #[error("{0}")]
+    Launch(#[from] LaunchError),
+    /// The program ended before it answered.
+    #[error("{0}")]
+    Inferlet(#[from] InferletError),
+}
+
+impl Service {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        program: Arc<Program>,
+        options: LaunchOptions,
+    ) -> Result<Service, LaunchError> {
+        let handler = program.handler.clone();
+        let handler = handler.ok_or_else(|| LaunchError::NoHandler(program.label().to_string()))?;
+        Ok(Service { shared, program, handler, options })
+    }
+
+    /// The program's name or the beginning of its hash.
+    pub fn label(&self) -> &str {
+        self.program.label()
+    }
+
+    /// Answers one request. The head of the answer is here as soon as the program gives it; the body follows while
+    /// the program writes it. Dropping either ends the inferlet.
+    ///
+    /// # Errors
+    /// When the program cannot be started, or ended without an answer.
+    pub async fn handle<B>(&self, request: http::Request<B>) -> Result<http::Response<AnswerBody>, RequestError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: std::fmt::Display,
+    {
+        let broken = |error: B::Error| wasmtime_wasi_http::Error::InternalError(Some(error.to_string()));
+        let request = request.map(|body| body.map_err(broken));
+        let label = self.label().to_string();
+        let (registration, client) = register(&self.shared, label, self.options.clone())?;
+        let guard = KillOnDrop(Some(registration.instance.clone()));
+        log_events(registration.instance.id.clone(), client.events);
+        let (head, answered) = oneshot::channel();
+        let (ended, end) = oneshot::channel();
+        let handler = self.handler.clone();
+        tokio::spawn(async move {
+            let outcome = supervise(&registration, answer(&registration, &handler, request, head)).await;
+            match &outcome {
+                // Killed, since whoever asked has left: that is no failure.
+                Ok(()) | Err(InferletError::Killed) => {}
+                Err(error) => {
+                    let (id, program) = (&registration.instance.id, &registration.instance.program);
+                    tracing::warn!(%id, %program, %error, "a request's inferlet failed");
+                }
+            }
+            let _ = ended.send(outcome);
+        });
+        match answered.await {
+            Ok(response) => Ok(response.map(|body| AnswerBody { body, guard })),
+            Err(_) => match end.await {
+                Ok(Err(error)) => Err(error.into()),
+                // It sends the head before it can end well; only a process that stops leaves neither.
+                Ok(Ok(())) | Err(_) => Err(InferletError::Killed.into()),
+            },
+        }
+    }
+}
+
+/// Calls the program's handler, gives out its answer, and goes on until all that the program started is done.
+async fn answer<B>(
+    registration: &Registration,
+    handler: &ServicePre<HostState>,
+    request: http::Request<B>,
+    head: oneshot::Sender<http::Response<WasiBody>>,
+) -> Result<(), InferletError>
+where
+    B: Body<Data = Bytes, Error = wasmtime_wasi_http::Error> + Send + 'static,
+{
+    let mut store = new_store(registration);
+    let work = async {
+        let service = handler.instantiate_async(&mut store).await?;
+        // The second half tells how the body of the request was read, which is the program's business.
+        let (request, _) = Request::from_http(store.data_mut().http().hooks, request);
+        let talk = async |accessor: &Accessor<HostState>| {
+            let response = match service.handle(accessor, request).await? {
+                Ok(response) => response,
+                Err(code) => return Ok(Err(InferletError::Program(format!("the handler failed: {code:?}")))),
+            };
+            let response = accessor.with(|mut access| response.into_http(&mut access, async { Ok(()) }))?;
+            // Who asked may be gone; the guard has then killed this inferlet already.
+            let _ = head.send(response);
+            std::future::poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
+            wasmtime::error::Ok(Ok(()))
+        };
+        store.run_concurrent(talk).await?
+    };
+    match work.await {
+        Ok(result) => result,
+        Err(error) => Err(explain(&error, &registration.instance, &store)),
+    }
+}
+
+/// What the program prints goes to the log: an HTTP client has no place for it.
+fn log_events(id: String, mut events: tokio::sync::mpsc::Receiver<Event>) {
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            match event {
+                Event::Text(text) => tracing::info!(%id, "{text}"),
+                Event::Stdout(bytes) => tracing::info!(%id, "{}", String::from_utf8_lossy(&bytes).trim_end()),
+                Event::Stderr(bytes) => tracing::warn!(%id, "{}", String::from_utf8_lossy(&bytes).trim_end()),
+                Event::Blob(bytes) => tracing::info!(%id, "[{} bytes]", bytes.len()),
+            }
+        }
+    });
+}
+
+/// Ends an instance unless disarmed.
+struct KillOnDrop(Option<Arc<Instance>>);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(instance) = &self.0 {
+            instance.kill();
+        }
+    }
+}
+
+/// The body of an answer, as the program writes it. Dropped before its end, it ends the program.
+pub struct AnswerBody {
+    body: WasiBody,
+    guard: KillOnDrop,
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(None) = frame {
+            // The answer is out; what the program still does, it may finish.
+            self.guard.0 = None;
+        }
+        frame.map_err(|error| std::io::Error::other(format!("the program broke off its answer: {error:?}")))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

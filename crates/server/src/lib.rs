@@ -1,0 +1,90 @@
+//! The HTTP front: `/health`, and programs that answer requests, each under a path or on a port of its own.
+//!
+//! [`listen`] takes the port and answers until the process ends; [`Routes`] says who answers what, and may change
+//! meanwhile. A request to a program is streamed both ways, and is given up when its client leaves.
+
+mod routes;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use runtime::Service;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+pub use routes::{RouteError, Routes};
+
+/// Connections open at once; more wait in the queue of the system.
+const CONNECTIONS: usize = 4096;
+/// How long a client may take to send the head of a request.
+const HEAD_PATIENCE: Duration = Duration::from_secs(30);
+/// Before the next attempt when a connection cannot be taken: no more files, for instance.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// An address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {host}:{port}: {reason}; if another program runs there, choose another port")]
+pub struct ListenError {
+    host: String,
+    port: u16,
+    reason: std::io::Error,
+}
+
+/// Listens and answers `/health` and whatever is mounted in `routes`, until the process ends. Returns the address,
+/// whose port differs from the one asked for 0.
+///
+/// # Errors
+/// When the address is taken or not this machine's.
+pub async fn listen(host: &str, port: u16, routes: Routes) -> Result<SocketAddr, ListenError> {
+    let (listener, address) = bind(host, port).await?;
+    tokio::spawn(accept(listener, routes::front(routes)));
+    Ok(address)
+}
+
+/// Listens for one program, which answers every path.
+///
+/// # Errors
+/// As for [`listen`].
+pub async fn listen_for(host: &str, port: u16, service: Service) -> Result<SocketAddr, ListenError> {
+    let (listener, address) = bind(host, port).await?;
+    tokio::spawn(accept(listener, routes::single(service)));
+    Ok(address)
+}
+
+async fn bind(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), ListenError> {
+    let failed = |reason| ListenError { host: host.to_string(), port, reason };
+    let listener = TcpListener::bind((host, port)).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+async fn accept(listener: TcpListener, router: Router) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let permit = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "cannot take a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // Tokens are small messages that somebody waits for.
+        let _ = stream.set_nodelay(true);
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
+            if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+                tracing::debug!(%error, "a connection broke off");
+            }
+            drop(permit);
+        });
+    }
+}
