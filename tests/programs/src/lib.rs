@@ -1,6 +1,7 @@
 //! One component for all tests; the first argument names the case. A case that returns an error has failed, unless the
 //! test on the host expects it to end otherwise.
 
+mod adapters;
 mod errors;
 mod hostile;
 mod model;
@@ -37,6 +38,7 @@ async fn main(mut args: Args) -> Result<String> {
         "grammar" => model::grammar().await,
         "save" => model::save(&value).await,
         "open" => model::open(&value).await,
+        "adapted" => adapters::adapted().await,
         "errors" => errors::all().await,
         "echo" => talk::echo().await,
         "store" => talk::store().await,
