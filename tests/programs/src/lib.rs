@@ -5,6 +5,7 @@ mod adapters;
 mod errors;
 mod hostile;
 mod model;
+mod schemas;
 mod talk;
 
 use inferlet::anyhow::bail;
@@ -36,6 +37,8 @@ async fn main(mut args: Args) -> Result<String> {
         "cancel" => model::cancel().await,
         "many" => model::many().await,
         "grammar" => model::grammar().await,
+        "accepted" => schemas::accepted().await,
+        "schemas" => schemas::answers(&value).await,
         "save" => model::save(&value).await,
         "open" => model::open(&value).await,
         "adapted" => adapters::adapted().await,
