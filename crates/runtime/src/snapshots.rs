@@ -35,6 +35,16 @@ impl Snapshots {
         Some(self.folder.as_ref()?.join(&model.fingerprint).join(format!("{name}.kv")))
     }
 
+    /// Refuses what would have to be on disk when there is no folder.
+    pub(crate) fn check_folder(&self) -> Result<(), ApiError> {
+        match self.folder {
+            Some(_) => Ok(()),
+            None => Err(ApiError::Denied(
+                "this server keeps nothing on disk: it was started without a data folder".into(),
+            )),
+        }
+    }
+
     /// Writes a snapshot; it is on disk when this returns.
     pub(crate) async fn write(
         &self,
@@ -42,11 +52,8 @@ impl Snapshots {
         key: &str,
         data: SnapshotData,
     ) -> Result<(), ApiError> {
-        let Some(path) = self.path(model, key) else {
-            return Err(ApiError::Denied(
-                "this server keeps nothing on disk: it was started without a data folder".into(),
-            ));
-        };
+        self.check_folder()?;
+        let path = self.path(model, key).expect("there is a folder");
         let key = key.to_string();
         let write = move || write_atomically(&path, &encode(&key, &data));
         let written =

@@ -58,18 +58,24 @@ fn open(file: Option<&Path>) -> Result<Database, redb::Error> {
     Ok(database)
 }
 
+fn check_key(key: &str) -> Result<(), ApiError> {
+    check_length("the key", key.len(), KEY_BYTES)
+}
+
 fn failed(error: impl Into<redb::Error>) -> ApiError {
     ApiError::Backend(format!("the store failed: {}", error.into()))
 }
 
 impl UserStore {
     pub(crate) fn get(&self, key: &str) -> Result<Option<Vec<u8>>, ApiError> {
+        check_key(key)?;
         let table = self.database.begin_read().map_err(failed)?.open_table(TABLE).map_err(failed)?;
         let value = table.get((self.user.as_str(), key)).map_err(failed)?;
         Ok(value.map(|v| v.value().to_vec()))
     }
 
     pub(crate) fn keys(&self, prefix: &str) -> Result<Vec<String>, ApiError> {
+        check_key(prefix)?;
         let table = self.database.begin_read().map_err(failed)?.open_table(TABLE).map_err(failed)?;
         let mut keys = Vec::new();
         for entry in table.range((self.user.as_str(), prefix)..).map_err(failed)? {
@@ -85,13 +91,14 @@ impl UserStore {
 
     /// Sets a value. It is on disk when this returns.
     pub(crate) async fn set(self, key: String, value: Vec<u8>) -> Result<(), ApiError> {
-        check_length("the key", key.len(), KEY_BYTES)?;
+        check_key(&key)?;
         check_length("the value", value.len(), VALUE_BYTES)?;
         self.write(move |table, user| table.insert((user, key.as_str()), value.as_slice()).map(|_| ())).await
     }
 
     /// Deletes a key; whether it was there.
     pub(crate) async fn delete(self, key: String) -> Result<bool, ApiError> {
+        check_key(&key)?;
         self.write(move |table, user| table.remove((user, key.as_str())).map(|old| old.is_some())).await
     }
 
@@ -140,7 +147,17 @@ mod tests {
     #[tokio::test]
     async fn a_key_or_value_too_long_is_refused() {
         let store = Store::new(None);
-        let refused = store.of("ann").unwrap().set("k".repeat(2000), vec![]).await;
-        assert!(matches!(refused, Err(ApiError::LimitExceeded(_))), "{refused:?}");
+        let store = || store.of("ann").unwrap();
+        let long = "k".repeat(KEY_BYTES + 1);
+        let refused = [
+            store().get(&long).err(),
+            store().keys(&long).err(),
+            store().delete(long.clone()).await.err(),
+            store().set(long, vec![]).await.err(),
+            store().set("k".into(), vec![0; VALUE_BYTES + 1]).await.err(),
+        ];
+        for refused in refused {
+            assert!(matches!(refused, Some(ApiError::LimitExceeded(_))), "{refused:?}");
+        }
     }
 }

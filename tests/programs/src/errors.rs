@@ -1,132 +1,469 @@
 //! Every function with wrong arguments: each must answer with the right kind of error.
+//!
+//! The result names the functions that were refused, one a line, so that the host can compare them with `wit/`. It wants
+//! two models, a limit of 64 contexts and a client that sends nothing.
+
+use std::collections::BTreeSet;
 
 use inferlet::anyhow::{anyhow, ensure};
+use inferlet::bindings::pie::inferlet::context::{Context, Priority};
+use inferlet::bindings::pie::inferlet::embeds::Embeddings;
 use inferlet::bindings::pie::inferlet::forward::{self, Input, OutputKind, OutputRequest, Pass, Sampling};
 use inferlet::bindings::pie::inferlet::grammar::{Constraint, Source};
-use inferlet::bindings::pie::inferlet::model::{ChatOptions, Message};
-use inferlet::bindings::pie::inferlet::{adapter, context, embeds, messaging, model as api, runtime, store};
+use inferlet::bindings::pie::inferlet::model::{ChatOptions, Message, Model as Handle};
+use inferlet::bindings::pie::inferlet::{adapter, context, messaging, model as api, runtime, session, store};
 use inferlet::{Error, Model, Result, Sampler};
 
-/// Checks that `answer` is an error of this kind, and counts it.
+type Refused = BTreeSet<&'static str>;
+
+/// Checks that `answer` is an error of this kind, and notes the function.
 macro_rules! expect {
-    ($count:ident, $kind:ident, $answer:expr) => {
+    ($refused:ident, $function:literal, $kind:ident, $answer:expr) => {
         match $answer {
-            Err(Error::$kind(_)) => $count += 1,
+            Err(Error::$kind(reason)) if !reason.is_empty() => {
+                $refused.insert($function);
+            }
             other => {
                 return Err(anyhow!(
-                    "{}: expected {}, got {other:?}",
+                    "{}: {}: expected {}, got {}",
+                    $function,
                     stringify!($answer),
-                    stringify!($kind)
+                    stringify!($kind),
+                    format!("{other:?}").chars().take(300).collect::<String>()
                 ));
             }
         }
     };
 }
 
+pub async fn all() -> Result<String> {
+    let mut refused = Refused::new();
+    let models = api::models();
+    ensure!(models.len() == 2, "the case wants two models: {models:?}");
+    let model = Model::open_default()?;
+    let other = api::open(Some(&models[1]))?;
+    models_and_chats(&mut refused, &model)?;
+    contexts(&mut refused, &model, &other).await?;
+    passes(&mut refused, &model).await?;
+    outputs(&mut refused, &model).await?;
+    of_another_model(&mut refused, &model, &other).await?;
+    embeddings(&mut refused, &model).await?;
+    grammars(&mut refused, &model).await?;
+    adapters(&mut refused, &model).await?;
+    programs(&mut refused).await?;
+    stores(&mut refused).await?;
+    messages(&mut refused).await?;
+    sessions(&mut refused).await?;
+    // Last: from here on no context can be made.
+    too_many_contexts(&mut refused, model.handle()).await?;
+    Ok(refused.into_iter().collect::<Vec<_>>().join("\n"))
+}
+
+/// Bytes one more than a name may have.
+fn long_name() -> String {
+    "n".repeat(257)
+}
+
 fn pass(tokens: Vec<u32>, outputs: Vec<OutputRequest<'_>>) -> Pass<'_> {
     Pass { input: Input::Tokens(tokens), positions: None, masks: None, adapter: None, keep: true, outputs }
 }
 
-pub async fn all() -> Result<String> {
-    let model = Model::open_default()?;
-    let vocabulary = model.facts().vocabulary_size;
-    let handle = model.handle();
-    let context = context::Context::create(handle)?;
-    let mut count = 0;
+/// A pass of one token that asks for one thing and keeps nothing.
+fn asking(row: u32, kind: OutputKind<'_>) -> Pass<'_> {
+    Pass { keep: false, ..pass(vec![1], vec![OutputRequest { row, kind }]) }
+}
 
-    expect!(count, NotFound, api::open(Some("no such model")));
-    expect!(count, InvalidArgument, handle.detokenize(&[vocabulary]));
-    let message = Message { role: "user".into(), content: "x".into(), tool_calls: Some("no json".into()) };
-    let options = ChatOptions { add_generation_prompt: true, tools: None };
-    expect!(count, InvalidArgument, handle.format_chat(&[message], &options));
-
-    expect!(count, InvalidArgument, context.truncate(1));
-    expect!(count, InvalidArgument, context.remove(0, 1));
-    expect!(count, InvalidArgument, context.remove(3, 2));
-    expect!(count, InvalidArgument, context.slice(0, 1));
-    expect!(count, InvalidArgument, context.append(&context));
-    expect!(count, LimitExceeded, context.save("n".repeat(1000), false).await);
-    expect!(count, NotFound, context::open(handle, "no such snapshot".into()).await);
-    expect!(count, NotFound, context::delete(handle, "no such snapshot".into()).await);
-
-    expect!(count, InvalidArgument, forward::execute(&context, pass(vec![], vec![])).await);
-    expect!(count, InvalidArgument, forward::execute(&context, pass(vec![vocabulary], vec![])).await);
-    let far = Pass { positions: Some(vec![u32::MAX]), ..pass(vec![1], vec![]) };
-    expect!(count, InvalidArgument, forward::execute(&context, far).await);
-    let uneven = Pass { positions: Some(vec![1, 2]), ..pass(vec![1], vec![]) };
-    expect!(count, InvalidArgument, forward::execute(&context, uneven).await);
-    let masks = Pass { masks: Some(vec![]), ..pass(vec![1], vec![]) };
-    expect!(count, InvalidArgument, forward::execute(&context, masks).await);
-    let outputs = [
-        (1, OutputKind::Entropy),
-        (0, OutputKind::TopK(0)),
-        (0, OutputKind::TopK(u32::MAX)),
-        (0, OutputKind::LogProbs(vec![vocabulary])),
-    ];
-    for (row, kind) in outputs {
-        let request = vec![OutputRequest { row, kind }];
-        expect!(count, InvalidArgument, forward::execute(&context, pass(vec![1], request)).await);
+fn models_and_chats(refused: &mut Refused, model: &Model) -> Result<()> {
+    let (handle, vocabulary) = (model.handle(), model.facts().vocabulary_size);
+    expect!(refused, "model.open", NotFound, api::open(Some("no such model")));
+    expect!(refused, "model.open", NotFound, api::open(Some("")));
+    expect!(refused, "model.detokenize", InvalidArgument, handle.detokenize(&[vocabulary]));
+    expect!(refused, "model.detokenize", InvalidArgument, handle.detokenize(&[1, u32::MAX]));
+    let message = |tool_calls: Option<&str>| Message {
+        role: "user".into(),
+        content: "x".into(),
+        tool_calls: tool_calls.map(Into::into),
+    };
+    let options =
+        |tools: Option<&str>| ChatOptions { add_generation_prompt: true, tools: tools.map(Into::into) };
+    for wrong in ["no json", "", "[", "{}", "1"] {
+        let (calls, tools) = (message(Some(wrong)), options(Some(wrong)));
+        expect!(refused, "model.format-chat", InvalidArgument, handle.format_chat(&[calls], &options(None)));
+        expect!(refused, "model.format-chat", InvalidArgument, handle.format_chat(&[message(None)], &tools));
     }
+    Ok(())
+}
+
+async fn contexts(refused: &mut Refused, model: &Model, other: &Handle) -> Result<()> {
+    let handle = model.handle();
+    let context = Context::create(handle)?;
+    forward::execute(&context, pass(vec![1, 2, 3], vec![])).await?;
+    for length in [4, u32::MAX] {
+        expect!(refused, "context.truncate", InvalidArgument, context.truncate(length));
+    }
+    for (start, end) in [(0, 4), (3, 2), (4, 4), (1, 0), (u32::MAX, u32::MAX), (u32::MAX, 0)] {
+        expect!(refused, "context.remove", InvalidArgument, context.remove(start, end));
+        expect!(refused, "context.slice", InvalidArgument, context.slice(start, end));
+    }
+    expect!(refused, "context.append", InvalidArgument, context.append(&context));
+    expect!(refused, "context.append", InvalidArgument, context.append(&Context::create(other)?));
+    for persistent in [false, true] {
+        expect!(refused, "context.save", LimitExceeded, context.save(long_name(), persistent).await);
+    }
+    // The test's server has no data folder.
+    expect!(refused, "context.save", Denied, context.save("to disk".into(), true).await);
+    for name in ["no such snapshot", "to disk", ""] {
+        expect!(refused, "context.open", NotFound, context::open(handle, name.into()).await);
+        expect!(refused, "context.delete", NotFound, context::delete(handle, name.into()).await);
+    }
+    expect!(refused, "context.open", LimitExceeded, context::open(handle, long_name()).await);
+    expect!(refused, "context.delete", LimitExceeded, context::delete(handle, long_name()).await);
+    context.save("of one model".into(), false).await?;
+    expect!(refused, "context.open", NotFound, context::open(other, "of one model".into()).await);
+    expect!(refused, "context.delete", NotFound, context::delete(other, "of one model".into()).await);
+    context::delete(handle, "of one model".into()).await?;
+    ensure!(context::snapshots(handle).await?.is_empty(), "a refused snapshot was saved");
+    for priority in [Priority::Low, Priority::Normal, Priority::High] {
+        context.set_priority(priority);
+    }
+    ensure!(context.length() == 3 && context.next_position() == 3, "a refused call changed the context");
+    Ok(())
+}
+
+async fn passes(refused: &mut Refused, model: &Model) -> Result<()> {
+    let (facts, context) = (model.facts(), Context::create(model.handle())?);
+    let beyond = facts.vocabulary_size;
+    let rows = |rows: u32| pass(vec![1; rows as usize], vec![]);
+    let wrong = [
+        rows(0),
+        pass(vec![beyond], vec![]),
+        pass(vec![1, u32::MAX], vec![]),
+        rows(facts.context_length + 1),
+        Pass { positions: Some(vec![u32::MAX]), ..rows(1) },
+        Pass { positions: Some(vec![facts.context_length]), ..rows(1) },
+        Pass { positions: Some(vec![1, 2]), ..rows(1) },
+        Pass { positions: Some(vec![]), ..rows(1) },
+        Pass { masks: Some(vec![]), ..rows(1) },
+        Pass { masks: Some(vec![vec![0]]), ..rows(2) },
+        Pass { masks: Some(vec![vec![0]; 3]), ..rows(2) },
+    ];
+    for wrong in wrong {
+        expect!(refused, "forward.execute", InvalidArgument, forward::execute(&context, wrong).await);
+    }
+    let runs = Pass { masks: Some(vec![vec![1; (4 << 20) + 1]]), ..rows(1) };
+    expect!(refused, "forward.execute", LimitExceeded, forward::execute(&context, runs).await);
+    ensure!(context.length() == 0, "a refused pass grew the context");
+
+    // Runs longer than the tokens are cut, however long.
+    let long = Pass { masks: Some(vec![vec![u32::MAX; 3]; 2]), ..rows(2) };
+    forward::execute(&context, long).await?;
+    ensure!(context.length() == 2, "the pass with long runs is kept");
+
+    let answers =
+        forward::execute_many(vec![(&context, rows(0)), (&context, rows(1)), (&context, rows(1))]).await;
+    let [first, second, third] = <[_; 3]>::try_from(answers).map_err(|a| anyhow!("{} answers", a.len()))?;
+    expect!(refused, "forward.execute-many", InvalidArgument, first);
+    ensure!(second.is_ok(), "a wrong pass spoils the other: {second:?}");
+    // The second pass of this context is on its way.
+    expect!(refused, "forward.execute-many", InvalidArgument, third);
+    ensure!(context.length() == 3, "one of three passes grew the context by one");
+    ensure!(forward::execute_many(vec![]).await.is_empty(), "no passes have no answers");
+    Ok(())
+}
+
+async fn outputs(refused: &mut Refused, model: &Model) -> Result<()> {
+    let context = Context::create(model.handle())?;
+    let vocabulary = model.facts().vocabulary_size;
     let greedy = || Sampler::greedy().sampling(&[], None);
-    let samplings = [
-        Sampling { temperature: -1.0, ..greedy() },
-        Sampling { temperature: f32::NAN, ..greedy() },
-        Sampling { top_p: 0.0, ..greedy() },
-        Sampling { min_p: 1.5, ..greedy() },
-        Sampling { repetition_penalty: 0.0, ..greedy() },
-        Sampling { presence_penalty: f32::INFINITY, ..greedy() },
+    let kinds = || {
+        [
+            OutputKind::Token(greedy()),
+            OutputKind::TopK(1),
+            OutputKind::LogProbs(vec![1]),
+            OutputKind::Logits,
+            OutputKind::Entropy,
+            OutputKind::Hidden,
+        ]
+    };
+    for row in [1, u32::MAX] {
+        for kind in kinds() {
+            let answer = forward::execute(&context, asking(row, kind)).await;
+            expect!(refused, "forward.execute", InvalidArgument, answer);
+        }
+    }
+    let wrong = [
+        OutputKind::TopK(0),
+        OutputKind::TopK(vocabulary + 1),
+        OutputKind::TopK(u32::MAX),
+        OutputKind::LogProbs(vec![vocabulary]),
+        OutputKind::LogProbs(vec![1, u32::MAX]),
+    ];
+    for kind in wrong {
+        let answer = forward::execute(&context, asking(0, kind)).await;
+        expect!(refused, "forward.execute", InvalidArgument, answer);
+    }
+    let mut samplings = vec![
         Sampling { history: vec![vocabulary], ..greedy() },
         Sampling { logit_bias: vec![(vocabulary, 0.0)], ..greedy() },
         Sampling { logit_bias: vec![(0, f32::NAN)], ..greedy() },
+        Sampling { logit_bias: vec![(0, f32::INFINITY)], ..greedy() },
         Sampling { logit_bias: (0..vocabulary).map(|t| (t, f32::NEG_INFINITY)).collect(), ..greedy() },
     ];
+    for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1.0, 101.0] {
+        samplings.push(Sampling { temperature: wrong, ..greedy() });
+        samplings.push(Sampling { top_p: wrong, ..greedy() });
+        samplings.push(Sampling { min_p: wrong, ..greedy() });
+        samplings.push(Sampling { repetition_penalty: wrong, ..greedy() });
+        samplings.push(Sampling { presence_penalty: wrong * 101.0, ..greedy() });
+        samplings.push(Sampling { frequency_penalty: wrong * 101.0, ..greedy() });
+    }
+    samplings.push(Sampling { top_p: 0.0, ..greedy() });
+    samplings.push(Sampling { repetition_penalty: 0.0, ..greedy() });
     for sampling in samplings {
-        let request = vec![OutputRequest { row: 0, kind: OutputKind::Token(sampling) }];
-        let answer = forward::execute(&context, Pass { keep: false, ..pass(vec![1], request) }).await;
-        expect!(count, InvalidArgument, answer);
+        let said = format!("{sampling:?}").chars().take(400).collect::<String>();
+        match forward::execute(&context, asking(0, OutputKind::Token(sampling))).await {
+            Err(Error::InvalidArgument(_)) => {}
+            other => return Err(anyhow!("{said}: expected InvalidArgument, got {other:?}")),
+        }
     }
     let logits = |row| OutputRequest { row, kind: OutputKind::Logits };
     let many = (0..(17 << 20) / vocabulary).map(|_| logits(0)).collect();
-    expect!(count, LimitExceeded, forward::execute(&context, pass(vec![1], many)).await);
-    let many =
-        forward::execute_many(vec![(&context, pass(vec![], vec![])), (&context, pass(vec![1], vec![]))])
-            .await;
-    let [first, second] = <[_; 2]>::try_from(many).map_err(|_| anyhow!("two passes have two answers"))?;
-    expect!(count, InvalidArgument, first);
-    ensure!(second.is_ok(), "a wrong pass spoils the other: {second:?}");
+    expect!(refused, "forward.execute", LimitExceeded, forward::execute(&context, pass(vec![1], many)).await);
+    ensure!(context.length() == 0, "a refused pass grew the context");
+    Ok(())
+}
 
-    expect!(count, InvalidArgument, embeds::Embeddings::from_tokens(handle, vec![]).await);
-    expect!(count, InvalidArgument, embeds::Embeddings::from_tokens(handle, vec![vocabulary]).await);
-    expect!(count, InvalidArgument, embeds::Embeddings::from_values(handle, &[1.0]));
-    let hidden = model.facts().hidden_size as usize;
-    expect!(count, InvalidArgument, embeds::Embeddings::from_values(handle, &vec![f32::NAN; hidden]));
-
-    for source in [
-        Source::JsonSchema("{".into()),
-        Source::Regex("(".into()),
-        Source::Lark("start: nothing".into()),
-        Source::Ebnf("root ::= nothing".into()),
-    ] {
-        expect!(count, InvalidArgument, Constraint::compile(handle, source).await);
+/// Handles that belong to another model than the context does.
+async fn of_another_model(refused: &mut Refused, model: &Model, other: &Handle) -> Result<()> {
+    let context = Context::create(model.handle())?;
+    let rows = Embeddings::from_tokens(other, vec![1, 2]).await?;
+    let constraint = Constraint::compile(other, Source::Json).await?;
+    let loaded = adapter::Adapter::load(other, adapter::Source::Gguf(tiny_adapter())).await?;
+    let sampling = Sampler::greedy().sampling(&[], Some(&constraint));
+    let wrong = [
+        Pass { input: Input::Embeddings(&rows), ..pass(vec![], vec![]) },
+        Pass { adapter: Some(&loaded), ..pass(vec![1], vec![]) },
+        asking(0, OutputKind::Token(sampling)),
+    ];
+    for wrong in wrong {
+        expect!(refused, "forward.execute", InvalidArgument, forward::execute(&context, wrong).await);
     }
-    expect!(count, LimitExceeded, Constraint::compile(handle, Source::Regex("x".repeat(2 << 20))).await);
+    Ok(())
+}
+
+async fn embeddings(refused: &mut Refused, model: &Model) -> Result<()> {
+    let (handle, facts) = (model.handle(), model.facts());
+    let hidden = facts.hidden_size as usize;
+    for tokens in [vec![], vec![facts.vocabulary_size], vec![1; facts.context_length as usize + 1]] {
+        let answer = Embeddings::from_tokens(handle, tokens).await;
+        expect!(refused, "embeds.from-tokens", InvalidArgument, answer);
+    }
+    let almost = |last: f32| [vec![0.0; hidden - 1], vec![last]].concat();
+    for values in [vec![], vec![1.0], vec![1.0; hidden + 1], almost(f32::NAN), almost(f32::INFINITY)] {
+        let answer = Embeddings::from_values(handle, &values);
+        expect!(refused, "embeds.from-values", InvalidArgument, answer);
+    }
+    Ok(())
+}
+
+async fn grammars(refused: &mut Refused, model: &Model) -> Result<()> {
+    let handle = model.handle();
+    let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
+    let sources = [
+        Source::JsonSchema(String::new()),
+        Source::JsonSchema("{".into()),
+        Source::JsonSchema("[]".into()),
+        Source::JsonSchema("false".into()),
+        Source::JsonSchema(r#"{"type":"no type"}"#.into()),
+        Source::JsonSchema(r##"{"$ref":"#/nowhere"}"##.into()),
+        Source::JsonSchema(r#"{"$ref":"https://example.com/schema"}"#.into()),
+        Source::JsonSchema(r#"{"type":"integer","minimum":2,"maximum":1}"#.into()),
+        Source::JsonSchema(r#"{"type":"string","pattern":"("}"#.into()),
+        Source::JsonSchema(r#"{"x-guidance":{"no_option":1}}"#.into()),
+        Source::JsonSchema(r#"{"x-guidance":1}"#.into()),
+        Source::JsonSchema(deep(r#"{"items":"#, "}")),
+        Source::Regex("(".into()),
+        Source::Regex("a{2,1}".into()),
+        Source::Regex("(?=a)".into()),
+        Source::Regex(deep("(", ")")),
+        Source::Lark(String::new()),
+        Source::Lark("start: nothing".into()),
+        Source::Lark("start: \"a".into()),
+        Source::Lark(format!("start: {}", deep("(", ")"))),
+        Source::Ebnf(String::new()),
+        Source::Ebnf("root ::= nothing".into()),
+        Source::Ebnf("root ::= [".into()),
+        Source::Ebnf(format!("root ::= {}", deep("(", ")").replace('1', "\"1\""))),
+    ];
+    for source in sources {
+        let said = format!("{source:?}").chars().take(80).collect::<String>();
+        match Constraint::compile(handle, source).await {
+            Err(Error::InvalidArgument(reason)) if !reason.is_empty() => {}
+            other => return Err(anyhow!("{said}: expected InvalidArgument, got {:?}", other.err())),
+        }
+    }
+    let long = || "x".repeat((1 << 20) + 1);
+    for source in
+        [Source::JsonSchema(long()), Source::Regex(long()), Source::Lark(long()), Source::Ebnf(long())]
+    {
+        expect!(refused, "grammar.compile", LimitExceeded, Constraint::compile(handle, source).await);
+    }
     let constraint = Constraint::compile(handle, Source::Regex("abc".into())).await?;
-    expect!(count, InvalidArgument, constraint.advance(&model.tokenize("z")));
-    expect!(count, InvalidArgument, constraint.advance(&[vocabulary]));
-    expect!(count, InvalidArgument, constraint.rollback(1));
+    let (abc, z) = (model.tokenize("abc"), model.tokenize("z"));
+    let stop = model.facts().stop_tokens[0];
+    let fork = constraint.fork();
+    for constraint in [&constraint, &fork] {
+        for wrong in [&z[..], &[model.facts().vocabulary_size], &[u32::MAX], &[stop]] {
+            expect!(refused, "grammar.advance", InvalidArgument, constraint.advance(wrong));
+        }
+        for wrong in [1, u32::MAX] {
+            expect!(refused, "grammar.rollback", InvalidArgument, constraint.rollback(wrong));
+        }
+    }
+    let abz = [&abc[..abc.len() - 1], &z].concat();
+    expect!(refused, "grammar.advance", InvalidArgument, constraint.advance(&abz));
+    constraint.advance(&abc)?;
+    ensure!(constraint.complete() && !fork.complete(), "a refused advance left something behind");
+    expect!(refused, "grammar.advance", InvalidArgument, constraint.advance(&z));
+    constraint.advance(&[stop])?;
+    expect!(refused, "grammar.advance", InvalidArgument, constraint.advance(&abc[..1]));
+    let accepted = abc.len() as u32 + 1;
+    expect!(refused, "grammar.rollback", InvalidArgument, constraint.rollback(accepted + 1));
+    constraint.rollback(accepted)?;
+    ensure!(constraint.allowed()? == fork.allowed()?, "it is not back at the beginning");
+    Ok(())
+}
 
-    expect!(count, NotFound, adapter::Adapter::load(handle, adapter::Source::Name("../none".into())).await);
-    expect!(count, InvalidArgument, adapter::Adapter::load(handle, adapter::Source::Gguf(vec![1])).await);
-    let peft = adapter::Source::Peft(("{}".into(), vec![]));
-    expect!(count, InvalidArgument, adapter::Adapter::load(handle, peft).await);
+/// A GGUF adapter without any layer: the header, three settings, and one pair of 1 x 1 matrices.
+fn tiny_adapter() -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let mut file = [&b"GGUF"[..], &3u32.to_le_bytes(), &2u64.to_le_bytes(), &3u64.to_le_bytes()].concat();
+    for (key, value) in [("general.type", "adapter"), ("adapter.type", "lora")] {
+        file.extend([text(key), 8u32.to_le_bytes().to_vec(), text(value)].concat());
+    }
+    let alpha = [&6u32.to_le_bytes()[..], &1f32.to_le_bytes()].concat();
+    file.extend([text("adapter.lora.alpha"), alpha].concat());
+    for (half, offset) in [("lora_a", 0u64), ("lora_b", 32)] {
+        file.extend(text(&format!("blk.0.attn_q.weight.{half}")));
+        file.extend([&2u32.to_le_bytes()[..], &1u64.to_le_bytes(), &1u64.to_le_bytes()].concat());
+        file.extend([&0u32.to_le_bytes()[..], &offset.to_le_bytes()].concat());
+    }
+    file.resize(file.len().next_multiple_of(32) + 36, 0);
+    file
+}
 
-    expect!(count, NotFound, runtime::launch("no such program".into(), vec![]).await);
-    expect!(count, LimitExceeded, runtime::launch("x".into(), vec!["y".repeat(2 << 20)]).await);
-    expect!(count, LimitExceeded, store::set("k".repeat(5000), vec![]).await);
-    expect!(count, LimitExceeded, messaging::broadcast(&"t".repeat(1000), "m", false));
-    expect!(count, LimitExceeded, messaging::broadcast("t", &"m".repeat(2 << 20), false));
-    expect!(count, LimitExceeded, messaging::subscribe(&"t".repeat(1000), false));
-    expect!(count, LimitExceeded, messaging::push("q".repeat(1000), "m".into()).await);
-    expect!(count, LimitExceeded, messaging::pull("q".repeat(1000)).await);
-    Ok(format!("{count} errors"))
+async fn adapters(refused: &mut Refused, model: &Model) -> Result<()> {
+    let load = |source| adapter::Adapter::load(model.handle(), source);
+    for name in ["", ".", "..", "../none", "/etc/passwd", "no such adapter"] {
+        let answer = load(adapter::Source::Name(name.into())).await;
+        expect!(refused, "adapter.load", NotFound, answer);
+    }
+    ensure!(adapter::available().is_empty(), "the test's server has no adapters");
+    let whole = tiny_adapter();
+    let cut = whole[..whole.len() - 8].to_vec();
+    for bytes in [vec![], vec![1], b"GGUF".to_vec(), cut] {
+        expect!(refused, "adapter.load", InvalidArgument, load(adapter::Source::Gguf(bytes)).await);
+    }
+    let config = r#"{"peft_type": "LORA", "r": 4, "lora_alpha": 8}"#;
+    let empty = [&2u64.to_le_bytes()[..], b"{}"].concat();
+    let huge = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
+    for (config, tensors) in [
+        ("", vec![]),
+        ("{}", vec![]),
+        (config, vec![]),
+        (config, empty.clone()),
+        (config, huge),
+        (r#"{"peft_type": "LORA", "r": 0, "lora_alpha": 8}"#, empty),
+    ] {
+        let answer = load(adapter::Source::Peft((config.into(), tensors))).await;
+        expect!(refused, "adapter.load", InvalidArgument, answer);
+    }
+    Ok(())
+}
+
+async fn programs(refused: &mut Refused) -> Result<()> {
+    for name in ["no such program", "", "..", "../test-programs", "/etc/passwd", "a\0b"] {
+        expect!(refused, "runtime.launch", NotFound, runtime::launch(name.into(), vec![]).await);
+    }
+    let long = vec!["y".repeat(1 << 19); 3];
+    expect!(refused, "runtime.launch", LimitExceeded, runtime::launch("x".into(), long).await);
+    // A child that fails is told to whoever waits, as often as they ask, and can be cancelled afterwards.
+    let child = runtime::launch("test-programs".into(), vec!["fail".into()]).await?;
+    expect!(refused, "runtime.wait", Closed, child.wait().await);
+    child.cancel();
+    expect!(refused, "runtime.wait", Closed, child.wait().await);
+    Ok(())
+}
+
+async fn stores(refused: &mut Refused) -> Result<()> {
+    let long = "k".repeat(1025);
+    expect!(refused, "store.set", LimitExceeded, store::set(long.clone(), vec![]).await);
+    expect!(refused, "store.get", LimitExceeded, store::get(&long));
+    expect!(refused, "store.delete", LimitExceeded, store::delete(long.clone()).await);
+    expect!(refused, "store.keys", LimitExceeded, store::keys(&long));
+    expect!(refused, "store.set", LimitExceeded, store::set("k".into(), vec![0; (16 << 20) + 1]).await);
+    ensure!(store::keys("")?.is_empty() && store::get("k")?.is_none(), "a refused value was stored");
+    Ok(())
+}
+
+async fn messages(refused: &mut Refused) -> Result<()> {
+    let long = || "m".repeat((1 << 20) + 1);
+    for keep in [false, true] {
+        let (name, message) = (messaging::broadcast(&long_name(), "m", keep), long());
+        expect!(refused, "messaging.broadcast", LimitExceeded, name);
+        let message = messaging::broadcast("t", &message, keep);
+        expect!(refused, "messaging.broadcast", LimitExceeded, message);
+    }
+    expect!(refused, "messaging.subscribe", LimitExceeded, messaging::subscribe(&long_name(), false));
+    expect!(refused, "messaging.push", LimitExceeded, messaging::push(long_name(), "m".into()).await);
+    expect!(refused, "messaging.push", LimitExceeded, messaging::push("q".into(), long()).await);
+    expect!(refused, "messaging.pull", LimitExceeded, messaging::pull(long_name()).await);
+
+    let slow = messaging::subscribe("busy", true)?;
+    for number in 0..4096 + 3 {
+        messaging::broadcast("busy", &number.to_string(), false)?;
+    }
+    expect!(refused, "messaging.next", LimitExceeded, slow.next().await);
+    let next = slow.next().await?;
+    ensure!(next == "3", "after three lost messages comes the fourth, not {next}");
+
+    for number in 0..4096 - 1 {
+        messaging::broadcast(&format!("kept {number}"), "m", true)?;
+    }
+    expect!(refused, "messaging.broadcast", LimitExceeded, messaging::broadcast("one more", "m", true));
+    expect!(refused, "messaging.subscribe", LimitExceeded, messaging::subscribe("one more", false));
+    for number in 0..4096 {
+        messaging::push(format!("queue {number}"), "m".into()).await?;
+    }
+    expect!(refused, "messaging.push", LimitExceeded, messaging::push("one more".into(), "m".into()).await);
+    expect!(refused, "messaging.pull", LimitExceeded, messaging::pull("one more".into()).await);
+    Ok(())
+}
+
+async fn sessions(refused: &mut Refused) -> Result<()> {
+    let left = runtime::usage().await?.output_bytes as usize;
+    expect!(refused, "session.send", LimitExceeded, session::send("x".repeat(left + 1)).await);
+    expect!(refused, "session.send-blob", LimitExceeded, session::send_blob(vec![0; left + 1]).await);
+    ensure!(runtime::usage().await?.output_bytes as usize == left, "refused output was counted");
+    expect!(refused, "session.receive", Closed, session::receive().await);
+    expect!(refused, "session.receive-blob", Closed, session::receive_blob().await);
+    Ok(())
+}
+
+async fn too_many_contexts(refused: &mut Refused, model: &Handle) -> Result<()> {
+    let first = Context::create(model)?;
+    forward::execute(&first, pass(vec![1, 2], vec![])).await?;
+    first.save("kept".into(), false).await?;
+    let mut held = vec![first];
+    while held.len() < 64 {
+        held.push(Context::create(model)?);
+    }
+    expect!(refused, "context.create", LimitExceeded, Context::create(model));
+    expect!(refused, "context.fork", LimitExceeded, held[0].fork());
+    expect!(refused, "context.slice", LimitExceeded, held[0].slice(0, 1));
+    expect!(refused, "context.open", LimitExceeded, context::open(model, "kept".into()).await);
+    held.pop();
+    Context::create(model)?;
+    context::delete(model, "kept".into()).await?;
+    Ok(())
 }

@@ -1,9 +1,11 @@
 //! One component for all tests; the first argument names the case. A case that returns an error has failed, unless the
 //! test on the host expects it to end otherwise.
 
+mod adapters;
 mod errors;
 mod hostile;
 mod model;
+mod schemas;
 mod talk;
 mod web;
 
@@ -36,8 +38,11 @@ async fn main(mut args: Args) -> Result<String> {
         "cancel" => model::cancel().await,
         "many" => model::many().await,
         "grammar" => model::grammar().await,
+        "accepted" => schemas::accepted().await,
+        "schemas" => schemas::answers(&value).await,
         "save" => model::save(&value).await,
         "open" => model::open(&value).await,
+        "adapted" => adapters::adapted().await,
         "errors" => errors::all().await,
         "echo" => talk::echo().await,
         "store" => talk::store().await,

@@ -50,7 +50,7 @@ pub async fn pages(value: &str) -> Result<String> {
     let mut first = Context::new(&model)?;
     first.fill(&inferlet::runtime::arguments().join(" ")).fill(PROMPT);
     let mut drawn = greedy(&mut first, 4).await?;
-    let mut forks = vec![first.fork()?, first.fork()?, first];
+    let mut forks = [first.fork()?, first.fork()?, first];
     for (index, fork) in forks.iter_mut().enumerate() {
         fork.fill(&format!(" fork {index}"));
         while fork.tokens().len() < length {
@@ -205,19 +205,25 @@ pub async fn cancel() -> Result<String> {
     let mut context = filled(&model)?;
     let mut drawn = greedy(&mut context, 2).await?;
     let length = context.handle().length();
-    for _ in 0..5 {
+    let mut given_up = 0;
+    for _ in 0..1000 {
         let input = Input::Tokens(vec![7; 40]);
         let pass =
             Pass { input, positions: None, masks: None, adapter: None, keep: true, outputs: Vec::new() };
         let pass = forward::execute(context.handle(), pass);
         let nothing = std::future::ready(());
         match select(std::pin::pin!(pass), nothing).await {
-            Either::Left((Ok(_), _)) => bail!("the pass was ready at once"),
+            // Ready at once, as happens when others take the processor.
+            Either::Left((Ok(_), _)) => context.handle().truncate(length)?,
             Either::Left((Err(error), _)) => bail!("{error:?}"),
-            Either::Right(_) => {}
+            Either::Right(_) => given_up += 1,
         }
         ensure!(context.handle().length() == length, "the length changed to {}", context.handle().length());
+        if given_up == 5 {
+            break;
+        }
     }
+    ensure!(given_up == 5, "only {given_up} of 1000 passes took any time");
     drawn.extend(greedy(&mut context, 2).await?);
     ensure!(drawn == expected, "{drawn:?} is not {expected:?}");
     Ok("as before".into())

@@ -74,6 +74,20 @@ impl GgufWriter {
         self.tensor(name, DType::F16, shape, bytes)
     }
 
+    /// Changes the values of a tensor of 32-bit floats.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    pub fn change_f32(&mut self, name: &str, change: impl FnOnce(&mut [f32])) -> &mut Self {
+        let tensor = self.tensors.iter_mut().find(|t| t.name == name && t.dtype == DType::F32);
+        let tensor = tensor.unwrap_or_else(|| panic!("no F32 tensor `{name}`"));
+        let value = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().expect("four bytes"));
+        let mut values: Vec<f32> = tensor.bytes.chunks_exact(4).map(value).collect();
+        change(&mut values);
+        tensor.bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        self
+    }
+
     /// The bytes of the file, version 3 with the default alignment.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = b"GGUF".to_vec();

@@ -43,6 +43,10 @@ impl Context {
     }
 }
 
+fn check_name(name: &str) -> Result<(), ApiError> {
+    check_length("the name", name.len(), NAME_BYTES)
+}
+
 /// The name of a snapshot in the engine: users cannot see each other's.
 pub(crate) fn snapshot_key(user: &str, name: &str) -> String {
     // No user name holds a zero byte, so that no two pairs make the same key.
@@ -201,13 +205,17 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
         name: String,
         persistent: bool,
     ) -> Result<(), Failure> {
-        check_length("the name", name.len(), NAME_BYTES)?;
+        check_name(&name)?;
         let (shared, model, id, user) = accessor.with(|mut access| {
             let state = access.get();
             let (shared, user) = (state.shared.clone(), state.instance.user.clone());
             let context = state.idle_context(&context)?;
             Ok::<_, Failure>((shared, context.model.clone(), context.id, user))
         })?;
+        if persistent {
+            // Before anything is saved: a refused call leaves nothing behind.
+            shared.snapshots.check_folder()?;
+        }
         let key = snapshot_key(&user, &name);
         let saved =
             model.engine.list(snapshot_key(&user, "")).await.map_err(engine_gone)?.map_err(ApiError::from)?;
@@ -233,6 +241,7 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         model: Resource<ModelHandle>,
         name: String,
     ) -> Result<Resource<Context>, Failure> {
+        check_name(&name)?;
         let (model, id, owner, tenant, key) = accessor.with(|mut access| {
             let state = access.get();
             state.check_contexts()?;
@@ -258,6 +267,7 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         model: Resource<ModelHandle>,
         name: String,
     ) -> Result<(), Failure> {
+        check_name(&name)?;
         let (shared, model, key) = accessor.with(|mut access| {
             let state = access.get();
             let key = snapshot_key(&state.instance.user, &name);

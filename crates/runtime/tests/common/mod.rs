@@ -16,47 +16,57 @@ pub(crate) struct Bench {
     pub(crate) runtime: Runtime,
     pub(crate) program: Arc<Program>,
     pub(crate) wasm: Vec<u8>,
-    handle: EngineHandle,
-    _engine: Engine,
+    /// One for each model.
+    engines: Vec<(EngineHandle, Engine)>,
     _folder: tempfile::TempDir,
 }
 
 impl Bench {
     /// A pool of so many pages.
     pub(crate) async fn new(pages: u32) -> Bench {
-        Bench::start(pages, Duration::ZERO, None).await
+        Bench::start(&["tiny"], pages, Duration::ZERO, None).await
+    }
+
+    /// Two models, each with an engine and a pool of its own.
+    pub(crate) async fn with_two_models(pages: u32) -> Bench {
+        Bench::start(&["tiny", "other"], pages, Duration::ZERO, None).await
     }
 
     /// Every batch takes this long.
     pub(crate) async fn slow(pages: u32, step: Duration) -> Bench {
-        Bench::start(pages, step, None).await
+        Bench::start(&["tiny"], pages, step, None).await
     }
 
     /// Keeps its files in a folder.
     pub(crate) async fn with_data(pages: u32, data: &Path) -> Bench {
-        Bench::start(pages, Duration::ZERO, Some(data.to_path_buf())).await
+        Bench::start(&["tiny"], pages, Duration::ZERO, Some(data.to_path_buf())).await
     }
 
-    async fn start(pages: u32, step: Duration, data: Option<PathBuf>) -> Bench {
+    async fn start(models: &[&str], pages: u32, step: Duration, data: Option<PathBuf>) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tiny.gguf");
         model::test_model::write(&path, DType::F32, 1).unwrap();
         let model = Arc::new(model::Model::open(&path).unwrap());
-        let backend = FakeBackend::new(pages, model.hyperparameters.vocab as u32).with_step(step);
-        let scheduler = SchedulerConfig::default();
-        let (handle, engine) = Engine::start(Box::new(backend), scheduler, EngineConfig::default()).unwrap();
-        let served = ServedModel::new("tiny", model, handle.clone(), "fake");
+        let mut engines = Vec::new();
+        let mut served = Vec::new();
+        for name in models {
+            let backend = FakeBackend::new(pages, model.hyperparameters.vocab as u32).with_step(step);
+            let scheduler = SchedulerConfig::default();
+            let engine = Engine::start(Box::new(backend), scheduler, EngineConfig::default()).unwrap();
+            served.push(ServedModel::new(name, model.clone(), engine.0.clone(), "fake"));
+            engines.push(engine);
+        }
         let limits =
             InferletLimits { memory_bytes: 32 << 20, output_bytes: 4 << 20, ..InferletLimits::default() };
         // Compiled once for all tests of a checkout.
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
         let config = RuntimeConfig { cache: Some(cache), data, limits, ..RuntimeConfig::default() };
-        let runtime = Runtime::start(config, vec![served]).await.unwrap();
+        let runtime = Runtime::start(config, served).await.unwrap();
         let file = programs().join("test_programs.wasm");
         let wasm = std::fs::read(&file)
             .unwrap_or_else(|e| panic!("{}: {e}; `cargo xtask guests` builds it", file.display()));
         let program = runtime.load(wasm.clone(), Some("test-programs".into())).await.unwrap();
-        Bench { runtime, program, wasm, handle, _engine: engine, _folder: folder }
+        Bench { runtime, program, wasm, engines, _folder: folder }
     }
 
     /// The limits that programs have by default here.
@@ -70,22 +80,28 @@ impl Bench {
         self.runtime.launch(&self.program, LaunchOptions { arguments, user: "test".into(), limits }).unwrap()
     }
 
-    /// What the engine counts.
+    /// What the first engine counts.
     pub(crate) async fn stats(&self) -> Stats {
-        self.handle.stats().await.unwrap().unwrap()
+        self.engines[0].0.stats().await.unwrap().unwrap()
     }
 
     /// Nothing runs, and nobody holds a page: all are free or cached.
     pub(crate) async fn assert_clean(&self) {
+        let mut all = Vec::new();
         for _ in 0..200 {
-            let stats = self.stats().await;
-            let free = stats.pages_free + stats.pages_cached == stats.pages_total;
-            if free && stats.contexts == 0 && stats.running == 0 && self.runtime.list().is_empty() {
+            all.clear();
+            for (handle, _) in &self.engines {
+                all.push(handle.stats().await.unwrap().unwrap());
+            }
+            let clean = |s: &Stats| {
+                s.pages_free + s.pages_cached == s.pages_total && s.contexts == 0 && s.running == 0
+            };
+            if all.iter().all(clean) && self.runtime.list().is_empty() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("something is still held: {:?}, {:?}", self.stats().await, self.runtime.list());
+        panic!("something is still held: {all:?}, {:?}", self.runtime.list());
     }
 }
 

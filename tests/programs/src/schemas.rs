@@ -1,0 +1,93 @@
+//! Answers that follow JSON Schemas, many at once.
+
+use inferlet::bindings::pie::inferlet::grammar::Constraint;
+use inferlet::futures::future::join_all;
+use inferlet::{Context, Ended, Error, Grammar, Model, Result, Sampler, Value, json, serde_json, session};
+
+/// Contexts that generate at once.
+const GROUP: usize = 32;
+/// Tokens drawn at first, and then with all the weight on what ends a text.
+const TOKENS: [usize; 2] = [128, 600];
+
+/// Takes a JSON Schema a message, and gives a line of JSON for each: the text drawn with seed `value`, or why the schema
+/// was refused.
+pub async fn answers(value: &str) -> Result<String> {
+    let seed: u64 = value.parse()?;
+    let model = Model::open_default()?;
+    let mut schemas = Vec::new();
+    while let Ok(schema) = session::receive().await {
+        schemas.push(schema);
+    }
+    let samplers = samplers(&model);
+    let mut base = Context::new(&model)?;
+    base.fill("A short answer in JSON:\n").flush_front().await?;
+    let mut lines = Vec::new();
+    for (group, schemas) in schemas.chunks(GROUP).enumerate() {
+        let answers = schemas.iter().enumerate().map(|(index, schema)| {
+            let number = (group * GROUP + index) as u64;
+            let samplers = samplers.clone().map(|sampler| sampler.seed(seed << 16 | number));
+            answer(&model, base.fork(), schema, samplers)
+        });
+        for answer in join_all(answers).await {
+            lines.push(answer?.to_string());
+        }
+    }
+    Ok(lines.join("\n"))
+}
+
+/// Takes messages `[schema, text]`, and says of each whether the schema's grammar takes the whole text.
+pub async fn accepted() -> Result<String> {
+    let model = Model::open_default()?;
+    let mut lines = Vec::new();
+    while let Ok(message) = session::receive().await {
+        let (schema, text): (Value, String) = serde_json::from_str(&message)?;
+        let source = Grammar::JsonSchema(schema.to_string());
+        let constraint = Constraint::compile(model.handle(), source).await?;
+        let taken = constraint.advance(&model.tokenize(&text)).is_ok() && constraint.complete();
+        lines.push(taken.to_string());
+    }
+    Ok(lines.join("\n"))
+}
+
+async fn answer(model: &Model, fork: Result<Context>, schema: &str, samplers: [Sampler; 2]) -> Result<Value> {
+    let constraint = match Constraint::compile(model.handle(), Grammar::JsonSchema(schema.to_string())).await
+    {
+        Ok(constraint) => constraint,
+        Err(Error::InvalidArgument(reason)) => return Ok(json!({ "refused": reason })),
+        Err(error) => return Err(error.into()),
+    };
+    let (mut fork, mut tokens, mut ended) = (fork?, Vec::new(), false);
+    for (sampler, most) in samplers.into_iter().zip(TOKENS) {
+        let mut generation = fork.generate(sampler).constraint(&constraint).max_tokens(most);
+        while generation.next().await?.is_some() {}
+        tokens.extend_from_slice(generation.tokens());
+        ended = matches!(generation.ended(), Some(Ended::Constraint | Ended::StopToken));
+        if ended {
+            break;
+        }
+    }
+    let text = String::from_utf8(model.handle().detokenize(&tokens)?)?;
+    Ok(json!({ "text": text, "complete": ended && constraint.complete(), "tokens": tokens.len() }))
+}
+
+/// What is drawn with at first, and later: both favour what ends a text, so that schemas without bounds have answers too.
+fn samplers(model: &Model) -> [Sampler; 2] {
+    let stop = &model.facts().stop_tokens;
+    let only = |bytes: &[u8], of: &[u8]| !bytes.is_empty() && bytes.iter().all(|b| of.contains(b));
+    let (mut first, mut later) = (Vec::new(), Vec::new());
+    for (token, bytes) in (0..).zip(&model.handle().vocabulary()) {
+        if stop.contains(&token) || only(bytes, b"\"}]") {
+            first.push((token, 4.0));
+            later.push((token, 30.0));
+        } else if bytes == b"," {
+            // Ends a number, but goes on with a list.
+            later.push((token, 15.0));
+        } else if only(bytes, b" \t\r\n") {
+            first.push((token, -4.0));
+            later.push((token, -30.0));
+        } else if bytes.iter().any(|b| b"{[".contains(b)) {
+            later.push((token, -30.0));
+        }
+    }
+    [first, later].map(|bias| Sampler::temperature(1.0).logit_bias(bias))
+}
