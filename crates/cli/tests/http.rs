@@ -1,5 +1,7 @@
 //! HTTP in both directions: programs that answer requests, and programs that send them.
 
+#![allow(clippy::print_stderr, reason = "says why nothing was tested")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -51,7 +53,11 @@ struct Server {
 
 impl Server {
     fn start(arguments: &[&str]) -> Server {
-        let mut command = pie(&["start", "--model", "test-tiny", "--port", "0"]);
+        Server::start_on("test-tiny", arguments)
+    }
+
+    fn start_on(model: &str, arguments: &[&str]) -> Server {
+        let mut command = pie(&["start", "--model", model, "--port", "0"]);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("pie starts");
         let mut said = BufReader::new(process.stderr.take().unwrap());
@@ -106,7 +112,8 @@ struct Response {
 fn open(address: &str, head: &str, body: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     let length = body.len();
-    write!(stream, "{head}\r\nhost: {address}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n").unwrap();
+    write!(stream, "{head}\r\nhost: {address}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n")
+        .unwrap();
     stream.write_all(body).unwrap();
     stream
 }
@@ -151,7 +158,10 @@ fn a_program_answers_requests_below_its_path() {
     assert_eq!((health.status, text(&health.body).as_str()), (200, r#"{"status":"ok"}"#));
     for path in ["/hello", "/hello/"] {
         let answer = get(address, path);
-        assert_eq!((answer.status, text(&answer.body).as_str()), (200, "pie serves programs, not prompts.\n"));
+        assert_eq!(
+            (answer.status, text(&answer.body).as_str()),
+            (200, "pie serves programs, not prompts.\n")
+        );
     }
     let body: Vec<u8> = (0..1_000_000u32).map(|i| (i * 7 % 251) as u8).collect();
     let echo = request(address, "POST /hello/echo HTTP/1.1", &body);
@@ -173,7 +183,22 @@ fn a_program_answers_requests_below_its_path() {
     assert!(unknown.status == 404 && text(&unknown.body).contains("/echo-headers"));
     let elsewhere = get(address, "/helloo");
     let said = text(&elsewhere.body);
-    assert!(elsewhere.status == 404 && said.contains("`/helloo`") && said.contains("/hello, /health"), "{said}");
+    assert!(
+        elsewhere.status == 404 && said.contains("`/helloo`") && said.contains("/hello, /health"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_real_model_completes_what_is_posted() {
+    let Some(models) = std::env::var_os("PIE_TEST_MODELS") else {
+        eprintln!("skipped: PIE_TEST_MODELS names no folder of models");
+        return;
+    };
+    let model = Path::new(&models).join("smollm2-135m-q4_1.gguf");
+    let server = Server::start_on(model.to_str().expect("a path in UTF-8"), &["--serve", "/=http-server"]);
+    let answer = request(&server.address, "POST /complete HTTP/1.1", b"The capital of France is");
+    assert!(text(&answer.body).contains("Paris"), "{}", text(&answer.body));
 }
 
 #[test]

@@ -21,7 +21,9 @@ struct HostPattern {
 
 /// An entry that is no host.
 #[derive(Debug, thiserror::Error)]
-#[error("`{0}` is not a host: expected a name as `example.com`, `*.example.com`, `127.0.0.1:8000`, `[::1]` or `*`")]
+#[error(
+    "`{0}` is not a host: expected a name as `example.com`, `*.example.com`, `127.0.0.1:8000`, `[::1]` or `*`"
+)]
 pub struct HostPatternError(String);
 
 impl AllowedHosts {
@@ -30,7 +32,11 @@ impl AllowedHosts {
     /// # Errors
     /// Names the entry that is not one.
     pub fn parse<S: AsRef<str>>(entries: &[S]) -> Result<AllowedHosts, HostPatternError> {
-        entries.iter().map(|entry| HostPattern::parse(entry.as_ref())).collect::<Result<_, _>>().map(AllowedHosts)
+        entries
+            .iter()
+            .map(|entry| HostPattern::parse(entry.as_ref()))
+            .collect::<Result<_, _>>()
+            .map(AllowedHosts)
     }
 
     /// Whether a request to this host and port may leave.
@@ -104,7 +110,8 @@ mod tests {
 
     #[test]
     fn hosts_match_by_name_suffix_and_port() {
-        let hosts = AllowedHosts::parse(&["Example.com", "*.example.org", "127.0.0.1:8000", "[::1]:80"]).unwrap();
+        let hosts =
+            AllowedHosts::parse(&["Example.com", "*.example.org", "127.0.0.1:8000", "[::1]:80"]).unwrap();
         for (host, port, expected) in [
             ("example.com", 443, true),
             ("EXAMPLE.com", 80, true),

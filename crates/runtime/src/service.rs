@@ -60,7 +60,10 @@ impl Service {
     ///
     /// # Errors
     /// When the program cannot be started, or ended without an answer.
-    pub async fn handle<B>(&self, request: http::Request<B>) -> Result<http::Response<AnswerBody>, RequestError>
+    pub async fn handle<B>(
+        &self,
+        request: http::Request<B>,
+    ) -> Result<http::Response<AnswerBody>, RequestError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: std::fmt::Display,

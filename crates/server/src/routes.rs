@@ -25,7 +25,9 @@ pub struct Routes(Arc<RwLock<BTreeMap<String, Arc<Service>>>>);
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
     /// Not a path.
-    #[error("`{0}` is not a path to serve: expected `/`, or names of letters, digits, `-`, `_` and `.` each after a `/`")]
+    #[error(
+        "`{0}` is not a path to serve: expected `/`, or names of letters, digits, `-`, `_` and `.` each after a `/`"
+    )]
     Path(String),
     /// Another program has it.
     #[error("`{0}` is served already; end that with `unserve {0}`")]
@@ -69,7 +71,9 @@ impl Routes {
     fn find(&self, path: &str) -> Option<(Arc<Service>, String)> {
         let routes = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let fitting = routes.iter().filter(|(prefix, _)| below(path, prefix).is_some());
-        fitting.max_by_key(|(prefix, _)| prefix.len()).map(|(prefix, service)| (service.clone(), prefix.clone()))
+        fitting
+            .max_by_key(|(prefix, _)| prefix.len())
+            .map(|(prefix, service)| (service.clone(), prefix.clone()))
     }
 }
 
@@ -113,7 +117,8 @@ async fn mounted(State(routes): State<Routes>, request: Request) -> Response {
     match routes.find(path) {
         Some((service, prefix)) => answer(&service, &prefix, request).await,
         None => {
-            let known = routes.list().into_iter().map(|(path, _)| path).chain(RESERVED.iter().map(|r| r.to_string()));
+            let known =
+                routes.list().into_iter().map(|(path, _)| path).chain(RESERVED.iter().map(|r| r.to_string()));
             let known = known.collect::<Vec<_>>().join(", ");
             failure(StatusCode::NOT_FOUND, &format!("nothing answers `{path}` here; paths served: {known}"))
         }

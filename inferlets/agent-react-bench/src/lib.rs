@@ -52,7 +52,7 @@ async fn main(mut args: Args) -> Result<String> {
         false
     };
     let context = chat.user(TASK).prepare()?;
-    let at_once = if concurrent { 3 } else { 1 };
+    let (at_once, mut waits) = (if concurrent { 3 } else { 1 }, 0);
     for (round, turns) in TURNS.chunks(at_once).enumerate() {
         for (action, _) in turns {
             let mut thought = context.generate(Sampler::greedy()).max_tokens(max_tokens).ignore_stop_tokens();
@@ -60,8 +60,9 @@ async fn main(mut args: Args) -> Result<String> {
             context.fill(&format!("\n{action}\n"));
         }
         join_all(turns.iter().map(|_| sleep(delay))).await;
-        for (action, observation) in turns {
-            context.fill(&format!("Observation of {action}: {observation}\n"));
+        waits += 1;
+        for (number, (_, observation)) in turns.iter().enumerate() {
+            context.fill(&format!("Observation {}: {observation}\n", round * at_once + number + 1));
         }
         if drop && (round + 1) * at_once == 3 {
             // Nothing refers to the tool any more: its pages are freed, what follows keeps its positions.
@@ -72,5 +73,9 @@ async fn main(mut args: Args) -> Result<String> {
     context.flush().await?;
     let (pages, work) = (runtime::usage().await?.pages_used, model.work().json());
     let ms = start.elapsed().as_millis() as u64;
-    Ok(json!({ "calls": TURNS.len(), "ms": ms, "hit": hit, "pages": pages, "work": work }).to_string())
+    let report = json!({
+        "calls": TURNS.len(), "waits": waits, "ms": ms, "hit": hit, "system_tokens": system.len(),
+        "tool_tokens": search.len(), "pages": pages, "work": work,
+    });
+    Ok(report.to_string())
 }

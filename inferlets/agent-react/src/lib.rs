@@ -41,7 +41,11 @@ async fn main(mut args: Args) -> Result<String> {
     let text = context.generate(Sampler::greedy()).max_tokens(max_tokens).text().await?;
     let (total, waited) = (start.elapsed().as_millis() as u64, waited.as_millis() as u64);
     let work = model.work().json();
-    let report = json!({ "text": text, "calls": calls, "tokens": tokens, "ms": total, "tool_ms": waited, "work": work });
+    let context_tokens = context.tokens().len();
+    let report = json!({
+        "text": text, "calls": calls, "tokens": tokens, "context_tokens": context_tokens, "ms": total,
+        "tool_ms": waited, "work": work,
+    });
     Ok(report.to_string())
 }
 

@@ -15,8 +15,7 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
-    chat.user(&prompt).compute().await?;
-    let forks = (0..candidates).map(|_| chat.fork()).collect::<Result<Vec<_>>>()?;
+    let forks = chat.user(&prompt).branch(candidates).await?;
     let draw = |(mut fork, seed): (Chat, u64)| async move {
         fork.answer(Sampler::temperature(temperature).seed(seed), max_tokens).await
     };
@@ -25,8 +24,9 @@ async fn main(mut args: Args) -> Result<String> {
     let score = |answer: &String| answers.iter().map(|other| similarity(answer, other)).sum::<f64>();
     let scores: Vec<f64> = answers.iter().map(score).collect();
     let best = (0..answers.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b]));
-    let text = best.map(|best| &answers[best]);
-    Ok(json!({ "best": best, "text": text, "scores": scores, "work": model.work().json() }).to_string())
+    let (text, work) = (best.map(|best| &answers[best]), model.work().json());
+    let report = json!({ "best": best, "text": text, "answers": answers, "scores": scores, "work": work });
+    Ok(report.to_string())
 }
 
 /// Shared pairs of neighbouring words, of all: 1 for texts with the same pairs.

@@ -33,7 +33,10 @@ async fn serve(request: Request) -> Result<Response> {
             });
             Ok(Response::new(body))
         }
-        _ => Ok(http_error(StatusCode::NOT_FOUND, "/, /wait, /echo, /echo-headers and /complete are served here\n")),
+        _ => Ok(http_error(
+            StatusCode::NOT_FOUND,
+            "/, /wait, /echo, /echo-headers and /complete are served here\n",
+        )),
     }
 }
 

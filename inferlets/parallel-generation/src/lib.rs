@@ -15,11 +15,14 @@ async fn main(mut args: Args) -> Result<String> {
     let mut one = Context::new(&model)?;
     one.fill(&prompt).flush().await?;
     let mut two = one.fork()?;
-    let (one, two) = (one.fill(&first), two.fill(&second));
-    let (one, two) = try_join!(
+    let shared = one.tokens().len();
+    one.fill(&first);
+    two.fill(&second);
+    let answers = try_join!(
         one.generate(Sampler::greedy()).max_tokens(max_tokens).text(),
         two.generate(Sampler::greedy()).max_tokens(max_tokens).text(),
     )?;
-    let texts = [format!("{prompt}{first}{one}"), format!("{prompt}{second}{two}")];
-    Ok(json!({ "texts": texts, "work": model.work().json() }).to_string())
+    let texts = [format!("{prompt}{first}{}", answers.0), format!("{prompt}{second}{}", answers.1)];
+    let (apart, work) = (one.tokens().len() + two.tokens().len(), model.work().json());
+    Ok(json!({ "texts": texts, "shared_tokens": shared, "tokens_apart": apart, "work": work }).to_string())
 }

@@ -20,8 +20,9 @@ async fn main(mut args: Args) -> Result<String> {
     let model = Model::open_default()?;
     let mut root = Context::new(&model)?;
     root.fill(ROOT);
-    let mut nodes = vec![root];
+    let (mut nodes, mut tree_tokens) = (vec![root], 0);
     for level in LEVELS {
+        tree_tokens += nodes.iter().map(|node| node.pending().len()).sum::<usize>();
         try_join_all(nodes.iter_mut().map(Context::flush)).await?;
         let fork = |node: &Context, text| {
             let mut child = node.fork()?;
@@ -30,9 +31,11 @@ async fn main(mut args: Args) -> Result<String> {
         };
         nodes = nodes.iter().flat_map(|node| level.map(|text| fork(node, text))).collect::<Result<_>>()?;
     }
+    // All but the last token of a prompt, which asks for the answer. As one tree, and as prompts of their own:
+    tree_tokens += nodes.iter().map(|leaf| leaf.pending().len() - 1).sum::<usize>();
+    let prompt_tokens: usize = nodes.iter().map(|leaf| leaf.tokens().len() - 1).sum();
     try_join_all(nodes.iter_mut().map(Context::flush_front)).await?;
-    let apart: usize = nodes.iter().map(|leaf| leaf.tokens().len() - 1).sum();
-    let given = model.work().tokens;
+    let prompt_work = model.work().json();
 
     let answers = nodes.iter_mut().map(|leaf| {
         let generation = leaf.generate(Sampler::greedy()).max_tokens(max_tokens);
@@ -42,7 +45,9 @@ async fn main(mut args: Args) -> Result<String> {
     for (leaf, text) in answers.iter().enumerate() {
         session::send(format!("{leaf}: {}\n", text.trim())).await?;
     }
-    // Tokens of the prompts as one tree, and as prompts of their own.
-    let (leaves, work) = (answers.len(), model.work().json());
-    Ok(json!({ "leaves": leaves, "tree_tokens": given, "prompt_tokens": apart, "work": work }).to_string())
+    let report = json!({
+        "leaves": answers.len(), "tree_tokens": tree_tokens, "prompt_tokens": prompt_tokens,
+        "prompt_work": prompt_work, "work": model.work().json(),
+    });
+    Ok(report.to_string())
 }

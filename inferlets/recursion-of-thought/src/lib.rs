@@ -8,8 +8,9 @@ use inferlet::futures::try_join;
 use inferlet::{Args, Chat, Grammar, Model, Result, Sampler, json, session};
 
 const SYSTEM: &str = "You solve a problem by splitting it into smaller ones.";
-const DIVIDE: &str = "If you can solve the problem at once, write <leaf>the answer</leaf>. If not, write two smaller \
-    problems: <branch>the first</branch><branch>the second</branch>. The problem: ";
+/// The branches stand first: small models take up whatever form they read first.
+const DIVIDE: &str = "Write two smaller problems that help to solve this one, as \
+    <branch>problem</branch><branch>problem</branch>. Only if you know the answer, write <leaf>answer</leaf>. ";
 /// A leaf or two branches: nothing else can be generated.
 const FORM: &str = "<leaf>[^<\n]{1,80}</leaf>|<branch>[^<\n]{1,80}</branch><branch>[^<\n]{1,80}</branch>";
 

@@ -56,7 +56,10 @@ async fn main(mut args: Args) -> Result<String> {
     }
     let text = model.detokenize(&context.tokens()[start..])?;
     let clean = find_word(&text, &forbidden).is_none();
-    Ok(json!({ "text": text, "rewinds": rewinds, "clean": clean, "work": model.work().json() }).to_string())
+    let report = json!({
+        "text": text, "rewinds": rewinds, "clean": clean, "prompt_tokens": start, "work": model.work().json(),
+    });
+    Ok(report.to_string())
 }
 
 /// Where the first forbidden word begins.

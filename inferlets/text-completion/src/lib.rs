@@ -28,7 +28,7 @@ async fn main(mut args: Args) -> Result<String> {
     let tokens = generation.tokens().len();
 
     let elapsed = start.elapsed();
-    session::send(format!("\n(total elapsed: {elapsed:.1?})\n")).await?;
+    session::send(format!("\n({tokens} tokens, total elapsed: {elapsed:.1?})\n")).await?;
     session::send(format!("Per token latency: {:.3?}\n", elapsed / tokens.max(1) as u32)).await?;
     Ok(if output { text } else { String::new() })
 }

@@ -11,11 +11,13 @@ async fn main(mut args: Args) -> Result<String> {
     let free = args.flag("free", 'f', "without a grammar");
     args.finish()?;
 
+    // Bounds, for a number without any may be too large to be one.
+    let number = json!({ "type": "number", "minimum": -1_000_000, "maximum": 1_000_000 });
     let tools = json!([
         { "type": "function", "function": {
             "name": "calculate", "description": "Computes with two numbers.",
             "parameters": { "type": "object", "additionalProperties": false, "required": ["a", "operation", "b"],
-                "properties": { "a": { "type": "number" }, "b": { "type": "number" },
+                "properties": { "a": number, "b": number,
                     "operation": { "enum": ["add", "subtract", "multiply", "divide"] } } } } },
         { "type": "function", "function": {
             "name": "word_count", "description": "Counts the words of a text.",

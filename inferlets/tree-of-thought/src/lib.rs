@@ -3,7 +3,7 @@
 //! are generated in one batch. The best judged result is the answer.
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Grammar, Model, Result, Sampler, json, session};
+use inferlet::{Args, Chat, Grammar, Model, Result, Sampler, json, session, tree_tokens};
 
 const SYSTEM: &str = "You solve problems step by step and write as little as possible.";
 const PROPOSE: &str = "Propose one way to solve this, in one sentence: ";
@@ -46,12 +46,13 @@ async fn main(mut args: Args) -> Result<String> {
     }
     // Of equals, the first.
     let best = results.iter().rev().max_by_key(|(grade, _)| *grade);
-    let apart: usize = leaves.iter().map(|(_, leaf)| leaf.context().tokens().len()).sum();
+    let paths = || leaves.iter().map(|(_, leaf)| leaf.context().tokens());
     let report = json!({
         "answer": best.map(|(_, text)| text),
         "grade": best.map(|(grade, _)| grade),
         "leaves": leaves.len(),
-        "tokens_apart": apart,
+        "tokens_apart": paths().map(<[u32]>::len).sum::<usize>(),
+        "tree_tokens": tree_tokens(paths()),
         "work": model.work().json(),
     });
     Ok(report.to_string())

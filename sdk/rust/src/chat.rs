@@ -64,12 +64,13 @@ impl Chat {
         &self.context
     }
 
-    /// `count` conversations with the same past, which is computed before.
+    /// `count` conversations with the same past, ready for different answers. What they share is computed before, but
+    /// for one token: each needs something to compute.
     ///
     /// # Errors
-    /// As for [`Chat::compute`] and [`Chat::fork`].
+    /// As for [`Chat::prepare`], a pass and [`Chat::fork`].
     pub async fn branch(&mut self, count: usize) -> Result<Vec<Chat>> {
-        self.compute().await?;
+        self.prepare()?.flush_front().await?;
         (0..count).map(|_| self.fork()).collect()
     }
 

@@ -45,6 +45,15 @@ pub fn mask(seen: impl IntoIterator<Item = bool>) -> RowMask {
     runs
 }
 
+/// Tokens of several texts as one tree: what they begin with in common counts once.
+pub fn tree_tokens<'a>(texts: impl IntoIterator<Item = &'a [u32]>) -> usize {
+    let mut texts: Vec<&[u32]> = texts.into_iter().collect();
+    texts.sort_unstable();
+    let common = |pair: &[&[u32]]| pair[0].iter().zip(pair[1]).take_while(|(a, b)| a == b).count();
+    let shared: usize = texts.windows(2).map(common).sum();
+    texts.iter().map(|text| text.len()).sum::<usize>() - shared
+}
+
 impl Context {
     /// An empty context.
     ///
@@ -365,6 +374,12 @@ mod tests {
         assert_eq!(mask([]), [0]);
         assert_eq!(mask([true, true]), [0, 2]);
         assert_eq!(mask([false, true, true, false]), [1, 2, 1]);
+    }
+
+    #[test]
+    fn a_tree_counts_what_texts_share_once() {
+        assert_eq!(tree_tokens([]), 0);
+        assert_eq!(tree_tokens([&[1, 2, 3][..], &[1, 4], &[1, 2, 5], &[6], &[1, 2, 3]]), 6);
     }
 
     #[test]

@@ -132,7 +132,9 @@ impl http_body::Body for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, ErrorCode>>> {
         match &mut self.0 {
-            Source::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(http_body::Frame::data(bytes.into())))),
+            Source::Whole(bytes) => {
+                Poll::Ready(bytes.take().map(|bytes| Ok(http_body::Frame::data(bytes.into()))))
+            }
             Source::Incoming(body) => body.as_mut().poll_frame(context),
             Source::Written(pieces) => {
                 let piece = Pin::new(pieces).poll_next(context);
@@ -190,7 +192,8 @@ fn failure(uri: &Uri, code: &ErrorCode) -> anyhow::Error {
     match code {
         ErrorCode::HttpRequestDenied => {
             let host = uri.authority().map_or("", |authority| authority.as_str());
-            Error::Denied(format!("requests to `{host}` are not allowed; the operator may allow the host")).into()
+            Error::Denied(format!("requests to `{host}` are not allowed; the operator may allow the host"))
+                .into()
         }
         code => anyhow!("the request to {uri} failed: {code:?}"),
     }
@@ -212,7 +215,8 @@ pub async fn answer<F: Future<Output = Result<Response>>>(
     let request = http_compat::http_from_wasi_request(request)?.map(Body::incoming);
     let response = serve(request).await.unwrap_or_else(|error| {
         let text = crate::finish(Err(error)).unwrap_or_else(|text| text);
-        let mut response = Response::new(serde_json::json!({ "error": { "message": text } }).to_string().into());
+        let mut response =
+            Response::new(serde_json::json!({ "error": { "message": text } }).to_string().into());
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response

@@ -54,7 +54,7 @@ pub use bindings::pie::inferlet::grammar::{Constraint, Source as Grammar};
 pub use bindings::pie::inferlet::types::Error;
 pub use bindings::pie::inferlet::{adapter, clock, embeds, forward, messaging, runtime, session, store};
 pub use chat::{Chat, Message};
-pub use context::{Context, Layout, mask};
+pub use context::{Context, Layout, mask, tree_tokens};
 pub use detokenizer::Detokenizer;
 pub use futures;
 pub use generate::{Ended, Generation};

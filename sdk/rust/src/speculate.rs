@@ -60,7 +60,7 @@ pub struct Speculation<'a, D> {
     pub passes: usize,
     /// Tokens drafted.
     pub drafted: usize,
-    /// Tokens drafted that were right.
+    /// Tokens drafted that became text.
     pub accepted: usize,
 }
 
@@ -127,7 +127,6 @@ impl<'a, D: Drafter> Speculation<'a, D> {
         let right = drawn.iter().zip(&draft).take_while(|(a, b)| a == b).count();
         self.passes += 1;
         self.drafted += draft.len();
-        self.accepted += right;
         self.drafter.rejected(&drawn[right + 1..]);
 
         let stop_tokens = &self.context.model().facts().stop_tokens;
@@ -136,8 +135,11 @@ impl<'a, D: Drafter> Speculation<'a, D> {
             tokens.truncate(stop);
             self.ended = true;
         }
-        self.context.truncate(length + right.min(tokens.len()))?;
-        self.context.fill_tokens(&tokens[right.min(tokens.len())..]);
+        // What was right behind a stop token is of no use.
+        let accepted = right.min(tokens.len());
+        self.accepted += accepted;
+        self.context.truncate(length + accepted)?;
+        self.context.fill_tokens(&tokens[accepted..]);
         self.tokens.extend_from_slice(&tokens);
         Ok(Some(tokens))
     }

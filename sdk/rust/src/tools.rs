@@ -48,7 +48,7 @@ fn tool_call(value: &Value) -> Option<ToolCall> {
 }
 
 /// The JSON Schema of one call of any of these tools (a JSON list as in the OpenAI API): a constraint that makes even
-/// a small model call correctly.
+/// a small model call correctly. White space is fixed: a model that is lost would write nothing else.
 pub fn tool_call_schema(tools: &Value) -> Value {
     let call = |tool: &Value| {
         let function = tool.get("function").unwrap_or(tool);
@@ -61,7 +61,8 @@ pub fn tool_call_schema(tools: &Value) -> Value {
             "additionalProperties": false,
         })
     };
-    json!({ "anyOf": tools.as_array().map(|tools| tools.iter().map(call).collect::<Vec<_>>()) })
+    let layout = json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " });
+    json!({ "x-guidance": layout, "anyOf": tools.as_array().map(|tools| tools.iter().map(call).collect::<Vec<_>>()) })
 }
 
 #[cfg(test)]

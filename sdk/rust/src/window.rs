@@ -1,4 +1,7 @@
 //! A context that forgets: memory stays flat however long the text gets.
+//!
+//! Tokens keep their positions when others leave, so positions run out where the model's context ends. There the kept
+//! tokens are computed once more, from position 0 on: `sink + size` tokens for every `context_length` generated ones.
 
 use crate::{Context, Result};
 
@@ -13,7 +16,8 @@ pub struct Window {
 }
 
 impl Window {
-    /// Drops what is outside the window; call it after each step. Pending tokens are not touched, and count.
+    /// Drops what is outside the window; call it after each step. Pending tokens are not touched, and count. Where no
+    /// position is left for another token, all kept tokens are pending again.
     ///
     /// # Errors
     /// As for [`Context::remove`].
@@ -21,7 +25,17 @@ impl Window {
         let length = context.tokens().len();
         let computed = length - context.pending().len();
         let (start, end) = (self.sink, length.saturating_sub(self.size).min(computed));
-        if start < end { context.remove(start, end) } else { Ok(()) }
+        if start < end {
+            context.remove(start, end)?;
+        }
+        let positions = context.model().facts().context_length as usize;
+        if context.next_position() as usize + context.pending().len() > positions {
+            // A new context begins at position 0; one that lost its first tokens does not go back there.
+            let mut anew = Context::new(context.model())?;
+            anew.fill_tokens(context.tokens());
+            *context = anew;
+        }
+        Ok(())
     }
 
     /// Pages that the kept tokens take at most: removed tokens free a page when all of it is removed.

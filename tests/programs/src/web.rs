@@ -44,7 +44,8 @@ async fn serve(request: Request) -> Result<Response> {
             Ok(Response::new(body))
         }
         path => {
-            let about = json!({ "path": path, "query": request.uri().query(), "arguments": runtime::arguments() });
+            let about =
+                json!({ "path": path, "query": request.uri().query(), "arguments": runtime::arguments() });
             Ok(Response::new(about.to_string().into()))
         }
     }

@@ -84,7 +84,11 @@ pub(crate) async fn start(flags: StartFlags) -> Result<()> {
             format!("`--serve {entry}`: expected PATH=PROGRAM, for instance /hello=http-server")
         })?;
         let place = Place::Path(path.to_string());
-        settings.services.push(ServiceSettings { program: program.to_string(), place, arguments: Vec::new() });
+        settings.services.push(ServiceSettings {
+            program: program.to_string(),
+            place,
+            arguments: Vec::new(),
+        });
     }
     let routes = Routes::default();
     let address = server::listen(&settings.host, settings.port, routes.clone()).await;

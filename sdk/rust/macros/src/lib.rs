@@ -45,7 +45,8 @@ pub fn serve(attributes: TokenStream, item: TokenStream) -> TokenStream {
     let signature = &function.sig;
     let name = &signature.ident;
     if !attributes.is_empty() || signature.asyncness.is_none() || signature.inputs.len() != 1 {
-        let message = "expected `#[inferlet::serve] async fn serve(request: http::Request) -> Result<http::Response>`";
+        let message =
+            "expected `#[inferlet::serve] async fn serve(request: http::Request) -> Result<http::Response>`";
         return Error::new_spanned(signature, message).to_compile_error().into();
     }
     quote! {
