@@ -105,6 +105,8 @@ fn test(arguments: &[String]) -> Result<()> {
     ensure!(found.status.success(), "`pie model info` failed");
     let model = PathBuf::from(String::from_utf8(found.stdout)?.trim());
     let models = models_for_tests(&model)?;
+    // The SDK is a workspace of its own; its tests run on the host.
+    run(cargo("sdk/rust").args(["test", "--locked"]))?;
     let mut command = cargo("");
     command.args(["test", "--release", "--locked", "--workspace"]).args(arguments);
     run(command.env("PIE_TEST_MODELS", models))

@@ -178,7 +178,9 @@ impl Control {
         // Gates start at 0, and no job can have started before this thread was made.
         let mut seen = 0;
         loop {
-            seen = self.started.wait_past(seen);
+            // No spinning between jobs: on a machine with as many cores as workers, the programs that were just answered
+            // need this core to ask for the next job.
+            seen = self.started.sleep_past(seen);
             let Some(job) = lock(&self.job).clone() else { return };
             self.work(index, &*job);
         }
@@ -237,6 +239,11 @@ impl Gate {
             }
             std::hint::spin_loop();
         }
+        self.sleep_past(seen)
+    }
+
+    /// As [`Gate::wait_past`], without spinning before it sleeps.
+    fn sleep_past(&self, seen: u32) -> u32 {
         let mut guard = lock(&self.lock);
         self.sleepers.fetch_add(1, SeqCst);
         while self.value() == seen {

@@ -99,8 +99,9 @@ async fn pass(context: &mut Context, kind: Option<OutputKind<'_>>) -> Result<(f6
 async fn grammar(model: &Model, rounds: usize) -> Result<Value> {
     let constraint = model.constraint(Grammar::JsonSchema(SCHEMA.to_string())).await?;
     let (mut with, mut without) = (Context::new(model)?, Context::new(model)?);
-    with.fill(PROMPT).flush().await?;
-    without.fill(PROMPT).flush().await?;
+    // The last token stays pending: a step computes it.
+    with.fill(PROMPT).flush_front().await?;
+    without.fill(PROMPT).flush_front().await?;
     let sampler = Sampler::temperature(1.0);
     let (mut bound, mut free, mut added) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
