@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use inferlet::forward::{OutputKind, OutputRequest};
+use inferlet::forward::{self, Input, OutputKind, OutputRequest, Pass};
 use inferlet::futures::future::try_join_all;
 use inferlet::{Args, Context, Grammar, Model, Result, Sampler, Value, json, messaging, runtime};
 
@@ -26,8 +26,8 @@ async fn main(mut args: Args) -> Result<String> {
     let report = match (child.as_str(), inferlets) {
         ("", 0 | 1) => {
             let control = control(&model, rounds, batch).await?;
-            let forward = forward(&model, rounds).await?;
-            json!({ "control": control, "forward": forward, "grammar": grammar(&model, rounds).await? })
+            let passes = passes(&model, rounds).await?;
+            json!({ "control": control, "forward": passes, "grammar": grammar(&model, rounds).await? })
         }
         ("", inferlets) => together(inferlets, rounds).await?,
         (parent, _) => work(&model, parent, rounds).await?,
@@ -62,7 +62,7 @@ fn many(batch: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
 }
 
 /// Passes of one token, with each kind of output: the whole time, and what of it was not the model's.
-async fn forward(model: &Model, rounds: usize) -> Result<Value> {
+async fn passes(model: &Model, rounds: usize) -> Result<Value> {
     let mut context = Context::new(model)?;
     context.fill(PROMPT).flush().await?;
     let sampling = || OutputKind::Token(Sampler::greedy().sampling(&[], None));
@@ -151,12 +151,15 @@ async fn work(model: &Model, parent: &str, rounds: usize) -> Result<Value> {
     let signal = messaging::subscribe(parent, true)?;
     messaging::push(parent.to_string(), "ready".to_string()).await?;
     signal.next().await?;
-    let mut compute = 0.0;
+    let mut compute_ns = 0;
     for _ in 0..rounds {
         let kind = OutputKind::Token(Sampler::greedy().sampling(&[], None));
-        compute += pass(&mut context, Some(kind)).await?.1;
+        let (input, outputs) = (Input::Tokens(vec![0]), vec![OutputRequest { row: 0, kind }]);
+        // Nothing is kept, so that the next pass is the next call.
+        let pass = Pass { input, positions: None, masks: None, adapter: None, keep: false, outputs };
+        compute_ns += forward::execute(context.handle(), pass).await?.compute_ns;
     }
-    Ok(json!(compute))
+    Ok(json!(compute_ns as f64 / 1e3))
 }
 
 fn micros(start: Instant) -> f64 {
