@@ -1,5 +1,5 @@
-//! Answers in a given form: JSON Schema, any JSON, a regular expression, a Lark grammar or EBNF. The server computes
-//! the tokens that the grammar allows while the model computes; the text is in the language by construction.
+//! Answers in a given form: JSON Schema, any JSON, a regular expression, a Lark grammar or EBNF. The server finds
+//! the tokens that the grammar allows and draws among them; the text is in the language by construction.
 
 use inferlet::anyhow::bail;
 use inferlet::{Args, Chat, Grammar, Model, Result, Sampler, json, session};
