@@ -272,7 +272,7 @@ async fn bytes_that_are_no_program_are_refused_by_name() {
     let load = async |bytes: &[u8]| bench.runtime.load(bytes.to_vec(), None).await.err().unwrap().to_string();
     assert!(load(b"hello, world").await.contains("not WebAssembly"));
     assert!(load(b"\0asm\x01\0\0\0").await.contains("core module"));
-    assert!(load(b"\0asm\x0d\0\x01\0").await.contains("does not export `run`"));
+    assert!(load(b"\0asm\x0d\0\x01\0").await.contains("exports neither `run`"));
     let other_version = bench.wasm.windows(5).enumerate().filter(|(_, w)| *w == b"0.1.0").map(|(at, _)| at);
     let mut bytes = bench.wasm.clone();
     for at in other_version {
