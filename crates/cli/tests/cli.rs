@@ -182,6 +182,39 @@ fn bench_prints_one_object_a_line() {
 }
 
 #[test]
+fn a_thousand_inferlets_at_once_finish() {
+    let arguments = ["run", "launch-children", "--model", "test-tiny", "--"];
+    let output = run(&[&arguments[..], &["--children", "1000", "--max-tokens", "8"]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a report");
+    let results = report["results"].as_array().expect("results");
+    assert_eq!(results.len(), 1000);
+    // There are five topics in turn; the same topic has the same text.
+    assert!(results.iter().enumerate().all(|(i, result)| *result == results[i % 5]), "{results:?}");
+    assert_eq!(report["cancelled"], true, "one was ended at its work");
+}
+
+#[test]
+fn a_pool_of_a_quarter_gives_the_same_texts() {
+    // 64 programs with 29 pages each, the shared ones counted once: 1856 pages.
+    let folder = tempfile::tempdir().unwrap();
+    let crowd = |pages: u32, count: &str| {
+        let path = folder.path().join(format!("{pages}.toml"));
+        let config = format!("[[backend]]\nmodel = 'test-tiny'\nmax_num_kv_pages = {pages}\n");
+        std::fs::write(&path, config).unwrap();
+        let mut command = pie(&["run", "test-programs", "--config", path.to_str().unwrap()]);
+        command.args(["--", "crowd", count]).env("PIE_PROGRAMS", guests("tests/programs"));
+        let output = command.stdin(Stdio::null()).output().expect("pie runs");
+        assert!(output.status.success(), "{pages} pages: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let roomy = crowd(4096, "64");
+    assert_eq!(roomy.lines().count(), 64);
+    assert!(crowd(464, "64") == roomy, "a short pool gives other texts");
+    assert!(roomy.starts_with(crowd(464, "1").trim()), "one alone gives another text");
+}
+
+#[test]
 fn the_real_model_knows_the_capital_of_france() {
     let Some(models) = std::env::var_os("PIE_TEST_MODELS") else {
         eprintln!("skipped: PIE_TEST_MODELS names no folder of models");

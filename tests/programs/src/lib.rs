@@ -49,6 +49,7 @@ async fn main(mut args: Args) -> Result<String> {
         "topics" => talk::topics(&value).await,
         "queues" => talk::queues().await,
         "launch" => talk::launch(&value).await,
+        "crowd" => talk::crowd(&value).await,
         "sleep" => talk::sleep().await,
         "fetch" => web::fetch(&value).await,
         "upload" => web::upload(&value).await,

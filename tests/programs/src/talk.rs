@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use inferlet::anyhow::ensure;
-use inferlet::futures::future::join;
+use inferlet::futures::future::{join, try_join_all};
 use inferlet::{Result, messaging, runtime, session, store};
 
 /// Sends back what comes in, until `end`; blobs too.
@@ -70,6 +70,15 @@ pub async fn launch(program: &str) -> Result<String> {
     spinning.cancel();
     let cancelled = spinning.wait().await;
     Ok(format!("{one:?} {two:?} {cancelled:?}"))
+}
+
+/// Launches so many programs at once that each hold three contexts of 200 tokens, and gives what each drew.
+pub async fn crowd(count: &str) -> Result<String> {
+    let arguments = |i: u32| vec!["pages".to_string(), "200".to_string(), format!("{i} is my name")];
+    let launched = (0..count.parse()?).map(|i| runtime::launch("test-programs".to_string(), arguments(i)));
+    let children = try_join_all(launched).await?;
+    let drawn = try_join_all(children.iter().map(|child| child.wait())).await?;
+    Ok(drawn.join("\n"))
 }
 
 /// Two sleeps at once take as long as one.
