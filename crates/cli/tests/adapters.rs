@@ -1,8 +1,8 @@
 //! Low-rank adapters, from their files through a program to the logits, compared with a model whose weights are merged.
 
-use std::io::Write;
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use kernels::DType;
 use model::gguf::Value as Metadata;
@@ -100,22 +100,15 @@ fn merge(writer: &mut GgufWriter, pairs: &[Pair]) {
 }
 
 fn home() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("adapters")
+    common::home("adapters")
 }
 
 /// What the case `adapted` answers for these adapters.
 fn run(model: &Path, sources: &Value) -> Value {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/programs/target/wasm32-wasip2/release/test_programs.wasm");
-    let mut pie = Command::new(env!("CARGO_BIN_EXE_pie"));
-    pie.env("PIE_HOME", home()).env_remove("PIE_LOG").arg("run").arg(program);
-    pie.arg("--model").arg(model).args(["--", "adapted"]);
-    let mut pie = pie.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    writeln!(pie.stdin.take().unwrap(), "{sources}").unwrap();
-    let output = pie.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {said}"))
+    let model = model.to_str().expect("a path in UTF-8");
+    let answers = common::ask(&home(), model, &["adapted"], &[sources.to_string()]);
+    let [answer] = answers.try_into().expect("one line");
+    answer
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,41 +1,26 @@
 //! The command line as a user meets it: helps, errors, and programs on the tiny model and the real one.
 
-#![allow(clippy::print_stderr, reason = "says why nothing was tested")]
+mod common;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+use common::text;
+
 /// A home with the tiny model, made once for all tests.
 fn home() -> &'static Path {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
     HOME.get_or_init(|| {
-        let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("home");
-        let mut add = Command::new(env!("CARGO_BIN_EXE_pie"));
-        add.env("PIE_HOME", &home).args(["model", "add", "test-tiny"]);
-        assert!(add.status().expect("pie runs").success());
+        let home = common::home("home");
+        common::add_tiny_model(&home);
         home
     })
 }
 
-fn guests(folder: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder).join("target/wasm32-wasip2/release")
-}
-
 fn pie(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pie"));
-    command
-        .args(arguments)
-        .env("PIE_HOME", home())
-        .env("PIE_PROGRAMS", guests("inferlets"))
-        .env("COLUMNS", "100");
-    command.env_remove("PIE_LOG");
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    common::pie(home(), arguments)
 }
 
 fn run(arguments: &[&str]) -> Output {
@@ -203,8 +188,7 @@ fn a_pool_of_a_quarter_gives_the_same_texts() {
         let config = format!("[[backend]]\nmodel = 'test-tiny'\nmax_num_kv_pages = {pages}\n");
         std::fs::write(&path, config).unwrap();
         let mut command = pie(&["run", "test-programs", "--config", path.to_str().unwrap()]);
-        command.args(["--", "crowd", count]).env("PIE_PROGRAMS", guests("tests/programs"));
-        let output = command.stdin(Stdio::null()).output().expect("pie runs");
+        let output = command.args(["--", "crowd", count]).output().expect("pie runs");
         assert!(output.status.success(), "{pages} pages: {}", text(&output.stderr));
         text(&output.stdout)
     };
@@ -216,15 +200,10 @@ fn a_pool_of_a_quarter_gives_the_same_texts() {
 
 #[test]
 fn the_real_model_knows_the_capital_of_france() {
-    let Some(models) = std::env::var_os("PIE_TEST_MODELS") else {
-        eprintln!("skipped: PIE_TEST_MODELS names no folder of models");
-        return;
-    };
-    let model = Path::new(&models).join("smollm2-135m-q4_1.gguf");
-    let model = model.to_str().unwrap();
+    let Some(model) = common::real_model() else { return };
     let question = "What is the capital of France?";
     let output =
-        run(&["run", "text-completion", "--model", model, "--", "--prompt", question, "--max-tokens", "32"]);
+        run(&["run", "text-completion", "--model", &model, "--", "--prompt", question, "--max-tokens", "32"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("Paris"), "{}", text(&output.stdout));
 }

@@ -1,6 +1,6 @@
 //! HTTP in both directions: programs that answer requests, and programs that send them.
 
-#![allow(clippy::print_stderr, reason = "says why nothing was tested")]
+mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,39 +9,24 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-fn guests(folder: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder).join("target/wasm32-wasip2/release")
-}
+use common::text;
 
 /// A home with the tiny model, made once for all tests.
 fn home() -> &'static Path {
     static HOME: OnceLock<PathBuf> = OnceLock::new();
     HOME.get_or_init(|| {
-        let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("http-home");
-        let mut add = Command::new(env!("CARGO_BIN_EXE_pie"));
-        add.env("PIE_HOME", &home).args(["model", "add", "test-tiny"]);
-        assert!(add.status().expect("pie runs").success());
+        let home = common::home("http");
+        common::add_tiny_model(&home);
         home
     })
 }
 
 fn pie(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pie"));
-    let folders = [guests("inferlets"), guests("tests/programs")];
-    command
-        .args(arguments)
-        .env("PIE_HOME", home())
-        .env("PIE_PROGRAMS", std::env::join_paths(folders).unwrap())
-        .env_remove("PIE_LOG");
-    command
+    common::pie(home(), arguments)
 }
 
 fn run(arguments: &[&str]) -> Output {
-    pie(arguments).stdin(Stdio::null()).output().expect("pie runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+    pie(arguments).output().expect("pie runs")
 }
 
 /// A running `pie start`, whose shell can be asked.
@@ -191,12 +176,8 @@ fn a_program_answers_requests_below_its_path() {
 
 #[test]
 fn the_real_model_completes_what_is_posted() {
-    let Some(models) = std::env::var_os("PIE_TEST_MODELS") else {
-        eprintln!("skipped: PIE_TEST_MODELS names no folder of models");
-        return;
-    };
-    let model = Path::new(&models).join("smollm2-135m-q4_1.gguf");
-    let server = Server::start_on(model.to_str().expect("a path in UTF-8"), &["--serve", "/=http-server"]);
+    let Some(model) = common::real_model() else { return };
+    let server = Server::start_on(&model, &["--serve", "/=http-server"]);
     let answer = request(&server.address, "POST /complete HTTP/1.1", b"The capital of France is");
     assert!(text(&answer.body).contains("Paris"), "{}", text(&answer.body));
 }

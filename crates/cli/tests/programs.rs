@@ -4,11 +4,10 @@
 //! run is `pie run` as a user types it. The tiny model says noise, so a check on it is about form, counts and equality;
 //! what needs sense is asserted on the real model. Nothing here asserts a time.
 
-#![allow(clippy::print_stderr, reason = "says why nothing was tested")]
+mod common;
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
@@ -856,20 +855,13 @@ fn inferlets() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../inferlets")
 }
 
-fn pie(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pie"));
-    command.env("PIE_HOME", home).env_remove("PIE_LOG").stdin(Stdio::null());
-    command.env("PIE_PROGRAMS", inferlets().join("target/wasm32-wasip2/release"));
-    command
-}
-
 /// Runs a program.
 ///
 /// # Errors
 /// When it fails, with what it said.
 fn run(home: &Path, model: &str, program: &str, arguments: Arguments) -> Result<Run> {
-    let mut command = pie(home);
-    let output = command.args(["run", program, "--model", model, "--"]).args(arguments).output()?;
+    let mut command = common::pie(home, &["run", program, "--model", model, "--"]);
+    let output = command.args(arguments).output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "it failed: {said}\n{complaint}");
@@ -881,14 +873,14 @@ fn run(home: &Path, model: &str, program: &str, arguments: Arguments) -> Result<
 /// Runs the whole table, and reports all failures together.
 fn every_row(on: On, model: &str) {
     let add = |home: &Path| {
-        let status = (on == On::Tiny).then(|| pie(home).args(["model", "add", model]).output());
-        assert!(status.is_none_or(|output| output.is_ok_and(|output| output.status.success())));
+        if on == On::Tiny {
+            common::add_tiny_model(home);
+        }
     };
-    let shared = match on {
+    let shared = common::home(match on {
         On::Tiny => "programs-tiny",
         On::Real => "programs-real",
-    };
-    let shared = Path::new(env!("CARGO_TARGET_TMPDIR")).join(shared);
+    });
     add(&shared);
     let mut failures = Vec::new();
     for row in &TABLE {
@@ -924,12 +916,8 @@ fn every_program_shows_what_it_is_for_on_the_tiny_model() {
 
 #[test]
 fn every_program_shows_what_it_is_for_on_the_real_model() {
-    let Some(models) = std::env::var_os("PIE_TEST_MODELS") else {
-        eprintln!("skipped: PIE_TEST_MODELS names no folder of models");
-        return;
-    };
-    let model = Path::new(&models).join("smollm2-135m-q4_1.gguf");
-    every_row(On::Real, model.to_str().expect("a path in UTF-8"));
+    let Some(model) = common::real_model() else { return };
+    every_row(On::Real, &model);
 }
 
 /// The folders of programs.

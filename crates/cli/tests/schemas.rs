@@ -2,12 +2,10 @@
 //!
 //! `testdata/schemas.jsonl` holds them, one a line, with the keywords that each is there for.
 
-#![allow(clippy::print_stderr, reason = "says why nothing was tested")]
+mod common;
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -109,38 +107,15 @@ fn has_key(schema: &Value, key: &str) -> bool {
 
 /// Runs a case on these messages, and gives what it says of each.
 fn run(model: &str, arguments: &[&str], messages: impl IntoIterator<Item = String>) -> Vec<Value> {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../tests/programs/target/wasm32-wasip2/release/test_programs.wasm");
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("schemas");
-    let mut pie = Command::new(env!("CARGO_BIN_EXE_pie"));
-    pie.env("PIE_HOME", home).env_remove("PIE_LOG").arg("run").arg(program);
-    pie.args(["--model", model, "--"]).args(arguments);
-    let mut pie = pie.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut input = pie.stdin.take().unwrap();
-    let mut count = 0;
-    for message in messages {
-        writeln!(input, "{message}").unwrap();
-        count += 1;
-    }
-    drop(input);
-    let output = pie.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let said = text(&output.stdout);
-    let answers: Vec<Value> = said
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
-        .collect();
-    assert_eq!(answers.len(), count, "an answer for each message");
+    let messages: Vec<String> = messages.into_iter().collect();
+    let answers = common::ask(&common::home("schemas"), model, arguments, &messages);
+    assert_eq!(answers.len(), messages.len(), "an answer for each message");
     answers
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// The tiny model as a file, made once a test.
 fn tiny(name: &str) -> String {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("schemas");
+    let folder = common::home("schemas");
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join(name);
     model::test_model::write(&path, kernels::DType::F32, 1).unwrap();
@@ -185,12 +160,8 @@ fn the_tiny_model_answers_in_every_schema() {
 
 #[test]
 fn the_real_model_answers_in_every_schema() {
-    let Some(models) = std::env::var_os("PIE_TEST_MODELS") else {
-        eprintln!("skipped: PIE_TEST_MODELS names no folder of models");
-        return;
-    };
-    let model = Path::new(&models).join("smollm2-135m-q4_1.gguf");
-    check(model.to_str().unwrap(), 1);
+    let Some(model) = common::real_model() else { return };
+    check(&model, 1);
 }
 
 #[test]
