@@ -3,24 +3,12 @@
 mod common;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 
 use common::text;
 
-/// A home with the tiny model, made once for all tests.
-fn home() -> &'static Path {
-    static HOME: OnceLock<PathBuf> = OnceLock::new();
-    HOME.get_or_init(|| {
-        let home = common::home("home");
-        common::add_tiny_model(&home);
-        home
-    })
-}
-
 fn pie(arguments: &[&str]) -> Command {
-    common::pie(home(), arguments)
+    common::pie(common::tiny_home("home"), arguments)
 }
 
 fn run(arguments: &[&str]) -> Output {

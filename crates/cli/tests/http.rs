@@ -4,25 +4,13 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use common::text;
 
-/// A home with the tiny model, made once for all tests.
-fn home() -> &'static Path {
-    static HOME: OnceLock<PathBuf> = OnceLock::new();
-    HOME.get_or_init(|| {
-        let home = common::home("http");
-        common::add_tiny_model(&home);
-        home
-    })
-}
-
 fn pie(arguments: &[&str]) -> Command {
-    common::pie(home(), arguments)
+    common::pie(common::tiny_home("http"), arguments)
 }
 
 fn run(arguments: &[&str]) -> Output {

@@ -9,6 +9,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -31,6 +32,16 @@ pub(crate) fn real_model() -> Option<String> {
 /// A `PIE_HOME` of this name, kept between runs of the tests: programs are compiled once.
 pub(crate) fn home(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+/// A home of this name with the tiny model, made once for all tests of a file, which all give the same name.
+pub(crate) fn tiny_home(name: &str) -> &'static Path {
+    static HOME: OnceLock<PathBuf> = OnceLock::new();
+    HOME.get_or_init(|| {
+        let home = home(name);
+        add_tiny_model(&home);
+        home
+    })
 }
 
 /// Adds the tiny model to a home; does nothing where it is.

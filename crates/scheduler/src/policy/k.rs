@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::kort::KOrT;
 use super::{Fire, Policy, View};
 
 pub(super) struct K {
@@ -15,12 +16,7 @@ const LEFTOVER: Duration = Duration::from_millis(100);
 
 impl Policy for K {
     fn fire(&self, view: &View<'_>) -> Fire {
-        let until = (view.oldest)() + LEFTOVER;
-        if view.waiting >= self.k || view.now >= until {
-            Fire::Now { at_most: self.k }
-        } else {
-            Fire::At { until, arrivals: self.k - view.waiting }
-        }
+        KOrT { k: self.k, t: LEFTOVER }.fire(view)
     }
 }
 
