@@ -8,6 +8,9 @@ use std::ops::Range;
 /// 64 numbers are 32 KiB, one first-level cache.
 const ATTENTION_ROWS: usize = 16;
 
+/// Rows whose keys and values a worker stores in one go.
+const WRITE_ROWS: usize = 8;
+
 /// Rows of one sequence that write one page.
 pub(crate) struct Write {
     pub(crate) page: PageId,
@@ -43,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) sequences: Vec<Sequence>,
     pub(crate) pages: Vec<PageId>,
     pub(crate) writes: Vec<Write>,
+    /// Which of `writes` a worker does together: their rows follow each other.
+    pub(crate) write_tasks: Vec<Range<usize>>,
     pub(crate) blocks: Vec<Block>,
     pub(crate) asked: Vec<Asked>,
     /// Cosine and sine of each rotary pair, per row.
@@ -101,6 +106,7 @@ impl Plan {
             let sequence = &sequences[block.sequence];
             (std::cmp::Reverse(block.rows.len() * sequence.pages.len()), std::cmp::Reverse(block.rows.start))
         });
+        self.group_writes();
         self.group_outputs();
         self.turn(frequencies);
         Ok(())
@@ -145,6 +151,21 @@ impl Plan {
             let page = self.pages[sequence.pages.start + (same[0] / page_tokens) as usize];
             self.writes.push(Write { page, rows: start..start + same.len() });
             start += same.len();
+        }
+    }
+
+    /// Joins writes to tasks of about [`WRITE_ROWS`] rows.
+    fn group_writes(&mut self) {
+        self.write_tasks.clear();
+        let mut start = 0;
+        for end in 1..=self.writes.len() {
+            let last =
+                self.writes.get(end).is_none_or(|next| next.rows.start != self.writes[end - 1].rows.end);
+            let rows = self.writes[end - 1].rows.end - self.writes[start].rows.start;
+            if last || rows >= WRITE_ROWS {
+                self.write_tasks.push(start..end);
+                start = end;
+            }
         }
     }
 

@@ -8,7 +8,7 @@
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// A row-major matrix `[rows][cols]` shared between threads.
 pub struct Shared<T> {
@@ -153,6 +153,29 @@ impl<'a, T> Tile<'a, T> {
         unsafe { std::slice::from_raw_parts(self.start.add(index * self.stride), self.cols.len()) }
     }
 
+    /// A rectangle inside this one, both ranges counted from its own first row and column. Costs no lock, so a thread
+    /// that reads a matrix in pieces borrows it once. Panics when it leaves this rectangle.
+    pub fn part(&self, rows: Range<usize>, cols: Range<usize>) -> Tile<'_, T> {
+        assert!(
+            rows.start <= rows.end
+                && rows.end <= self.rows.len()
+                && cols.start <= cols.end
+                && cols.end <= self.cols.len(),
+            "rows {rows:?}, columns {cols:?} leave a rectangle of {} x {}",
+            self.rows.len(),
+            self.cols.len()
+        );
+        Tile {
+            // An empty rectangle has no first cell, and nothing is read of it.
+            start: self.start.wrapping_add(rows.start * self.stride + cols.start),
+            stride: self.stride,
+            rows: self.rows.start + rows.start..self.rows.start + rows.end,
+            cols: self.cols.start + cols.start..self.cols.start + cols.end,
+            _claim: None,
+            lifetime: PhantomData,
+        }
+    }
+
     /// One value, row and column counted from the first of the rectangle.
     ///
     /// # Safety
@@ -213,6 +236,19 @@ impl<'a, T> TileMut<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.start.add(index * self.stride), self.cols.len()) }
     }
 
+    /// Two rows of the rectangle, counted from its first. Panics when they are the same.
+    pub fn two_rows(&mut self, first: usize, second: usize) -> (&mut [T], &mut [T]) {
+        let (len, cols) = (self.rows.len(), self.cols.len());
+        assert!(first != second && first < len && second < len, "rows {first} and {second} of {len}");
+        // SAFETY: as in `row`, and rows are disjoint.
+        unsafe {
+            (
+                std::slice::from_raw_parts_mut(self.start.add(first * self.stride), cols),
+                std::slice::from_raw_parts_mut(self.start.add(second * self.stride), cols),
+            )
+        }
+    }
+
     /// All values in order. Panics unless the rectangle has one row or spans whole rows.
     pub fn as_mut_slice(&mut self) -> &mut [T] {
         assert!(
@@ -229,6 +265,9 @@ fn whole_rows(len: usize, cols: usize) -> usize {
     assert!(cols > 0 && len.is_multiple_of(cols), "{len} values are not whole rows of {cols}");
     len / cols
 }
+
+/// Looks at a taken lock before a thread sleeps: 5 to 10 µs in all.
+const LOOKS: u32 = 200;
 
 /// The rectangles that are borrowed now.
 #[derive(Default)]
@@ -263,7 +302,16 @@ impl Claims {
         Claim { claims: self, rect }
     }
 
+    /// It is held for some ten nanoseconds, much less than going to sleep and being woken takes: so this looks again for
+    /// a while first.
     fn lock(&self) -> MutexGuard<'_, Vec<Rect>> {
+        for _ in 0..LOOKS {
+            match self.0.try_lock() {
+                Ok(guard) => return guard,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
+        }
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -303,6 +351,31 @@ mod tests {
             }
         });
         assert_eq!(matrix.read_rows(1..2).as_slice(), [1, 1, 11, 11, 21, 21, 31, 31]);
+    }
+
+    #[test]
+    fn parts_and_two_rows_stay_inside() {
+        let refused = |f: &mut dyn FnMut()| catch_unwind(AssertUnwindSafe(f)).is_err();
+        let matrix = Shared::<u32>::new(4, 5);
+        {
+            let mut tile = matrix.write(1..4, 1..5);
+            for row in 0..3 {
+                tile.row(row).copy_from_slice(&[0, 1, 2, 3].map(|col| row as u32 * 10 + col));
+            }
+            let (last, first) = tile.two_rows(2, 0);
+            last.swap_with_slice(first);
+            assert_eq!(tile.row(0), [20, 21, 22, 23]);
+            assert!(refused(&mut || _ = tile.two_rows(1, 1)));
+            assert!(refused(&mut || _ = tile.two_rows(0, 3)));
+        }
+        let tile = matrix.read(1..4, 1..5);
+        let part = tile.part(1..3, 2..4);
+        assert_eq!((part.rows(), part.cols()), (2..4, 3..5));
+        assert_eq!((part.row(0), part.row(1)), ([12, 13].as_slice(), [2, 3].as_slice()));
+        assert_eq!(part.part(1..2, 1..2).as_slice(), [3]);
+        assert_eq!(tile.part(3..3, 0..4).rows().len(), 0);
+        assert!(refused(&mut || drop(tile.part(0..4, 0..1))));
+        assert!(refused(&mut || drop(part.part(0..1, 0..3))));
     }
 
     #[test]

@@ -32,11 +32,11 @@ impl Forward<'_> {
         let output = self.network.output();
         self.by_rows(asked.len(), |indices| {
             let mut normed = lane.normed.write_rows(indices.clone());
+            let rows = 0..state.plan.rows();
+            let (x, delta) = (lane.x.read_rows(rows.clone()), state.delta.read_rows(rows));
             for (index, asked) in asked[indices.clone()].iter().enumerate() {
-                let x = lane.x.read_rows(asked.row..asked.row + 1);
-                let delta = state.delta.read_rows(asked.row..asked.row + 1);
-                let mut sum = x.as_slice().to_vec();
-                ops::add(isa, &mut sum, delta.as_slice());
+                let mut sum = x.row(asked.row).to_vec();
+                ops::add(isa, &mut sum, delta.row(asked.row));
                 ops::rms_norm(
                     isa,
                     &sum,
@@ -72,12 +72,11 @@ impl Forward<'_> {
         self.columns(rows, output.rows().div_ceil(unit), |range| {
             let cols = range.start * unit..(range.end * unit).min(output.rows());
             if quantized {
-                let logits = &self.state.logits;
-                matmul(output, Input::Quantized(codes), &mut logits.write(0..2 * rows, cols.clone()));
+                let mut logits = self.state.logits.write(0..2 * rows, cols);
+                matmul(output, Input::Quantized(codes), &mut logits);
                 for row in 0..rows {
-                    let mut sum = logits.write(2 * row..2 * row + 1, cols.clone());
-                    let rest = logits.read(2 * row + 1..2 * row + 2, cols.clone());
-                    ops::add(isa, sum.row(0), rest.row(0));
+                    let (sum, rest) = logits.two_rows(2 * row, 2 * row + 1);
+                    ops::add(isa, sum, rest);
                 }
             } else {
                 matmul(output, Input::Float(&values), &mut self.state.logits.write(0..rows, cols));

@@ -3,7 +3,7 @@
 use super::Forward;
 use super::product::{Product, Source};
 use crate::network::Attention;
-use crate::plan::Block;
+use crate::state::WorkerScratch;
 use half::slice::HalfBitsSliceExt;
 use kernels::ops::{self, Pairing};
 use model::RopePairing;
@@ -28,14 +28,9 @@ impl Forward<'_> {
             Product { linear: &part.v, index: V, out: &state.v },
         ];
         self.products(layer, Q, source, &products);
-        for index in self.worker.tasks(state.plan.writes.len()) {
-            self.rotate_and_store(layer, part, index);
-        }
+        self.rotate_and_store(layer, part);
         self.worker.barrier();
-        let heads = self.network.hyper.kv_heads;
-        for task in self.worker.tasks(state.plan.blocks.len() * heads) {
-            self.attend(layer, &state.plan.blocks[task / heads], task % heads);
-        }
+        self.attend(layer);
         self.worker.barrier();
         self.by_rows(state.plan.rows(), |rows| {
             self.ready(&state.attended, &lane.attended_codes, rows, layer, OUTPUT, &[&part.output]);
@@ -45,22 +40,27 @@ impl Forward<'_> {
         self.products(layer, OUTPUT, source, &[product]);
     }
 
-    /// Finishes queries and keys of some rows, and stores keys and values in their page.
-    fn rotate_and_store(&self, layer: usize, part: &Attention, index: usize) {
+    /// Finishes queries and keys, and stores keys and values in the pages. A task is some writes that follow each
+    /// other: borrowing their rows one by one takes as long as the work on them.
+    fn rotate_and_store(&self, layer: usize, part: &Attention) {
         let (state, hyper) = (self.state, &self.network.hyper);
-        let write = &state.plan.writes[index];
-        let mut q = state.q.write_rows(write.rows.clone());
-        let mut k = state.k.write_rows(write.rows.clone());
-        let v = state.v.read_rows(write.rows.clone());
-        let mut page = state.pages.write(write.page, layer);
-        let pairs = hyper.rope_dims / 2;
-        for (index, row) in write.rows.clone().enumerate() {
-            let (cos, sin) =
-                (&state.plan.cos[row * pairs..][..pairs], &state.plan.sin[row * pairs..][..pairs]);
-            self.finish_heads(q.row(index), part.q_norm.as_deref(), cos, sin);
-            self.finish_heads(k.row(index), part.k_norm.as_deref(), cos, sin);
-            let slot = state.plan.batch.slots[row] as usize % state.pages.page_tokens();
-            state.pages.store(&mut page, slot, k.row(index), v.row(index));
+        let (plan, pairs) = (&state.plan, hyper.rope_dims / 2);
+        let v = state.v.read_rows(0..plan.rows());
+        for task in self.worker.tasks(plan.write_tasks.len()) {
+            let writes = &plan.writes[plan.write_tasks[task].clone()];
+            let first = writes[0].rows.start;
+            let rows = first..writes[writes.len() - 1].rows.end;
+            let (mut q, mut k) = (state.q.write_rows(rows.clone()), state.k.write_rows(rows));
+            for write in writes {
+                let mut page = state.pages.write(write.page, layer);
+                for row in write.rows.clone() {
+                    let (cos, sin) = (&plan.cos[row * pairs..][..pairs], &plan.sin[row * pairs..][..pairs]);
+                    self.finish_heads(q.row(row - first), part.q_norm.as_deref(), cos, sin);
+                    self.finish_heads(k.row(row - first), part.k_norm.as_deref(), cos, sin);
+                    let slot = plan.batch.slots[row] as usize % state.pages.page_tokens();
+                    state.pages.store(&mut page, slot, k.row(row - first), v.row(row));
+                }
+            }
         }
     }
 
@@ -82,26 +82,28 @@ impl Forward<'_> {
         ops::rope(isa, pairing, heads, hyper.head_dim, cos, sin);
     }
 
-    /// Attention of a block of rows in the query heads of one key-value head, page by page.
-    fn attend(&self, layer: usize, block: &Block, kv_head: usize) {
+    /// Attention, page by page. A task is a block of rows in the query heads of one key-value head.
+    fn attend(&self, layer: usize) {
         let (state, hyper, isa) = (self.state, &self.network.hyper, self.network.isa);
-        let sequence = &state.plan.sequences[block.sequence];
-        let group = hyper.heads / hyper.kv_heads;
-        let cols = kv_head * group * hyper.head_dim..(kv_head + 1) * group * hyper.head_dim;
-        let queries = state.q.read(block.rows.clone(), cols.clone());
-        let pages = state.pages.read();
+        let (plan, head_dim) = (&state.plan, hyper.head_dim);
+        let (q, pages) = (state.q.read_rows(0..plan.rows()), state.pages.read());
         let mut scratch = state.scratch[self.worker.index()].lock().unwrap_or_else(PoisonError::into_inner);
-        let scratch = &mut *scratch;
-        let (attention, masks) = (&mut scratch.attention, &mut scratch.masks);
-        let scale = 1.0 / (hyper.head_dim as f32).sqrt();
-        attention.start(block.rows.len(), group, hyper.head_dim, state.pages.page_tokens(), scale);
-        for (index, page) in state.plan.pages[sequence.pages.clone()].iter().enumerate() {
-            masks.clear();
-            let rows = block.rows.clone().map(|row| row - sequence.rows.start);
-            masks.extend(rows.map(|row| state.plan.mask(sequence, row, index)));
-            let page = pages.row(state.pages.row(*page, layer, kv_head));
-            attention.page(isa, &queries, masks, page.reinterpret_cast());
+        let WorkerScratch { attention, masks, .. } = &mut *scratch;
+        let (group, scale) = (hyper.heads / hyper.kv_heads, 1.0 / (head_dim as f32).sqrt());
+        for task in self.worker.tasks(plan.blocks.len() * hyper.kv_heads) {
+            let (block, kv_head) = (&plan.blocks[task / hyper.kv_heads], task % hyper.kv_heads);
+            let sequence = &plan.sequences[block.sequence];
+            let cols = kv_head * group * head_dim..(kv_head + 1) * group * head_dim;
+            let queries = q.part(block.rows.clone(), cols.clone());
+            attention.start(block.rows.len(), group, head_dim, state.pages.page_tokens(), scale);
+            for (index, page) in plan.pages[sequence.pages.clone()].iter().enumerate() {
+                masks.clear();
+                let rows = block.rows.clone().map(|row| row - sequence.rows.start);
+                masks.extend(rows.map(|row| plan.mask(sequence, row, index)));
+                let page = pages.row(state.pages.row(*page, layer, kv_head));
+                attention.page(isa, &queries, masks, page.reinterpret_cast());
+            }
+            attention.finish(isa, &mut state.attended.write(block.rows.clone(), cols));
         }
-        attention.finish(isa, &mut state.attended.write(block.rows.clone(), cols));
     }
 }
