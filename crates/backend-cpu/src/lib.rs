@@ -41,6 +41,8 @@ use threads::Team;
 pub struct CpuBackend {
     engine: Arc<Engine>,
     team: Team,
+    /// See [`CpuOptions::one_thread`].
+    one_thread: u64,
     limits: Limits,
     /// Turns per position of each rotary pair, in radians.
     frequencies: Vec<f32>,
@@ -92,6 +94,7 @@ impl CpuBackend {
             "model loaded"
         );
         Ok(CpuBackend {
+            one_thread: options.one_thread,
             engine: Arc::new(Engine { network, state }),
             team,
             limits: limits(hyper, options),
@@ -148,7 +151,7 @@ impl Backend for CpuBackend {
 
     fn run(&mut self, batch: &Batch, output: &mut Output) -> Result<(), BackendError> {
         output.values.clear();
-        {
+        let alone = {
             let mut state = self.engine.write();
             let state = &mut *state;
             state.plan.take(batch, &self.limits, &self.frequencies)?;
@@ -156,13 +159,17 @@ impl Backend for CpuBackend {
             if let Some(id) = batch.sequences.iter().filter_map(|s| s.adapter).find(unknown) {
                 return Err(BackendError::Adapter(format!("adapter {} is not loaded", id.0)));
             }
-            state.prepare(&self.engine.network);
-        }
+            let work = state.plan.multiplications(&self.engine.network, self.limits.page_tokens);
+            let alone = work <= self.one_thread;
+            state.prepare(&self.engine.network, if alone { 1 } else { self.team.size() });
+            alone
+        };
         let engine = Arc::clone(&self.engine);
         let job = move |worker: &threads::Worker| {
             Forward { network: &engine.network, state: &engine.read(), worker }.run();
         };
-        self.team.run(job).map_err(BackendError::Failed)?;
+        let result = if alone { self.team.run_alone(job) } else { self.team.run(job) };
+        result.map_err(BackendError::Failed)?;
         let state = self.engine.read();
         let mut answers = state.answers.lock().unwrap_or_else(PoisonError::into_inner);
         output.values.extend(answers.drain(..).map(|value| value.expect("every request was answered")));

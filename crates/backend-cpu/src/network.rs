@@ -75,4 +75,11 @@ impl Network {
         };
         self.layers.iter().map(layer).sum::<usize>() + self.output().bytes() + vector(&self.output_norm)
     }
+
+    /// Multiplications of all layers' matrices for one row, and those of the output matrix.
+    pub(crate) fn multiplications(&self) -> (usize, usize) {
+        let size = |matrix: &Matrix| matrix.rows() * matrix.cols();
+        let layer = |layer: &Layer| layer.linears().iter().map(|linear| size(&linear.matrix)).sum::<usize>();
+        (self.layers.iter().map(layer).sum(), size(self.output()))
+    }
 }

@@ -1,5 +1,6 @@
 //! A batch made ready for the workers: who attends to what, which rows go together, what is answered from where.
 
+use crate::network::Network;
 use crate::sample;
 use backend::{AdapterId, BackendError, Batch, Limits, PageId};
 use std::ops::Range;
@@ -69,6 +70,15 @@ impl Plan {
     /// Whether any row has an adapter.
     pub(crate) fn adapted(&self) -> bool {
         self.sequences.iter().any(|sequence| sequence.adapter.is_some())
+    }
+
+    /// Multiplications that the batch takes: of matrices, and of attention to all slots of the pages.
+    pub(crate) fn multiplications(&self, network: &Network, page_tokens: u32) -> u64 {
+        let (layers, output) = network.multiplications();
+        let products = self.rows() * layers + self.asked.len() * output;
+        let attended = |s: &Sequence| s.rows.len() * s.pages.len() * page_tokens as usize;
+        let attended: usize = self.sequences.iter().map(attended).sum();
+        (products + 2 * attended * network.hyper.q_width() * network.hyper.layers) as u64
     }
 
     /// Takes a batch over, after checking everything that the contract says of it.

@@ -67,6 +67,8 @@ pub(crate) struct WorkerScratch {
 /// See the module's description. Written between batches, read (with its cells) by all workers during one.
 pub(crate) struct State {
     pub(crate) plan: Plan,
+    /// Workers that compute this batch.
+    workers: usize,
     /// One per worker; only the first is used when there are many rows.
     pub(crate) lanes: Vec<Lane>,
     pub(crate) q: Buffer,
@@ -89,6 +91,7 @@ impl State {
     pub(crate) fn new(pages: Pages, workers: usize) -> State {
         State {
             plan: Plan::default(),
+            workers,
             lanes: (0..workers).map(|_| Lane::default()).collect(),
             q: Buffer::default(),
             k: Buffer::default(),
@@ -107,14 +110,15 @@ impl State {
 
     /// Whether each worker keeps a residual stream of its own.
     pub(crate) fn alone(&self) -> bool {
-        self.lanes.len() == 1 || self.plan.rows() <= ROWS_ALONE
+        self.workers == 1 || self.plan.rows() <= ROWS_ALONE
     }
 
-    /// Shapes all buffers for the planned batch.
-    pub(crate) fn prepare(&mut self, network: &Network) {
+    /// Shapes all buffers for the planned batch, which `workers` will compute.
+    pub(crate) fn prepare(&mut self, network: &Network, workers: usize) {
+        self.workers = workers;
         let hyper = &network.hyper;
         let rows = self.plan.rows();
-        let lanes = if self.alone() { self.lanes.len() } else { 1 };
+        let lanes = if self.alone() { workers } else { 1 };
         let asked = self.plan.asked.len().min(LOGIT_ROWS);
         let rank = self.adapters.rank_max();
         let block = |cols: usize| cols.next_multiple_of(kernels::activations::BLOCK);

@@ -2,8 +2,8 @@
 //!
 //! A whole forward pass is one job. Its operations are separated by [`Worker::barrier`], which costs well under a
 //! microsecond when all arrive together; a thread that waits longer spins for a moment and then sleeps, so that the
-//! team does not take a core from the rest of the server. The calling thread is worker 0, and a team of one has no
-//! thread, no lock and no barrier. A panic anywhere frees every waiting worker and comes back as an error.
+//! team does not take a core from the rest of the server. The calling thread is worker 0. A job that it does alone
+//! ([`Team::run_alone`]) takes no lock, wakes nobody and has no barrier. A panic anywhere frees every waiting worker and comes back as an error.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -67,23 +67,30 @@ impl Team {
     /// # Errors
     /// The message of the first panic, if any worker panicked.
     pub(crate) fn run(&mut self, job: impl Fn(&Worker) + Send + Sync + 'static) -> Result<(), String> {
-        let control = &self.control;
-        control.broken.store(false, SeqCst);
-        control.arrived.store(0, SeqCst);
-        control.next_task.store(0, SeqCst);
-        control.finished.store(0, SeqCst);
-        if control.size == 1 {
-            control.work(0, &job);
-        } else {
-            let job: Job = Arc::new(job);
-            let before = control.all_finished.value();
-            *lock(&control.job) = Some(Arc::clone(&job));
-            control.started.advance();
-            control.work(0, &*job);
-            control.all_finished.wait_past(before);
-            *lock(&control.job) = None;
+        if self.size() == 1 {
+            return self.run_alone(job);
         }
-        lock(&control.failure).take().map_or(Ok(()), Err)
+        let control = &self.control;
+        control.reset();
+        let job: Job = Arc::new(job);
+        let before = control.all_finished.value();
+        *lock(&control.job) = Some(Arc::clone(&job));
+        control.started.advance();
+        control.work(0, control.size, &*job);
+        control.all_finished.wait_past(before);
+        *lock(&control.job) = None;
+        control.result()
+    }
+
+    /// Runs `job` on the calling thread, which is then the only worker: for jobs that would take the others longer to
+    /// wake for than to share.
+    ///
+    /// # Errors
+    /// The message of the panic, if the job panicked.
+    pub(crate) fn run_alone(&mut self, job: impl Fn(&Worker)) -> Result<(), String> {
+        self.control.reset();
+        self.control.work(0, 1, &job);
+        self.control.result()
     }
 }
 
@@ -102,6 +109,8 @@ impl Drop for Team {
 pub(crate) struct Worker<'a> {
     control: &'a Control,
     index: usize,
+    /// Workers that do this job.
+    size: usize,
     /// Whether the tasks of this phase were asked for: they are counted once between two barriers.
     shared_out: Cell<bool>,
 }
@@ -112,15 +121,15 @@ impl Worker<'_> {
         self.index
     }
 
-    /// Workers in the team.
+    /// Workers that do this job.
     pub(crate) fn size(&self) -> usize {
-        self.control.size
+        self.size
     }
 
     /// This worker's part of `0 .. items`, in whole multiples of `unit` (but for the end).
     pub(crate) fn part(&self, items: usize, unit: usize) -> Range<usize> {
         let units = items.div_ceil(unit);
-        let bound = |i: usize| (units * i / self.control.size * unit).min(items);
+        let bound = |i: usize| (units * i / self.size * unit).min(items);
         bound(self.index)..bound(self.index + 1)
     }
 
@@ -137,12 +146,12 @@ impl Worker<'_> {
     pub(crate) fn barrier(&self) {
         let control = self.control;
         self.shared_out.set(false);
-        if control.size == 1 {
+        if self.size == 1 {
             control.next_task.store(0, SeqCst);
             return;
         }
         let before = control.passed.value();
-        if control.arrived.fetch_add(1, SeqCst) + 1 == control.size {
+        if control.arrived.fetch_add(1, SeqCst) + 1 == self.size {
             control.arrived.store(0, SeqCst);
             control.next_task.store(0, SeqCst);
             control.passed.advance();
@@ -182,12 +191,26 @@ impl Control {
             // need this core to ask for the next job.
             seen = self.started.sleep_past(seen);
             let Some(job) = lock(&self.job).clone() else { return };
-            self.work(index, &*job);
+            self.work(index, self.size, &*job);
         }
     }
 
-    fn work(&self, index: usize, job: &dyn Fn(&Worker)) {
-        let worker = Worker { control: self, index, shared_out: Cell::new(false) };
+    /// Before a job.
+    fn reset(&self) {
+        self.broken.store(false, SeqCst);
+        self.arrived.store(0, SeqCst);
+        self.next_task.store(0, SeqCst);
+        self.finished.store(0, SeqCst);
+    }
+
+    /// How the last job ended.
+    fn result(&self) -> Result<(), String> {
+        lock(&self.failure).take().map_or(Ok(()), Err)
+    }
+
+    /// Does the part of worker `index` of `size`.
+    fn work(&self, index: usize, size: usize, job: &dyn Fn(&Worker)) {
+        let worker = Worker { control: self, index, size, shared_out: Cell::new(false) };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(&worker)))
             && !panic.is::<TeamBroken>()
         {
@@ -195,7 +218,7 @@ impl Control {
             self.broken.store(true, SeqCst);
             self.passed.advance();
         }
-        if self.finished.fetch_add(1, SeqCst) + 1 == self.size {
+        if self.finished.fetch_add(1, SeqCst) + 1 == size {
             self.all_finished.advance();
         }
     }
@@ -300,6 +323,28 @@ mod tests {
     }
 
     #[test]
+    fn a_job_done_alone_has_one_worker_between_jobs_of_all() {
+        let mut team = Team::new(3, false).unwrap();
+        for _ in 0..50 {
+            let ran = AtomicUsize::new(0);
+            let alone = |worker: &Worker| {
+                assert_eq!((worker.index(), worker.size(), worker.part(10, 4)), (0, 1, 0..10));
+                for _ in 0..3 {
+                    assert_eq!(worker.tasks(4).count(), 4);
+                    worker.barrier();
+                }
+                ran.fetch_add(1, SeqCst);
+            };
+            team.run_alone(alone).unwrap();
+            assert_eq!(ran.load(SeqCst), 1);
+            let all = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&all);
+            team.run(move |worker: &Worker| _ = count.fetch_add(worker.size(), SeqCst)).unwrap();
+            assert_eq!(all.load(SeqCst), 9);
+        }
+    }
+
+    #[test]
     fn a_panic_is_an_error_and_the_team_works_on() {
         for size in [1, 2, 4] {
             let mut team = Team::new(size, false).unwrap();
@@ -313,6 +358,9 @@ mod tests {
                 assert!(error.contains("no luck"), "{error}");
                 assert_eq!(team.run(|worker: &Worker| worker.barrier()), Ok(()));
             }
+            let error = team.run_alone(|_: &Worker| panic!("no luck alone")).unwrap_err();
+            assert!(error.contains("no luck alone"), "{error}");
+            assert_eq!(team.run(|worker: &Worker| worker.barrier()), Ok(()));
         }
     }
 }

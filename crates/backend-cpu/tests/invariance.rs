@@ -50,6 +50,27 @@ fn chunks_pages_and_threads_change_no_bit() {
 }
 
 #[test]
+fn small_batches_on_one_thread_between_others_change_no_bit() {
+    for tiny in models() {
+        let tokens = Random(5).tokens(150);
+        let whole = logits(&mut tiny.open(1), &mut Sequence::new(0..10), &tokens, 150);
+        // About 0.17 million multiplications a row: chunks of 1 and 5 rows stay on one thread, those of 30 do not.
+        let mut backend = open_with(&tiny.gguf(), 3, 2_000_000);
+        let mut sequence = Sequence::new(0..10);
+        let (mut found, mut rest) = (Vec::new(), tokens.as_slice());
+        for chunk in [1, 30, 5, 1].into_iter().cycle() {
+            let (now, later) = rest.split_at(chunk.min(rest.len()));
+            found.extend(logits(&mut backend, &mut sequence, now, chunk));
+            rest = later;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        assert_same_bits(&whole, &found, &format!("{tiny:?}"));
+    }
+}
+
+#[test]
 fn a_batch_of_strangers_changes_no_bit() {
     for tiny in models() {
         let mut random = Random(11);

@@ -152,8 +152,14 @@ impl Tiny {
     }
 }
 
+/// A backend all of whose threads take part in every batch, however small.
 pub(crate) fn open(gguf: &Gguf, threads: usize) -> CpuBackend {
-    let options = CpuOptions { threads, pages: 128, ..CpuOptions::default() };
+    open_with(gguf, threads, 0)
+}
+
+/// A backend with [`CpuOptions::one_thread`].
+pub(crate) fn open_with(gguf: &Gguf, threads: usize, one_thread: u64) -> CpuBackend {
+    let options = CpuOptions { threads, one_thread, pages: 128, ..CpuOptions::default() };
     let hyper = Hyperparameters::from_gguf(gguf).unwrap();
     CpuBackend::open(&hyper, &Weights::from_gguf(gguf), &options, |_| ()).unwrap()
 }
