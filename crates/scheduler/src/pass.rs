@@ -36,6 +36,8 @@ pub(crate) struct Pass {
     pub(crate) cached: u32,
     /// Time that the backend computed its batches so far.
     pub(crate) compute: Duration,
+    /// What of that falls to its rows.
+    pub(crate) compute_share: Duration,
     /// Entries of the context that are only read.
     pub(crate) base: usize,
     /// What the pass writes or took from the prefix cache.
@@ -75,6 +77,7 @@ impl Pass {
             done: 0,
             cached: 0,
             compute: Duration::ZERO,
+            compute_share: Duration::ZERO,
             base,
             entries: context.entries[base..].to_vec(),
             tail_in_place: tail.is_some(),

@@ -111,6 +111,8 @@ pub struct ForwardReply {
     pub cached_tokens: u32,
     /// How long the backend computed the batches in which the pass took part.
     pub compute: Duration,
+    /// What of `compute` falls to the rows of the pass, when the time of a batch is divided evenly among its rows.
+    pub compute_share: Duration,
 }
 
 /// Why a pass was not computed. The context is as it was before.

@@ -267,3 +267,22 @@ fn a_long_prompt_is_not_held_up_by_many_short_ones() {
     (0..3).for_each(|_| assert!(rig.turn()));
     assert!(rig.answers.contains_key(&Ticket(1)), "it had its share of each batch");
 }
+
+#[test]
+fn the_shares_of_passes_add_up_to_the_time_of_their_batches() {
+    let mut rig = Rig::new(64, SchedulerConfig::default());
+    for (id, rows) in [(1, 3), (2, 1), (3, 900)] {
+        rig.create(id, Priority::Normal, id);
+        rig.submit(id, id, &vec![id as u32; rows]);
+    }
+    rig.finish();
+    let replies = [1, 2, 3].map(|ticket| rig.reply(ticket));
+    let batch = Duration::from_millis(5);
+    assert!(rig.stats().batches > 1, "the long prompt takes more than one batch");
+    assert_eq!(replies[0].compute, batch);
+    assert!(replies[0].compute_share > 2 * replies[1].compute_share, "three rows against one");
+    assert_eq!(replies[2].compute, batch * rig.stats().batches as u32);
+    let shares: Duration = replies.iter().map(|reply| reply.compute_share).sum();
+    let lost = (batch * rig.stats().batches as u32).checked_sub(shares).unwrap();
+    assert!(lost < Duration::from_nanos(10), "{lost:?} lost beyond rounding");
+}

@@ -135,31 +135,31 @@ async fn together(inferlets: usize, rounds: usize) -> Result<Value> {
     messaging::broadcast(&parent, "go", true)?;
     let reports = try_join_all(children.iter().map(|child| child.wait())).await?;
     let elapsed = micros(start);
-    // All of them are in almost every batch; the longest sum is the model's time, or a little less than that.
-    let computes = reports.iter().map(|report| Ok(inferlet::serde_json::from_str::<f64>(report)?));
-    let compute = computes.collect::<Result<Vec<f64>>>()?.into_iter().fold(0.0, f64::max);
+    // The shares of all passes add up to the time of all batches, however they were put together.
+    let shares = reports.iter().map(|report| Ok(inferlet::serde_json::from_str::<f64>(report)?));
+    let compute = shares.sum::<Result<f64>>()?;
     let each = (elapsed - compute) / (inferlets * rounds) as f64;
     Ok(
         json!({ "inferlets": inferlets, "passes_each": rounds, "whole": elapsed, "model": compute, "overhead_each": each }),
     )
 }
 
-/// What a launched program does: passes one after the other, once the signal is given. The model's microseconds.
+/// What a launched program does: passes one after the other, once the signal is given. Its share of the model's microseconds.
 async fn work(model: &Model, parent: &str, rounds: usize) -> Result<Value> {
     let mut context = Context::new(model)?;
     context.fill(PROMPT).flush().await?;
     let signal = messaging::subscribe(parent, true)?;
     messaging::push(parent.to_string(), "ready".to_string()).await?;
     signal.next().await?;
-    let mut compute_ns = 0;
+    let mut share_ns = 0;
     for _ in 0..rounds {
         let kind = OutputKind::Token(Sampler::greedy().sampling(&[], None));
         let (input, outputs) = (Input::Tokens(vec![0]), vec![OutputRequest { row: 0, kind }]);
         // Nothing is kept, so that the next pass is the next call.
         let pass = Pass { input, positions: None, masks: None, adapter: None, keep: false, outputs };
-        compute_ns += forward::execute(context.handle(), pass).await?.compute_ns;
+        share_ns += forward::execute(context.handle(), pass).await?.compute_share_ns;
     }
-    Ok(json!(compute_ns as f64 / 1e3))
+    Ok(json!(share_ns as f64 / 1e3))
 }
 
 fn micros(start: Instant) -> f64 {

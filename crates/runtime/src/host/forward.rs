@@ -102,8 +102,12 @@ async fn finish<T: Send + 'static>(
         }
         Ok::<_, Failure>(())
     })?;
-    let compute_ns = reply.compute.as_nanos() as u64;
-    Ok(forward::Outputs { values: values?, computed: reply.computed_tokens, compute_ns })
+    Ok(forward::Outputs {
+        values: values?,
+        computed: reply.computed_tokens,
+        compute_ns: reply.compute.as_nanos() as u64,
+        compute_share_ns: reply.compute_share.as_nanos() as u64,
+    })
 }
 
 fn output(value: Value) -> Result<forward::Output, ApiError> {

@@ -11,6 +11,13 @@ use crate::pass::Pass;
 use crate::prefix::Parent;
 use crate::request::{ForwardError, ForwardReply, Ticket};
 
+/// What a batch took.
+#[derive(Clone, Copy)]
+struct Compute {
+    batch: Duration,
+    rows: u32,
+}
+
 impl Scheduler {
     /// Takes in the result of the batch that was planned, which the backend computed for `compute`; values are taken
     /// out of it. On an error every pass of the batch is answered with it, and their contexts are as before.
@@ -28,6 +35,7 @@ impl Scheduler {
                 self.totals.batches += 1;
                 self.totals.batch_requests += running.len() as u64;
                 let mut values = output.values.drain(..);
+                let compute = Compute { batch: compute, rows: running.iter().map(|one| one.rows).sum() };
                 for one in running {
                     self.advance(one, &mut values, compute, now);
                 }
@@ -46,7 +54,7 @@ impl Scheduler {
         &mut self,
         one: Running,
         values: &mut impl Iterator<Item = Value>,
-        compute: Duration,
+        compute: Compute,
         now: Duration,
     ) {
         self.totals.rows_computed += u64::from(one.rows);
@@ -64,7 +72,8 @@ impl Scheduler {
             self.enter_row(&mut pass, Holder::Owner(owner));
         }
         pass.since = now;
-        pass.compute += compute;
+        pass.compute += compute.batch;
+        pass.compute_share += compute.batch * one.rows / compute.rows;
         let finished = pass.left() == 0;
         self.passes.insert(one.ticket, pass);
         if finished {
@@ -154,6 +163,7 @@ impl Scheduler {
             computed_tokens: pass.done - pass.cached,
             cached_tokens: pass.cached,
             compute: pass.compute,
+            compute_share: pass.compute_share,
         };
         self.totals.completed += 1;
         self.replies.push((ticket, Ok(reply)));
