@@ -175,7 +175,8 @@ impl Inbox {
             if now - start >= wait.spin {
                 break;
             }
-            std::hint::spin_loop();
+            // Whoever it waits for may have been woken on this core.
+            std::thread::yield_now();
         }
         let mut state = self.lock();
         if state.closed || self.weight.load(Ordering::Acquire) >= enough {
