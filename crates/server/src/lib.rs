@@ -88,3 +88,36 @@ async fn accept(listener: TcpListener, router: Router) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    /// The head and body of the answer to a GET.
+    async fn get(address: SocketAddr, path: &'static str) -> String {
+        let ask = move || {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            write!(stream, "GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        tokio::task::spawn_blocking(ask).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_answered_before_the_server_is_ready() {
+        let routes = Routes::default();
+        let address = listen("127.0.0.1", 0, routes.clone()).await.unwrap();
+        for (path, body) in [("/health", r#"{"status":"starting"}"#), ("/hello", "models are being loaded")] {
+            let answer = get(address, path).await;
+            assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1"), "{answer}");
+            assert!(answer.contains(body), "{answer}");
+        }
+        routes.set_ready();
+        let answer = get(address, "/health").await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(r#"{"status":"ok"}"#), "{answer}");
+        assert!(get(address, "/hello").await.starts_with("HTTP/1.1 404 "));
+    }
+}

@@ -1,7 +1,8 @@
 //! Who answers which path.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -17,9 +18,15 @@ use serde_json::json;
 /// The part of the path that led to a program; the program itself sees the rest.
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
-/// Programs by the path they answer. Cloning gives another handle to the same ones.
+/// Programs by the path they answer, and whether the server is ready. Cloning gives another handle to the same ones.
 #[derive(Clone, Default)]
-pub struct Routes(Arc<RwLock<BTreeMap<String, Arc<Service>>>>);
+pub struct Routes(Arc<Front>);
+
+#[derive(Default)]
+struct Front {
+    programs: RwLock<BTreeMap<String, Arc<Service>>>,
+    ready: AtomicBool,
+}
 
 /// Why a path cannot be had.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,36 +48,53 @@ pub enum RouteError {
 const RESERVED: &[&str] = &["/health"];
 
 impl Routes {
+    /// From now on requests are answered. Until then each gets 503 and a `retry-after`, `/health` among them: the port
+    /// is taken first, so that nobody loads models only to learn that it is not free.
+    pub fn set_ready(&self) {
+        self.0.ready.store(true, Ordering::Release);
+    }
+
+    fn ready(&self) -> bool {
+        self.0.ready.load(Ordering::Acquire)
+    }
+
+    fn programs(&self) -> RwLockReadGuard<'_, BTreeMap<String, Arc<Service>>> {
+        self.0.programs.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn programs_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Arc<Service>>> {
+        self.0.programs.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Lets a program answer a path and all below it. The longest path that fits a request decides.
     ///
     /// # Errors
     /// When the path is malformed, taken or the server's own.
     pub fn mount(&self, path: &str, service: Service) -> Result<(), RouteError> {
         let path = checked(path)?;
-        let mut routes = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if routes.contains_key(&path) {
+        let mut programs = self.programs_mut();
+        if programs.contains_key(&path) {
             return Err(RouteError::Taken(path));
         }
-        routes.insert(path, Arc::new(service));
+        programs.insert(path, Arc::new(service));
         Ok(())
     }
 
     /// Frees a path; whether anything answered it. Requests that are being answered go on.
     pub fn unmount(&self, path: &str) -> bool {
         let Ok(path) = checked(path) else { return false };
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&path).is_some()
+        self.programs_mut().remove(&path).is_some()
     }
 
     /// The paths and the programs that answer them.
     pub fn list(&self) -> Vec<(String, String)> {
-        let routes = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        routes.iter().map(|(path, service)| (path.clone(), service.label().to_string())).collect()
+        self.programs().iter().map(|(path, service)| (path.clone(), service.label().to_string())).collect()
     }
 
     /// Who answers `path`, and under which prefix.
     fn find(&self, path: &str) -> Option<(Arc<Service>, String)> {
-        let routes = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let fitting = routes.iter().filter(|(prefix, _)| below(path, prefix).is_some());
+        let programs = self.programs();
+        let fitting = programs.iter().filter(|(prefix, _)| below(path, prefix).is_some());
         fitting
             .max_by_key(|(prefix, _)| prefix.len())
             .map(|(prefix, service)| (service.clone(), prefix.clone()))
@@ -102,8 +126,16 @@ fn below<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
 
 /// The server's own paths, and the programs'.
 pub(crate) fn front(routes: Routes) -> Router {
-    let health = get(async || Json(json!({ "status": "ok" })));
-    Router::new().route("/health", health).fallback(mounted).with_state(routes)
+    Router::new().route("/health", get(health)).fallback(mounted).with_state(routes)
+}
+
+async fn health(State(routes): State<Routes>) -> Response {
+    match routes.ready() {
+        true => Json(json!({ "status": "ok" })).into_response(),
+        false => {
+            not_now((StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "starting" }))).into_response())
+        }
+    }
 }
 
 /// One program for every path.
@@ -113,6 +145,10 @@ pub(crate) fn single(service: Service) -> Router {
 }
 
 async fn mounted(State(routes): State<Routes>, request: Request) -> Response {
+    if !routes.ready() {
+        let why = "the server is starting: its models are being loaded";
+        return not_now(failure(StatusCode::SERVICE_UNAVAILABLE, why));
+    }
     let path = request.uri().path();
     match routes.find(path) {
         Some((service, prefix)) => answer(&service, &prefix, request).await,
@@ -136,9 +172,7 @@ async fn answer(service: &Service, prefix: &str, mut request: Request) -> Respon
     match service.handle(request).await {
         Ok(response) => response.map(Body::new),
         Err(error @ RequestError::Launch(LaunchError::Overloaded(_))) => {
-            let mut response = failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            response
+            not_now(failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()))
         }
         Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
     }
@@ -161,6 +195,12 @@ fn inner_uri(request: &Request, prefix: &str) -> Option<Uri> {
         .path_and_query(PathAndQuery::try_from(path).ok()?)
         .build()
         .ok()
+}
+
+/// Asks the client to come again in a second.
+fn not_now(mut response: Response) -> Response {
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 /// An error in the form that clients of the OpenAI API read.

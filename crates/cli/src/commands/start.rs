@@ -95,10 +95,11 @@ pub(crate) async fn start(flags: StartFlags) -> Result<()> {
     let address = address.map_err(|error| anyhow!("{error} with `--port`"))?;
     let assembly = Assembly::start(&settings).await?;
     let host = settings.host.clone();
-    let shell = Shell { assembly: Arc::new(assembly), logs: Arc::default(), routes, host };
+    let shell = Shell { assembly: Arc::new(assembly), logs: Arc::default(), routes: routes.clone(), host };
     for service in settings.services {
         shell.serve(service).await?;
     }
+    routes.set_ready();
     eprintln!("engine started, http://{address}/health answers; `help` lists the commands");
     shell.run().await?;
     match Arc::try_unwrap(shell.assembly) {
