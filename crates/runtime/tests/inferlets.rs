@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::{Bench, run};
@@ -251,6 +251,37 @@ async fn saved_contexts_open_again_also_after_a_restart() {
         panic!("a snapshot that is not persistent is gone")
     };
     assert!(reason.contains("not found"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_cannot_be_written_is_not_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::with_data(128, folder.path()).await;
+    let drawn = good(&bench, &["save", "persistent one"]).await;
+    let files: Vec<_> =
+        walk(folder.path()).into_iter().filter(|p| p.extension() == Some("kv".as_ref())).collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    let contexts = files[0].parent().unwrap();
+    // A file where the folder should be: nothing can be written below it.
+    std::fs::remove_dir_all(contexts).unwrap();
+    std::fs::write(contexts, "in the way").unwrap();
+    let Err(InferletError::Program(reason)) = run(&bench, &["save", "persistent two"]).await else {
+        panic!("it cannot be saved")
+    };
+    assert!(reason.contains("cannot write the snapshot"), "{reason}");
+    let Err(InferletError::Program(reason)) = run(&bench, &["open", "persistent two"]).await else {
+        panic!("it was not saved")
+    };
+    assert!(reason.contains("not found"), "{reason}");
+    assert_eq!(good(&bench, &["open", "persistent one"]).await, drawn, "what was there before");
+    let stats = bench.stats().await;
+    assert_eq!((stats.snapshots, stats.ops_refused), (1, 0), "{stats:?}");
+}
+
+/// All files below a folder.
+fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

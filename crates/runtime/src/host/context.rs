@@ -53,6 +53,33 @@ pub(crate) fn snapshot_key(user: &str, name: &str) -> String {
     format!("{user}\0{name}")
 }
 
+/// A context being saved, as it was when the program asked for it: what the program does with its own meanwhile does
+/// not matter. Dropping it, however the call ends, leaves nothing of it behind.
+struct Copy {
+    model: Arc<ServedModel>,
+    context: ContextId,
+}
+
+impl Copy {
+    /// A key that no name of any user makes: it has no zero byte.
+    fn hidden_key(&self) -> String {
+        format!("saving {}", self.context.0)
+    }
+
+    async fn save(&self, key: String, persistent: bool) -> Result<(), Failure> {
+        let saved = self.model.engine.save(self.context, key, persistent).await.map_err(engine_gone)?;
+        saved.map(drop).map_err(|error| ApiError::from(error).into())
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // Giving back is never refused, and nobody waits for the answer.
+        let _ = self.model.engine.apply(ContextOp::Drop { context: self.context });
+        drop(self.model.engine.delete(self.hidden_key()));
+    }
+}
+
 impl HostState {
     /// The context, unless a pass is in flight on it.
     pub(crate) fn idle_context(&mut self, context: &Resource<Context>) -> Result<&mut Context, Failure> {
@@ -206,30 +233,34 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
         persistent: bool,
     ) -> Result<(), Failure> {
         check_name(&name)?;
-        let (shared, model, id, user) = accessor.with(|mut access| {
+        let (shared, user, copy) = accessor.with(|mut access| {
             let state = access.get();
             let (shared, user) = (state.shared.clone(), state.instance.user.clone());
+            if persistent {
+                shared.snapshots.check_folder()?;
+            }
+            let to = shared.next_context();
             let context = state.idle_context(&context)?;
-            Ok::<_, Failure>((shared, context.model.clone(), context.id, user))
+            HostState::apply(&context.model.engine, ContextOp::Fork { from: context.id, to })?;
+            Ok::<_, Failure>((shared, user, Copy { model: context.model.clone(), context: to }))
         })?;
-        if persistent {
-            // Before anything is saved: a refused call leaves nothing behind.
-            shared.snapshots.check_folder()?;
-        }
-        let key = snapshot_key(&user, &name);
+        let (model, key) = (&copy.model, snapshot_key(&user, &name));
         let saved =
             model.engine.list(snapshot_key(&user, "")).await.map_err(engine_gone)?.map_err(ApiError::from)?;
         if saved.len() >= SNAPSHOTS && saved.iter().all(|s| s.key != key) {
             return Err(ApiError::LimitExceeded(format!("the user has {SNAPSHOTS} snapshots already")).into());
         }
         let replaced_persistent = saved.iter().any(|s| s.key == key && s.persistent);
-        model.engine.save(id, key.clone(), persistent).await.map_err(engine_gone)?.map_err(ApiError::from)?;
         if persistent {
+            // On disk first, from a snapshot that no user sees: when that fails, all is as before.
+            copy.save(copy.hidden_key(), false).await?;
             let data =
-                model.engine.export(key.clone()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
-            shared.snapshots.write(&model, &key, data).await?;
-        } else if replaced_persistent {
-            shared.snapshots.remove(&model, &key)?;
+                model.engine.export(copy.hidden_key()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
+            shared.snapshots.write(model, &key, data).await?;
+        }
+        copy.save(key.clone(), persistent).await?;
+        if replaced_persistent && !persistent {
+            shared.snapshots.remove(model, &key)?;
         }
         Ok(())
     }
