@@ -74,6 +74,10 @@ impl Run {
         integer(&self.report["work"], "passes")
     }
 
+    fn number(&self, key: &str) -> Result<f64> {
+        self.report[key].as_f64().with_context(|| format!("`{key}` is no number"))
+    }
+
     fn text(&self, key: &str) -> Result<&str> {
         self.report[key].as_str().with_context(|| format!("`{key}` is no text"))
     }
@@ -157,11 +161,11 @@ const TABLE: [Row; 32] = [
         home: Home::Shared,
         tiny: &[
             &["--aggregation-tokens", "16"],
-            &["--proposal-tokens", "4,8,2", "--aggregation-tokens", "8"],
+            &["--proposal-tokens", "8,40,2", "--aggregation-tokens", "8"],
         ],
         real: &[
             &["--aggregation-tokens", "16"],
-            &["--proposal-tokens", "4,8,2", "--aggregation-tokens", "8"],
+            &["--proposal-tokens", "8,40,2", "--aggregation-tokens", "8"],
         ],
         check: graph_of_thought,
     },
@@ -452,11 +456,32 @@ fn recursion_of_thought(runs: &Runs) -> Result<()> {
 }
 
 fn graph_of_thought(runs: &Runs) -> Result<()> {
-    for (run, proposals) in runs.runs.iter().zip([8, 3]) {
-        ensure!(run.integer("proposals")? == proposals && run.integer("merges")? == proposals - 1);
-        let first = run.said.find("1: ").context("no proposal")?;
-        let last = run.said.find(&format!("\n{proposals}: {}", run.text("answer")?.trim()));
-        ensure!(last.is_some_and(|last| first < last), "the answer does not come last");
+    for (run, count) in runs.runs.iter().zip([8, 3]) {
+        let list = |text: &str| serde_json::from_str::<Vec<u64>>(text).ok();
+        let thoughts = run.said.lines().filter_map(|line| list(&line[..=line.find(']')?]));
+        let thoughts: Vec<Vec<u64>> = thoughts.collect();
+        let (alone, merged): (Vec<_>, Vec<_>) = thoughts.iter().partition(|thought| thought.len() == 1);
+        ensure!(alone.len() == count && merged.len() == count - 1, "{thoughts:?}");
+        ensure!(run.integer("merges")? == merged.len() as u64);
+        // Each joins two that were there before and in no other; the last has all.
+        let mut free: Vec<&[u64]> = Vec::new();
+        for thought in &thoughts {
+            if thought.len() > 1 {
+                let (later, earlier) = (1..thought.len())
+                    .map(|at| thought.split_at(at))
+                    .find(|(a, b)| free.contains(a) && free.contains(b))
+                    .with_context(|| format!("{thought:?} is not two of {free:?}"))?;
+                free.retain(|one| *one != later && *one != earlier);
+            }
+            free.push(thought);
+        }
+        ensure!(free.len() == 1 && free[0].len() == count, "{free:?} remain");
+        ensure!(run.report["proposals"] == json!(free[0]), "another answer than the last");
+        ensure!(run.said.contains(&format!("{:?} {}", free[0], run.text("answer")?.trim())));
+        if count == 3 {
+            // The shortest is ready first and waits for the next, whose conversation goes on.
+            ensure!(thoughts == [vec![3], vec![1], vec![1, 3], vec![2], vec![2, 1, 3]], "{thoughts:?}");
+        }
     }
     Ok(())
 }
@@ -470,6 +495,9 @@ fn skeleton_of_thought(runs: &Runs) -> Result<()> {
         ensure!(run.said.contains(&format!("## {point}\n{}\n", text.trim())), "`{point}` is missing");
     }
     ensure!(runs.on == On::Tiny || points.len() > 1 && texts.iter().all(|text| !text.is_empty()));
+    // The points are written at once: they share their batches.
+    let together = run.number("together")?;
+    ensure!(points.len() == 1 || together > 1.0 + 0.5 * (points.len() - 1) as f64, "{together} together");
     Ok(())
 }
 
@@ -750,6 +778,9 @@ fn parallel_generation(runs: &Runs) -> Result<()> {
     let once = run.integer("tokens_apart")? - run.integer("shared_tokens")?;
     let given = integer(&run.report["work"], "tokens")?;
     ensure!(run.integer("shared_tokens")? > 4 && (once - 2..=once).contains(&given), "given twice");
+    // And a step of both is one batch; now and then it is two, where a step takes no longer than asking for it.
+    let least = if runs.on == On::Tiny { 1.01 } else { 1.5 };
+    ensure!(run.number("together")? > least, "{} together", run.number("together")?);
     Ok(())
 }
 

@@ -7,11 +7,11 @@ use inferlet::{Args, Chat, Model, Result, Sampler, json, session};
 
 const SYSTEM: &str = "You are a thoughtful adviser who writes briefly.";
 
-/// A conversation whose last message is a thought, and how many proposals are in it.
+/// A conversation whose last message is a thought, and the numbers of the proposals in it, the last to finish first.
 struct Thought {
     chat: Chat,
     text: String,
-    proposals: usize,
+    proposals: Vec<u64>,
 }
 
 #[inferlet::main]
@@ -28,11 +28,11 @@ async fn main(mut args: Args) -> Result<String> {
     base.system(SYSTEM).user(&format!("{question} Propose one idea."));
     let lengths = lengths.split(',').map(str::parse::<usize>).collect::<Result<Vec<_>, _>>()?;
     let chats = base.branch(lengths.len()).await?;
-    let propose = |((mut chat, length), seed): ((Chat, usize), u64)| async move {
-        let text = chat.answer(Sampler::temperature(0.8).seed(seed), length).await?;
-        Ok(Thought { chat, text, proposals: 1 })
+    let propose = |((mut chat, length), number): ((Chat, usize), u64)| async move {
+        let text = chat.answer(Sampler::temperature(0.8).seed(number), length).await?;
+        Ok(Thought { chat, text, proposals: vec![number] })
     };
-    let mut proposing: FuturesUnordered<_> = chats.into_iter().zip(lengths).zip(0..).map(propose).collect();
+    let mut proposing: FuturesUnordered<_> = chats.into_iter().zip(lengths).zip(1..).map(propose).collect();
     let mut merging = FuturesUnordered::new();
     let (mut waiting, mut merges): (Option<Thought>, usize) = (None, 0);
     loop {
@@ -43,7 +43,7 @@ async fn main(mut args: Args) -> Result<String> {
             complete => break,
         };
         let thought = thought?;
-        session::send(format!("{}: {}\n", thought.proposals, thought.text.trim())).await?;
+        session::send(format!("{:?} {}\n", thought.proposals, thought.text.trim())).await?;
         waiting = match waiting {
             None => Some(thought),
             Some(earlier) => {
@@ -63,5 +63,5 @@ async fn merge(later: Thought, earlier: Thought, max_tokens: usize) -> Result<Th
     let mut chat = later.chat;
     chat.user(&format!("Compare this with your idea and join the two into one: {}", earlier.text));
     let text = chat.answer(Sampler::greedy(), max_tokens).await?;
-    Ok(Thought { chat, text, proposals: later.proposals + earlier.proposals })
+    Ok(Thought { chat, text, proposals: [later.proposals, earlier.proposals].concat() })
 }

@@ -18,11 +18,18 @@ async fn main(mut args: Args) -> Result<String> {
     let shared = one.tokens().len();
     one.fill(&first);
     two.fill(&second);
+    let before = model.work();
     let answers = try_join!(
         one.generate(Sampler::greedy()).max_tokens(max_tokens).text(),
         two.generate(Sampler::greedy()).max_tokens(max_tokens).text(),
     )?;
     let texts = [format!("{prompt}{first}{}", answers.0), format!("{prompt}{second}{}", answers.1)];
-    let (apart, work) = (one.tokens().len() + two.tokens().len(), model.work().json());
-    Ok(json!({ "texts": texts, "shared_tokens": shared, "tokens_apart": apart, "work": work }).to_string())
+    let report = json!({
+        "texts": texts,
+        "shared_tokens": shared,
+        "tokens_apart": one.tokens().len() + two.tokens().len(),
+        "together": (model.work() - before).together(),
+        "work": model.work().json(),
+    });
+    Ok(report.to_string())
 }

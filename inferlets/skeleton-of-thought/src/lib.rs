@@ -34,9 +34,12 @@ async fn main(mut args: Args) -> Result<String> {
             (chat.fork(), format!("{question} Write two sentences on this point only: {point}"));
         async move { fork?.user(&wanted).answer(Sampler::greedy(), point_tokens).await }
     };
+    let before = model.work();
     let texts = try_join_all(found.iter().map(write)).await?;
+    let together = (model.work() - before).together();
     for (point, text) in found.iter().zip(&texts) {
         session::send(format!("## {point}\n{}\n\n", text.trim())).await?;
     }
-    Ok(json!({ "points": found, "texts": texts, "work": model.work().json() }).to_string())
+    Ok(json!({ "points": found, "texts": texts, "together": together, "work": model.work().json() })
+        .to_string())
 }

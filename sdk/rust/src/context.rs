@@ -213,7 +213,7 @@ impl Context {
         let Layout { positions, masks } = layout;
         let pass = Pass { input, positions, masks, adapter: None, keep: true, outputs };
         let answer = forward::execute(&self.handle, pass).await?;
-        self.model.count(self.pending().len(), answer.computed, answer.compute_ns);
+        self.model.count(self.pending().len(), &answer);
         self.computed = self.tokens.len();
         Ok(answer.values)
     }

@@ -1,9 +1,11 @@
 //! A model handle that several contexts of a program share.
 
 use std::cell::Cell;
+use std::ops::Sub;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::bindings::pie::inferlet::forward::Outputs;
 use crate::bindings::pie::inferlet::grammar::{Constraint, Source};
 use crate::bindings::pie::inferlet::model as api;
 use crate::{Result, Value, json};
@@ -25,12 +27,35 @@ pub struct Work {
     pub computed: u64,
     /// Time that the model computed the batches with them; what other passes of a batch took is in it.
     pub compute: Duration,
+    /// What of that falls to the rows of these passes.
+    pub share: Duration,
+}
+
+/// What was done since an earlier moment.
+impl Sub for Work {
+    type Output = Work;
+
+    fn sub(self, earlier: Work) -> Work {
+        Work {
+            passes: self.passes - earlier.passes,
+            tokens: self.tokens - earlier.tokens,
+            computed: self.computed - earlier.computed,
+            compute: self.compute - earlier.compute,
+            share: self.share - earlier.share,
+        }
+    }
 }
 
 impl Work {
     /// For the machine-readable line of a program's result.
     pub fn json(&self) -> Value {
         json!({ "passes": self.passes, "tokens": self.tokens, "computed": self.computed })
+    }
+
+    /// How many shared a batch, on average over the time of the batches: 1 when each pass had its batch alone, 3 when
+    /// three branches always took their steps together. 1 too when nothing was computed.
+    pub fn together(&self) -> f64 {
+        if self.share.is_zero() { 1.0 } else { self.compute.as_secs_f64() / self.share.as_secs_f64() }
     }
 }
 
@@ -76,13 +101,14 @@ impl Model {
         self.inner.2.get()
     }
 
-    pub(crate) fn count(&self, tokens: usize, computed: u32, compute_ns: u64) {
+    pub(crate) fn count(&self, tokens: usize, outputs: &Outputs) {
         let work = self.work();
         self.inner.2.set(Work {
             passes: work.passes + 1,
             tokens: work.tokens + tokens as u64,
-            computed: work.computed + u64::from(computed),
-            compute: work.compute + Duration::from_nanos(compute_ns),
+            computed: work.computed + u64::from(outputs.computed),
+            compute: work.compute + Duration::from_nanos(outputs.compute_ns),
+            share: work.share + Duration::from_nanos(outputs.compute_share_ns),
         });
     }
 
