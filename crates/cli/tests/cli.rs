@@ -32,6 +32,10 @@ fn every_command_has_a_help() {
     for expected in ["run ", "start ", "model ", "bench ", "doctor ", "Examples:", "PIE_HOME"] {
         assert!(help.contains(expected), "`{expected}` is not in {help}");
     }
+    // And every program has one, for which it does nothing.
+    let output = run(&["run", "graph-of-thought", "--model", "test-tiny", "--", "--help"]);
+    let help = text(&output.stdout);
+    assert!(output.status.success() && help.contains("-p, --proposal-tokens <VALUE,...>"), "{help}");
 }
 
 #[test]
@@ -67,6 +71,10 @@ fn mistakes_are_named_with_found_expected_and_the_way_out() {
         (
             vec!["run", "text-completion", tiny[0], tiny[1], "--", "--promt", "x"],
             vec!["unknown argument `--promt`", "--prompt"],
+        ),
+        (
+            vec!["run", "graph-of-thought", tiny[0], tiny[1], "--", "--proposal-tokens", "4,x"],
+            vec!["`--proposal-tokens x`", "expected a whole number"],
         ),
     ] {
         let said = error(&arguments);

@@ -18,15 +18,15 @@ struct Thought {
 async fn main(mut args: Args) -> Result<String> {
     let default = "How can a small town attract visitors?".to_string();
     let question = args.option("question", 'q', "what to think about", default)?;
-    let lengths = "4,32,16,8,4,16,3,32".to_string();
-    let lengths = args.option("proposal-tokens", 'p', "tokens of each proposal at most", lengths)?;
+    let lengths = "4,32,16,8,4,16,3,32";
+    let lengths: Vec<usize> =
+        args.list("proposal-tokens", 'p', "tokens of each proposal at most", lengths)?;
     let merged_tokens = args.option("aggregation-tokens", 'a', "tokens of a merged one at most", 128)?;
     args.finish()?;
 
     let model = Model::open_default()?;
     let mut base = Chat::new(&model)?;
     base.system(SYSTEM).user(&format!("{question} Propose one idea."));
-    let lengths = lengths.split(',').map(str::parse::<usize>).collect::<Result<Vec<_>, _>>()?;
     let chats = base.branch(lengths.len()).await?;
     let propose = |((mut chat, length), number): ((Chat, usize), u64)| async move {
         let text = chat.answer(Sampler::temperature(0.8).seed(number), length).await?;

@@ -35,10 +35,21 @@ impl Args {
         T::Err: Display,
     {
         let _ = writeln!(self.help, "  -{short}, --{name} <VALUE>  {about} [default: {default}]");
-        match self.take(name, short)? {
-            None => Ok(default),
-            Some(text) => text.parse().map_err(|e| anyhow!("`--{name} {text}`: {e}")),
-        }
+        self.take(name, short)?.map_or(Ok(default), |text| parse(name, &text))
+    }
+
+    /// `--name VALUE,VALUE`: like [`Args::option`], for several values; `default` is written in the same way.
+    ///
+    /// # Errors
+    /// When the list is missing or a value of it, from the user or `default`, does not parse.
+    pub fn list<T>(&mut self, name: &str, short: char, about: &str, default: &str) -> Result<Vec<T>>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let _ = writeln!(self.help, "  -{short}, --{name} <VALUE,...>  {about} [default: {default}]");
+        let text = self.take(name, short)?.unwrap_or_else(|| default.to_string());
+        text.split(',').map(|value| parse(name, value.trim())).collect()
     }
 
     /// `--name` or `-s`: whether it is there.
@@ -59,10 +70,11 @@ impl Args {
     /// Ends the reading of arguments.
     ///
     /// # Errors
-    /// When an argument is left over, or `--help` was given: the error is the list of options.
+    /// When an argument is left over. `--help` comes as an error too, which ends a program that passes it on well: its
+    /// result is the list of options.
     pub fn finish(self) -> Result<()> {
         if self.left.iter().any(|a| a == "--help" || a == "-h") {
-            bail!("options of this program:\n{}", self.help);
+            bail!(Help(self.help));
         }
         match self.left.first() {
             Some(unknown) => bail!("unknown argument `{unknown}`; options of this program:\n{}", self.help),
@@ -85,6 +97,33 @@ impl Args {
     }
 }
 
+fn parse<T: FromStr>(name: &str, text: &str) -> Result<T>
+where
+    T::Err: Display,
+{
+    text.parse().map_err(|error| {
+        let expected = match std::any::type_name::<T>() {
+            "u8" | "u16" | "u32" | "u64" | "usize" => "; expected a whole number, not negative",
+            "i8" | "i16" | "i32" | "i64" | "isize" => "; expected a whole number",
+            "f32" | "f64" => "; expected a number",
+            _ => "",
+        };
+        anyhow!("`--{name} {text}`: {error}{expected}")
+    })
+}
+
+/// The answer to `--help`: what a program prints that was asked for nothing else.
+#[derive(Debug)]
+pub(crate) struct Help(String);
+
+impl Display for Help {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "options of this program:\n{}", self.0)
+    }
+}
+
+impl std::error::Error for Help {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,9 +144,34 @@ mod tests {
     }
 
     #[test]
+    fn lists_have_commas() {
+        let mut args = args("--n 3,4 -m 5");
+        assert_eq!(args.list::<u8>("n", 'n', "", "1").unwrap(), [3, 4]);
+        assert_eq!(args.list::<u8>("m", 'm', "", "1,2").unwrap(), [5]);
+        assert_eq!(args.list::<f32>("o", 'o', "", "1, 2").unwrap(), [1.0, 2.0]);
+        args.finish().unwrap();
+    }
+
+    #[test]
+    fn help_is_a_result() {
+        let mut asked = args("--help");
+        asked.option("number", 'n', "how many", 1).unwrap();
+        let said = crate::finish(asked.finish().map(|()| "it ran".to_string())).unwrap();
+        assert!(said.contains("-n, --number <VALUE>  how many [default: 1]"), "{said}");
+        assert!(crate::finish(args("--helm").finish().map(|()| String::new())).is_err());
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         assert!(args("--n").option("n", 'n', "", 1).is_err());
-        assert!(args("--n x").option("n", 'n', "", 1).unwrap_err().to_string().contains("--n x"));
+        let said = |error: crate::Result<i32>| error.unwrap_err().to_string();
+        let wrong = said(args("--n x").option("n", 'n', "", 1));
+        assert!(wrong.contains("--n x") && wrong.ends_with("expected a whole number"), "{wrong}");
+        let wrong = args("--n 1,,3").list::<usize>("n", 'n', "", "1").unwrap_err().to_string();
+        assert!(
+            wrong.contains("`--n `") && wrong.ends_with("expected a whole number, not negative"),
+            "{wrong}"
+        );
         assert!(args("--what").finish().unwrap_err().to_string().contains("--what"));
     }
 }

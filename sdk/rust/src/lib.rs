@@ -80,6 +80,7 @@ pub fn finish(result: Result<String>) -> std::result::Result<String, String> {
         Some(error) => describe(error),
         None => cause.to_string(),
     };
+    let result = result.or_else(|error| error.downcast::<args::Help>().map(|help| help.to_string()));
     result.map_err(|error| error.chain().map(text).collect::<Vec<_>>().join(": "))
 }
 
