@@ -109,7 +109,7 @@ impl State {
     }
 
     /// Whether each worker keeps a residual stream of its own.
-    pub(crate) fn alone(&self) -> bool {
+    pub(crate) fn own_lanes(&self) -> bool {
         self.workers == 1 || self.plan.rows() <= ROWS_ALONE
     }
 
@@ -118,7 +118,7 @@ impl State {
         self.workers = workers;
         let hyper = &network.hyper;
         let rows = self.plan.rows();
-        let lanes = if self.alone() { workers } else { 1 };
+        let lanes = if self.own_lanes() { workers } else { 1 };
         let asked = self.plan.asked.len().min(LOGIT_ROWS);
         let rank = self.adapters.rank_max();
         let block = |cols: usize| cols.next_multiple_of(kernels::activations::BLOCK);

@@ -3,7 +3,8 @@
 //! A whole forward pass is one job. Its operations are separated by [`Worker::barrier`], which costs well under a
 //! microsecond when all arrive together; a thread that waits longer spins for a moment and then sleeps, so that the
 //! team does not take a core from the rest of the server. The calling thread is worker 0. A job that it does alone
-//! ([`Team::run_alone`]) takes no lock, wakes nobody and has no barrier. A panic anywhere frees every waiting worker and comes back as an error.
+//! ([`Team::run_alone`]) takes no lock, wakes nobody and has no barrier. A panic anywhere frees every waiting worker and
+//! comes back as an error.
 
 use std::any::Any;
 use std::cell::Cell;

@@ -70,6 +70,25 @@ fn small_batches_on_one_thread_between_others_change_no_bit() {
     }
 }
 
+/// Attention sums page by page, so where a token lies decides what is summed first.
+#[test]
+fn a_gap_in_the_slots_changes_no_more_than_rounding() {
+    for tiny in models().filter(|tiny| tiny.dtype == DType::F32) {
+        let (tokens, strangers) = (Random(9).tokens(60), Random(10).tokens(21));
+        let whole = logits(&mut tiny.open(1), &mut Sequence::new(0..6), &tokens, 20);
+        let mut backend = tiny.open(2);
+        let mut sequence = Sequence::new(0..6);
+        let mut found = logits(&mut backend, &mut sequence, &tokens[..20], 20);
+        logits(&mut backend, &mut sequence, &strangers, 21);
+        sequence.remove(20..41);
+        sequence.next_position = 20;
+        found.extend(logits(&mut backend, &mut sequence, &tokens[20..], 20));
+        assert_same_bits(&whole[..20], &found[..20], &format!("{tiny:?} before the gap"));
+        let distance = distance(&whole[20..], &found[20..]);
+        assert!(distance < 1e-4, "{tiny:?}: {distance} apart");
+    }
+}
+
 #[test]
 fn a_batch_of_strangers_changes_no_bit() {
     for tiny in models() {

@@ -42,12 +42,12 @@ impl<'a> Forward<'a> {
 
     /// The lane this worker uses: its own, or the common one.
     fn lane(&self) -> &'a Lane {
-        &self.state.lanes[if self.state.alone() { self.worker.index() } else { 0 }]
+        &self.state.lanes[if self.state.own_lanes() { self.worker.index() } else { 0 }]
     }
 
     /// Does row-wise work on this worker's share of `0..rows`; afterwards the lane is complete.
     fn by_rows(&self, rows: usize, work: impl Fn(Range<usize>)) {
-        if self.state.alone() {
+        if self.state.own_lanes() {
             work(0..rows);
         } else {
             let share = self.worker.part(rows, 1);
