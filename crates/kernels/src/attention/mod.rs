@@ -17,7 +17,7 @@
 //! A query's result depends on its own mask and pages only: slots outside the mask are skipped, not multiplied by zero,
 //! so what they hold (even NaN) never matters, and a page without any slot leaves the state as it is.
 
-use crate::lanes::{Kernel, Lanes, exp, run};
+use crate::lanes::{Kernel, Lanes, exp, run, run_wide};
 use crate::{Isa, Tile, TileMut};
 use half::f16;
 
@@ -54,6 +54,8 @@ pub struct Attention {
     max: Vec<f32>,
     sum: Vec<f32>,
     acc: Vec<f32>,
+    /// Per query, what multiplies the values of the pages before.
+    factors: Vec<f32>,
     /// Per query, the scores of the page and then their exponentials.
     scores: Vec<[f32; PAGE_TOKENS_MAX]>,
     /// The page as f32, made when several queries read it.
@@ -80,6 +82,7 @@ impl Attention {
         self.sum.resize(queries, 0.0);
         self.acc.clear();
         self.acc.resize(queries * head_dim, 0.0);
+        self.factors.resize(queries, 0.0);
         self.scores.resize(queries, [0.0; PAGE_TOKENS_MAX]);
         self.page.resize(page_len(head_dim, page_tokens), 0.0);
     }
@@ -95,9 +98,32 @@ impl Attention {
         let beyond = u64::MAX.checked_shl(self.page_tokens as u32).unwrap_or(0);
         let all = masks.iter().fold(0, |all, mask| all | mask);
         assert!(all & beyond == 0, "mask {all:#x} for a page of {} tokens", self.page_tokens);
-        if all != 0 {
-            run(isa, TakePage { state: self, queries, masks, page });
+        if all == 0 {
+            return;
         }
+        let live = masks.iter().filter(|&&mask| mask != 0).count() * self.heads;
+        // A block of three queries converts as it goes; more would convert the same numbers again.
+        if live <= 3 {
+            self.take(isa, queries, masks, page);
+        } else {
+            let mut converted = std::mem::take(&mut self.page);
+            run_in(isa, self.wide(), Convert { from: page, to: &mut converted });
+            self.take(isa, queries, masks, &converted);
+            self.page = converted;
+        }
+    }
+
+    fn take<T: Number>(&mut self, isa: Isa, queries: &Tile<'_, f32>, masks: &[u64], page: &[T]) {
+        let (keys, values) = page.split_at(self.head_dim * self.page_tokens);
+        let wide = self.wide();
+        run_in(isa, wide, Score { step: Step { state: self, masks, numbers: keys }, queries });
+        run(isa, Soften { state: self, masks });
+        run_in(isa, wide, Accumulate(Step { state: self, masks, numbers: values }));
+    }
+
+    /// Whether whole vectors of 16 fill the page.
+    fn wide(&self) -> bool {
+        self.head_dim.is_multiple_of(16) && self.page_tokens.is_multiple_of(16)
     }
 
     /// Ends: writes `acc / sum` per query to the rectangle `[rows][heads * head_dim]`; zeros where nothing was attended.
@@ -114,11 +140,18 @@ impl Attention {
     }
 }
 
-struct TakePage<'a, 'q> {
+/// With 16 lanes where there are, if asked for: scores are sums over the numbers of a head, and values sums over slots,
+/// so no two lanes meet.
+fn run_in<K: Kernel>(isa: Isa, wide: bool, kernel: K) -> K::Output {
+    if wide { run_wide(isa, kernel) } else { run(isa, kernel) }
+}
+
+/// What a step of [`Attention::page`] works on.
+struct Step<'a, T> {
     state: &'a mut Attention,
-    queries: &'a Tile<'q, f32>,
     masks: &'a [u64],
-    page: &'a [f16],
+    /// The part of the page that it reads: keys or values.
+    numbers: &'a [T],
 }
 
 /// A number of the page: f16 as stored, or f32 converted before; both give the same lanes.
@@ -140,55 +173,111 @@ impl Number for f32 {
     }
 }
 
-impl Kernel for TakePage<'_, '_> {
+/// Converts a page.
+struct Convert<'a> {
+    from: &'a [f16],
+    to: &'a mut [f32],
+}
+
+impl Kernel for Convert<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
-        let TakePage { state, queries, masks, page } = self;
-        let live = masks.iter().filter(|&&mask| mask != 0).count() * state.heads;
-        // A block of three queries converts as it goes; more would convert the same numbers again.
-        if live <= 3 {
-            take_page::<L, f16>(state, queries, masks, page);
-        } else {
-            let mut converted = std::mem::take(&mut state.page);
-            for (to, from) in converted.chunks_exact_mut(L::N).zip(page.chunks_exact(L::N)) {
-                L::load_f16(from).store(to);
-            }
-            take_page::<L, f32>(state, queries, masks, &converted);
-            state.page = converted;
+        for (to, from) in self.to.chunks_exact_mut(L::N).zip(self.from.chunks_exact(L::N)) {
+            L::load_f16(from).store(to);
         }
     }
 }
 
-#[inline(always)]
-fn take_page<L: Lanes, T: Number>(state: &mut Attention, queries: &Tile<'_, f32>, masks: &[u64], page: &[T]) {
-    let (keys, values) = page.split_at(state.head_dim * state.page_tokens);
-    let (heads, head_dim) = (state.heads, state.head_dim);
-    let query = |index: usize| &queries.row(index / heads)[index % heads * head_dim..][..head_dim];
-    let mut block = [0; 3];
-    let mut filled = 0;
-    for index in 0..state.max.len() {
-        if masks[index / heads] == 0 {
-            continue;
+/// Scores of all queries whose row attends to anything.
+struct Score<'a, 'q, T> {
+    step: Step<'a, T>,
+    queries: &'a Tile<'q, f32>,
+}
+
+impl<T: Number> Kernel for Score<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Score { step: Step { state, masks, numbers: keys }, queries } = self;
+        let (heads, head_dim) = (state.heads, state.head_dim);
+        let query = |index: usize| &queries.row(index / heads)[index % heads * head_dim..][..head_dim];
+        // As many queries as the registers hold sums of: 16 vectors of 8 numbers, or 32 of 16.
+        let most = if L::N == 16 { 6 } else { 3 };
+        let mut block = [0; 6];
+        let mut filled = 0;
+        for index in 0..state.max.len() {
+            if masks[index / heads] == 0 {
+                continue;
+            }
+            block[filled] = index;
+            filled += 1;
+            if filled == most {
+                if L::N == 16 {
+                    score::<L, T, 6>(state, block.map(query), block, keys);
+                } else {
+                    let block = [block[0], block[1], block[2]];
+                    score::<L, T, 3>(state, block.map(query), block, keys);
+                }
+                filled = 0;
+            }
         }
-        block[filled] = index;
-        filled += 1;
-        if filled == 3 {
-            score::<L, T, 3>(state, block.map(query), block, keys);
-            filled = 0;
+        let mut rest = &block[..filled];
+        if let [a, b, c, ..] = *rest {
+            score::<L, T, 3>(state, [a, b, c].map(query), [a, b, c], keys);
+            rest = &rest[3..];
+        }
+        match *rest {
+            [a] => score::<L, T, 1>(state, [query(a)], [a], keys),
+            [a, b] => score::<L, T, 2>(state, [query(a), query(b)], [a, b], keys),
+            _ => {}
         }
     }
-    match filled {
-        1 => score::<L, T, 1>(state, [query(block[0])], [block[0]], keys),
-        2 => score::<L, T, 2>(state, [query(block[0]), query(block[1])], [block[0], block[1]], keys),
-        _ => {}
+}
+
+/// Scores become exponentials, query by query.
+struct Soften<'a> {
+    state: &'a mut Attention,
+    masks: &'a [u64],
+}
+
+impl Kernel for Soften<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        for index in 0..self.state.max.len() {
+            let mask = self.masks[index / self.state.heads];
+            if mask != 0 {
+                self.state.factors[index] = soften::<L>(self.state, index, mask);
+            }
+        }
     }
-    for index in 0..state.max.len() {
-        let mask = masks[index / heads];
-        if mask != 0 {
-            let factor = soften::<L>(state, index, mask);
-            accumulate::<L, T>(state, index, mask, factor, values);
+}
+
+/// Values are added, weighted by the exponentials.
+struct Accumulate<'a, T>(Step<'a, T>);
+
+impl<T: Number> Kernel for Accumulate<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Step { state, masks, numbers: values } = self.0;
+        let heads = state.heads;
+        for (row, mask) in masks.iter().enumerate().filter(|(_, mask)| **mask != 0) {
+            let (mut index, end) = (row * heads, (row + 1) * heads);
+            // The heads of a row attend to the same slots, so they can share what is loaded.
+            while L::N == 16 && end - index >= 3 {
+                accumulate::<L, T, 3>(state, index, *mask, values);
+                index += 3;
+            }
+            while index < end {
+                accumulate::<L, T, 1>(state, index, *mask, values);
+                index += 1;
+            }
         }
     }
 }
@@ -248,9 +337,11 @@ fn score_slots<L: Lanes, T: Number, const Q: usize, const W: usize>(
 #[inline(always)]
 fn soften<L: Lanes>(state: &mut Attention, index: usize, mask: u64) -> f32 {
     let scores = &mut state.scores[index][..state.page_tokens];
-    for (slot, score) in scores.iter_mut().enumerate() {
-        if mask >> slot & 1 == 0 {
-            *score = f32::NEG_INFINITY;
+    if mask.count_ones() as usize != scores.len() {
+        for (slot, score) in scores.iter_mut().enumerate() {
+            if mask >> slot & 1 == 0 {
+                *score = f32::NEG_INFINITY;
+            }
         }
     }
     let mut largest = L::splat(f32::NEG_INFINITY);
@@ -277,55 +368,70 @@ fn soften<L: Lanes>(state: &mut Attention, index: usize, mask: u64) -> f32 {
     factor
 }
 
-/// `acc = factor * acc + sum over the slots of the mask of p[t] v[t]`, slots in order.
+/// `acc = factor * acc + sum over the slots of the mask of p[t] v[t]`, slots in order, for `Q` queries from `index`.
 #[inline(always)]
-fn accumulate<L: Lanes, T: Number>(
+fn accumulate<L: Lanes, T: Number, const Q: usize>(
     state: &mut Attention,
     index: usize,
     mask: u64,
-    factor: f32,
     values: &[T],
 ) {
-    let head_dim = state.head_dim;
-    let acc = &mut state.acc[index * head_dim..][..head_dim];
-    let scores = &state.scores[index];
     let mut first = 0;
-    while first < head_dim {
-        if head_dim - first >= 8 * L::N {
-            accumulate_numbers::<L, T, 8>(acc, scores, mask, factor, values, first);
-            first += 8 * L::N;
-        } else {
-            accumulate_numbers::<L, T, 1>(acc, scores, mask, factor, values, first);
-            first += L::N;
+    while first < state.head_dim {
+        let left = (state.head_dim - first) / L::N;
+        // Sums that are independent of each other hide how long one takes.
+        let width = match Q {
+            1 if left >= 8 => 8,
+            _ if left >= 4 => 4,
+            _ => 1,
+        };
+        match width {
+            8 => accumulate_numbers::<L, T, Q, 8>(state, index, mask, values, first),
+            4 => accumulate_numbers::<L, T, Q, 4>(state, index, mask, values, first),
+            _ => accumulate_numbers::<L, T, Q, 1>(state, index, mask, values, first),
         }
+        first += width * L::N;
     }
 }
 
 #[inline(always)]
-fn accumulate_numbers<L: Lanes, T: Number, const W: usize>(
-    acc: &mut [f32],
-    scores: &[f32; PAGE_TOKENS_MAX],
+fn accumulate_numbers<L: Lanes, T: Number, const Q: usize, const W: usize>(
+    state: &mut Attention,
+    index: usize,
     mask: u64,
-    factor: f32,
     values: &[T],
     first: usize,
 ) {
-    let head_dim = acc.len();
-    let acc = &mut acc[first..][..W * L::N];
-    let factor = L::splat(factor);
-    let mut lanes: [L; W] = std::array::from_fn(|w| L::load(&acc[w * L::N..]).mul(factor));
+    let head_dim = state.head_dim;
+    let at = |q: usize, w: usize| (index + q) * head_dim + first + w * L::N;
+    // Loops instead of closures, which are not always inlined here.
+    let mut sums = [[L::splat(0.0); W]; Q];
+    for (q, sums) in sums.iter_mut().enumerate() {
+        let factor = L::splat(state.factors[index + q]);
+        for (w, sum) in sums.iter_mut().enumerate() {
+            *sum = L::load(&state.acc[at(q, w)..]).mul(factor);
+        }
+    }
     let mut left = mask;
     while left != 0 {
         let slot = left.trailing_zeros() as usize;
         left &= left - 1;
-        let p = L::splat(scores[slot]);
+        let mut p = [L::splat(0.0); Q];
+        for (q, p) in p.iter_mut().enumerate() {
+            *p = L::splat(state.scores[index + q][slot]);
+        }
         let values = &values[slot * head_dim + first..][..W * L::N];
-        for (w, lanes) in lanes.iter_mut().enumerate() {
-            *lanes = T::lanes::<L>(&values[w * L::N..]).fma(p, *lanes);
+        for w in 0..W {
+            let value = T::lanes::<L>(&values[w * L::N..]);
+            for q in 0..Q {
+                sums[q][w] = value.fma(p[q], sums[q][w]);
+            }
         }
     }
-    for (w, lanes) in lanes.into_iter().enumerate() {
-        lanes.store(&mut acc[w * L::N..]);
+    for (q, sums) in sums.into_iter().enumerate() {
+        for (w, sum) in sums.into_iter().enumerate() {
+            sum.store(&mut state.acc[at(q, w)..]);
+        }
     }
 }
 

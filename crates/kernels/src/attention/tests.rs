@@ -1,9 +1,8 @@
 use super::*;
 use crate::testing::Random;
 
-const HEADS: usize = 3;
-
 struct Case {
+    heads: usize,
     head_dim: usize,
     page_tokens: usize,
     rows: usize,
@@ -14,11 +13,11 @@ struct Case {
 }
 
 impl Case {
-    fn new(head_dim: usize, page_tokens: usize, rows: usize, pages: usize) -> Case {
+    fn new(heads: usize, head_dim: usize, page_tokens: usize, rows: usize, pages: usize) -> Case {
         let mut random = Random::new((head_dim * page_tokens + rows) as u64);
-        let queries = random.values(rows * HEADS * head_dim).iter().map(|x| x * 3.0).collect();
+        let queries = random.values(rows * heads * head_dim).iter().map(|x| x * 3.0).collect();
         let all = u64::MAX >> (64 - page_tokens);
-        let mut case = Case { head_dim, page_tokens, rows, queries, pages: vec![], masks: vec![] };
+        let mut case = Case { heads, head_dim, page_tokens, rows, queries, pages: vec![], masks: vec![] };
         for _ in 0..pages {
             let mut page = vec![f16::NAN; page_len(head_dim, page_tokens)];
             let masks: Vec<u64> = (0..rows)
@@ -41,10 +40,10 @@ impl Case {
 
     /// The output of the rows `rows`, computed together.
     fn attend(&self, isa: Isa, rows: std::ops::Range<usize>) -> Vec<f32> {
-        let width = HEADS * self.head_dim;
+        let width = self.heads * self.head_dim;
         let queries = Tile::from_slice(&self.queries[rows.start * width..rows.end * width], width);
         let mut attention = Attention::default();
-        attention.start(rows.len(), HEADS, self.head_dim, self.page_tokens, 0.125);
+        attention.start(rows.len(), self.heads, self.head_dim, self.page_tokens, 0.125);
         for (page, masks) in self.pages.iter().zip(&self.masks) {
             attention.page(isa, &queries, &masks[rows.clone()], page);
         }
@@ -55,7 +54,7 @@ impl Case {
 
     /// Softmax over all attended slots at once, in f64.
     fn naive(&self, row: usize, head: usize) -> Vec<f64> {
-        let query = &self.queries[(row * HEADS + head) * self.head_dim..][..self.head_dim];
+        let query = &self.queries[(row * self.heads + head) * self.head_dim..][..self.head_dim];
         let mut scored = Vec::new();
         for (page, masks) in self.pages.iter().zip(&self.masks) {
             let (keys, values) = page.split_at(self.head_dim * self.page_tokens);
@@ -78,9 +77,22 @@ impl Case {
 }
 
 fn cases() -> Vec<Case> {
-    [(64, 16, 1), (64, 16, 5), (80, 8, 2), (96, 64, 3), (128, 24, 2), (256, 16, 1), (8, 32, 4), (72, 40, 1)]
-        .map(|(head_dim, page_tokens, rows)| Case::new(head_dim, page_tokens, rows, 5))
-        .into()
+    let shapes = [
+        (3, 64, 16, 1),
+        (3, 64, 16, 5),
+        (7, 64, 16, 4),
+        (2, 48, 16, 3),
+        (4, 128, 32, 2),
+        (1, 16, 48, 6),
+        (3, 80, 8, 2),
+        (3, 96, 64, 3),
+        (5, 128, 24, 2),
+        (3, 256, 16, 1),
+        (3, 8, 32, 4),
+        (3, 72, 40, 1),
+    ];
+    let case = |(heads, head_dim, page_tokens, rows)| Case::new(heads, head_dim, page_tokens, rows, 5);
+    shapes.map(case).into()
 }
 
 #[test]
@@ -88,7 +100,7 @@ fn attention_is_near_the_naive_one() {
     for case in cases() {
         let out = case.attend(Isa::detect(), 0..case.rows);
         for (i, out) in out.chunks(case.head_dim).enumerate() {
-            for (value, expected) in out.iter().zip(case.naive(i / HEADS, i % HEADS)) {
+            for (value, expected) in out.iter().zip(case.naive(i / case.heads, i % case.heads)) {
                 assert!((f64::from(*value) - expected).abs() < 2e-6, "{value} {expected}");
             }
         }
@@ -103,7 +115,8 @@ fn every_instruction_set_gives_the_same_bits() {
             assert_eq!(
                 case.attend(isa, 0..case.rows),
                 expected,
-                "{isa} {} {}",
+                "{isa} {} {} {}",
+                case.heads,
                 case.head_dim,
                 case.page_tokens
             );
@@ -124,7 +137,7 @@ fn a_row_does_not_depend_on_the_rows_beside_it() {
 
 #[test]
 fn a_page_without_slots_changes_nothing() {
-    let mut case = Case::new(64, 16, 2, 3);
+    let mut case = Case::new(3, 64, 16, 2, 3);
     let before = case.attend(Isa::detect(), 0..2);
     case.pages.insert(1, vec![f16::NAN; page_len(64, 16)]);
     case.masks.insert(1, vec![0, 0]);
@@ -136,7 +149,7 @@ fn a_page_without_slots_changes_nothing() {
 #[test]
 #[should_panic(expected = "for a page of 16 tokens")]
 fn a_mask_beyond_the_page_is_refused() {
-    let mut case = Case::new(64, 16, 1, 1);
+    let mut case = Case::new(3, 64, 16, 1, 1);
     case.masks[0][0] = 1 << 16;
     case.attend(Isa::detect(), 0..1);
 }
