@@ -8,7 +8,7 @@
 //! leave 16 bits (30480 < 32768), 4 of 5-bit codes (31496), 2 of 6-bit codes (32004), and one of 8-bit codes, whose sign
 //! is moved to the activation first (32512). `vpmaddwd` with ones then sums each row's four inputs into 32 bits.
 
-use super::{MIN, Weights};
+use super::{MIN, Weights, prefetch};
 use crate::activations::Block;
 use crate::{Tile, TileMut};
 use std::arch::x86_64::*;
@@ -59,6 +59,7 @@ fn one_row<const BITS: usize, const GROUPS: usize, const OFFSET: u32>(
 ) -> __m256 {
     let mut acc = _mm256_setzero_ps();
     for (i, x) in x.iter().enumerate() {
+        prefetch::<BITS, GROUPS, OFFSET, TILE_ROWS>(weights, i);
         // SAFETY: the tile has `x.len()` blocks.
         let (codes, factors) = unsafe {
             (
@@ -83,6 +84,7 @@ unsafe fn many_rows<const BITS: usize, const GROUPS: usize, const OFFSET: u32>(
     acc: &mut [__m256],
 ) {
     for i in 0..x.cols().len() {
+        prefetch::<BITS, GROUPS, OFFSET, TILE_ROWS>(weights, i);
         // SAFETY: the caller's promise.
         let (codes, factors) = unsafe {
             (

@@ -1,6 +1,6 @@
 //! AVX-512 VNNI: 16 output rows per vector, `vpdpbusd` on unsigned codes and signed activations.
 
-use super::{MIN, Weights};
+use super::{MIN, Weights, prefetch};
 use crate::activations::Block;
 use crate::{Tile, TileMut};
 use std::arch::x86_64::*;
@@ -47,6 +47,7 @@ fn rows<const BITS: usize, const GROUPS: usize, const OFFSET: u32, const R: usiz
 
     let mut acc = [_mm512_setzero_ps(); R];
     for block in 0..blocks {
+        prefetch::<BITS, GROUPS, OFFSET, TILE_ROWS>(weights, block);
         // SAFETY: `block < blocks`, and the lengths above are those of `blocks` blocks.
         let (codes, x) = unsafe { (unpack::<BITS>(weights, block), x.map(|x| x.get_unchecked(block))) };
         let sums = block_sums::<GROUPS, R>(&codes, x);
