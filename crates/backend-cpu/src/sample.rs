@@ -10,6 +10,8 @@ use kernels::{Isa, ops};
 #[derive(Default)]
 pub(crate) struct Scratch {
     logits: Vec<f32>,
+    /// Unnormalized probabilities after the temperature: the most probable token weighs 1.
+    weights: Vec<f32>,
     order: Vec<(f32, u32)>,
 }
 
@@ -83,7 +85,9 @@ impl<'a> Distribution<'a> {
             OutputKind::TopK(k) => {
                 let order = &mut scratch.order;
                 order.clear();
-                order.extend(self.logits.iter().zip(0..).map(|(logit, token)| (*logit, token)));
+                let floor = floor_of(self.logits, *k as usize);
+                let kept = |(logit, _): &(f32, u32)| floor.is_none_or(|floor| *logit >= floor);
+                order.extend(self.logits.iter().zip(0..).map(|(logit, token)| (*logit, token)).filter(kept));
                 keep_most_probable(order, *k as usize);
                 order.sort_unstable_by(most_probable_first);
                 Value::TopK(order.iter().map(|(_, token)| self.with_log_prob(*token)).collect())
@@ -119,7 +123,7 @@ fn draw(
     position: u32,
     scratch: &mut Scratch,
 ) -> Option<u32> {
-    let Scratch { logits: adjusted, order } = scratch;
+    let Scratch { logits: adjusted, weights, order } = scratch;
     let logits = if is_plain(params) {
         logits
     } else {
@@ -132,24 +136,58 @@ fn draw(
     if params.temperature == 0.0 {
         return Some(best);
     }
-    let weights = Weights { max, temperature: f64::from(params.temperature) };
-    let cut = weights.cut(logits, params, order);
-    let kept = |logit: f32, token: u32| most_probable_first(&(logit, token), &cut).is_le();
-    let each = || logits.iter().zip(0..).map(|(l, t)| (*l, t)).filter(|(l, t)| kept(*l, *t));
-    let total: f64 = each().map(|(logit, _)| weights.of(logit)).sum();
-    let mut left = uniform(params.seed, position) * total;
+    weights.clear();
+    weights.extend_from_slice(logits);
+    ops::exp_scaled(isa, weights, max, params.temperature);
+    let part = uniform(params.seed, position);
+    if params.top_k == 0 && params.min_p == 0.0 && params.top_p == 1.0 {
+        return Some(draw_of_all(weights, part).unwrap_or(best));
+    }
+    truncate(logits, weights, params, order);
+    order.sort_unstable_by_key(|(_, token)| *token);
+    let weight = |entry: &(f32, u32)| f64::from(weights[entry.1 as usize]);
+    let mut left = part * order.iter().map(weight).sum::<f64>();
     let mut last = best;
-    for (logit, token) in each() {
-        let weight = weights.of(logit);
-        if weight > 0.0 {
-            left -= weight;
-            last = token;
-            if left < 0.0 {
-                break;
-            }
+    for entry in order.iter().filter(|entry| weight(entry) > 0.0) {
+        left -= weight(entry);
+        last = entry.1;
+        if left < 0.0 {
+            break;
         }
     }
     Some(last)
+}
+
+/// Tokens that a draw passes over at once.
+const STRIDE: usize = 64;
+
+/// The token in which the running sum of all weights passes `part` of the whole; `None` when all weights are 0.
+fn draw_of_all(weights: &[f32], part: f64) -> Option<u32> {
+    let mut left = part * weights.chunks(STRIDE).map(sum).sum::<f64>();
+    for (stride, weights) in weights.chunks(STRIDE).enumerate() {
+        let all = sum(weights);
+        if all <= left {
+            left -= all;
+            continue;
+        }
+        for (index, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+            left -= f64::from(*weight);
+            if left < 0.0 {
+                return Some((stride * STRIDE + index) as u32);
+            }
+        }
+    }
+    // Rounding left a little over.
+    weights.iter().rposition(|weight| *weight > 0.0).map(|token| token as u32)
+}
+
+/// The sum of a stride, in eight chains that the compiler can keep in one vector.
+fn sum(weights: &[f32]) -> f64 {
+    let mut chains = [0.0; 8];
+    for eight in weights.chunks(8) {
+        chains.iter_mut().zip(eight).for_each(|(chain, weight)| *chain += f64::from(*weight));
+    }
+    chains.iter().sum()
 }
 
 /// Whether the logits are taken as they are.
@@ -175,15 +213,28 @@ fn adjust(logits: &mut [f32], params: &SamplingParams) {
     }
     if let Some(allowed) = &params.allowed {
         for (word, logits) in logits.chunks_mut(32).enumerate() {
-            let bits = allowed.get(word).copied().unwrap_or(0);
-            if bits != u32::MAX {
-                for (bit, logit) in logits.iter_mut().enumerate() {
-                    if bits >> bit & 1 == 0 {
-                        *logit = f32::NEG_INFINITY;
-                    }
-                }
-            }
+            let bits = allowed.get(word).copied().unwrap_or(0) & (u32::MAX >> (32 - logits.len()));
+            keep_allowed(logits, bits);
         }
+    }
+}
+
+/// Forbids the tokens of a word of the mask whose bits are 0. A grammar allows almost all of a word, or almost none.
+fn keep_allowed(logits: &mut [f32], bits: u32) {
+    let positions = |mut bits: u32| {
+        std::iter::from_fn(move || {
+            let position = bits.trailing_zeros() as usize;
+            bits &= bits.wrapping_sub(1);
+            (position < 32).then_some(position)
+        })
+    };
+    if bits.count_ones() as usize * 2 > logits.len() {
+        let forbidden = !bits & (u32::MAX >> (32 - logits.len()));
+        positions(forbidden).for_each(|position| logits[position] = f32::NEG_INFINITY);
+    } else {
+        let mut kept = [f32::NEG_INFINITY; 32];
+        positions(bits).for_each(|position| kept[position] = logits[position]);
+        logits.copy_from_slice(&kept[..logits.len()]);
     }
 }
 
@@ -194,61 +245,70 @@ fn most_probable(isa: Isa, logits: &[f32]) -> Option<(u32, f32)> {
     (max > f32::NEG_INFINITY).then_some((token as u32, max))
 }
 
-/// Unnormalized probabilities after the temperature: the most probable token weighs 1.
-struct Weights {
-    max: f32,
-    temperature: f64,
+/// Puts the tokens that top-k, min-p and top-p keep into `order`.
+fn truncate(logits: &[f32], weights: &[f32], params: &SamplingParams, order: &mut Vec<(f32, u32)>) {
+    let (top_k, top_p, min_p) = (params.top_k as usize, f64::from(params.top_p), params.min_p);
+    let floor = floor_of(logits, top_k);
+    // What top-p leaves out weighs `1 - top_p` of all at most, so a token that weighs less than an even share of that is
+    // among it. Half, so that rounding does not matter.
+    let total =
+        (top_p < 1.0 && top_k == 0 && min_p == 0.0).then(|| weights.chunks(STRIDE).map(sum).sum::<f64>());
+    let least = total.map_or(min_p, |total| (0.5 * (1.0 - top_p) * total / weights.len() as f64) as f32);
+    let kept = |logit: f32, token: u32| {
+        logit.is_finite() && weights[token as usize] >= least && floor.is_none_or(|floor| logit >= floor)
+    };
+    order.clear();
+    order.extend(logits.iter().zip(0..).filter(|(l, t)| kept(**l, *t)).map(|(logit, token)| (*logit, token)));
+    if top_k > 0 {
+        keep_most_probable(order, top_k);
+    }
+    if top_p < 1.0 {
+        let weight = |entry: &(f32, u32)| f64::from(weights[entry.1 as usize]);
+        let total = total.unwrap_or_else(|| order.iter().map(weight).sum());
+        keep_top_p(order, weight, top_p * total);
+    }
 }
 
-impl Weights {
-    fn of(&self, logit: f32) -> f64 {
-        let weight = ((f64::from(logit) - f64::from(self.max)) / self.temperature).exp();
-        if weight.is_nan() { 0.0 } else { weight }
-    }
-
-    /// The least probable token that top-k, min-p and top-p keep, as (logit, id).
-    fn cut(&self, logits: &[f32], params: &SamplingParams, order: &mut Vec<(f32, u32)>) -> (f32, u32) {
-        let all = (f32::NEG_INFINITY, u32::MAX);
-        if params.top_k == 0 && params.min_p == 0.0 && params.top_p == 1.0 {
-            return all;
+/// Keeps the most probable tokens whose sum reaches `goal`.
+fn keep_top_p(order: &mut Vec<(f32, u32)>, weight: impl Fn(&(f32, u32)) -> f64, goal: f64) {
+    // Few tokens usually hold almost everything, so sort a growing head instead of the whole vocabulary.
+    let (mut sorted, mut sum) = (0, 0.0);
+    while sorted < order.len() {
+        let head = (sorted * 8).clamp(64, order.len().max(64)).min(order.len());
+        if head < order.len() {
+            order[sorted..].select_nth_unstable_by(head - sorted, most_probable_first);
         }
-        order.clear();
-        order.extend(
-            logits.iter().zip(0..).map(|(logit, token)| (*logit, token)).filter(|(l, _)| l.is_finite()),
-        );
-        if params.top_k > 0 {
-            keep_most_probable(order, params.top_k as usize);
-        }
-        if params.min_p > 0.0 {
-            order.retain(|(logit, _)| self.of(*logit) >= f64::from(params.min_p));
-        }
-        if params.top_p < 1.0 {
-            self.keep_top_p(order, f64::from(params.top_p));
-        }
-        order.iter().copied().max_by(most_probable_first).unwrap_or(all)
-    }
-
-    /// Keeps the most probable tokens whose share of the sum reaches `top_p`.
-    fn keep_top_p(&self, order: &mut Vec<(f32, u32)>, top_p: f64) {
-        let goal = top_p * order.iter().map(|(logit, _)| self.of(*logit)).sum::<f64>();
-        // Few tokens usually hold almost everything, so sort a growing head instead of the whole vocabulary.
-        let (mut sorted, mut sum) = (0, 0.0);
-        while sorted < order.len() {
-            let head = (sorted * 8).clamp(64, order.len().max(64)).min(order.len());
-            if head < order.len() {
-                order[sorted..].select_nth_unstable_by(head - sorted, most_probable_first);
+        order[sorted..head].sort_unstable_by(most_probable_first);
+        for index in sorted..head {
+            sum += weight(&order[index]);
+            if sum >= goal {
+                order.truncate(index + 1);
+                return;
             }
-            order[sorted..head].sort_unstable_by(most_probable_first);
-            for index in sorted..head {
-                sum += self.of(order[index].0);
-                if sum >= goal {
-                    order.truncate(index + 1);
-                    return;
-                }
-            }
-            sorted = head;
         }
+        sorted = head;
     }
+}
+
+/// A logit that at least `k` tokens reach, so that few others need to be looked at; `None` when that is not known.
+///
+/// It is the `k`-th largest of the largest logits of each stride: in each of those strides one token reaches it.
+fn floor_of(logits: &[f32], k: usize) -> Option<f32> {
+    if k == 0 || k > logits.len() / STRIDE {
+        return None;
+    }
+    let largest = |stride: &[f32]| {
+        let mut chains = [f32::NEG_INFINITY; 8];
+        for eight in stride.chunks(8) {
+            let larger =
+                |(chain, logit): (&mut f32, &f32)| *chain = if logit > chain { *logit } else { *chain };
+            chains.iter_mut().zip(eight).for_each(larger);
+        }
+        chains.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    };
+    let mut largest: Vec<f32> = logits.chunks(STRIDE).map(largest).collect();
+    let (_, floor, _) = largest.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+    (*floor > f32::NEG_INFINITY).then_some(*floor)
 }
 
 /// Keeps the `k` most probable entries, in any order.

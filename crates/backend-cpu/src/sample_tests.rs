@@ -149,3 +149,114 @@ fn parameters_outside_their_range_are_refused() {
     refused(&|p| p.logit_bias = vec![(9, 0.0)]);
     assert!(check(&OutputKind::LogProbs(vec![4]), 4).is_err());
 }
+
+/// Numbers that look like logits: a few large ones, ties, and some that are not allowed.
+fn many(seed: u64, count: usize) -> Vec<f32> {
+    let number = |i: usize| (mix(seed ^ i as u64) % 4000) as f32 / 250.0;
+    let logit = |i: usize| match i % 13 {
+        0 => f32::NEG_INFINITY,
+        1 => number(i / 26),
+        _ => number(i).powi(2) / 16.0 - 8.0,
+    };
+    (0..count).map(logit).collect()
+}
+
+/// The tokens that the definitions keep, by sorting everything, in f64.
+fn kept_by_definition(logits: &[f32], params: &SamplingParams) -> Vec<usize> {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let weight = |token: usize| (f64::from(logits[token] - max) / f64::from(params.temperature)).exp();
+    let mut tokens: Vec<usize> = (0..logits.len()).filter(|t| logits[*t].is_finite()).collect();
+    tokens.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b)));
+    if params.top_k > 0 {
+        tokens.truncate(params.top_k as usize);
+    }
+    tokens.retain(|t| weight(*t) >= f64::from(params.min_p));
+    let goal = f64::from(params.top_p) * tokens.iter().map(|t| weight(*t)).sum::<f64>();
+    let mut sum = 0.0;
+    let enough = tokens.iter().position(|token| {
+        sum += weight(*token);
+        sum >= goal
+    });
+    tokens.truncate(enough.filter(|_| params.top_p < 1.0).map_or(tokens.len(), |last| last + 1));
+    tokens.sort_unstable();
+    tokens
+}
+
+#[test]
+fn a_large_vocabulary_is_cut_as_the_definitions_say() {
+    for (seed, count) in [(1, 5000), (2, 4999), (3, 49152), (4, 70)] {
+        let logits = many(seed, count);
+        for (top_k, top_p, min_p, temperature) in [
+            (40, 1.0, 0.0, 1.0),
+            (0, 0.95, 0.0, 1.0),
+            (0, 0.5, 0.0, 3.0),
+            (0, 0.999, 0.0, 0.7),
+            (50, 0.9, 0.0, 1.0),
+            (0, 1.0, 0.05, 1.0),
+            (0, 0.9, 0.02, 2.0),
+            (200, 0.8, 0.01, 1.5),
+            (1, 0.1, 0.9, 0.2),
+        ] {
+            let params = SamplingParams { top_k, top_p, min_p, temperature, ..params() };
+            let mut weights = logits.clone();
+            let max = ops::max(Isa::detect(), &logits);
+            ops::exp_scaled(Isa::detect(), &mut weights, max, temperature);
+            let mut order = Vec::new();
+            truncate(&logits, &weights, &params, &mut order);
+            let mut found: Vec<usize> = order.iter().map(|(_, token)| *token as usize).collect();
+            found.sort_unstable();
+            assert_eq!(found, kept_by_definition(&logits, &params), "{count} {params:?}");
+        }
+        for k in [1, 7, 32, 76, 77, 1000] {
+            let distribution = Distribution::new(Isa::detect(), &logits);
+            let top = distribution.answer(&OutputKind::TopK(k), 0, &mut Scratch::default());
+            let Value::TopK(top) = top else { panic!() };
+            let mut sorted: Vec<(f32, u32)> = logits.iter().copied().zip(0..).collect();
+            sorted.sort_by(most_probable_first);
+            let expected: Vec<u32> = sorted.iter().take(k as usize).map(|(_, token)| *token).collect();
+            assert_eq!(top.iter().map(|t| t.token).collect::<Vec<_>>(), expected, "{k} of {count}");
+        }
+    }
+}
+
+#[test]
+fn a_draw_of_all_is_where_the_running_sum_passes() {
+    for (seed, count) in [(5, 3), (6, 64), (7, 1000), (8, 49152)] {
+        let logits = many(seed, count);
+        let mut weights = logits.clone();
+        ops::exp_scaled(Isa::detect(), &mut weights, ops::max(Isa::detect(), &logits), 1.0);
+        let total: f64 = weights.iter().map(|w| f64::from(*w)).sum();
+        for step in 0..200 {
+            let part = f64::from(step) / 200.0;
+            let token = draw_of_all(&weights, part).unwrap() as usize;
+            let before: f64 = weights[..token].iter().map(|w| f64::from(*w)).sum();
+            let after = before + f64::from(weights[token]);
+            assert!(weights[token] > 0.0);
+            assert!(before - 1e-9 * total <= part * total && part * total <= after + 1e-9 * total);
+        }
+        assert_eq!(draw_of_all(&weights, 1.0), weights.iter().rposition(|w| *w > 0.0).map(|t| t as u32));
+    }
+    assert_eq!(draw_of_all(&[0.0; 100], 0.5), None);
+}
+
+#[test]
+fn a_mask_forbids_exactly_the_tokens_without_a_bit() {
+    let logits = many(11, 3 * 32 + 5);
+    for seed in 0..400 {
+        // Words of every density, and masks that end early.
+        let word = |i: u64| match mix(seed * 8 + i) % 5 {
+            0 => 0,
+            1 => u32::MAX,
+            2 => 1 << (mix(seed + i) % 32),
+            3 => !(1 << (mix(seed + i) % 32)),
+            _ => mix(seed ^ i << 9) as u32,
+        };
+        let words: Vec<u32> = (0..mix(seed) % 5).map(word).collect();
+        let allowed = |token: usize| words.get(token / 32).is_some_and(|word| word >> (token % 32) & 1 == 1);
+        let expected: Vec<f32> =
+            (0..logits.len()).map(|t| if allowed(t) { logits[t] } else { f32::NEG_INFINITY }).collect();
+        let mut found = logits.clone();
+        adjust(&mut found, &SamplingParams { allowed: Some(words.clone().into()), ..params() });
+        assert_eq!(found, expected, "{words:x?}");
+    }
+}

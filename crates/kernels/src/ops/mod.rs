@@ -8,7 +8,7 @@ mod rope;
 
 pub use gate::{add, gelu, gelu_mul, mul, scale, silu, silu_mul};
 pub use norm::{layer_norm, rms_norm};
-pub use reduce::{argmax, dot, log_sum_exp, max, softmax};
+pub use reduce::{argmax, dot, exp_scaled, log_sum_exp, max, softmax};
 pub use rope::{Pairing, rope, rope_tables};
 
 #[cfg(test)]

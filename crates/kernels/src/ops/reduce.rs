@@ -41,6 +41,31 @@ pub fn softmax(isa: Isa, values: &mut [f32]) {
     super::scale(isa, values, 1.0 / sum);
 }
 
+/// `values = e^((x - max) / divisor)`, with [`log_sum_exp`]'s accuracy; minus infinity and what is not a number give 0.
+pub fn exp_scaled(isa: Isa, values: &mut [f32], max: f32, divisor: f32) {
+    run(isa, ExpScaled { values, max, divisor });
+}
+
+struct ExpScaled<'a> {
+    values: &'a mut [f32],
+    max: f32,
+    divisor: f32,
+}
+
+impl Kernel for ExpScaled<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let (max, divisor) = (L::splat(self.max), L::splat(self.divisor));
+        map::<L>(
+            self.values,
+            #[inline(always)]
+            |x| exp(x.sub(max).div(divisor)),
+        );
+    }
+}
+
 struct Max<'a>(&'a [f32]);
 
 impl Kernel for Max<'_> {

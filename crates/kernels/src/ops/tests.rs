@@ -82,6 +82,8 @@ fn norms_agree_with_the_naive_ones() {
 fn reductions_agree_with_the_naive_ones() {
     let sum_exp = |a: &[f64]| a.iter().map(|x| x.exp()).sum::<f64>();
     check(1e-6, |isa, a, _| softmax(isa, a), |a, _| a.iter().map(|x| x.exp() / sum_exp(a)).collect());
+    let scaled = |x: &f64, max: f64| ((x - max) / 1.5).exp();
+    check(1e-6, |isa, a, _| exp_scaled(isa, a, 3.0, 1.5), |a, _| a.iter().map(|x| scaled(x, 3.0)).collect());
     check(1e-6, |isa, a, _| *a = vec![log_sum_exp(isa, a)], |a, _| vec![sum_exp(a).ln()]);
     check(
         1e-5,
