@@ -13,6 +13,9 @@ pub(crate) struct Scratch {
     /// Unnormalized probabilities after the temperature: the most probable token weighs 1.
     weights: Vec<f32>,
     order: Vec<(f32, u32)>,
+    /// The tokens that a mask allows, when they are few, and their logits.
+    tokens: Vec<u32>,
+    few: Vec<f32>,
 }
 
 /// Refuses parameters outside of their documented ranges and tokens outside of the vocabulary.
@@ -115,6 +118,37 @@ impl<'a> Distribution<'a> {
     }
 }
 
+/// [`draw`] where a mask alone decides and allows few tokens, as most states of a grammar do: among those, as if the
+/// vocabulary had no others. `None` where that is not so.
+fn draw_of_few(
+    isa: Isa,
+    logits: &[f32],
+    params: &SamplingParams,
+    position: u32,
+    scratch: &mut Scratch,
+) -> Option<Option<u32>> {
+    let allowed = params.allowed.as_ref()?;
+    let count: u32 = allowed.iter().map(|word| word.count_ones()).sum();
+    let others = SamplingParams { allowed: None, logit_bias: Vec::new(), history: Vec::new(), ..*params };
+    if count as usize > logits.len() / 8 || !params.logit_bias.is_empty() || !without_penalties(params) {
+        return None;
+    }
+    let mut tokens = std::mem::take(&mut scratch.tokens);
+    let mut few = std::mem::take(&mut scratch.few);
+    tokens.clear();
+    for (first, word) in (0..).step_by(32).zip(allowed.iter()) {
+        tokens.extend(ones(*word).map(|bit| first + bit as u32).filter(|t| (*t as usize) < logits.len()));
+    }
+    few.clear();
+    few.extend(tokens.iter().map(|token| logits[*token as usize]));
+    let drawn = match few.is_empty() {
+        true => None,
+        false => draw(isa, &few, &others, position, scratch).map(|index| tokens[index as usize]),
+    };
+    (scratch.tokens, scratch.few) = (tokens, few);
+    Some(drawn)
+}
+
 /// Draws a token, or `None` when none is allowed.
 fn draw(
     isa: Isa,
@@ -123,7 +157,10 @@ fn draw(
     position: u32,
     scratch: &mut Scratch,
 ) -> Option<u32> {
-    let Scratch { logits: adjusted, weights, order } = scratch;
+    if let Some(token) = draw_of_few(isa, logits, params, position, scratch) {
+        return token;
+    }
+    let Scratch { logits: adjusted, weights, order, .. } = scratch;
     let logits = if is_plain(params) {
         logits
     } else {
@@ -192,9 +229,22 @@ fn sum(weights: &[f32]) -> f64 {
 
 /// Whether the logits are taken as they are.
 fn is_plain(params: &SamplingParams) -> bool {
+    params.logit_bias.is_empty() && params.allowed.is_none() && without_penalties(params)
+}
+
+fn without_penalties(params: &SamplingParams) -> bool {
     let penalties =
         params.repetition_penalty != 1.0 || params.presence_penalty != 0.0 || params.frequency_penalty != 0.0;
-    params.logit_bias.is_empty() && params.allowed.is_none() && (params.history.is_empty() || !penalties)
+    params.history.is_empty() || !penalties
+}
+
+/// The positions of the ones, lowest first.
+fn ones(mut bits: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let position = bits.trailing_zeros() as usize;
+        bits &= bits.wrapping_sub(1);
+        (position < 32).then_some(position)
+    })
 }
 
 /// Logit bias, penalties, allowed set. What may not be drawn becomes negative infinity.
@@ -221,19 +271,12 @@ fn adjust(logits: &mut [f32], params: &SamplingParams) {
 
 /// Forbids the tokens of a word of the mask whose bits are 0. A grammar allows almost all of a word, or almost none.
 fn keep_allowed(logits: &mut [f32], bits: u32) {
-    let positions = |mut bits: u32| {
-        std::iter::from_fn(move || {
-            let position = bits.trailing_zeros() as usize;
-            bits &= bits.wrapping_sub(1);
-            (position < 32).then_some(position)
-        })
-    };
     if bits.count_ones() as usize * 2 > logits.len() {
         let forbidden = !bits & (u32::MAX >> (32 - logits.len()));
-        positions(forbidden).for_each(|position| logits[position] = f32::NEG_INFINITY);
+        ones(forbidden).for_each(|position| logits[position] = f32::NEG_INFINITY);
     } else {
         let mut kept = [f32::NEG_INFINITY; 32];
-        positions(bits).for_each(|position| kept[position] = logits[position]);
+        ones(bits).for_each(|position| kept[position] = logits[position]);
         logits.copy_from_slice(&kept[..logits.len()]);
     }
 }

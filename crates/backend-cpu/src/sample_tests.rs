@@ -260,3 +260,29 @@ fn a_mask_forbids_exactly_the_tokens_without_a_bit() {
         assert_eq!(found, expected, "{words:x?}");
     }
 }
+
+#[test]
+fn a_draw_of_the_few_that_a_mask_allows_is_that_of_all_others_forbidden() {
+    let logits = many(12, 4096);
+    for seed in 0..60_u64 {
+        let word = |i: u64| {
+            if mix(seed * 131 + i).is_multiple_of(9) { mix(seed ^ i << 7) as u32 & 0x0101_1111 } else { 0 }
+        };
+        let words: Vec<u32> = (0..140).map(word).collect();
+        for (temperature, top_k, top_p) in [(0.0, 0, 1.0), (1.0, 0, 1.0), (0.8, 5, 1.0), (1.3, 0, 0.7)] {
+            let masked = SamplingParams {
+                allowed: Some(words.clone().into()),
+                temperature,
+                top_k,
+                top_p,
+                seed,
+                ..params()
+            };
+            let mut forbidden = logits.clone();
+            adjust(&mut forbidden, &masked);
+            let plain = SamplingParams { allowed: None, ..masked.clone() };
+            assert!(draw_of_few(Isa::detect(), &logits, &masked, 3, &mut Scratch::default()).is_some());
+            assert_eq!(draw_at(&logits, &masked, 3), draw_at(&forbidden, &plain, 3), "{masked:?}");
+        }
+    }
+}
