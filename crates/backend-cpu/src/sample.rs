@@ -128,11 +128,12 @@ fn draw_of_few(
     scratch: &mut Scratch,
 ) -> Option<Option<u32>> {
     let allowed = params.allowed.as_ref()?;
-    let count: u32 = allowed.iter().map(|word| word.count_ones()).sum();
-    let others = SamplingParams { allowed: None, logit_bias: Vec::new(), history: Vec::new(), ..*params };
-    if count as usize > logits.len() / 8 || !params.logit_bias.is_empty() || !without_penalties(params) {
+    let count = || allowed.iter().map(|word| word.count_ones() as usize).sum::<usize>();
+    if !params.logit_bias.is_empty() || !without_penalties(params) || count() > logits.len() / 8 {
         return None;
     }
+    // What is left out has no effect here.
+    let others = SamplingParams { allowed: None, logit_bias: Vec::new(), history: Vec::new(), ..*params };
     let mut tokens = std::mem::take(&mut scratch.tokens);
     let mut few = std::mem::take(&mut scratch.few);
     tokens.clear();
@@ -200,7 +201,7 @@ const STRIDE: usize = 64;
 
 /// The token in which the running sum of all weights passes `part` of the whole; `None` when all weights are 0.
 fn draw_of_all(weights: &[f32], part: f64) -> Option<u32> {
-    let mut left = part * weights.chunks(STRIDE).map(sum).sum::<f64>();
+    let mut left = part * total(weights);
     for (stride, weights) in weights.chunks(STRIDE).enumerate() {
         let all = sum(weights);
         if all <= left {
@@ -216,6 +217,11 @@ fn draw_of_all(weights: &[f32], part: f64) -> Option<u32> {
     }
     // Rounding left a little over.
     weights.iter().rposition(|weight| *weight > 0.0).map(|token| token as u32)
+}
+
+/// The sum of all weights, stride by stride.
+fn total(weights: &[f32]) -> f64 {
+    weights.chunks(STRIDE).map(sum).sum()
 }
 
 /// The sum of a stride, in eight chains that the compiler can keep in one vector.
@@ -294,9 +300,8 @@ fn truncate(logits: &[f32], weights: &[f32], params: &SamplingParams, order: &mu
     let floor = floor_of(logits, top_k);
     // What top-p leaves out weighs `1 - top_p` of all at most, so a token that weighs less than an even share of that is
     // among it. Half, so that rounding does not matter.
-    let total =
-        (top_p < 1.0 && top_k == 0 && min_p == 0.0).then(|| weights.chunks(STRIDE).map(sum).sum::<f64>());
-    let least = total.map_or(min_p, |total| (0.5 * (1.0 - top_p) * total / weights.len() as f64) as f32);
+    let whole = (top_p < 1.0 && top_k == 0 && min_p == 0.0).then(|| total(weights));
+    let least = whole.map_or(min_p, |whole| (0.5 * (1.0 - top_p) * whole / weights.len() as f64) as f32);
     let kept = |logit: f32, token: u32| {
         logit.is_finite() && weights[token as usize] >= least && floor.is_none_or(|floor| logit >= floor)
     };
@@ -307,8 +312,8 @@ fn truncate(logits: &[f32], weights: &[f32], params: &SamplingParams, order: &mu
     }
     if top_p < 1.0 {
         let weight = |entry: &(f32, u32)| f64::from(weights[entry.1 as usize]);
-        let total = total.unwrap_or_else(|| order.iter().map(weight).sum());
-        keep_top_p(order, weight, top_p * total);
+        let whole = whole.unwrap_or_else(|| order.iter().map(weight).sum());
+        keep_top_p(order, weight, top_p * whole);
     }
 }
 

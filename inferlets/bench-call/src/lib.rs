@@ -144,7 +144,8 @@ async fn together(inferlets: usize, rounds: usize) -> Result<Value> {
     )
 }
 
-/// What a launched program does: passes one after the other, once the signal is given. Its share of the model's microseconds.
+/// What a launched program does: passes one after the other, once the signal is given. Its share of the
+/// model's microseconds.
 async fn work(model: &Model, parent: &str, rounds: usize) -> Result<Value> {
     let mut context = Context::new(model)?;
     context.fill(PROMPT).flush().await?;

@@ -37,7 +37,7 @@ pub fn softmax(isa: Isa, values: &mut [f32]) {
         return;
     }
     let sum = run(isa, SumExp { values, max });
-    run(isa, Exp { values, max });
+    exp_scaled(isa, values, max, 1.0);
     super::scale(isa, values, 1.0 / sum);
 }
 
@@ -123,25 +123,5 @@ impl Kernel for SumExp<'_> {
             |x| sum = sum.add(exp(x.sub(max))),
         );
         sum.sum()
-    }
-}
-
-/// `values = e^(x - max)`.
-struct Exp<'a> {
-    values: &'a mut [f32],
-    max: f32,
-}
-
-impl Kernel for Exp<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self) {
-        let max = L::splat(self.max);
-        map::<L>(
-            self.values,
-            #[inline(always)]
-            |x| exp(x.sub(max)),
-        );
     }
 }

@@ -55,12 +55,12 @@ pub(crate) fn snapshot_key(user: &str, name: &str) -> String {
 
 /// A context being saved, as it was when the program asked for it: what the program does with its own meanwhile does
 /// not matter. Dropping it, however the call ends, leaves nothing of it behind.
-struct Copy {
+struct SavedCopy {
     model: Arc<ServedModel>,
     context: ContextId,
 }
 
-impl Copy {
+impl SavedCopy {
     /// A key that no name of any user makes: it has no zero byte.
     fn hidden_key(&self) -> String {
         format!("saving {}", self.context.0)
@@ -72,7 +72,7 @@ impl Copy {
     }
 }
 
-impl Drop for Copy {
+impl Drop for SavedCopy {
     fn drop(&mut self) {
         // Giving back is never refused, and nobody waits for the answer.
         let _ = self.model.engine.apply(ContextOp::Drop { context: self.context });
@@ -242,7 +242,7 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
             let to = shared.next_context();
             let context = state.idle_context(&context)?;
             HostState::apply(&context.model.engine, ContextOp::Fork { from: context.id, to })?;
-            Ok::<_, Failure>((shared, user, Copy { model: context.model.clone(), context: to }))
+            Ok::<_, Failure>((shared, user, SavedCopy { model: context.model.clone(), context: to }))
         })?;
         let (model, key) = (&copy.model, snapshot_key(&user, &name));
         let saved =
