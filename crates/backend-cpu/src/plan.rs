@@ -1,7 +1,6 @@
 //! A batch made ready for the workers: who attends to what, which rows go together, what is answered from where.
 
 use crate::network::Network;
-use crate::sample;
 use backend::{AdapterId, BackendError, Batch, Limits, PageId};
 use std::ops::Range;
 
@@ -89,7 +88,6 @@ impl Plan {
         frequencies: &[f32],
     ) -> Result<(), BackendError> {
         batch.check(limits).map_err(BackendError::InvalidBatch)?;
-        check_outputs(batch, limits).map_err(BackendError::InvalidBatch)?;
         self.batch.clone_from(batch);
         self.sequences.clear();
         self.pages.clear();
@@ -197,17 +195,4 @@ impl Plan {
             kernels::ops::rope_tables(*position, frequencies, cos, sin);
         }
     }
-}
-
-fn check_outputs(batch: &Batch, limits: &Limits) -> Result<(), String> {
-    if !batch.outputs.is_sorted_by_key(|output| output.row) {
-        return Err("outputs are not in the order of their rows".into());
-    }
-    if !batch.masks.is_sorted_by(|a, b| a.row < b.row) {
-        return Err("masks are not in the order of their rows, one a row".into());
-    }
-    batch.outputs.iter().try_for_each(|output| {
-        sample::check(&output.kind, limits.vocabulary)
-            .map_err(|e| format!("output of row {}: {e}", output.row))
-    })
 }

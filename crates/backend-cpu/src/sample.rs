@@ -18,54 +18,6 @@ pub(crate) struct Scratch {
     few: Vec<f32>,
 }
 
-/// Refuses parameters outside of their documented ranges and tokens outside of the vocabulary.
-pub(crate) fn check(kind: &OutputKind, vocabulary: u32) -> Result<(), String> {
-    let outside = |token: Option<&u32>| match token {
-        Some(token) => {
-            Err(format!("token {token} of an output request is outside the vocabulary of {vocabulary}"))
-        }
-        None => Ok(()),
-    };
-    match kind {
-        OutputKind::Token(params) => {
-            let in_range = |name: &str, value: f32, ok: bool, range: &str| match ok {
-                true => Ok(()),
-                false => Err(format!("{name} is {value}, it has to be {range}")),
-            };
-            let finite = "a finite number";
-            in_range("temperature", params.temperature, params.temperature >= 0.0, "at least 0")?;
-            in_range("top_p", params.top_p, params.top_p > 0.0 && params.top_p <= 1.0, "in (0, 1]")?;
-            in_range("min_p", params.min_p, (0.0..=1.0).contains(&params.min_p), "in [0, 1]")?;
-            let repetition = params.repetition_penalty;
-            in_range(
-                "repetition_penalty",
-                repetition,
-                repetition > 0.0 && repetition.is_finite(),
-                "above 0",
-            )?;
-            in_range(
-                "presence_penalty",
-                params.presence_penalty,
-                params.presence_penalty.is_finite(),
-                finite,
-            )?;
-            in_range(
-                "frequency_penalty",
-                params.frequency_penalty,
-                params.frequency_penalty.is_finite(),
-                finite,
-            )?;
-            if let Some((token, _)) = params.logit_bias.iter().find(|(_, bias)| bias.is_nan()) {
-                return Err(format!("the logit bias of token {token} is not a number"));
-            }
-            outside(params.logit_bias.iter().map(|(token, _)| token).find(|t| **t >= vocabulary))?;
-            outside(params.history.iter().find(|t| **t >= vocabulary))
-        }
-        OutputKind::LogProbs(tokens) => outside(tokens.iter().find(|t| **t >= vocabulary)),
-        OutputKind::TopK(_) | OutputKind::Logits | OutputKind::Entropy | OutputKind::Hidden => Ok(()),
-    }
-}
-
 /// One row of logits with the logarithm of the sum of their exponentials.
 pub(crate) struct Distribution<'a> {
     isa: Isa,
@@ -256,7 +208,7 @@ fn ones(mut bits: u32) -> impl Iterator<Item = usize> {
 /// Logit bias, penalties, allowed set. What may not be drawn becomes negative infinity.
 fn adjust(logits: &mut [f32], params: &SamplingParams) {
     for (token, bias) in &params.logit_bias {
-        // A bias of positive infinity makes a token certain; a finite logit keeps the arithmetic sound.
+        // Several large biases of one token may add up to infinity; a finite logit keeps the arithmetic sound.
         logits[*token as usize] = (logits[*token as usize] + bias).min(f32::MAX);
     }
     let mut history = params.history.clone();

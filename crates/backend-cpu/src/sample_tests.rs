@@ -5,7 +5,7 @@ fn params() -> SamplingParams {
 }
 
 fn draw_at(logits: &[f32], params: &SamplingParams, position: u32) -> Option<u32> {
-    check(&OutputKind::Token(params.clone()), logits.len() as u32).unwrap();
+    params.check(logits.len() as u32).unwrap();
     draw(Isa::detect(), logits, params, position, &mut Scratch::default())
 }
 
@@ -72,7 +72,7 @@ fn bias_penalties_and_mask_come_before_truncation() {
     let logits = four();
     let biased = SamplingParams { logit_bias: vec![(0, 100.0), (1, f32::NEG_INFINITY)], ..params() };
     assert_eq!(drawn(&logits, &biased), [0]);
-    let certain = SamplingParams { logit_bias: vec![(2, f32::INFINITY)], ..params() };
+    let certain = SamplingParams { logit_bias: vec![(2, f32::MAX), (2, f32::MAX)], ..params() };
     assert_eq!(drawn(&logits, &certain), [2]);
     let masked = SamplingParams { allowed: Some([0b0101].into()), top_k: 1, ..params() };
     assert_eq!(drawn(&logits, &masked), [2]);
@@ -103,9 +103,6 @@ fn nothing_allowed_is_said() {
         let mut both = SamplingParams { allowed: Some([0b10].into()), temperature, ..params() };
         both.logit_bias.push((1, f32::NEG_INFINITY));
         assert_eq!(draw_at(&logits, &both, 0), None);
-        // A mask may be shorter than a padded vocabulary: what it does not name is not allowed.
-        let short = SamplingParams { allowed: Some([].into()), temperature, ..params() };
-        assert_eq!(draw_at(&logits, &short, 0), None);
     }
 }
 
@@ -130,24 +127,6 @@ fn values_at_temperature_one() {
     let Value::Token(token) = answer(OutputKind::Token(biased)) else { panic!() };
     assert_eq!(token.token, 0);
     assert!((token.log_prob - 0.1_f32.ln()).abs() < 1e-5, "the log-probability is the model's own");
-}
-
-#[test]
-fn parameters_outside_their_range_are_refused() {
-    let refused = |f: &dyn Fn(&mut SamplingParams)| {
-        let mut params = params();
-        f(&mut params);
-        check(&OutputKind::Token(params), 4).unwrap_err()
-    };
-    assert!(refused(&|p| p.temperature = -1.0).contains("temperature is -1"));
-    refused(&|p| p.temperature = f32::NAN);
-    refused(&|p| p.top_p = 0.0);
-    refused(&|p| p.min_p = 1.5);
-    refused(&|p| p.repetition_penalty = 0.0);
-    refused(&|p| p.presence_penalty = f32::INFINITY);
-    refused(&|p| p.history = vec![4]);
-    refused(&|p| p.logit_bias = vec![(9, 0.0)]);
-    assert!(check(&OutputKind::LogProbs(vec![4]), 4).is_err());
 }
 
 /// Numbers that look like logits: a few large ones, ties, and some that are not allowed.

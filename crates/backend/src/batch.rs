@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::output::OutputRequest;
+use crate::Limits;
+use crate::output::{OutputRequest, check_tokens};
 
 /// A page of key/value memory: `0 .. limits.pages`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,7 +96,15 @@ impl Batch {
     ///
     /// # Errors
     /// The first rule broken, in words.
-    pub fn check(&self, limits: &crate::Limits) -> Result<(), String> {
+    pub fn check(&self, limits: &Limits) -> Result<(), String> {
+        self.check_rows(limits)?;
+        self.check_sequences(limits)?;
+        self.check_embeddings(limits)?;
+        self.check_masks(limits)?;
+        self.check_outputs(limits)
+    }
+
+    fn check_rows(&self, limits: &Limits) -> Result<(), String> {
         let rows = self.rows();
         if self.positions.len() != rows || self.slots.len() != rows {
             return Err(format!(
@@ -107,12 +116,16 @@ impl Batch {
         if rows > limits.batch_tokens as usize || self.sequences.len() > limits.batch_sequences as usize {
             return Err(format!("{rows} rows in {} sequences exceed the limits", self.sequences.len()));
         }
-        if let Some(token) = self.tokens.iter().find(|t| **t >= limits.vocabulary) {
-            return Err(format!("token {token} is outside the vocabulary of {}", limits.vocabulary));
+        check_tokens(&self.tokens, limits.vocabulary)?;
+        match self.positions.iter().find(|p| **p >= limits.context_tokens) {
+            Some(position) => {
+                Err(format!("position {position} is outside the context of {}", limits.context_tokens))
+            }
+            None => Ok(()),
         }
-        if let Some(position) = self.positions.iter().find(|p| **p >= limits.context_tokens) {
-            return Err(format!("position {position} is outside the context of {}", limits.context_tokens));
-        }
+    }
+
+    fn check_sequences(&self, limits: &Limits) -> Result<(), String> {
         let (mut next_page, mut next_row) = (0, 0);
         for (index, sequence) in self.sequences.iter().enumerate() {
             if sequence.pages.start != next_page
@@ -122,12 +135,15 @@ impl Batch {
                 return Err(format!("sequence {index} is empty or not consecutive"));
             }
             (next_page, next_row) = (sequence.pages.end, sequence.rows.end);
-            if next_page > self.pages.len() || next_row > rows {
+            if next_page > self.pages.len() || next_row > self.rows() {
                 return Err(format!("sequence {index} reaches past the arrays"));
             }
             let pages = &self.pages[sequence.pages.clone()];
             if let Some(page) = pages.iter().find(|p| p.page.0 >= limits.pages) {
                 return Err(format!("page {} is outside the pool of {}", page.page.0, limits.pages));
+            }
+            if let Some(page) = pages.iter().find(|p| p.live & !full_page(limits) != 0) {
+                return Err(format!("page {} has live slots beyond its {}", page.page.0, limits.page_tokens));
             }
             let mut last = None;
             for &slot in &self.slots[sequence.rows.clone()] {
@@ -141,27 +157,136 @@ impl Batch {
                 last = Some(slot);
             }
         }
-        if next_page != self.pages.len() || next_row != rows {
-            return Err("pages or rows belong to no sequence".into());
+        match next_page == self.pages.len() && next_row == self.rows() {
+            true => Ok(()),
+            false => Err("pages or rows belong to no sequence".into()),
         }
-        for embedding in &self.embeddings {
-            if embedding.row >= rows || embedding.values.len() != limits.hidden as usize {
-                return Err(format!(
-                    "embedding of row {} has {} values",
-                    embedding.row,
-                    embedding.values.len()
-                ));
-            }
+    }
+
+    fn check_embeddings(&self, limits: &Limits) -> Result<(), String> {
+        if !self.embeddings.is_sorted_by(|a, b| a.row < b.row) {
+            return Err("embeddings are not in the order of their rows, one a row".into());
         }
-        for mask in &self.masks {
-            let sequence = self.sequences.iter().find(|s| s.rows.contains(&mask.row));
-            if sequence.is_none_or(|s| s.pages.len() != mask.attend.len()) {
-                return Err(format!("mask of row {} does not match a sequence", mask.row));
-            }
-        }
-        match self.outputs.iter().find(|o| o.row >= rows) {
-            Some(output) => Err(format!("output asked of row {}, the batch has {rows}", output.row)),
+        let fits = |e: &EmbeddingRow| e.row < self.rows() && e.values.len() == limits.hidden as usize;
+        match self.embeddings.iter().find(|embedding| !fits(embedding)) {
+            Some(e) => Err(format!(
+                "embedding of row {} with {} values: expected {} for a row below {}",
+                e.row,
+                e.values.len(),
+                limits.hidden,
+                self.rows()
+            )),
             None => Ok(()),
+        }
+    }
+
+    fn check_masks(&self, limits: &Limits) -> Result<(), String> {
+        if !self.masks.is_sorted_by(|a, b| a.row < b.row) {
+            return Err("masks are not in the order of their rows, one a row".into());
+        }
+        let mut sequences = self.sequences.iter();
+        let mut sequence = sequences.next();
+        // Slots of the sequence that rows up to the mask's own have written.
+        let mut written: Vec<u64> = Vec::new();
+        let mut next_row = 0;
+        for mask in &self.masks {
+            while let Some(passed) = sequence.filter(|s| s.rows.end <= mask.row) {
+                (sequence, next_row) = (sequences.next(), passed.rows.end);
+                written.clear();
+            }
+            let Some(sequence) = sequence.filter(|s| s.pages.len() == mask.attend.len()) else {
+                return Err(format!("mask of row {} does not match a sequence", mask.row));
+            };
+            written.resize(mask.attend.len(), 0);
+            for slot in &self.slots[next_row..=mask.row] {
+                written[(slot / limits.page_tokens) as usize] |= 1 << (slot % limits.page_tokens);
+            }
+            next_row = mask.row + 1;
+            let visible = self.pages[sequence.pages.clone()].iter().zip(&written).map(|(p, w)| p.live | w);
+            if mask.attend.iter().zip(visible).any(|(attend, visible)| attend & !visible != 0) {
+                return Err(format!("mask of row {} attends to slots that hold nothing for it", mask.row));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_outputs(&self, limits: &Limits) -> Result<(), String> {
+        if !self.outputs.is_sorted_by_key(|output| output.row) {
+            return Err("outputs are not in the order of their rows".into());
+        }
+        if let Some(output) = self.outputs.iter().find(|o| o.row >= self.rows()) {
+            return Err(format!("output of row {}: the batch has {} rows", output.row, self.rows()));
+        }
+        self.outputs.iter().try_for_each(|output| {
+            output.kind.check(limits.vocabulary).map_err(|e| format!("output of row {}: {e}", output.row))
+        })
+    }
+}
+
+/// A bit for each slot of a page.
+fn full_page(limits: &Limits) -> u64 {
+    u64::MAX >> (64 - limits.page_tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::output::OutputKind;
+    use crate::{Backend, FakeBackend};
+
+    /// Two sequences, three and two rows, on two and one pages of 16 slots.
+    fn batch() -> Batch {
+        let page = |page, live| PageSlots { page: PageId(page), live };
+        let output = |row| OutputRequest { row, kind: OutputKind::Entropy };
+        Batch {
+            sequences: vec![
+                SequenceSpan { pages: 0..2, rows: 0..3, adapter: None },
+                SequenceSpan { pages: 2..3, rows: 3..5, adapter: None },
+            ],
+            pages: vec![page(4, 0xffff), page(1, 0b11), page(2, 0)],
+            tokens: vec![1; 5],
+            positions: vec![18, 19, 20, 0, 1],
+            slots: vec![18, 19, 20, 0, 1],
+            embeddings: vec![EmbeddingRow { row: 1, values: vec![0.0; 8] }],
+            masks: vec![
+                RowMask { row: 1, attend: vec![0xff, 0b1111] },
+                RowMask { row: 4, attend: vec![0b11] },
+            ],
+            outputs: vec![output(2), output(4)],
+        }
+    }
+
+    #[test]
+    fn every_rule_on_the_fields_is_checked() {
+        let limits = FakeBackend::new(8, 50).limits();
+        assert_eq!(batch().check(&limits), Ok(()));
+        let breaks: [(&str, fn(&mut Batch)); 20] = [
+            ("positions", |b| b.positions.truncate(4)),
+            ("sequences exceed the limits", |b| b.sequences.extend(vec![b.sequences[1].clone(); 5000])),
+            ("outside the vocabulary", |b| b.tokens[0] = 50),
+            ("outside the context", |b| b.positions[4] = u32::MAX),
+            ("not consecutive", |b| b.sequences[1].rows.start = 4),
+            ("past the arrays", |b| b.sequences[1].rows.end = 6),
+            ("belong to no sequence", |b| b.sequences.truncate(1)),
+            ("outside the pool", |b| b.pages[0].page = PageId(8)),
+            ("beyond its 16", |b| b.pages[2].live = 1 << 16),
+            ("writes slot 17", |b| b.slots[0] = 17),
+            ("not increasing", |b| b.slots[2] = 18),
+            ("embeddings are not in the order", |b| b.embeddings.push(b.embeddings[0].clone())),
+            ("expected 8", |b| b.embeddings[0].values.truncate(7)),
+            ("below 5", |b| b.embeddings[0].row = 5),
+            ("masks are not in the order", |b| b.masks.swap(0, 1)),
+            ("does not match a sequence", |b| b.masks[0].attend.truncate(1)),
+            ("hold nothing for it", |b| b.masks[0].attend[1] = 0b10000),
+            ("outputs are not in the order", |b| b.outputs.swap(0, 1)),
+            ("the batch has 5 rows", |b| b.outputs[1].row = 5),
+            ("output of row 2: top-k of 0", |b| b.outputs[0].kind = OutputKind::TopK(0)),
+        ];
+        for (expected, change) in breaks {
+            let mut broken = batch();
+            change(&mut broken);
+            let error = broken.check(&limits).unwrap_err();
+            assert!(error.contains(expected), "{expected}: {error}");
         }
     }
 }

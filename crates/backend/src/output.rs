@@ -23,11 +23,11 @@ pub struct SamplingParams {
     pub frequency_penalty: f32,
     /// Tokens that the penalties look at.
     pub history: Vec<u32>,
-    /// Added to the logits of these tokens; negative infinity forbids one.
+    /// Added to the logits of these tokens: finite, or negative infinity to forbid one.
     pub logit_bias: Vec<(u32, f32)>,
     /// The draw depends on this and the row's position only.
     pub seed: u64,
-    /// Bit `t % 32` of word `t / 32` = token `t` may be drawn. `None` allows all.
+    /// Bit `t % 32` of word `t / 32` = token `t` may be drawn; a bit for each token. `None` allows all.
     pub allowed: Option<Arc<[u32]>>,
 }
 
@@ -48,6 +48,58 @@ impl SamplingParams {
             allowed: None,
         }
     }
+
+    /// Checks every range stated on the fields, and every token against the vocabulary.
+    ///
+    /// # Errors
+    /// The first rule broken: the value found, then what is expected.
+    pub fn check(&self, vocabulary: u32) -> Result<(), String> {
+        let above_0 = |value: f32| value > 0.0 && value.is_finite();
+        let ranges = [
+            (
+                "temperature",
+                self.temperature,
+                self.temperature == 0.0 || above_0(self.temperature),
+                "0 or more",
+            ),
+            ("top-p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0, at most 1"),
+            ("min-p", self.min_p, (0.0..=1.0).contains(&self.min_p), "0 to 1"),
+            ("repetition penalty", self.repetition_penalty, above_0(self.repetition_penalty), "above 0"),
+            ("presence penalty", self.presence_penalty, self.presence_penalty.is_finite(), "a finite number"),
+            (
+                "frequency penalty",
+                self.frequency_penalty,
+                self.frequency_penalty.is_finite(),
+                "a finite number",
+            ),
+        ];
+        if let Some((name, value, _, range)) = ranges.iter().find(|(_, _, in_range, _)| !in_range) {
+            return Err(format!("{name} is {value}: expected {range}"));
+        }
+        if let Some((token, bias)) =
+            self.logit_bias.iter().find(|(_, bias)| bias.is_nan() || *bias == f32::INFINITY)
+        {
+            return Err(format!("logit bias of token {token} is {bias}: expected a finite number or -inf"));
+        }
+        check_tokens(self.logit_bias.iter().map(|(token, _)| token), vocabulary)?;
+        check_tokens(&self.history, vocabulary)?;
+        let words = vocabulary.div_ceil(32) as usize;
+        match self.allowed.as_ref().filter(|allowed| allowed.len() < words) {
+            Some(allowed) => Err(format!("{} words of allowed tokens: expected {words}", allowed.len())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Refuses token ids that are not in the vocabulary.
+pub(crate) fn check_tokens<'a>(
+    tokens: impl IntoIterator<Item = &'a u32>,
+    vocabulary: u32,
+) -> Result<(), String> {
+    match tokens.into_iter().find(|token| **token >= vocabulary) {
+        Some(token) => Err(format!("token {token} is outside the vocabulary of {vocabulary}")),
+        None => Ok(()),
+    }
 }
 
 /// What is wanted of one row.
@@ -55,7 +107,8 @@ impl SamplingParams {
 pub enum OutputKind {
     /// A token drawn from the distribution.
     Token(SamplingParams),
-    /// The `k` most probable tokens at temperature 1, most probable first (lowest id first on a tie).
+    /// The `k` most probable tokens at temperature 1, most probable first (lowest id first on a tie). `k` is at least 1
+    /// and at most the vocabulary.
     TopK(u32),
     /// The log-probabilities of these tokens at temperature 1.
     LogProbs(Vec<u32>),
@@ -65,6 +118,24 @@ pub enum OutputKind {
     Entropy,
     /// The row after the last norm, before the output matrix: `hidden` values.
     Hidden,
+}
+
+impl OutputKind {
+    /// Checks the rules stated on the kind. The one such check: [`crate::Batch::check`] calls it, and a scheduler when a
+    /// request comes in, so that a mistake is answered before anything is computed.
+    ///
+    /// # Errors
+    /// The first rule broken: the value found, then what is expected.
+    pub fn check(&self, vocabulary: u32) -> Result<(), String> {
+        match self {
+            OutputKind::Token(params) => params.check(vocabulary),
+            OutputKind::LogProbs(tokens) => check_tokens(tokens, vocabulary),
+            OutputKind::TopK(k) if !(1..=vocabulary).contains(k) => {
+                Err(format!("top-k of {k}: expected 1 to {vocabulary}"))
+            }
+            OutputKind::TopK(_) | OutputKind::Logits | OutputKind::Entropy | OutputKind::Hidden => Ok(()),
+        }
+    }
 }
 
 /// A request for one value of one row; a row may have several.
@@ -112,4 +183,58 @@ pub enum Value {
 pub struct Output {
     /// One value for each of `Batch::outputs`, in the same order.
     pub values: Vec<Value>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_range_of_the_sampling_parameters_is_checked() {
+        let refused = |change: fn(&mut SamplingParams), named: &str| {
+            let mut params = SamplingParams::greedy();
+            change(&mut params);
+            let error = OutputKind::Token(params).check(40).unwrap_err();
+            assert!(error.contains(named), "{named}: {error}");
+        };
+        refused(|p| p.temperature = -1.0, "temperature is -1");
+        refused(|p| p.temperature = f32::INFINITY, "temperature is inf");
+        refused(|p| p.temperature = f32::NAN, "temperature");
+        refused(|p| p.top_p = 0.0, "top-p is 0");
+        refused(|p| p.top_p = 1.5, "top-p");
+        refused(|p| p.min_p = -0.1, "min-p");
+        refused(|p| p.repetition_penalty = 0.0, "repetition penalty");
+        refused(|p| p.presence_penalty = f32::INFINITY, "presence penalty");
+        refused(|p| p.frequency_penalty = f32::NAN, "frequency penalty");
+        refused(|p| p.logit_bias = vec![(1, f32::NAN)], "token 1 is NaN");
+        refused(|p| p.logit_bias = vec![(1, f32::INFINITY)], "token 1 is inf");
+        refused(|p| p.logit_bias = vec![(40, 0.0)], "token 40");
+        refused(|p| p.history = vec![3, 40], "token 40");
+        refused(|p| p.allowed = Some([1u32].into()), "expected 2");
+        let widest = SamplingParams {
+            temperature: 0.5,
+            repetition_penalty: 0.001,
+            history: vec![39],
+            logit_bias: vec![(39, f32::NEG_INFINITY)],
+            allowed: Some([1u32, 1].into()),
+            ..SamplingParams::greedy()
+        };
+        assert_eq!(widest.check(40), Ok(()));
+    }
+
+    #[test]
+    fn every_kind_is_checked() {
+        for (kind, good) in [
+            (OutputKind::TopK(0), false),
+            (OutputKind::TopK(40), true),
+            (OutputKind::TopK(41), false),
+            (OutputKind::LogProbs(vec![39]), true),
+            (OutputKind::LogProbs(vec![39, 40]), false),
+            (OutputKind::Logits, true),
+            (OutputKind::Entropy, true),
+            (OutputKind::Hidden, true),
+        ] {
+            assert_eq!(kind.check(40).is_ok(), good, "{kind:?}");
+        }
+    }
 }

@@ -10,12 +10,12 @@
 
 use std::time::Duration;
 
-use backend::{Limits, OutputKind, PageSlots, SamplingParams, Value};
+use backend::{OutputKind, PageSlots, Value};
 
 use crate::context::{self, Context, Entry};
 use crate::memory::low_bits;
 use crate::prefix::{Key, Parent};
-use crate::request::{ForwardError, ForwardRequest, RowRuns};
+use crate::request::{ForwardRequest, RowRuns};
 
 #[derive(Debug)]
 pub(crate) struct Pass {
@@ -192,105 +192,6 @@ impl Pass {
     }
 }
 
-/// Checks a request against the rules stated on its fields.
-pub(crate) fn validate(
-    request: &ForwardRequest,
-    next_position: u32,
-    limits: &Limits,
-) -> Result<(), ForwardError> {
-    let invalid = |text: String| Err(ForwardError::InvalidArgument(text));
-    let rows = request.tokens.len();
-    if rows == 0 {
-        return invalid("a pass needs at least one row".into());
-    }
-    if rows as u64 > u64::from(limits.pages) * u64::from(limits.page_tokens) {
-        let needed = rows.div_ceil(limits.page_tokens as usize);
-        return Err(ForwardError::OutOfPages {
-            needed: needed.try_into().unwrap_or(u32::MAX),
-            available: limits.pages,
-        });
-    }
-    let mut before = None;
-    for (row, values) in &request.embeddings {
-        if *row >= rows || before >= Some(*row) || values.len() != limits.hidden as usize {
-            return invalid(format!(
-                "embedding of row {row}: {} values, expected {} by increasing row below {rows}",
-                values.len(),
-                limits.hidden
-            ));
-        }
-        before = Some(*row);
-    }
-    let given = |row: usize| request.embeddings.binary_search_by_key(&row, |(r, _)| *r).is_ok();
-    let mut tokens = request.tokens.iter().enumerate();
-    if let Some((_, token)) = tokens.find(|(row, token)| **token >= limits.vocabulary && !given(*row)) {
-        return invalid(format!("token {token} is outside the vocabulary of {}", limits.vocabulary));
-    }
-    let last = match &request.positions {
-        Some(positions) if positions.len() != rows => {
-            return invalid(format!("{} positions for {rows} rows", positions.len()));
-        }
-        Some(positions) => u64::from(positions.iter().copied().max().unwrap_or(0)),
-        None => u64::from(next_position) + rows as u64 - 1,
-    };
-    if last >= u64::from(limits.context_tokens) {
-        return invalid(format!(
-            "position {last} is outside the context of {} tokens",
-            limits.context_tokens
-        ));
-    }
-    if let Some(masks) = request.masks.as_ref().filter(|masks| masks.len() != rows) {
-        return invalid(format!("{} masks for {rows} rows", masks.len()));
-    }
-    for (row, kind) in &request.outputs {
-        if *row >= rows {
-            return invalid(format!("output asked of row {row}, the pass has {rows}"));
-        }
-        validate_kind(kind, limits).or_else(invalid)?;
-    }
-    Ok(())
-}
-
-fn validate_kind(kind: &OutputKind, limits: &Limits) -> Result<(), String> {
-    let outside = |token: &u32| *token >= limits.vocabulary;
-    match kind {
-        OutputKind::LogProbs(tokens) => match tokens.iter().find(|token| outside(token)) {
-            Some(token) => Err(format!("token {token} is outside the vocabulary of {}", limits.vocabulary)),
-            None => Ok(()),
-        },
-        OutputKind::Token(params) => validate_sampling(params, limits.vocabulary),
-        OutputKind::TopK(_) | OutputKind::Logits | OutputKind::Entropy | OutputKind::Hidden => Ok(()),
-    }
-}
-
-fn validate_sampling(params: &SamplingParams, vocabulary: u32) -> Result<(), String> {
-    let finite = [params.presence_penalty, params.frequency_penalty].iter().all(|value| value.is_finite());
-    let ranges = params.temperature >= 0.0
-        && params.temperature.is_finite()
-        && params.top_p > 0.0
-        && params.top_p <= 1.0
-        && (0.0..=1.0).contains(&params.min_p)
-        && params.repetition_penalty > 0.0
-        && params.repetition_penalty.is_finite();
-    if !finite || !ranges {
-        return Err("a sampling parameter is outside its range".into());
-    }
-    let bias = params.logit_bias.iter().map(|(token, _)| token);
-    if let Some(token) = bias.chain(&params.history).find(|token| **token >= vocabulary) {
-        return Err(format!("token {token} is outside the vocabulary of {vocabulary}"));
-    }
-    if params.logit_bias.iter().any(|(_, bias)| bias.is_nan()) {
-        return Err("a logit bias is not a number".into());
-    }
-    let words = vocabulary.div_ceil(32) as usize;
-    match params.allowed.as_ref().filter(|allowed| allowed.len() < words) {
-        Some(allowed) => {
-            Err(format!("{} words of allowed tokens, the vocabulary needs {words}", allowed.len()))
-        }
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,6 +251,7 @@ mod tests {
         let attend = |runs: &[u32]| pass.attend(&RowRuns(runs.to_vec()), &pages, 9, 11, 8);
         assert_eq!(attend(&[0]), [0b1011, 0b1111]);
         assert_eq!(attend(&[2, 3]), [0b1000, 0b1011]);
-        assert_eq!(attend(&[]), [0, 0b1000]);
+        assert_eq!(attend(&[]), [0b1011, 0b1111]);
+        assert_eq!(attend(&[u32::MAX]), [0, 0b1000]);
     }
 }

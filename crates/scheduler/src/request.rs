@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use backend::{AdapterId, OutputKind, Value};
+use backend::{AdapterId, Limits, OutputKind, Value};
 
 /// One context, chosen by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,20 +39,23 @@ pub enum Priority {
 ///
 /// The runs cover, in order, the context's live tokens before the pass and then the rows of the pass up to and
 /// including this one. They alternate, and **the first run is *not* attended to** (it may be 0), the second is
-/// attended to, and so on. After the last given run one further run of the next kind covers the rest; what exceeds
-/// the row's tokens is ignored. A row always attends to itself, whatever the runs say.
+/// attended to, and so on. Tokens after the last run are attended to; runs beyond the row's tokens are ignored. A row
+/// always attends to itself, whatever the runs say.
 ///
-/// `[]` attends to nothing but itself, `[0]` to everything (the default of a pass without masks), `[4]` to all but the
-/// first 4 tokens, `[0, 4, 10]` to the first 4 tokens and to what comes after the next 10: a sink and a window.
+/// `[]` attends to everything (the default of a pass without masks), `[4]` to all but the first 4 tokens, `[0, 4, 10]`
+/// to the first 4 tokens and to those after the next 10: a sink and a window.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RowRuns(pub Vec<u32>);
 
 impl RowRuns {
     /// Whether each of `tokens` tokens (live ones, then rows up to and including this one) is attended to.
     pub fn attended(&self, tokens: usize) -> impl Iterator<Item = bool> + '_ {
-        let runs = self.0.iter().map(|length| *length as usize).chain(std::iter::once(usize::MAX));
-        let values = runs.enumerate().flat_map(|(index, length)| std::iter::repeat_n(index % 2 == 1, length));
-        values.take(tokens.saturating_sub(1)).chain((tokens > 0).then_some(true))
+        let runs = self.0.iter().enumerate();
+        let given = runs.flat_map(|(index, length)| std::iter::repeat_n(index % 2 == 1, *length as usize));
+        given
+            .chain(std::iter::repeat(true))
+            .take(tokens.saturating_sub(1))
+            .chain((tokens > 0).then_some(true))
     }
 }
 
@@ -93,6 +96,73 @@ impl ForwardRequest {
             keep_kv: true,
             outputs: Vec::new(),
         }
+    }
+
+    /// Checks every rule stated on the fields, for a context that continues at `next_position`.
+    ///
+    /// # Errors
+    /// The first rule broken: [`ForwardError::OutOfPages`] when the pool could never hold the rows, else
+    /// [`ForwardError::InvalidArgument`].
+    pub fn check(&self, next_position: u32, limits: &Limits) -> Result<(), ForwardError> {
+        self.check_rows(next_position, limits)
+            .and_then(|()| self.check_outputs(limits))
+            .map_err(ForwardError::InvalidArgument)?;
+        let needed = (self.tokens.len() as u64).div_ceil(u64::from(limits.page_tokens));
+        match needed > u64::from(limits.pages) {
+            true => Err(ForwardError::OutOfPages {
+                needed: needed.try_into().unwrap_or(u32::MAX),
+                available: limits.pages,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn check_rows(&self, next_position: u32, limits: &Limits) -> Result<(), String> {
+        let rows = self.tokens.len();
+        if rows == 0 {
+            return Err("a pass needs at least one row".into());
+        }
+        let mut before = None;
+        for (row, values) in &self.embeddings {
+            if *row >= rows || before >= Some(*row) || values.len() != limits.hidden as usize {
+                return Err(format!(
+                    "embedding of row {row}: {} values, expected {} by increasing row below {rows}",
+                    values.len(),
+                    limits.hidden
+                ));
+            }
+            before = Some(*row);
+        }
+        let given = |row: usize| self.embeddings.binary_search_by_key(&row, |(r, _)| *r).is_ok();
+        let mut tokens = self.tokens.iter().enumerate();
+        if let Some((_, token)) = tokens.find(|(row, token)| **token >= limits.vocabulary && !given(*row)) {
+            return Err(format!("token {token} is outside the vocabulary of {}", limits.vocabulary));
+        }
+        let last = match &self.positions {
+            Some(positions) if positions.len() != rows => {
+                return Err(format!("{} positions for {rows} rows", positions.len()));
+            }
+            Some(positions) => u64::from(positions.iter().copied().max().unwrap_or(0)),
+            None => u64::from(next_position) + rows as u64 - 1,
+        };
+        if last >= u64::from(limits.context_tokens) {
+            return Err(format!(
+                "position {last} is beyond the model's context of {} tokens",
+                limits.context_tokens
+            ));
+        }
+        match self.masks.as_ref().filter(|masks| masks.len() != rows) {
+            Some(masks) => Err(format!("{} masks for {rows} rows", masks.len())),
+            None => Ok(()),
+        }
+    }
+
+    fn check_outputs(&self, limits: &Limits) -> Result<(), String> {
+        let rows = self.tokens.len();
+        self.outputs.iter().try_for_each(|(row, kind)| match *row < rows {
+            true => kind.check(limits.vocabulary),
+            false => Err(format!("output of row {row}: the pass has {rows} rows")),
+        })
     }
 }
 
@@ -155,15 +225,16 @@ mod tests {
     }
 
     #[test]
-    fn runs_start_unattended_and_the_rest_takes_the_next_kind() {
-        let cases: [(&[u32], &str); 7] = [
-            (&[], ".....x"),
+    fn runs_start_unattended_and_the_rest_is_attended_to() {
+        let cases: [(&[u32], &str); 8] = [
+            (&[], "xxxxxx"),
             (&[0], "xxxxxx"),
             (&[4], "....xx"),
             (&[0, 2, 2], "xx..xx"),
-            (&[0, 2], "xx...x"),
-            (&[1, 0, 1, 1], "..x..x"),
+            (&[0, 2], "xxxxxx"),
+            (&[1, 0, 1, 1, 1], "..x.xx"),
             (&[0, u32::MAX, 7], "xxxxxx"),
+            (&[u32::MAX], ".....x"),
         ];
         for (runs, expected) in cases {
             assert_eq!(attended(runs, 6), expected, "{runs:?}");

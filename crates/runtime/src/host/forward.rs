@@ -143,22 +143,14 @@ impl HostState {
                 request.tokens = vec![0; request.embeddings.len()];
             }
         }
-        let rows = request.tokens.len();
-        check_tokens(&model, &request.tokens)?;
-        if rows == 0 {
-            return Err(invalid("a pass needs at least one token or embedding row").into());
-        }
-        match &pass.positions {
-            Some(positions) => check_positions(&model, rows, positions)?,
-            None => check_positions(&model, 1, &[next.saturating_add(rows as u32 - 1)])?,
-        }
         request.positions = pass.positions;
-        request.masks = masks(rows, pass.masks)?;
+        request.masks = masks(pass.masks)?;
         request.adapter = pass.adapter.map(|a| self.adapter_id(&a, &model)).transpose()?;
         request.keep_kv = pass.keep;
-        request.outputs = self.output_requests(&model, rows, pass.outputs)?;
+        request.outputs = self.output_requests(&model, pass.outputs)?;
+        // The engine checks as well, but only once the pass has made its context busy.
+        request.check(next, model.engine.limits()).map_err(ApiError::from)?;
 
-        let (request_keeps, given) = (request.keep_kv, request.positions.clone());
         let context = self.table.get(context)?;
         context.busy.store(true, Ordering::Release);
         Ok(InFlight {
@@ -167,39 +159,27 @@ impl HostState {
             context: id,
             length: context.positions.length(),
             busy: context.busy.clone(),
+            rows: if request.keep_kv { request.tokens.len() as u32 } else { 0 },
+            positions: request.positions.clone(),
             reply: Some(model.engine.forward(request)),
-            rows: if request_keeps { rows as u32 } else { 0 },
-            positions: given,
         })
     }
 
     fn output_requests(
         &mut self,
         model: &ServedModel,
-        rows: usize,
         requests: Vec<forward::OutputRequest>,
     ) -> Result<Vec<(usize, OutputKind)>, Failure> {
         let vocabulary = model.facts.vocabulary_size as usize;
         let mut values = 0usize;
         let mut outputs = Vec::with_capacity(requests.len());
         for request in requests {
-            let row = request.row as usize;
-            if row >= rows {
-                return Err(invalid(format!(
-                    "an output of row {row} is asked for, the pass has {rows} rows"
-                ))
-                .into());
-            }
             let (kind, size) = match request.kind {
                 forward::OutputKind::Token(sampling) => {
                     (OutputKind::Token(self.sampling(model, sampling)?), 2)
                 }
-                forward::OutputKind::TopK(k) if k == 0 || k as usize > vocabulary => {
-                    return Err(invalid(format!("top-k of {k}: expected 1 to {vocabulary}")).into());
-                }
-                forward::OutputKind::TopK(k) => (OutputKind::TopK(k), k as usize * 2),
+                forward::OutputKind::TopK(k) => (OutputKind::TopK(k), vocabulary.min(k as usize) * 2),
                 forward::OutputKind::LogProbs(tokens) => {
-                    check_tokens(model, &tokens)?;
                     let size = tokens.len();
                     (OutputKind::LogProbs(tokens), size)
                 }
@@ -213,7 +193,7 @@ impl HostState {
                     format!("the outputs of the pass exceed {OUTPUT_VALUES} values: ask for fewer rows");
                 return Err(ApiError::LimitExceeded(reason).into());
             }
-            outputs.push((row, kind));
+            outputs.push((request.row as usize, kind));
         }
         Ok(outputs)
     }
@@ -223,16 +203,7 @@ impl HostState {
         model: &ServedModel,
         sampling: forward::Sampling,
     ) -> Result<SamplingParams, Failure> {
-        check_tokens(model, &sampling.history)?;
-        for (token, bias) in &sampling.logit_bias {
-            check_tokens(model, &[*token])?;
-            if bias.is_nan() || *bias == f32::INFINITY {
-                return Err(invalid(format!(
-                    "logit bias {bias} of token {token}: expected a finite number or -inf"
-                ))
-                .into());
-            }
-        }
+        // Tighter than the contract: beyond these, a float carries no meaning.
         let ranges = [
             ("temperature", sampling.temperature, 0.0..=100.0),
             ("top-p", sampling.top_p, f32::MIN_POSITIVE..=1.0),
@@ -276,35 +247,11 @@ pub(crate) fn check_tokens(model: &ServedModel, tokens: &[u32]) -> Result<(), Ap
     }
 }
 
-fn check_positions(model: &ServedModel, rows: usize, positions: &[u32]) -> Result<(), ApiError> {
-    if positions.len() != rows {
-        return Err(invalid(format!("{} positions are given for {rows} rows", positions.len())));
-    }
-    let context = model.facts.context_length;
-    match positions.iter().find(|position| **position >= context) {
-        Some(position) => {
-            Err(invalid(format!("position {position} is beyond the model's context of {context} tokens")))
-        }
-        None => Ok(()),
-    }
-}
-
-fn masks(rows: usize, masks: Option<Vec<forward::RowMask>>) -> Result<Option<Vec<RowRuns>>, ApiError> {
+fn masks(masks: Option<Vec<forward::RowMask>>) -> Result<Option<Vec<RowRuns>>, ApiError> {
     let Some(masks) = masks else { return Ok(None) };
-    if masks.len() != rows {
-        return Err(invalid(format!("{} masks are given for {rows} rows", masks.len())));
-    }
     let runs: usize = masks.iter().map(Vec::len).sum();
     if runs > MASK_RUNS {
         return Err(ApiError::LimitExceeded(format!("the masks have {runs} runs, the limit is {MASK_RUNS}")));
     }
-    // An even count of runs ends with an attended one, and the engine takes the rest as not attended; the API takes
-    // the rest as attended, so a run without length goes between.
-    let close = |mut runs: Vec<u32>| {
-        if runs.len().is_multiple_of(2) {
-            runs.push(0);
-        }
-        RowRuns(runs)
-    };
-    Ok(Some(masks.into_iter().map(close).collect()))
+    Ok(Some(masks.into_iter().map(RowRuns).collect()))
 }

@@ -22,7 +22,7 @@ use crate::config::SchedulerConfig;
 use crate::context::Context;
 use crate::memory::{Holder, Memory};
 use crate::pages::{PageMove, Pages, Place};
-use crate::pass::{Pass, validate};
+use crate::pass::Pass;
 use crate::policy::{Policy, Rank, Standing};
 use crate::prefix::Prefix;
 use crate::request::{ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Ticket};
@@ -140,7 +140,7 @@ impl Scheduler {
         if self.passes.contains_key(&request.ticket) {
             return Err(ForwardError::InvalidArgument(format!("ticket {} is in use", request.ticket.0)));
         }
-        validate(&request, context.next_position, &self.limits)?;
+        request.check(context.next_position, &self.limits)?;
         self.sequence += 1;
         let ticket = request.ticket;
         let pass = Pass::new(request, context, self.limits.page_tokens, self.sequence, now);

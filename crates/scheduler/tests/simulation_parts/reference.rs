@@ -93,7 +93,7 @@ impl Reference {
     }
 }
 
-/// Written as the rule reads, token by token: runs alternate, the first is not attended to, one more takes the rest.
+/// Written as the rule reads, token by token: runs alternate, the first is not attended to, the rest is.
 fn mask(row: usize, runs: &[u32], old: usize, pages: usize) -> RowMask {
     let mut attend = vec![0; pages];
     let (mut run, mut used) = (0, 0);
@@ -102,7 +102,7 @@ fn mask(row: usize, runs: &[u32], old: usize, pages: usize) -> RowMask {
             (run, used) = (run + 1, 0);
         }
         used += 1;
-        if run % 2 == 1 || token == old + row {
+        if run % 2 == 1 || run == runs.len() || token == old + row {
             attend[token / PAGE] |= 1 << (token % PAGE);
         }
     }
