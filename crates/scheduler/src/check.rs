@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::context;
 use crate::memory::low_bits;
-use crate::pages::{LogicalId, Place};
+use crate::pages::{LogicalId, PageLocation};
 use crate::request::OwnerId;
-use crate::scheduler::Scheduler;
+use crate::state::Scheduler;
 
 impl Scheduler {
     /// Checks every invariant of the scheduler's state. Costs time proportional to all that is held.
@@ -27,8 +27,12 @@ impl Scheduler {
             for entry in &context.entries {
                 assert!(entry.live != 0 && entry.live & !low_bits(page_tokens) == 0, "{id:?}: {entry:?}");
             }
-            if context.tip.is_some() {
-                assert_eq!(context.tip, self.memory.tip(context.tenant, &context.entries), "{id:?}: tip");
+            if context.prefix_node.is_some() {
+                assert_eq!(
+                    context.prefix_node,
+                    self.memory.prefix_node(context.tenant, &context.entries),
+                    "{id:?}: prefix_node"
+                );
             }
             if let Some(ticket) = context.pass {
                 assert_eq!(self.passes[&ticket].request.context, *id, "{ticket:?}");
@@ -38,9 +42,15 @@ impl Scheduler {
             let context = &self.contexts[&pass.request.context];
             assert_eq!(context.pass, Some(*ticket));
             assert!(pass.left() > 0, "{ticket:?} is done and not answered");
-            assert!(context.entries.len() - pass.base <= 1, "{ticket:?} replaces more than the last page");
+            assert!(
+                context.entries.len() - pass.first_written_entry <= 1,
+                "{ticket:?} replaces more than the last page"
+            );
             if pass.tail_in_place {
-                assert_eq!(context.entries[pass.base].page, pass.entries[0].page, "{ticket:?}: tail");
+                assert_eq!(
+                    context.entries[pass.first_written_entry].page, pass.entries[0].page,
+                    "{ticket:?}: tail"
+                );
             }
         }
     }
@@ -80,12 +90,12 @@ impl Scheduler {
         let mut host = BTreeSet::new();
         let (mut held, mut cached) = (0, 0);
         for (id, page) in pages.iter() {
-            match page.place {
-                Place::Device(place) => {
+            match page.location {
+                PageLocation::Device(place) => {
                     assert!(device.insert(place.0), "{place:?} is in two places, one of them {id:?}");
                     if page.refs > 0 { held += 1 } else { cached += 1 }
                 }
-                Place::Host(slot) => {
+                PageLocation::Host(slot) => {
                     assert!(host.insert(slot), "host slot {slot} is used twice");
                     assert!(page.refs > 0, "{id:?} is in host memory for nobody");
                 }

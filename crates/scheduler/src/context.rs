@@ -29,8 +29,8 @@ pub(crate) struct Context {
     /// Live tokens: the bits of all entries.
     pub(crate) length: u32,
     pub(crate) next_position: u32,
-    /// See [`crate::memory::Memory::tip`].
-    pub(crate) tip: Option<Parent>,
+    /// See [`crate::memory::Memory::prefix_node`].
+    pub(crate) prefix_node: Option<Parent>,
     /// The pass in flight.
     pub(crate) pass: Option<Ticket>,
     /// When its last pass was answered.

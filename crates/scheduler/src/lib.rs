@@ -19,8 +19,7 @@ mod pass;
 mod policy;
 mod prefix;
 mod request;
-mod scheduler;
-mod snapshot;
+mod state;
 mod stats;
 
 pub use config::{EngineConfig, SchedulerConfig};
@@ -31,6 +30,5 @@ pub use policy::{POLICIES, PolicyKind, PolicyRow};
 pub use request::{
     ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, RowRuns, TenantId, Ticket,
 };
-pub use scheduler::{Answered, Plan, Scheduler};
-pub use snapshot::{SnapshotData, SnapshotInfo, SnapshotPage};
+pub use state::{Answered, NextStep, Scheduler, SnapshotData, SnapshotInfo, SnapshotPage};
 pub use stats::Stats;

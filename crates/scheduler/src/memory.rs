@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::context::Entry;
-use crate::pages::{LogicalId, Page, Pages, Place};
+use crate::pages::{LogicalId, Page, PageLocation, Pages};
 use crate::prefix::{Key, NodeId, Parent, Prefix};
 use crate::request::{OwnerId, TenantId};
 
@@ -80,9 +80,9 @@ impl Memory {
         if page.refs > 0 {
             return;
         }
-        match (page.node, page.place, page.lost) {
+        match (page.node, page.location, page.lost) {
             (None, ..) => self.pages.free_page(id),
-            (Some(node), Place::Device(_), false) => self.prefix.set_idle(node),
+            (Some(node), PageLocation::Device(_), false) => self.prefix.set_idle(node),
             // Not worth its room on the host.
             (Some(node), ..) => self.forget(node),
         }
@@ -126,39 +126,39 @@ impl Memory {
         self.shares.get(&owner).map_or((0, None), |share| (share.held.len() as u32, share.quota))
     }
 
-    /// The tip of the path that the entries follow in the prefix cache, a partial last one aside. `None` when they
+    /// The prefix_node of the path that the entries follow in the prefix cache, a partial last one aside. `None` when they
     /// are not exactly such a path.
-    pub(crate) fn tip(&self, tenant: TenantId, entries: &[Entry]) -> Option<Parent> {
+    pub(crate) fn prefix_node(&self, tenant: TenantId, entries: &[Entry]) -> Option<Parent> {
         if !self.caching {
             return None;
         }
-        let mut tip = Parent::Root(tenant);
+        let mut prefix_node = Parent::Root(tenant);
         for (index, entry) in entries.iter().enumerate() {
             if entry.live != self.full() {
                 // With a gap, what follows would not be computed from all tokens of the path.
                 let gapless = entry.live & (entry.live + 1) == 0;
-                return (gapless && index + 1 == entries.len()).then_some(tip);
+                return (gapless && index + 1 == entries.len()).then_some(prefix_node);
             }
             let node = self.pages.get(entry.page).node?;
-            if self.prefix.parent(node) != Some(tip) {
+            if self.prefix.parent(node) != Some(prefix_node) {
                 return None;
             }
-            tip = Parent::Node(node);
+            prefix_node = Parent::Node(node);
         }
-        Some(tip)
+        Some(prefix_node)
     }
 
-    /// A full page has been computed after `tip`. Registers it, or finds the one that holds the same already.
-    pub(crate) fn register(&mut self, id: LogicalId, tip: Parent) -> Option<(NodeId, LogicalId)> {
-        let Page { pedigree, positions, tokens, node, lost, .. } = self.pages.get(id);
-        let pedigree = pedigree.filter(|p| p.parent == tip && node.is_none() && !lost)?;
+    /// A full page has been computed after `prefix_node`. Registers it, or finds the one that holds the same already.
+    pub(crate) fn register(&mut self, id: LogicalId, prefix_node: Parent) -> Option<(NodeId, LogicalId)> {
+        let Page { provenance, positions, tokens, node, lost, .. } = self.pages.get(id);
+        let provenance = provenance.filter(|p| p.parent == prefix_node && node.is_none() && !lost)?;
         let consecutive = positions.windows(2).all(|pair| pair[0] + 1 == pair[1]);
-        if !self.caching || !consecutive || !self.prefix.contains(tip) {
+        if !self.caching || !consecutive || !self.prefix.contains(prefix_node) {
             return None;
         }
         let key = Key {
-            parent: tip,
-            adapter: pedigree.adapter,
+            parent: prefix_node,
+            adapter: provenance.adapter,
             position: positions[0],
             tokens: tokens.clone().into_boxed_slice(),
         };
@@ -179,7 +179,7 @@ pub(crate) fn low_bits(count: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pages::Pedigree;
+    use crate::pages::Provenance;
 
     fn memory() -> Memory {
         let mut shares = BTreeMap::new();
@@ -194,7 +194,7 @@ mod tests {
         let page = memory.pages.get_mut(id);
         page.tokens.fill(token);
         (0..).zip(&mut page.positions).for_each(|(position, slot)| *slot = position);
-        page.pedigree = Some(Pedigree { parent: Parent::Root(TenantId(0)), adapter: None });
+        page.provenance = Some(Provenance { parent: Parent::Root(TenantId(0)), adapter: None });
         id
     }
 
@@ -234,12 +234,12 @@ mod tests {
         let page = filled(&mut memory, 4);
         let (node, _) = memory.register(page, Parent::Root(tenant)).expect("registered");
         let last = filled(&mut memory, 5);
-        let tip = |live, last_live| {
-            memory.tip(tenant, &[Entry { page, live }, Entry { page: last, live: last_live }])
+        let prefix_node = |live, last_live| {
+            memory.prefix_node(tenant, &[Entry { page, live }, Entry { page: last, live: last_live }])
         };
-        assert_eq!(tip(0xff, 0b111), Some(Parent::Node(node)));
-        assert_eq!(tip(0xff, 0b101), None);
-        assert_eq!(tip(0x7f, 0b111), None);
-        assert_eq!(memory.tip(TenantId(1), &[Entry { page, live: 0xff }]), None);
+        assert_eq!(prefix_node(0xff, 0b111), Some(Parent::Node(node)));
+        assert_eq!(prefix_node(0xff, 0b101), None);
+        assert_eq!(prefix_node(0x7f, 0b111), None);
+        assert_eq!(memory.prefix_node(TenantId(1), &[Entry { page, live: 0xff }]), None);
     }
 }

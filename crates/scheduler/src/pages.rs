@@ -14,7 +14,7 @@ pub(crate) struct LogicalId(pub(crate) u32);
 
 /// Where the bytes of a logical page are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum PageLocation {
     /// In the backend's pool.
     Device(PageId),
     /// In a slot of host memory.
@@ -24,7 +24,7 @@ pub(crate) enum Place {
 /// How the slots of a page, from the first on, were computed: from tokens under default attention, after the pages
 /// that `parent` names. Such a page may enter the prefix cache once full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Pedigree {
+pub(crate) struct Provenance {
     pub(crate) parent: Parent,
     pub(crate) adapter: Option<AdapterId>,
 }
@@ -35,12 +35,12 @@ pub(crate) struct Page {
     pub(crate) refs: u32,
     /// Those of `refs` that snapshots hold.
     pub(crate) snapshot_refs: u32,
-    pub(crate) place: Place,
+    pub(crate) location: PageLocation,
     /// Its entry in the prefix cache. Such a page is full and never written.
     pub(crate) node: Option<NodeId>,
     /// The backend failed to move it; whoever needs it gets an error.
     pub(crate) lost: bool,
-    pub(crate) pedigree: Option<Pedigree>,
+    pub(crate) provenance: Option<Provenance>,
     /// Token and position of each slot, as last written.
     pub(crate) tokens: Vec<u32>,
     pub(crate) positions: Vec<u32>,
@@ -147,15 +147,15 @@ impl Pages {
         ids.zip(&self.pages).filter_map(|(id, page)| page.as_ref().map(|page| (id, page)))
     }
 
-    fn insert(&mut self, place: Place) -> LogicalId {
+    fn insert(&mut self, location: PageLocation) -> LogicalId {
         let slots = self.page_tokens as usize;
         let page = Page {
             refs: 0,
             snapshot_refs: 0,
-            place,
+            location,
             node: None,
             lost: false,
-            pedigree: None,
+            provenance: None,
             tokens: vec![0; slots],
             positions: vec![0; slots],
             pinned: 0,
@@ -171,22 +171,24 @@ impl Pages {
     /// A new page in the pool, without holders. There must be a free one.
     pub(crate) fn create(&mut self) -> LogicalId {
         let page = self.free.pop().expect("room was made before pages are taken");
-        self.insert(Place::Device(page))
+        self.insert(PageLocation::Device(page))
     }
 
     /// A new page with the content of another one, which is in the pool. There must be a free one.
     pub(crate) fn create_copy(&mut self, of: LogicalId) -> LogicalId {
-        let Place::Device(from) = self.get(of).place else {
+        let PageLocation::Device(from) = self.get(of).location else {
             panic!("{of:?} is copied while not in the pool")
         };
         let id = self.create();
-        let Place::Device(to) = self.get(id).place else { unreachable!("just created in the pool") };
-        let (pedigree, tokens, positions, lost) = {
+        let PageLocation::Device(to) = self.get(id).location else {
+            unreachable!("just created in the pool")
+        };
+        let (provenance, tokens, positions, lost) = {
             let page = self.get(of);
-            (page.pedigree, page.tokens.clone(), page.positions.clone(), page.lost)
+            (page.provenance, page.tokens.clone(), page.positions.clone(), page.lost)
         };
         let copy = self.get_mut(id);
-        (copy.pedigree, copy.tokens, copy.positions, copy.lost) = (pedigree, tokens, positions, lost);
+        (copy.provenance, copy.tokens, copy.positions, copy.lost) = (provenance, tokens, positions, lost);
         self.moves.push((PageMove::Copy { from, to }, id));
         id
     }
@@ -195,7 +197,7 @@ impl Pages {
     pub(crate) fn create_on_host(&mut self, bytes: Vec<u8>) -> LogicalId {
         let slot = self.take_slot();
         self.host[slot as usize] = Some(bytes);
-        self.insert(Place::Host(slot))
+        self.insert(PageLocation::Host(slot))
     }
 
     fn take_slot(&mut self) -> u32 {
@@ -208,18 +210,18 @@ impl Pages {
 
     /// Moves a page out to host memory, which must have room.
     pub(crate) fn spill(&mut self, id: LogicalId) {
-        let Place::Device(page) = self.get(id).place else { panic!("{id:?} is spilled twice") };
+        let PageLocation::Device(page) = self.get(id).location else { panic!("{id:?} is spilled twice") };
         let slot = self.take_slot();
-        self.get_mut(id).place = Place::Host(slot);
+        self.get_mut(id).location = PageLocation::Host(slot);
         self.free.push(page);
         self.moves.push((PageMove::Spill { page, slot }, id));
     }
 
     /// Moves a page back to the pool, which must have room.
     pub(crate) fn restore(&mut self, id: LogicalId) {
-        let Place::Host(slot) = self.get(id).place else { panic!("{id:?} is restored twice") };
+        let PageLocation::Host(slot) = self.get(id).location else { panic!("{id:?} is restored twice") };
         let page = self.free.pop().expect("room was made before pages are restored");
-        self.get_mut(id).place = Place::Device(page);
+        self.get_mut(id).location = PageLocation::Device(page);
         self.host_free.push(slot);
         self.moves.push((PageMove::Restore { slot, page }, id));
     }
@@ -229,9 +231,9 @@ impl Pages {
         let page = self.pages[id.0 as usize].take().expect("a page is freed once");
         assert!(page.refs == 0 && page.node.is_none(), "{id:?} is freed while in use: {page:?}");
         self.vacant.push(id);
-        match page.place {
-            Place::Device(device) => self.free.push(device),
-            Place::Host(slot) => {
+        match page.location {
+            PageLocation::Device(device) => self.free.push(device),
+            PageLocation::Host(slot) => {
                 self.host_free.push(slot);
                 // A move decided earlier may still read what the slot holds.
                 if self.moves.is_empty() { self.host[slot as usize] = None } else { self.stale.push(slot) }
@@ -286,7 +288,7 @@ impl Pages {
         for id in lost {
             if let Some(page) = self.pages[id.0 as usize].as_mut() {
                 page.lost = true;
-                page.pedigree = None;
+                page.provenance = None;
             }
         }
     }
@@ -303,7 +305,7 @@ mod tests {
         let bytes: Vec<u8> = (0..128).collect();
         let mut pages = Pages::new(2, 16, 4);
         let id = pages.create();
-        let Place::Device(first) = pages.get(id).place else { panic!("in the pool") };
+        let PageLocation::Device(first) = pages.get(id).location else { panic!("in the pool") };
         backend.write_page(first, &bytes).unwrap();
         pages.spill(id);
         let (a, b) = (pages.create(), pages.create());
@@ -313,7 +315,7 @@ mod tests {
         pages.free_page(a);
         pages.restore(id);
         pages.carry_out(&mut backend).unwrap();
-        let Place::Device(now) = pages.get(id).place else { panic!("in the pool") };
+        let PageLocation::Device(now) = pages.get(id).location else { panic!("in the pool") };
         let mut read = Vec::new();
         backend.read_page(now, &mut read).unwrap();
         assert_eq!(read, bytes);

@@ -1,7 +1,7 @@
 //! A pass in flight: what of it is computed, and the pages it writes before they become the context's.
 //!
 //! ```text
-//! context entries   [0, base)                  shared or not, only read
+//! context entries   [0, first_written_entry)                shared or not, only read
 //! pass entries      tail   new   new   …       written; the tail continues the context's last, half-full page
 //! ```
 //! The tail is the context's own page while nobody else sees it: its free slots are written in place, and until the
@@ -30,7 +30,7 @@ pub(crate) struct Pass {
     /// Order of arrival.
     pub(crate) arrival: u64,
     /// When it was submitted, or last made progress.
-    pub(crate) since: Duration,
+    pub(crate) last_progress_at: Duration,
     /// Rows done, computed or cached.
     pub(crate) done: u32,
     pub(crate) cached: u32,
@@ -39,15 +39,15 @@ pub(crate) struct Pass {
     /// What of that falls to its rows.
     pub(crate) compute_share: Duration,
     /// Entries of the context that are only read.
-    pub(crate) base: usize,
+    pub(crate) first_written_entry: usize,
     /// What the pass writes or took from the prefix cache.
     pub(crate) entries: Vec<Entry>,
     /// Whether `entries[0]` is the context's own page, held by the context alone.
     pub(crate) tail_in_place: bool,
     /// Slots used in the last of `entries`; a whole page when the next row starts a new one.
-    pub(crate) fill: u32,
+    pub(crate) last_page_len: u32,
     /// The path in the prefix cache up to the page that the next row belongs to.
-    pub(crate) tip: Option<Parent>,
+    pub(crate) prefix_node: Option<Parent>,
     /// It could not get pages when it was looked at last.
     pub(crate) blocked: bool,
 }
@@ -66,23 +66,23 @@ impl Pass {
             kinds.into_iter().enumerate().map(|(index, (row, kind))| (row, index, Some(kind))).collect();
         outputs.sort_by_key(|(row, index, _)| (*row, *index));
         let tail = context::tail(&context.entries).filter(|slots| *slots < page_tokens);
-        let base = context.entries.len() - usize::from(tail.is_some());
+        let first_written_entry = context.entries.len() - usize::from(tail.is_some());
         Pass {
             first_position: context.next_position,
             outputs,
             outputs_asked: 0,
             values,
             arrival,
-            since: now,
+            last_progress_at: now,
             done: 0,
             cached: 0,
             compute: Duration::ZERO,
             compute_share: Duration::ZERO,
-            base,
-            entries: context.entries[base..].to_vec(),
+            first_written_entry,
+            entries: context.entries[first_written_entry..].to_vec(),
             tail_in_place: tail.is_some(),
-            fill: tail.unwrap_or(page_tokens),
-            tip: context.tip,
+            last_page_len: tail.unwrap_or(page_tokens),
+            prefix_node: context.prefix_node,
             blocked: false,
             request,
         }
@@ -111,7 +111,7 @@ impl Pass {
     }
 
     /// Whether a row is what the prefix cache may hold: a token under default attention.
-    pub(crate) fn plain(&self, row: u32) -> bool {
+    pub(crate) fn is_cacheable(&self, row: u32) -> bool {
         self.request.masks.is_none()
             && self.request.embeddings.binary_search_by_key(&(row as usize), |(r, _)| *r).is_err()
     }
@@ -123,20 +123,20 @@ impl Pass {
 
     /// Whether the next row goes to the context's own last page.
     pub(crate) fn writes_tail(&self, page_tokens: u32) -> bool {
-        self.tail_in_place && self.entries.len() == 1 && self.fill < page_tokens
+        self.tail_in_place && self.entries.len() == 1 && self.last_page_len < page_tokens
     }
 
     /// New pages that the next `rows` rows need.
     pub(crate) fn pages_for(&self, rows: u32, page_tokens: u32) -> u32 {
-        rows.saturating_sub(page_tokens - self.fill).div_ceil(page_tokens)
+        rows.saturating_sub(page_tokens - self.last_page_len).div_ceil(page_tokens)
     }
 
     /// Slot that the next row writes, counted from the start of the sequence. Its page may be yet to come.
     pub(crate) fn next_slot(&self, page_tokens: u32) -> u32 {
-        let entries = (self.base + self.entries.len()) as u32;
+        let entries = (self.first_written_entry + self.entries.len()) as u32;
         // Pages taken for rows to come are empty, and only the first of them starts with the next row.
         let empty = self.entries.iter().rev().take_while(|entry| entry.live == 0).count() as u32;
-        (entries - empty) * page_tokens - (page_tokens - self.fill)
+        (entries - empty) * page_tokens - (page_tokens - self.last_page_len)
     }
 
     /// What a row with a mask attends to: a word a page. Live tokens and then rows of the pass come in the order of
@@ -174,15 +174,15 @@ impl Pass {
 
     /// The key of the page that starts with the next row, if the prefix cache may give it: none of its rows is asked
     /// for an output or is the last one, and all are plain, at consecutive positions.
-    pub(crate) fn key(&self, page_tokens: u32) -> Option<Key> {
-        let parent = self.tip.filter(|_| self.fill == page_tokens)?;
+    pub(crate) fn next_page_key(&self, page_tokens: u32) -> Option<Key> {
+        let parent = self.prefix_node.filter(|_| self.last_page_len == page_tokens)?;
         let (start, end) = (self.done, self.done + page_tokens);
         if end >= self.rows() {
             return None;
         }
         let asked = self.outputs.get(self.outputs_asked).is_some_and(|(row, ..)| *row < end as usize);
         let position = self.position(start);
-        let usable = (start..end).all(|r| self.plain(r) && self.position(r) == position + (r - start));
+        let usable = (start..end).all(|r| self.is_cacheable(r) && self.position(r) == position + (r - start));
         (usable && !asked).then(|| Key {
             parent,
             adapter: self.request.adapter,
@@ -210,7 +210,7 @@ mod tests {
             length: context::length(&entries),
             entries,
             next_position: 20,
-            tip: Some(Parent::Root(TenantId(1))),
+            prefix_node: Some(Parent::Root(TenantId(1))),
             pass: None,
             answered: None,
         };
@@ -221,26 +221,32 @@ mod tests {
     #[test]
     fn rows_go_after_the_last_live_slot() {
         let half = pass(&[0xff, 0b101], 20);
-        assert_eq!((half.base, half.fill, half.next_slot(8), half.tail_in_place), (1, 3, 11, true));
+        assert_eq!(
+            (half.first_written_entry, half.last_page_len, half.next_slot(8), half.tail_in_place),
+            (1, 3, 11, true)
+        );
         assert_eq!([5, 6, 13, 14].map(|rows| half.pages_for(rows, 8)), [0, 1, 1, 2]);
         let full = pass(&[0xff, 0x80], 20);
-        assert_eq!((full.base, full.fill, full.next_slot(8), full.tail_in_place), (2, 8, 16, false));
+        assert_eq!(
+            (full.first_written_entry, full.last_page_len, full.next_slot(8), full.tail_in_place),
+            (2, 8, 16, false)
+        );
         assert_eq!([1, 8, 9].map(|rows| full.pages_for(rows, 8)), [1, 1, 2]);
     }
 
     #[test]
     fn only_whole_plain_pages_before_the_last_row_have_a_key() {
-        assert!(pass(&[0xff], 9).key(8).is_some());
-        assert!(pass(&[0xff], 8).key(8).is_none(), "the last row is always computed");
-        assert!(pass(&[0xff, 1], 20).key(8).is_none(), "not at the start of a page");
+        assert!(pass(&[0xff], 9).next_page_key(8).is_some());
+        assert!(pass(&[0xff], 8).next_page_key(8).is_none(), "the last row is always computed");
+        assert!(pass(&[0xff, 1], 20).next_page_key(8).is_none(), "not at the start of a page");
         let mut asked = pass(&[], 20);
         asked.outputs = vec![(7, 0, Some(OutputKind::Entropy))];
-        assert!(asked.key(8).is_none());
+        assert!(asked.next_page_key(8).is_none());
         asked.outputs[0].0 = 8;
-        assert_eq!(asked.key(8).map(|key| key.position), Some(20));
+        assert_eq!(asked.next_page_key(8).map(|key| key.position), Some(20));
         let mut given = pass(&[], 20);
         given.request.embeddings = vec![(3, vec![])];
-        assert!(given.key(8).is_none());
+        assert!(given.next_page_key(8).is_none());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backend::{Backend, Batch, FakeBackend, Output, OutputKind, SamplingParams, Value};
 use scheduler::{
-    ContextId, ContextOp, ForwardError, ForwardReply, ForwardRequest, OwnerId, Plan, Priority, Scheduler,
+    ContextId, ContextOp, ForwardError, ForwardReply, ForwardRequest, NextStep, OwnerId, Priority, Scheduler,
     SchedulerConfig, Stats, TenantId, Ticket,
 };
 
@@ -41,18 +41,18 @@ impl Rig {
         let (mut batch, mut output) = (Batch::default(), Output::default());
         let plan = self.scheduler.plan(self.now, &mut batch);
         match plan {
-            Plan::Run => {
+            NextStep::Run => {
                 self.scheduler.carry_out(&mut self.backend).unwrap();
                 self.backend.run(&batch, &mut output).unwrap();
                 self.now += Duration::from_millis(5);
                 self.scheduler.complete(Ok(&mut output), Duration::from_millis(5), self.now);
             }
-            Plan::WaitUntil { until, .. } => self.now = until,
-            Plan::Idle => {}
+            NextStep::WaitUntil { until, .. } => self.now = until,
+            NextStep::Idle => {}
         }
         self.scheduler.check();
         self.answers.extend(self.scheduler.replies());
-        plan != Plan::Idle
+        plan != NextStep::Idle
     }
 
     fn finish(&mut self) {

@@ -11,7 +11,7 @@ use super::inbox::{Answer, Call, Inbox, Message, Wait};
 use crate::config::{EngineConfig, SchedulerConfig};
 use crate::ops::{CallError, ContextOp};
 use crate::request::{ContextId, ForwardError, ForwardReply, Ticket};
-use crate::scheduler::{Plan, Scheduler};
+use crate::state::{NextStep, Scheduler};
 
 pub(super) struct Driver {
     backend: Box<dyn Backend>,
@@ -23,11 +23,11 @@ pub(super) struct Driver {
     answers: HashMap<Ticket, Answer<ForwardReply, ForwardError>>,
     batch: Batch,
     output: Output,
-    /// When abandoned passes were last looked for.
-    looked: Duration,
+    /// When abandoned passes were last abandon_scan_at for.
+    abandon_scan_at: Duration,
 }
 
-/// How often abandoned passes are looked for: shorter than a batch, so none of them goes on to a second chunk.
+/// How often abandoned passes are abandon_scan_at for: shorter than a batch, so none of them goes on to a second chunk.
 const ABANDONED: Duration = Duration::from_micros(200);
 
 /// The most a thread may spin: more would take the core from those it waits for.
@@ -50,7 +50,7 @@ impl Driver {
             answers: HashMap::new(),
             batch: Batch::default(),
             output: Output::default(),
-            looked: Duration::ZERO,
+            abandon_scan_at: Duration::ZERO,
         }
     }
 
@@ -64,18 +64,18 @@ impl Driver {
             self.drain();
             self.cancel_abandoned();
             let plan = self.scheduler.plan(self.start.elapsed(), &mut self.batch);
-            if plan == Plan::Run {
+            if plan == NextStep::Run {
                 self.run_batch();
             }
             self.answer();
             let (until, arrivals) = match plan {
                 // Whoever was answered may be back already; the next plan knows how long to wait for the others.
-                Plan::Run => continue,
-                Plan::WaitUntil { until, arrivals } => (self.start.checked_add(until), arrivals),
-                Plan::Idle => (None, 1),
+                NextStep::Run => continue,
+                NextStep::WaitUntil { until, arrivals } => (self.start.checked_add(until), arrivals),
+                NextStep::Idle => (None, 1),
             };
-            let (spin, anything) = (self.spin, self.scheduler.blocked());
-            self.inbox.wait(&Wait { until, arrivals: arrivals as usize, anything, spin });
+            let (spin, wake_on_any) = (self.spin, self.scheduler.blocked());
+            self.inbox.wait(&Wait { until, arrivals: arrivals as usize, wake_on_any, spin });
         }
     }
 
@@ -123,10 +123,10 @@ impl Driver {
     /// Cancels all passes whose answer nobody waits for; now and then, since it walks them all.
     fn cancel_abandoned(&mut self) {
         let now = self.start.elapsed();
-        if now < self.looked + ABANDONED {
+        if now < self.abandon_scan_at + ABANDONED {
             return;
         }
-        self.looked = now;
+        self.abandon_scan_at = now;
         let abandoned = self.answers.iter().filter(|(_, answer)| answer.is_canceled());
         let mut abandoned: Vec<Ticket> = abandoned.map(|(ticket, _)| *ticket).collect();
         abandoned.sort_unstable();

@@ -10,7 +10,7 @@ use crate::ops::{CallError, ContextInfo, ContextOp, Overloaded};
 use crate::request::{
     ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, TenantId, Ticket,
 };
-use crate::snapshot::{SnapshotData, SnapshotInfo};
+use crate::state::{SnapshotData, SnapshotInfo};
 use crate::stats::Stats;
 
 /// An answer to come. It always comes, unless the engine's thread died; treat that as closed.

@@ -12,7 +12,7 @@ use futures_channel::oneshot;
 
 use crate::ops::{CallError, ContextInfo, ContextOp};
 use crate::request::{ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, TenantId};
-use crate::snapshot::{SnapshotData, SnapshotInfo};
+use crate::state::{SnapshotData, SnapshotInfo};
 use crate::stats::Stats;
 
 /// Where an answer goes.
@@ -90,7 +90,7 @@ pub(super) struct Wait {
     /// It goes on when so many passes have come in, or any call.
     pub(super) arrivals: usize,
     /// It goes on when anything has come in.
-    pub(super) anything: bool,
+    pub(super) wake_on_any: bool,
     /// For so long it looks again and again before it sleeps.
     pub(super) spin: Duration,
 }
@@ -162,7 +162,7 @@ impl Inbox {
 
     /// Returns when what is waited for has come.
     pub(super) fn wait(&self, wait: &Wait) {
-        let enough = if wait.anything { 1 } else { wait.arrivals.saturating_mul(PASS).clamp(1, URGENT) };
+        let enough = if wait.wake_on_any { 1 } else { wait.arrivals.saturating_mul(PASS).clamp(1, URGENT) };
         let start = Instant::now();
         loop {
             if self.weight.load(Ordering::Acquire) >= enough {
@@ -205,9 +205,9 @@ mod tests {
         Message::Forward(request, oneshot::channel().0)
     }
 
-    fn returns_at_once(inbox: &Inbox, arrivals: usize, anything: bool) -> bool {
+    fn returns_at_once(inbox: &Inbox, arrivals: usize, wake_on_any: bool) -> bool {
         let until = Instant::now() + Duration::from_millis(20);
-        inbox.wait(&Wait { until: Some(until), arrivals, anything, spin: Duration::ZERO });
+        inbox.wait(&Wait { until: Some(until), arrivals, wake_on_any, spin: Duration::ZERO });
         Instant::now() < until
     }
 

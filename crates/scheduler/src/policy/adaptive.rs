@@ -7,37 +7,42 @@
 
 use std::time::Duration;
 
-use super::{Fire, Policy, View};
+use super::{Fire, Policy, QueueState};
 
 pub(super) struct Adaptive;
 
-/// An awake inferlet needs 10 to 100 µs to sample and ask again; one that takes longer is doing something else.
+/// An inferlet that is expected back needs 10 to 100 µs to sample and ask again; one that takes longer is doing something else.
 const BOUND: Duration = Duration::from_micros(500);
 
 impl Policy for Adaptive {
-    fn fire(&self, view: &View<'_>) -> Fire {
+    fn fire(&self, queue: &QueueState<'_>) -> Fire {
         let now = Fire::Now { at_most: u32::MAX };
-        let Some((completed, lasted)) = view.completed.filter(|_| view.awake > 0) else { return now };
+        let Some((completed, lasted)) = queue.completed.filter(|_| queue.expected_back > 0) else {
+            return now;
+        };
         let until = completed + BOUND.min(lasted / 10);
-        if view.now >= until { now } else { Fire::At { until, arrivals: view.awake } }
+        if queue.now >= until { now } else { Fire::NotBefore { until, arrivals: queue.expected_back } }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::view;
+    use crate::policy::queue;
 
     #[test]
     fn waits_for_those_just_answered_but_not_long() {
         let us = Duration::from_micros;
         let now = Fire::Now { at_most: u32::MAX };
-        assert_eq!(Adaptive.fire(&view(0, 1)), now);
-        let after =
-            |now_us, lasted| View { awake: 3, completed: Some((us(100), us(lasted))), ..view(now_us, 1) };
-        assert_eq!(Adaptive.fire(&after(110, 2000)), Fire::At { until: us(300), arrivals: 3 });
-        assert_eq!(Adaptive.fire(&after(110, 90_000)), Fire::At { until: us(600), arrivals: 3 });
+        assert_eq!(Adaptive.fire(&queue(0, 1)), now);
+        let after = |now_us, lasted| QueueState {
+            expected_back: 3,
+            completed: Some((us(100), us(lasted))),
+            ..queue(now_us, 1)
+        };
+        assert_eq!(Adaptive.fire(&after(110, 2000)), Fire::NotBefore { until: us(300), arrivals: 3 });
+        assert_eq!(Adaptive.fire(&after(110, 90_000)), Fire::NotBefore { until: us(600), arrivals: 3 });
         assert_eq!(Adaptive.fire(&after(600, 90_000)), now);
-        assert_eq!(Adaptive.fire(&View { awake: 0, ..after(110, 2000) }), now);
+        assert_eq!(Adaptive.fire(&QueueState { expected_back: 0, ..after(110, 2000) }), now);
     }
 }

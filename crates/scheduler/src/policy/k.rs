@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::kort::KOrT;
-use super::{Fire, Policy, View};
+use super::{Fire, Policy, QueueState};
 
 pub(super) struct K {
     pub(super) k: u32,
@@ -15,21 +15,21 @@ pub(super) struct K {
 const LEFTOVER: Duration = Duration::from_millis(100);
 
 impl Policy for K {
-    fn fire(&self, view: &View<'_>) -> Fire {
-        KOrT { k: self.k, t: LEFTOVER }.fire(view)
+    fn fire(&self, queue: &QueueState<'_>) -> Fire {
+        KOrT { k: self.k, t: LEFTOVER }.fire(queue)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::view;
+    use crate::policy::queue;
 
     #[test]
     fn k_or_what_is_left_over() {
         let k = K { k: 4 };
-        assert_eq!(k.fire(&view(0, 3)), Fire::At { until: LEFTOVER, arrivals: 1 });
-        assert_eq!(k.fire(&view(0, 9)), Fire::Now { at_most: 4 });
-        assert_eq!(k.fire(&view(100_000, 3)), Fire::Now { at_most: 4 });
+        assert_eq!(k.fire(&queue(0, 3)), Fire::NotBefore { until: LEFTOVER, arrivals: 1 });
+        assert_eq!(k.fire(&queue(0, 9)), Fire::Now { at_most: 4 });
+        assert_eq!(k.fire(&queue(100_000, 3)), Fire::Now { at_most: 4 });
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Fire, Policy, View};
+use super::{Fire, Policy, QueueState};
 
 pub(super) struct KOrT {
     pub(super) k: u32,
@@ -10,12 +10,12 @@ pub(super) struct KOrT {
 }
 
 impl Policy for KOrT {
-    fn fire(&self, view: &View<'_>) -> Fire {
-        let until = (view.oldest)().saturating_add(self.t);
-        if view.waiting >= self.k || view.now >= until {
+    fn fire(&self, queue: &QueueState<'_>) -> Fire {
+        let until = (queue.oldest)().saturating_add(self.t);
+        if queue.waiting >= self.k || queue.now >= until {
             Fire::Now { at_most: self.k }
         } else {
-            Fire::At { until, arrivals: self.k - view.waiting }
+            Fire::NotBefore { until, arrivals: self.k - queue.waiting }
         }
     }
 }
@@ -23,13 +23,16 @@ impl Policy for KOrT {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::view;
+    use crate::policy::queue;
 
     #[test]
     fn whichever_comes_first() {
         let kort = KOrT { k: 4, t: Duration::from_micros(50) };
-        assert_eq!(kort.fire(&view(10, 3)), Fire::At { until: Duration::from_micros(50), arrivals: 1 });
-        assert_eq!(kort.fire(&view(10, 5)), Fire::Now { at_most: 4 });
-        assert_eq!(kort.fire(&view(50, 1)), Fire::Now { at_most: 4 });
+        assert_eq!(
+            kort.fire(&queue(10, 3)),
+            Fire::NotBefore { until: Duration::from_micros(50), arrivals: 1 }
+        );
+        assert_eq!(kort.fire(&queue(10, 5)), Fire::Now { at_most: 4 });
+        assert_eq!(kort.fire(&queue(50, 1)), Fire::Now { at_most: 4 });
     }
 }

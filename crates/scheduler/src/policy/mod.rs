@@ -16,14 +16,14 @@ use crate::request::Priority;
 
 /// What a policy sees when the backend is idle and something waits.
 #[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
+pub(crate) struct QueueState<'a> {
     pub(crate) now: Duration,
     /// Passes waiting, at least 1.
     pub(crate) waiting: u32,
     /// When the oldest of them was submitted, or last computed a part: walks all that wait.
     pub(crate) oldest: &'a dyn Fn() -> Duration,
     /// Passes that the last batch answered and whose owners have not come back with another.
-    pub(crate) awake: u32,
+    pub(crate) expected_back: u32,
     /// When the last batch completed, and how long it ran.
     pub(crate) completed: Option<(Duration, Duration)>,
 }
@@ -34,12 +34,12 @@ pub(crate) enum Fire {
     /// Now, with at most so many passes.
     Now { at_most: u32 },
     /// Not before this moment, unless so many more passes come in.
-    At { until: Duration, arrivals: u32 },
+    NotBefore { until: Duration, arrivals: u32 },
 }
 
 /// What orders and ranks a context and the pass in flight on it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
+pub(crate) struct Candidate {
     pub(crate) priority: Priority,
     pub(crate) owner_sequence: u64,
     pub(crate) context_sequence: u64,
@@ -74,24 +74,28 @@ pub(crate) enum Order {
 /// See the module's description.
 pub(crate) trait Policy: Send {
     /// When to fire, and at most how many passes.
-    fn fire(&self, view: &View<'_>) -> Fire;
+    fn fire(&self, queue: &QueueState<'_>) -> Fire;
 
     /// Who gives up pages first: the smallest rank.
-    fn rank(&self, standing: &Standing) -> Rank {
+    fn rank(&self, candidate: &Candidate) -> Rank {
         Rank {
-            impatient: standing.impatient_since.map(Reverse),
-            priority: standing.priority,
-            owner: Reverse(standing.owner_sequence),
-            context: Reverse(standing.context_sequence),
+            impatient: candidate.impatient_since.map(Reverse),
+            priority: candidate.priority,
+            owner: Reverse(candidate.owner_sequence),
+            context: Reverse(candidate.context_sequence),
         }
     }
 
     /// In which order passes are put into a batch.
-    fn order(&self, standing: &Standing) -> Order {
-        if standing.impatient_since.is_some() || standing.blocked {
-            return Order::First(Reverse(self.rank(standing)));
+    fn order(&self, candidate: &Candidate) -> Order {
+        if candidate.impatient_since.is_some() || candidate.blocked {
+            return Order::First(Reverse(self.rank(candidate)));
         }
-        Order::Then { priority: Reverse(standing.priority), long: standing.long, arrival: standing.arrival }
+        Order::Then {
+            priority: Reverse(candidate.priority),
+            long: candidate.long,
+            arrival: candidate.arrival,
+        }
     }
 }
 
@@ -160,14 +164,14 @@ impl PolicyKind {
     }
 }
 
-/// A view for tests: at `now_us`, `waiting` passes, the oldest since 0.
+/// A queue for tests: at `now_us`, `waiting` passes, the oldest since 0.
 #[cfg(test)]
-pub(crate) fn view(now_us: u64, waiting: u32) -> View<'static> {
-    View {
+pub(crate) fn queue(now_us: u64, waiting: u32) -> QueueState<'static> {
+    QueueState {
         now: Duration::from_micros(now_us),
         waiting,
         oldest: &|| Duration::ZERO,
-        awake: 0,
+        expected_back: 0,
         completed: None,
     }
 }
@@ -176,8 +180,8 @@ pub(crate) fn view(now_us: u64, waiting: u32) -> View<'static> {
 mod tests {
     use super::*;
 
-    fn standing(arrival: u64) -> Standing {
-        Standing {
+    fn candidate(arrival: u64) -> Candidate {
+        Candidate {
             priority: Priority::Normal,
             owner_sequence: arrival,
             context_sequence: arrival,
@@ -192,27 +196,27 @@ mod tests {
     fn names_are_unique_and_every_row_builds() {
         for (index, row) in POLICIES.iter().enumerate() {
             assert!(POLICIES[..index].iter().all(|other| other.name != row.name));
-            (row.make)(4, Duration::from_millis(1)).build().fire(&view(0, 1));
+            (row.make)(4, Duration::from_millis(1)).build().fire(&queue(0, 1));
         }
         assert_eq!((POLICIES[0].make)(1, Duration::ZERO), PolicyKind::Adaptive);
     }
 
     #[test]
     fn older_owners_rank_first_unless_priority_or_impatience_say_otherwise() {
-        let rank = |s: Standing| PolicyKind::Adaptive.build().rank(&s);
-        assert!(rank(standing(1)) > rank(standing(2)));
-        assert!(rank(Standing { priority: Priority::High, ..standing(2) }) > rank(standing(1)));
+        let rank = |s: Candidate| PolicyKind::Adaptive.build().rank(&s);
+        assert!(rank(candidate(1)) > rank(candidate(2)));
+        assert!(rank(Candidate { priority: Priority::High, ..candidate(2) }) > rank(candidate(1)));
         let since = |ms| Some(Duration::from_millis(ms));
-        let impatient = Standing { impatient_since: since(5), ..standing(3) };
-        assert!(rank(impatient) > rank(Standing { priority: Priority::High, ..standing(1) }));
-        assert!(rank(impatient) > rank(Standing { impatient_since: since(6), ..standing(1) }));
+        let impatient = Candidate { impatient_since: since(5), ..candidate(3) };
+        assert!(rank(impatient) > rank(Candidate { priority: Priority::High, ..candidate(1) }));
+        assert!(rank(impatient) > rank(Candidate { impatient_since: since(6), ..candidate(1) }));
     }
 
     #[test]
     fn short_passes_go_before_long_ones_and_blocked_ones_before_both() {
-        let order = |s: Standing| PolicyKind::Adaptive.build().order(&s);
-        assert!(order(standing(2)) < order(Standing { long: true, ..standing(1) }));
-        assert!(order(standing(1)) < order(standing(2)));
-        assert!(order(Standing { blocked: true, ..standing(9) }) < order(standing(1)));
+        let order = |s: Candidate| PolicyKind::Adaptive.build().order(&s);
+        assert!(order(candidate(2)) < order(Candidate { long: true, ..candidate(1) }));
+        assert!(order(candidate(1)) < order(candidate(2)));
+        assert!(order(Candidate { blocked: true, ..candidate(9) }) < order(candidate(1)));
     }
 }

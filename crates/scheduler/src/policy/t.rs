@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use super::{Fire, Policy, View};
+use super::{Fire, Policy, QueueState};
 
 pub(super) struct T {
     pub(super) t: Duration,
 }
 
 impl Policy for T {
-    fn fire(&self, view: &View<'_>) -> Fire {
-        let until = (view.oldest)().saturating_add(self.t);
-        if view.now >= until {
+    fn fire(&self, queue: &QueueState<'_>) -> Fire {
+        let until = (queue.oldest)().saturating_add(self.t);
+        if queue.now >= until {
             Fire::Now { at_most: u32::MAX }
         } else {
-            Fire::At { until, arrivals: u32::MAX }
+            Fire::NotBefore { until, arrivals: u32::MAX }
         }
     }
 }
@@ -22,12 +22,15 @@ impl Policy for T {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::view;
+    use crate::policy::queue;
 
     #[test]
     fn when_the_oldest_has_waited() {
         let t = T { t: Duration::from_micros(50) };
-        assert_eq!(t.fire(&view(10, 9)), Fire::At { until: Duration::from_micros(50), arrivals: u32::MAX });
-        assert_eq!(t.fire(&view(50, 1)), Fire::Now { at_most: u32::MAX });
+        assert_eq!(
+            t.fire(&queue(10, 9)),
+            Fire::NotBefore { until: Duration::from_micros(50), arrivals: u32::MAX }
+        );
+        assert_eq!(t.fire(&queue(50, 1)), Fire::Now { at_most: u32::MAX });
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use backend::{Backend, Batch, FakeBackend, Limits, Output};
 use scheduler::{
-    ContextId, ContextOp, ForwardError, ForwardReply, OwnerId, Plan, PolicyKind, Priority, Scheduler,
+    ContextId, ContextOp, ForwardError, ForwardReply, NextStep, OwnerId, PolicyKind, Priority, Scheduler,
     SchedulerConfig, Stats, TenantId, Ticket,
 };
 
@@ -124,10 +124,10 @@ impl World {
     }
 
     /// One turn of the engine's loop. Returns what was planned.
-    fn turn(&mut self, disturbed: bool) -> Plan {
+    fn turn(&mut self, disturbed: bool) -> NextStep {
         let plan = self.scheduler.plan(self.now, &mut self.batch);
         self.scheduler.check();
-        if plan != Plan::Run {
+        if plan != NextStep::Run {
             assert!(self.batch.sequences.is_empty());
             return plan;
         }
@@ -398,12 +398,12 @@ impl World {
         while !self.pending.is_empty() {
             assert!(self.now < until, "{} passes wait for ever", self.pending.len());
             match self.turn(false) {
-                Plan::Run => {}
-                Plan::WaitUntil { until, .. } => {
+                NextStep::Run => {}
+                NextStep::WaitUntil { until, .. } => {
                     assert!(until > self.now, "waits for the past");
                     self.now = until;
                 }
-                Plan::Idle => {
+                NextStep::Idle => {
                     self.collect();
                     assert!(self.pending.is_empty(), "{} passes wait for nothing", self.pending.len());
                 }

@@ -21,18 +21,19 @@ use backend::{BackendError, Limits};
 use crate::config::SchedulerConfig;
 use crate::context::Context;
 use crate::memory::{Holder, Memory};
-use crate::pages::{PageMove, Pages, Place};
+use crate::pages::{PageLocation, PageMove, Pages};
 use crate::pass::Pass;
-use crate::policy::{Policy, Rank, Standing};
+use crate::policy::{Candidate, Policy, Rank};
 use crate::prefix::Prefix;
 use crate::request::{ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Ticket};
 use crate::stats::Stats;
 
 pub(crate) use snapshots::Snapshot;
+pub use snapshots::{SnapshotData, SnapshotInfo, SnapshotPage};
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Plan {
+pub enum NextStep {
     /// Carry out the moves, run the batch, and complete it.
     Run,
     /// Nothing yet: plan again at this time, or when so many passes came in; when passes are blocked
@@ -71,7 +72,7 @@ pub struct Scheduler {
     pub(crate) running: Vec<Running>,
     replies: Vec<Answered>,
     /// Passes that the last batch answered, by owner, less those that came back.
-    awake: BTreeMap<OwnerId, u32>,
+    expected_back: BTreeMap<OwnerId, u32>,
     started: Duration,
     completed: Option<(Duration, Duration)>,
     /// Number of the round of planning, for pins.
@@ -105,7 +106,7 @@ impl Scheduler {
             snapshots: BTreeMap::new(),
             running: Vec::new(),
             replies: Vec::new(),
-            awake: BTreeMap::new(),
+            expected_back: BTreeMap::new(),
             started: Duration::ZERO,
             completed: None,
             round: 0,
@@ -128,10 +129,10 @@ impl Scheduler {
         let Some(context) = self.contexts.get(&id) else {
             return Err(ForwardError::InvalidArgument(format!("unknown context {}", id.0)));
         };
-        if let Some(awake) = self.awake.get_mut(&context.owner) {
-            *awake -= 1;
-            if *awake == 0 {
-                self.awake.remove(&context.owner);
+        if let Some(expected_back) = self.expected_back.get_mut(&context.owner) {
+            *expected_back -= 1;
+            if *expected_back == 0 {
+                self.expected_back.remove(&context.owner);
             }
         }
         if context.pass.is_some() {
@@ -153,7 +154,7 @@ impl Scheduler {
     pub fn cancel(&mut self, ticket: Ticket) {
         if self.passes.contains_key(&ticket) {
             self.totals.cancelled += 1;
-            self.give_up(ticket, ForwardError::Cancelled);
+            self.fail_pass(ticket, ForwardError::Cancelled);
         }
     }
 
@@ -227,14 +228,14 @@ impl Scheduler {
         self.contexts.get(&pass.request.context).expect("a pass in flight has its context")
     }
 
-    fn standing(&self, context: &Context, pass: Option<&Pass>, now: Duration) -> Standing {
+    fn candidate(&self, context: &Context, pass: Option<&Pass>, now: Duration) -> Candidate {
         let share = self.memory.shares.get(&context.owner).expect("a context's owner is registered");
-        let impatient = |pass: &&Pass| now.saturating_sub(pass.since) >= self.config.patience;
-        Standing {
+        let impatient = |pass: &&Pass| now.saturating_sub(pass.last_progress_at) >= self.config.patience;
+        Candidate {
             priority: context.priority,
             owner_sequence: share.sequence,
             context_sequence: context.sequence,
-            impatient_since: pass.filter(impatient).map(|pass| pass.since),
+            impatient_since: pass.filter(impatient).map(|pass| pass.last_progress_at),
             blocked: pass.is_some_and(|pass| pass.blocked),
             long: pass.is_some_and(|pass| pass.left() > self.limits.page_tokens),
             arrival: pass.map_or(0, |pass| pass.arrival),
@@ -243,11 +244,11 @@ impl Scheduler {
 
     fn rank(&self, context: &Context, now: Duration) -> Rank {
         let pass = context.pass.map(|ticket| &self.passes[&ticket]);
-        self.policy.rank(&self.standing(context, pass, now))
+        self.policy.rank(&self.candidate(context, pass, now))
     }
 
     /// Takes a pass out; its context is as before it.
-    fn take_back(&mut self, ticket: Ticket) -> Option<Pass> {
+    fn rollback_pass(&mut self, ticket: Ticket) -> Option<Pass> {
         let pass = self.passes.remove(&ticket)?;
         let context = self.contexts.get_mut(&pass.request.context).expect("a pass in flight has its context");
         context.pass = None;
@@ -257,8 +258,8 @@ impl Scheduler {
     }
 
     /// Takes a pass out and answers it with an error.
-    fn give_up(&mut self, ticket: Ticket, error: ForwardError) {
-        if self.take_back(ticket).is_some() {
+    fn fail_pass(&mut self, ticket: Ticket, error: ForwardError) {
+        if self.rollback_pass(ticket).is_some() {
             if error != ForwardError::Cancelled {
                 self.totals.failed += 1;
             }
@@ -268,9 +269,9 @@ impl Scheduler {
 
     /// Whether all bytes of a page are in the pool, and where.
     fn device(&self, page: crate::pages::LogicalId) -> Option<backend::PageId> {
-        match self.memory.pages.get(page).place {
-            Place::Device(device) => Some(device),
-            Place::Host(_) => None,
+        match self.memory.pages.get(page).location {
+            PageLocation::Device(device) => Some(device),
+            PageLocation::Host(_) => None,
         }
     }
 }

@@ -10,12 +10,12 @@ use std::time::Duration;
 use backend::{Batch, EmbeddingRow, OutputRequest, PageSlots, RowMask, SequenceSpan};
 
 use super::room::Room;
-use super::{Plan, Running, Scheduler};
+use super::{NextStep, Running, Scheduler};
 use crate::context::Entry;
 use crate::memory::Holder;
-use crate::pages::{LogicalId, Place};
+use crate::pages::{LogicalId, PageLocation};
 use crate::pass::Pass;
-use crate::policy::{Fire, Order, Rank, View};
+use crate::policy::{Fire, Order, QueueState, Rank};
 use crate::prefix::{Key, Parent};
 use crate::request::{ForwardError, Ticket};
 
@@ -47,19 +47,21 @@ const RESERVED: u32 = 4;
 impl Scheduler {
     /// Decides what to do next and, if that is to run a batch, fills it. After `Run`, the batch must be completed
     /// before the next plan. Passes that cannot ever be served are answered, see [`Scheduler::replies`].
-    pub fn plan(&mut self, now: Duration, batch: &mut Batch) -> Plan {
+    pub fn plan(&mut self, now: Duration, batch: &mut Batch) -> NextStep {
         assert!(self.running.is_empty(), "a batch is completed before the next one is planned");
         batch.clear();
         if self.passes.is_empty() {
-            return Plan::Idle;
+            return NextStep::Idle;
         }
         let waiting = self.passes.len() as u32;
-        let oldest = || self.passes.values().map(|pass| pass.since).min().unwrap_or(now);
-        let awake = self.awake.values().sum();
-        let view = View { now, waiting, oldest: &oldest, awake, completed: self.completed };
+        let oldest = || self.passes.values().map(|pass| pass.last_progress_at).min().unwrap_or(now);
+        let expected_back = self.expected_back.values().sum();
+        let view = QueueState { now, waiting, oldest: &oldest, expected_back, completed: self.completed };
         let at_most = match self.policy.fire(&view) {
             Fire::Now { at_most } => at_most,
-            Fire::At { until, arrivals } => return Plan::WaitUntil { until, arrivals: arrivals.max(1) },
+            Fire::NotBefore { until, arrivals } => {
+                return NextStep::WaitUntil { until, arrivals: arrivals.max(1) };
+            }
         };
         // A pass that fails for want of memory leaves room to others.
         loop {
@@ -70,18 +72,20 @@ impl Scheduler {
             }
         }
         if self.running.is_empty() {
-            return self.next_change(now).map_or(Plan::Idle, |until| Plan::WaitUntil { until, arrivals: 1 });
+            return self
+                .next_change(now)
+                .map_or(NextStep::Idle, |until| NextStep::WaitUntil { until, arrivals: 1 });
         }
         self.started = now;
-        Plan::Run
+        NextStep::Run
     }
 
     fn assemble(&mut self, now: Duration, at_most: u32, batch: &mut Batch) {
         self.round += 1;
         let mut order: Vec<(Order, Ticket, bool)> = Vec::with_capacity(self.passes.len());
         for (ticket, pass) in &self.passes {
-            let standing = self.standing(self.context_of(pass), Some(pass), now);
-            order.push((self.policy.order(&standing), *ticket, standing.long));
+            let candidate = self.candidate(self.context_of(pass), Some(pass), now);
+            order.push((self.policy.order(&candidate), *ticket, candidate.long));
         }
         order.sort_unstable();
         let longest = order.iter().filter(|(_, _, long)| *long).map(|(_, t, _)| self.passes[t].left()).max();
@@ -118,7 +122,7 @@ impl Scheduler {
                     self.passes.get_mut(&ticket).expect("just looked at").blocked = true;
                     blocked_ahead = true;
                 }
-                Verdict::Failed(error) => self.give_up(ticket, error),
+                Verdict::Failed(error) => self.fail_pass(ticket, error),
             }
         }
     }
@@ -129,16 +133,16 @@ impl Scheduler {
         let page_tokens = self.limits.page_tokens;
         let pass = &self.passes[&ticket];
         let context = self.context_of(pass);
-        let key = if self.memory.caching { pass.key(page_tokens) } else { None };
+        let key = if self.memory.caching { pass.next_page_key(page_tokens) } else { None };
         if key.as_ref().is_some_and(|key| budget.claimed.contains(key)) {
             return Verdict::Deferred;
         }
         let copy = pass.writes_tail(page_tokens) && !self.memory.writable(pass.entries[0].page);
         let (mut lost, mut absent) = (false, 0);
-        for entry in context.entries[..pass.base].iter().chain(&pass.entries) {
+        for entry in context.entries[..pass.first_written_entry].iter().chain(&pass.entries) {
             let page = self.memory.pages.get(entry.page);
             lost |= page.lost;
-            absent += u32::from(matches!(page.place, Place::Host(_)));
+            absent += u32::from(matches!(page.location, PageLocation::Host(_)));
         }
         if lost {
             return Verdict::Failed(ForwardError::Backend("a page of the context was lost".into()));
@@ -150,7 +154,7 @@ impl Scheduler {
             return Verdict::Failed(ForwardError::OutOfPages { needed: held + more, available: quota });
         }
         let pool = self.memory.pages.pool();
-        let mut own = (pass.base + pass.entries.len()) as u32;
+        let mut own = (pass.first_written_entry + pass.entries.len()) as u32;
         if absent > 0 || own + more > pool {
             let distinct: BTreeSet<LogicalId> = self.pages_of(pass).collect();
             own = distinct.len() as u32;
@@ -174,7 +178,7 @@ impl Scheduler {
             }
         };
         let pass = &self.passes[&ticket];
-        let started_page = page_tokens - pass.fill;
+        let started_page = page_tokens - pass.last_page_len;
         let rows = rows.min(started_page + (free - fixed).min(pool) * page_tokens);
         self.take_pages(ticket, copy, rows);
         self.push(ticket, rows, batch);
@@ -188,7 +192,7 @@ impl Scheduler {
 
     /// Pages of a pass and the part of its context that it reads; a page may come more than once.
     pub(super) fn pages_of<'a>(&'a self, pass: &'a Pass) -> impl Iterator<Item = LogicalId> + 'a {
-        let read = &self.context_of(pass).entries[..pass.base];
+        let read = &self.context_of(pass).entries[..pass.first_written_entry];
         read.iter().chain(&pass.entries).map(|entry| entry.page)
     }
 
@@ -198,11 +202,11 @@ impl Scheduler {
         let live = self.memory.full();
         while self.memory.caching {
             let pass = self.passes.get_mut(&ticket).expect("a pass in the queue exists");
-            let Some(key) = pass.key(page_tokens) else { return };
+            let Some(key) = pass.next_page_key(page_tokens) else { return };
             let Some((node, page)) = self.memory.prefix.find(&key) else { return };
             let owner = self.contexts[&pass.request.context].owner;
             pass.entries.push(Entry { page, live });
-            pass.tip = Some(Parent::Node(node));
+            pass.prefix_node = Some(Parent::Node(node));
             pass.done += page_tokens;
             pass.cached += page_tokens;
             self.memory.hold(Holder::Owner(owner), page);
@@ -244,7 +248,7 @@ impl Scheduler {
         let pass = &self.passes[&ticket];
         let context = &self.contexts[&pass.request.context];
         let (first_page, first_row) = (batch.pages.len(), batch.rows());
-        for entry in context.entries[..pass.base].iter().chain(&pass.entries) {
+        for entry in context.entries[..pass.first_written_entry].iter().chain(&pass.entries) {
             let page = self.device(entry.page).expect("pages of a batch were brought back");
             batch.pages.push(PageSlots { page, live: entry.live });
         }
@@ -267,7 +271,7 @@ impl Scheduler {
             }
         }
         for page in start / page_tokens..=(start + rows - 1) / page_tokens {
-            let entry = pass.entries[page as usize - pass.base];
+            let entry = pass.entries[page as usize - pass.first_written_entry];
             assert!(self.memory.writable(entry.page), "{entry:?} is written while others see it");
         }
         let pass = self.passes.get_mut(&ticket).expect("a pass in the queue exists");
@@ -292,7 +296,8 @@ impl Scheduler {
         let idle = self.contexts.values().filter(|context| context.pass.is_none());
         let idle =
             idle.filter_map(|context| context.answered).map(|at| at.saturating_add(self.config.idle_after));
-        let impatient = self.passes.values().map(|pass| pass.since.saturating_add(self.config.patience));
+        let impatient =
+            self.passes.values().map(|pass| pass.last_progress_at.saturating_add(self.config.patience));
         idle.chain(impatient).filter(|at| *at > now).min()
     }
 }

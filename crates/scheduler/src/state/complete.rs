@@ -6,7 +6,7 @@ use backend::{Output, Value};
 
 use super::{Running, Scheduler};
 use crate::memory::{Holder, low_bits};
-use crate::pages::Pedigree;
+use crate::pages::Provenance;
 use crate::pass::Pass;
 use crate::prefix::Parent;
 use crate::request::{ForwardError, ForwardReply, Ticket};
@@ -25,26 +25,26 @@ impl Scheduler {
         let running = std::mem::take(&mut self.running);
         assert!(!running.is_empty(), "a batch is completed that was not planned");
         // Only what was answered last may come back at once.
-        self.awake.clear();
+        self.expected_back.clear();
         self.completed = Some((now, now.saturating_sub(self.started)));
         match result {
             Ok(output) => {
-                let expected: usize = running.iter().map(|one| one.outputs).sum();
+                let expected: usize = running.iter().map(|pass| pass.outputs).sum();
                 let found = output.values.len();
-                assert!(found == expected, "the backend gave {found} values, {expected} were asked for");
+                assert!(found == expected, "the backend gave {found} values, {expected} were requested");
                 self.totals.batches += 1;
                 self.totals.batch_requests += running.len() as u64;
                 let mut values = output.values.drain(..);
-                let compute = Compute { batch: compute, rows: running.iter().map(|one| one.rows).sum() };
-                for one in running {
-                    self.advance(one, &mut values, compute, now);
+                let compute = Compute { batch: compute, rows: running.iter().map(|pass| pass.rows).sum() };
+                for pass in running {
+                    self.advance(pass, &mut values, compute, now);
                 }
             }
             Err(error) => {
                 self.totals.batches_failed += 1;
-                for one in running {
-                    self.awaken(one.ticket);
-                    self.give_up(one.ticket, error.clone());
+                for pass in running {
+                    self.expect_back(pass.ticket);
+                    self.fail_pass(pass.ticket, error.clone());
                 }
             }
         }
@@ -52,33 +52,33 @@ impl Scheduler {
 
     fn advance(
         &mut self,
-        one: Running,
+        running: Running,
         values: &mut impl Iterator<Item = Value>,
         compute: Compute,
         now: Duration,
     ) {
-        self.totals.rows_computed += u64::from(one.rows);
+        self.totals.rows_computed += u64::from(running.rows);
         // The pass is taken out while its rows are entered, so that memory and pass can change side by side.
-        let Some(mut pass) = self.passes.remove(&one.ticket) else {
-            values.by_ref().take(one.outputs).for_each(drop);
+        let Some(mut pass) = self.passes.remove(&running.ticket) else {
+            values.by_ref().take(running.outputs).for_each(drop);
             return;
         };
-        let first = pass.outputs_asked - one.outputs;
+        let first = pass.outputs_asked - running.outputs;
         for (_, index, _) in &pass.outputs[first..pass.outputs_asked] {
             pass.values[*index] = values.next();
         }
         let owner = self.context_of(&pass).owner;
-        for _ in 0..one.rows {
+        for _ in 0..running.rows {
             self.enter_row(&mut pass, Holder::Owner(owner));
         }
-        pass.since = now;
+        pass.last_progress_at = now;
         pass.compute += compute.batch;
-        pass.compute_share += compute.batch * one.rows / compute.rows;
+        pass.compute_share += compute.batch * running.rows / compute.rows;
         let finished = pass.left() == 0;
-        self.passes.insert(one.ticket, pass);
+        self.passes.insert(running.ticket, pass);
         if finished {
-            self.awaken(one.ticket);
-            self.finish(one.ticket, now);
+            self.expect_back(running.ticket);
+            self.finish(running.ticket, now);
         }
     }
 
@@ -86,26 +86,27 @@ impl Scheduler {
     fn enter_row(&mut self, pass: &mut Pass, holder: Holder) {
         let page_tokens = self.limits.page_tokens;
         let row = pass.done;
-        let place = pass.next_slot(page_tokens);
-        let (index, slot) = (place as usize / page_tokens as usize - pass.base, place % page_tokens);
-        let plain = pass.plain(row);
+        let next = pass.next_slot(page_tokens);
+        let (index, slot) =
+            (next as usize / page_tokens as usize - pass.first_written_entry, next % page_tokens);
+        let cacheable = pass.is_cacheable(row);
         let (token, position) = (pass.request.tokens[row as usize], pass.position(row));
         let entry = &mut pass.entries[index];
         let page = self.memory.pages.get_mut(entry.page);
         page.tokens[slot as usize] = token;
         page.positions[slot as usize] = position;
-        let mine = pass.tip.map(|parent| Pedigree { parent, adapter: pass.request.adapter });
-        let continues = slot == 0 || (page.pedigree == mine && entry.live == low_bits(slot));
-        page.pedigree = mine.filter(|_| plain && continues);
+        let mine = pass.prefix_node.map(|parent| Provenance { parent, adapter: pass.request.adapter });
+        let continues = slot == 0 || (page.provenance == mine && entry.live == low_bits(slot));
+        page.provenance = mine.filter(|_| cacheable && continues);
         entry.live |= 1 << slot;
-        pass.fill = slot + 1;
+        pass.last_page_len = slot + 1;
         pass.done += 1;
-        if pass.fill == page_tokens {
-            pass.tip = self.page_filled(pass, index, holder);
+        if pass.last_page_len == page_tokens {
+            pass.prefix_node = self.page_filled(pass, index, holder);
         }
     }
 
-    /// A page of a pass is full: registers it, or shares the one that the cache has already. The new tip.
+    /// A page of a pass is full: registers it, or shares the one that the cache has already. The new prefix_node.
     fn page_filled(&mut self, pass: &mut Pass, index: usize, holder: Holder) -> Option<Parent> {
         let entry = pass.entries[index];
         let borrowed = index == 0 && pass.tail_in_place;
@@ -113,7 +114,7 @@ impl Scheduler {
         if entry.live != self.memory.full() || (borrowed && !pass.request.keep_kv) {
             return None;
         }
-        let (node, page) = self.memory.register(entry.page, pass.tip?)?;
+        let (node, page) = self.memory.register(entry.page, pass.prefix_node?)?;
         if page != entry.page {
             self.memory.hold(holder, page);
             pass.entries[index].page = page;
@@ -126,11 +127,11 @@ impl Scheduler {
         Some(Parent::Node(node))
     }
 
-    /// Remembers that the owner of a pass is about to act on its answer.
-    fn awaken(&mut self, ticket: Ticket) {
+    /// The owner of a pass is about to act on its answer, and probably comes back with another pass.
+    fn expect_back(&mut self, ticket: Ticket) {
         if let Some(pass) = self.passes.get(&ticket) {
             let owner = self.context_of(pass).owner;
-            *self.awake.entry(owner).or_insert(0) += 1;
+            *self.expected_back.entry(owner).or_insert(0) += 1;
         }
     }
 
@@ -139,19 +140,20 @@ impl Scheduler {
         let keep = self.passes[&ticket].request.keep_kv;
         let pass = match keep {
             true => self.passes.remove(&ticket).expect("looked up above"),
-            false => self.take_back(ticket).expect("looked up above"),
+            false => self.rollback_pass(ticket).expect("looked up above"),
         };
         let context = self.contexts.get_mut(&pass.request.context).expect("a pass in flight has its context");
         context.pass = None;
         context.answered = Some(now);
         if keep {
             if !pass.tail_in_place {
-                self.memory.release_all(Holder::Owner(context.owner), &context.entries[pass.base..]);
+                self.memory
+                    .release_all(Holder::Owner(context.owner), &context.entries[pass.first_written_entry..]);
             }
             context.length += pass.rows();
             context.next_position = pass.next_position();
-            context.tip = pass.tip;
-            context.entries.truncate(pass.base);
+            context.prefix_node = pass.prefix_node;
+            context.entries.truncate(pass.first_written_entry);
             context.entries.extend_from_slice(&pass.entries);
         }
         let (length, next_position) = (context.length, context.next_position);

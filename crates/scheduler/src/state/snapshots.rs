@@ -1,4 +1,4 @@
-//! Saved contexts: entries held by a name in place of an owner.
+//! Saved contexts: entries held by a name in place of an owner, exported to bytes and imported again.
 
 use backend::{Backend, PageId};
 
@@ -6,9 +6,45 @@ use super::Scheduler;
 use crate::context::{self, Entry};
 use crate::memory::Holder;
 use crate::ops::{CallError, ContextInfo};
-use crate::pages::Place;
+use crate::pages::PageLocation;
 use crate::request::{ContextId, OwnerId, Priority, TenantId};
-use crate::snapshot::{SnapshotData, SnapshotInfo, SnapshotPage};
+
+/// A saved context, as lists show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// Name, with the user's namespace, as the saver gave it.
+    pub key: String,
+    /// Live tokens.
+    pub length: u32,
+    /// Position that a pass after opening continues at.
+    pub next_position: u32,
+    /// Pages.
+    pub pages: u32,
+    /// Whether the saver wants it to survive a restart.
+    pub persistent: bool,
+}
+
+/// Everything needed to make a context again, also in another process with the same model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotData {
+    /// Slots of a page.
+    pub page_tokens: u32,
+    /// Position that a pass after opening continues at.
+    pub next_position: u32,
+    /// Pages in order.
+    pub pages: Vec<SnapshotPage>,
+}
+
+/// One page of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPage {
+    /// Bit `i`: slot `i` is live.
+    pub live: u64,
+    /// Position of each slot; `page_tokens` entries, meaningless where not live.
+    pub positions: Vec<u32>,
+    /// Content, as the backend gives it.
+    pub bytes: Vec<u8>,
+}
 
 #[derive(Debug)]
 pub(crate) struct Snapshot {
@@ -97,9 +133,9 @@ impl Scheduler {
             if page.lost {
                 return Err(lost());
             }
-            let bytes = match page.place {
-                Place::Host(slot) => self.memory.pages.host_bytes(slot).cloned().ok_or_else(lost)?,
-                Place::Device(device) => read(backend, device)?,
+            let bytes = match page.location {
+                PageLocation::Host(slot) => self.memory.pages.host_bytes(slot).cloned().ok_or_else(lost)?,
+                PageLocation::Device(device) => read(backend, device)?,
             };
             pages.push(SnapshotPage { live: entry.live, positions: page.positions.clone(), bytes });
         }

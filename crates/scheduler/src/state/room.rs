@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::Scheduler;
 use crate::context::Context;
-use crate::pages::{LogicalId, Page, Place};
+use crate::pages::{LogicalId, Page, PageLocation};
 use crate::policy::Rank;
 use crate::request::{ContextId, Ticket};
 
@@ -40,7 +40,7 @@ impl Scheduler {
         let pass = &self.passes[&ticket];
         let requester = pass.request.context;
         let rank = self.rank(&self.contexts[&requester], now);
-        let impatient = now.saturating_sub(pass.since) >= self.config.patience;
+        let impatient = now.saturating_sub(pass.last_progress_at) >= self.config.patience;
         let easy = free + self.memory.prefix.idle();
         let mut spills = Vec::new();
         let mut wanted = 0;
@@ -103,8 +103,9 @@ impl Scheduler {
                 taken.extend(self.all_pages(context));
             }
         }
-        let in_pool =
-            |page: &Page| matches!(page.place, Place::Device(_)) && page.pinned != self.round && !page.lost;
+        let in_pool = |page: &Page| {
+            matches!(page.location, PageLocation::Device(_)) && page.pinned != self.round && !page.lost
+        };
         let mut victims = Vec::new();
         for (id, page) in self.memory.pages.iter() {
             if victims.len() as u32 >= wanted {

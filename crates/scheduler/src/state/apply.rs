@@ -97,7 +97,7 @@ impl Scheduler {
         for context in contexts {
             self.drop_context(context);
         }
-        self.awake.remove(&owner);
+        self.expected_back.remove(&owner);
         if let Some(share) = self.memory.shares.remove(&owner) {
             assert!(share.held.is_empty(), "owner {} still holds {} pages", owner.0, share.held.len());
         }
@@ -124,7 +124,7 @@ impl Scheduler {
             priority,
             sequence: self.sequence,
             length: context::length(&entries),
-            tip: self.memory.tip(tenant, &entries),
+            prefix_node: self.memory.prefix_node(tenant, &entries),
             entries,
             next_position,
             pass: None,
@@ -162,7 +162,7 @@ impl Scheduler {
         self.memory.hold_all(holder, &entries);
         self.memory.release_all(holder, &context.entries);
         context.length = context::length(&entries);
-        context.tip = self.memory.tip(context.tenant, &entries);
+        context.prefix_node = self.memory.prefix_node(context.tenant, &entries);
         (context.entries, context.next_position) = (entries, next_position);
     }
 
