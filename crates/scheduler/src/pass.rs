@@ -25,7 +25,7 @@ pub(crate) struct Pass {
     /// Outputs by row: row, index in the reply, and what; taken out when asked of the backend.
     pub(crate) outputs: Vec<(usize, usize, Option<OutputKind>)>,
     /// Outputs asked for so far.
-    pub(crate) outputs_asked: usize,
+    pub(crate) outputs_sent: usize,
     pub(crate) values: Vec<Option<Value>>,
     /// Order of arrival.
     pub(crate) arrival: u64,
@@ -70,7 +70,7 @@ impl Pass {
         Pass {
             first_position: context.next_position,
             outputs,
-            outputs_asked: 0,
+            outputs_sent: 0,
             values,
             arrival,
             last_progress_at: now,
@@ -180,7 +180,7 @@ impl Pass {
         if end >= self.rows() {
             return None;
         }
-        let asked = self.outputs.get(self.outputs_asked).is_some_and(|(row, ..)| *row < end as usize);
+        let asked = self.outputs.get(self.outputs_sent).is_some_and(|(row, ..)| *row < end as usize);
         let position = self.position(start);
         let usable = (start..end).all(|r| self.is_cacheable(r) && self.position(r) == position + (r - start));
         (usable && !asked).then(|| Key {

@@ -63,8 +63,8 @@ impl Scheduler {
             values.by_ref().take(running.outputs).for_each(drop);
             return;
         };
-        let first = pass.outputs_asked - running.outputs;
-        for (_, index, _) in &pass.outputs[first..pass.outputs_asked] {
+        let first = pass.outputs_sent - running.outputs;
+        for (_, index, _) in &pass.outputs[first..pass.outputs_sent] {
             pass.values[*index] = values.next();
         }
         let owner = self.context_of(&pass).owner;

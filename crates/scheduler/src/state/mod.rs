@@ -5,13 +5,14 @@
 //! [`Scheduler::replies`]. Submitting and applying are allowed at any point but between planning and carrying out.
 //!
 //! The parts, in reading order: `apply` (bookkeeping), `plan` (who goes into the batch), `room` (who gives up pages),
-//! `complete` (what a computed row changes), `snapshots`.
+//! `write` (rows into the batch), `complete` (what a computed row changes), `snapshots`.
 
 mod apply;
 mod complete;
 mod plan;
 mod room;
 mod snapshots;
+mod write;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

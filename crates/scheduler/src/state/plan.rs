@@ -7,10 +7,10 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
-use backend::{Batch, EmbeddingRow, OutputRequest, PageSlots, RowMask, SequenceSpan};
+use backend::{Batch, Limits};
 
 use super::room::Room;
-use super::{NextStep, Running, Scheduler};
+use super::{NextStep, Scheduler};
 use crate::context::Entry;
 use crate::memory::Holder;
 use crate::pages::{LogicalId, PageLocation};
@@ -30,6 +30,30 @@ struct Budget {
     claimed: HashSet<Key>,
     /// The rank of a pass that could not get pages: lower ones need not try to take any away.
     refused: Option<Rank>,
+}
+
+/// Pages of the pool that the next rows of a pass need beyond those it has there.
+pub(super) struct Demand {
+    /// Its first row goes to a half-full page that others see: to a copy of it.
+    copies_tail: bool,
+    /// Pages to bring back or to copy, however many rows are computed.
+    pages_fixed: u32,
+    /// For one row.
+    pub(super) pages_min: u32,
+    /// For all rows.
+    pub(super) pages_max: u32,
+    /// Rows that the batch has room for.
+    rows: u32,
+    /// Of them, those that the last page still takes.
+    rows_without_page: u32,
+}
+
+impl Demand {
+    /// The rows that can be computed when `free` pages are free, at least `pages_min` of them.
+    fn rows_in(&self, free: u32, limits: &Limits) -> u32 {
+        let pages = (free - self.pages_fixed).min(limits.pages);
+        self.rows.min(self.rows_without_page + pages * limits.page_tokens)
+    }
 }
 
 enum Verdict {
@@ -129,65 +153,82 @@ impl Scheduler {
 
     /// Puts up to `rows` rows of a pass into the batch.
     fn admit(&mut self, ticket: Ticket, rows: u32, budget: &mut Budget, batch: &mut Batch) -> Verdict {
+        // 1. What others computed already.
         self.take_cached(ticket);
-        let page_tokens = self.limits.page_tokens;
         let pass = &self.passes[&ticket];
-        let context = self.context_of(pass);
-        let key = if self.memory.caching { pass.next_page_key(page_tokens) } else { None };
+        let key = self.memory.caching.then(|| pass.next_page_key(self.limits.page_tokens)).flatten();
         if key.as_ref().is_some_and(|key| budget.claimed.contains(key)) {
             return Verdict::Deferred;
         }
-        let copy = pass.writes_tail(page_tokens) && !self.memory.writable(pass.entries[0].page);
-        let (mut lost, mut absent) = (false, 0);
-        for entry in context.entries[..pass.first_written_entry].iter().chain(&pass.entries) {
-            let page = self.memory.pages.get(entry.page);
-            lost |= page.lost;
-            absent += u32::from(matches!(page.location, PageLocation::Host(_)));
-        }
-        if lost {
-            return Verdict::Failed(ForwardError::Backend("a page of the context was lost".into()));
-        }
-        // What the whole pass needs, to fail early and not after a thousand rows.
-        let (held, quota) = self.memory.share(context.owner);
-        let more = pass.pages_for(pass.left(), page_tokens) + u32::from(copy);
-        if let Some(quota) = quota.filter(|quota| held + more > *quota) {
-            return Verdict::Failed(ForwardError::OutOfPages { needed: held + more, available: quota });
-        }
-        let pool = self.memory.pages.pool();
-        let mut own = (pass.first_written_entry + pass.entries.len()) as u32;
-        if absent > 0 || own + more > pool {
-            let distinct: BTreeSet<LogicalId> = self.pages_of(pass).collect();
-            own = distinct.len() as u32;
-            absent = distinct.iter().filter(|id| self.device(**id).is_none()).count() as u32;
-        }
-        if own + more > pool {
-            return Verdict::Failed(ForwardError::OutOfPages { needed: own + more, available: pool });
-        }
-        let fixed = absent + u32::from(copy);
-        let rows = rows.min(pass.left());
-        let least = fixed + pass.pages_for(1, page_tokens);
-        let most = fixed + pass.pages_for(rows, page_tokens);
-        let free = match self.make_room(ticket, least, most, budget.refused, budget.now) {
+        // 2. How many pages it needs, and whether it can ever have them.
+        let demand = match self.demand(pass, rows) {
+            Ok(demand) => demand,
+            Err(error) => return Verdict::Failed(error),
+        };
+        // 3. Room for them: for as many rows as pages can be had.
+        let free = match self.make_room(ticket, &demand, budget.refused, budget.now) {
             Room::Free(free) => free,
             Room::Wait(rank) => {
                 budget.refused = budget.refused.max(Some(rank));
                 return Verdict::Blocked;
             }
             Room::HostFull { available } => {
-                return Verdict::Failed(ForwardError::OutOfPages { needed: least, available });
+                return Verdict::Failed(ForwardError::OutOfPages { needed: demand.pages_min, available });
             }
         };
-        let pass = &self.passes[&ticket];
-        let started_page = page_tokens - pass.last_page_len;
-        let rows = rows.min(started_page + (free - fixed).min(pool) * page_tokens);
-        self.take_pages(ticket, copy, rows);
-        self.push(ticket, rows, batch);
+        // 4. Take them, and write the rows.
+        let rows = demand.rows_in(free, &self.limits);
+        self.take_pages(ticket, demand.copies_tail, rows);
+        self.write_rows(ticket, rows, batch);
         budget.rows -= rows;
         budget.sequences -= 1;
-        if let Some(key) = key.filter(|_| rows >= page_tokens) {
+        if let Some(key) = key.filter(|_| rows >= self.limits.page_tokens) {
             budget.claimed.insert(key);
         }
         Verdict::Admitted
+    }
+
+    /// What the next rows of a pass need, at most `rows`. Looks and changes nothing.
+    ///
+    /// # Errors
+    /// When the pass cannot be computed however long it waits: now, and not after a thousand rows.
+    fn demand(&self, pass: &Pass, rows: u32) -> Result<Demand, ForwardError> {
+        let page_tokens = self.limits.page_tokens;
+        let context = self.context_of(pass);
+        let copies_tail = pass.writes_tail(page_tokens) && !self.memory.writable(pass.entries[0].page);
+        let (mut pages_in_use, mut absent) = (0, 0);
+        for page in self.pages_of(pass).map(|id| self.memory.pages.get(id)) {
+            if page.lost {
+                return Err(ForwardError::Backend("a page of the context was lost".into()));
+            }
+            pages_in_use += 1;
+            absent += u32::from(matches!(page.location, PageLocation::Host(_)));
+        }
+        let pages_to_come = pass.pages_for(pass.left(), page_tokens) + u32::from(copies_tail);
+        let (held, quota) = self.memory.share(context.owner);
+        if let Some(available) = quota.filter(|quota| held + pages_to_come > *quota) {
+            return Err(ForwardError::OutOfPages { needed: held + pages_to_come, available });
+        }
+        let pool = self.memory.pages.pool();
+        // A context may hold a page twice. Telling pages apart takes time and matters only here.
+        if absent > 0 || pages_in_use + pages_to_come > pool {
+            let distinct: BTreeSet<LogicalId> = self.pages_of(pass).collect();
+            pages_in_use = distinct.len() as u32;
+            absent = distinct.iter().filter(|id| self.device(**id).is_none()).count() as u32;
+        }
+        if pages_in_use + pages_to_come > pool {
+            return Err(ForwardError::OutOfPages { needed: pages_in_use + pages_to_come, available: pool });
+        }
+        let pages_fixed = absent + u32::from(copies_tail);
+        let rows = rows.min(pass.left());
+        Ok(Demand {
+            copies_tail,
+            pages_fixed,
+            pages_min: pages_fixed + pass.pages_for(1, page_tokens),
+            pages_max: pages_fixed + pass.pages_for(rows, page_tokens),
+            rows,
+            rows_without_page: page_tokens - pass.last_page_len,
+        })
     }
 
     /// Pages of a pass and the part of its context that it reads; a page may come more than once.
@@ -240,54 +281,6 @@ impl Scheduler {
             self.memory.hold(Holder::Owner(owner), page);
             pass.entries.push(Entry { page, live: 0 });
         }
-    }
-
-    /// Writes the next rows of a pass into the batch.
-    fn push(&mut self, ticket: Ticket, rows: u32, batch: &mut Batch) {
-        let page_tokens = self.limits.page_tokens;
-        let pass = &self.passes[&ticket];
-        let context = &self.contexts[&pass.request.context];
-        let (first_page, first_row) = (batch.pages.len(), batch.rows());
-        for entry in context.entries[..pass.first_written_entry].iter().chain(&pass.entries) {
-            let page = self.device(entry.page).expect("pages of a batch were brought back");
-            batch.pages.push(PageSlots { page, live: entry.live });
-        }
-        let start = pass.next_slot(page_tokens);
-        for row in pass.done..pass.done + rows {
-            let slot = start + row - pass.done;
-            let embedding = pass.request.embeddings.binary_search_by_key(&(row as usize), |(r, _)| *r).ok();
-            batch.tokens.push(if embedding.is_some() { 0 } else { pass.request.tokens[row as usize] });
-            batch.positions.push(pass.position(row));
-            batch.slots.push(slot);
-            let batch_row = batch.slots.len() - 1;
-            if let Some(index) = embedding {
-                let values = pass.request.embeddings[index].1.clone();
-                batch.embeddings.push(EmbeddingRow { row: batch_row, values });
-            }
-            if let Some(masks) = &pass.request.masks {
-                let live = &batch.pages[first_page..];
-                let attend = pass.attend(&masks[row as usize], live, start, slot, page_tokens);
-                batch.masks.push(RowMask { row: batch_row, attend });
-            }
-        }
-        for page in start / page_tokens..=(start + rows - 1) / page_tokens {
-            let entry = pass.entries[page as usize - pass.first_written_entry];
-            assert!(self.memory.writable(entry.page), "{entry:?} is written while others see it");
-        }
-        let pass = self.passes.get_mut(&ticket).expect("a pass in the queue exists");
-        let asked = pass.outputs_asked;
-        let end = (pass.done + rows) as usize;
-        while let Some((row, _, kind)) = pass.outputs.get_mut(pass.outputs_asked).filter(|o| o.0 < end) {
-            let kind = kind.take().expect("an output is asked for once");
-            batch.outputs.push(OutputRequest { row: first_row + *row - pass.done as usize, kind });
-            pass.outputs_asked += 1;
-        }
-        batch.sequences.push(SequenceSpan {
-            pages: first_page..batch.pages.len(),
-            rows: first_row..batch.rows(),
-            adapter: pass.request.adapter,
-        });
-        self.running.push(Running { ticket, rows, outputs: pass.outputs_asked - asked });
     }
 
     /// When time alone will change what a blocked pass may take: a context becomes idle for long enough, or a pass

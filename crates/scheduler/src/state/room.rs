@@ -2,20 +2,21 @@
 //!
 //! A pass may take pages from contexts of lower rank, and from any context that has been idle for a while. So the pass
 //! of the highest rank gets room whenever it fits the pool at all, and since a pass that waits long enough rises above
-//! all others, everybody gets it some time. Nothing of what the planned batch or the requester needs is taken, nor what
-//! a context shares with one that could not be asked itself.
+//! all others, everybody gets it some time. Pages that the planned batch or the requester needs stay; so do pages shared
+//! with a context that may not be evicted.
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use super::Scheduler;
+use super::plan::Demand;
 use crate::context::Context;
 use crate::pages::{LogicalId, Page, PageLocation};
 use crate::policy::Rank;
 use crate::request::{ContextId, Ticket};
 
 pub(super) enum Room {
-    /// So many pages of the pool are free now: at least what was asked for.
+    /// So many pages of the pool are free now: at least those of the first row.
     Free(u32),
     /// Not now; nothing was taken. The rank of the requester.
     Wait(Rank),
@@ -24,48 +25,48 @@ pub(super) enum Room {
 }
 
 impl Scheduler {
-    /// Makes room for a pass: at least `least` pages, better `most`.
+    /// Makes room for a pass: at least for its first row, better for all.
     pub(super) fn make_room(
         &mut self,
         ticket: Ticket,
-        least: u32,
-        most: u32,
+        demand: &Demand,
         refused: Option<Rank>,
         now: Duration,
     ) -> Room {
+        let Demand { pages_min, pages_max, .. } = *demand;
         let free = self.memory.pages.free();
-        if free >= most {
+        if free >= pages_max {
             return Room::Free(free);
         }
         let pass = &self.passes[&ticket];
         let requester = pass.request.context;
         let rank = self.rank(&self.contexts[&requester], now);
         let impatient = now.saturating_sub(pass.last_progress_at) >= self.config.patience;
-        let easy = free + self.memory.prefix.idle();
+        let reclaimable = free + self.memory.prefix.idle();
         let mut spills = Vec::new();
         let mut wanted = 0;
-        if easy < most {
+        if reclaimable < pages_max {
             if refused.is_none_or(|refused| rank > refused) {
-                let batch = self.running.iter().map(|one| &self.passes[&one.ticket]);
+                let batch = self.running.iter().map(|pass| &self.passes[&pass.ticket]);
                 let needed = batch.chain([pass]).flat_map(|pass| self.pages_of(pass));
                 for page in needed.collect::<Vec<LogicalId>>() {
                     self.memory.pages.get_mut(page).pinned = self.round;
                 }
-                wanted = most - easy;
+                wanted = pages_max - reclaimable;
                 spills = self.victims(requester, rank, wanted, now);
             }
             let host = self.memory.pages.host_left();
-            let had = easy + (spills.len() as u32).min(host);
-            if had < least {
-                let host_is_short = easy + spills.len() as u32 >= least;
+            let obtainable = reclaimable + (spills.len() as u32).min(host);
+            if obtainable < pages_min {
+                let host_is_short = reclaimable + spills.len() as u32 >= pages_min;
                 return match host_is_short && impatient {
-                    true => Room::HostFull { available: had },
+                    true => Room::HostFull { available: obtainable },
                     false => Room::Wait(rank),
                 };
             }
             spills.truncate(host.min(wanted) as usize);
         }
-        while self.memory.pages.free() < most && self.memory.evict() {}
+        while self.memory.pages.free() < pages_max && self.memory.evict() {}
         let mut suspended: HashSet<ContextId> = HashSet::new();
         for (page, context) in spills {
             self.memory.pages.spill(page);
@@ -75,7 +76,7 @@ impl Scheduler {
             }
         }
         let free = self.memory.pages.free();
-        assert!(free >= least, "room for {least} pages was found, and {free} are free");
+        assert!(free >= pages_min, "room for {pages_min} pages was found, and {free} are free");
         Room::Free(free)
     }
 
@@ -94,12 +95,12 @@ impl Scheduler {
             let since = context.answered.map_or(Duration::MAX, |at| now.saturating_sub(at));
             context.pass.is_none() && since >= self.config.idle_after
         };
-        let may_ask = |other: Rank, id: ContextId, context: &Context| {
+        let may_evict = |other: Rank, id: ContextId, context: &Context| {
             id != requester && (other < rank || idle(context))
         };
         let mut taken: HashSet<LogicalId> = HashSet::new();
         for (other, id, context) in &contexts {
-            if !may_ask(*other, *id, context) {
+            if !may_evict(*other, *id, context) {
                 taken.extend(self.all_pages(context));
             }
         }
@@ -116,7 +117,7 @@ impl Scheduler {
             }
         }
         for (other, id, context) in &contexts {
-            if !may_ask(*other, *id, context) {
+            if !may_evict(*other, *id, context) {
                 continue;
             }
             for page in self.all_pages(context) {
