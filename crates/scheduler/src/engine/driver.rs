@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use backend::{Backend, BackendError, Batch, Output};
 
-use super::inbox::{Answer, Call, Inbox, Message, Wait};
+use super::inbox::{Answer, Inbox, Message, Wait};
 use crate::config::{EngineConfig, SchedulerConfig};
 use crate::ops::{CallError, ContextOp};
 use crate::request::{ContextId, ForwardError, ForwardReply, Ticket};
@@ -30,7 +30,7 @@ pub(super) struct Driver {
 /// How often abandoned passes are abandon_scan_at for: shorter than a batch, so none of them goes on to a second chunk.
 const ABANDONED: Duration = Duration::from_micros(200);
 
-/// The most a thread may spin: more would take the core from those it waits for.
+/// The most a thread may spin: more would take the core from the inferlets it waits for.
 const SPIN_MAX: Duration = Duration::from_micros(50);
 
 impl Driver {
@@ -69,7 +69,7 @@ impl Driver {
             }
             self.answer();
             let (until, arrivals) = match plan {
-                // Whoever was answered may be back already; the next plan knows how long to wait for the others.
+                // Owners that were answered may be back already; the next plan knows how long to wait for the others.
                 NextStep::Run => continue,
                 NextStep::WaitUntil { until, arrivals } => (self.start.checked_add(until), arrivals),
                 NextStep::Idle => (None, 1),
@@ -106,7 +106,7 @@ impl Driver {
                         self.scheduler.count_refused();
                     }
                 }
-                Message::Call(call) => self.call(call),
+                Message::Call(call) => call(Ok((&mut self.scheduler, self.backend.as_mut()))),
             }
         }
     }
@@ -173,50 +173,6 @@ impl Driver {
         self.scheduler.complete(result, compute, self.start.elapsed());
     }
 
-    fn call(&mut self, call: Call) {
-        fn send<T>(answer: Answer<T, CallError>, result: Result<T, CallError>) {
-            // The receiver may be gone.
-            answer.send(result).ok();
-        }
-        let scheduler = &mut self.scheduler;
-        let backend = &mut self.backend;
-        match call {
-            Call::Info(context, answer) => send(answer, scheduler.info(context)),
-            Call::Save { context, key, persistent, answer } => {
-                send(answer, scheduler.save(context, key, persistent));
-            }
-            Call::Open { key, context, owner, priority, tenant, answer } => {
-                send(answer, scheduler.open(&key, context, owner, priority, tenant));
-            }
-            Call::Delete(key, answer) => send(answer, scheduler.delete(&key)),
-            Call::List(prefix, answer) => send(answer, Ok(scheduler.list(&prefix))),
-            Call::Export(key, answer) => {
-                let export = guard(|| Ok(scheduler.export(&key, backend.as_mut())));
-                send(answer, export.and_then(|inner| inner));
-            }
-            Call::Import { key, persistent, data, answer } => {
-                send(answer, scheduler.import(key, persistent, data));
-            }
-            Call::Stats(answer) => send(answer, Ok(scheduler.stats())),
-            Call::Usage(owner, answer) => send(answer, Ok(scheduler.usage(owner))),
-            Call::LoadAdapter(id, matrices, answer) => {
-                send(answer, guard(|| backend.load_adapter(id, &matrices)));
-            }
-            Call::UnloadAdapter(id, answer) => {
-                let unload = || {
-                    backend.unload_adapter(id);
-                    Ok(())
-                };
-                send(answer, guard(unload));
-            }
-            Call::Embed(tokens, answer) => {
-                let mut rows = Vec::new();
-                let embedded = guard(|| backend.embed(&tokens, &mut rows));
-                send(answer, embedded.map(|()| rows));
-            }
-        }
-    }
-
     /// Answers everything that waits as closed.
     fn close(mut self) {
         let mut tickets: Vec<Ticket> = self.answers.keys().copied().collect();
@@ -229,7 +185,7 @@ impl Driver {
         for message in self.messages.drain(..) {
             match message {
                 Message::Forward(_, answer) => drop(answer.send(Err(ForwardError::Closed))),
-                Message::Call(call) => call.refuse(&CallError::Closed),
+                Message::Call(call) => call(Err(CallError::Closed)),
                 Message::Op(_) => {}
             }
         }
@@ -242,13 +198,13 @@ struct Closing(Arc<Inbox>);
 impl Drop for Closing {
     fn drop(&mut self) {
         self.0.close();
-        // What came in before the door closed: dropping it tells whoever waits.
+        // What came in before: dropping it tells those who wait.
         self.0.take(&mut VecDeque::new());
     }
 }
 
 /// Runs a call into the backend; a panic becomes an error.
-fn guard<T>(call: impl FnOnce() -> Result<T, BackendError>) -> Result<T, CallError> {
+pub(super) fn guard<T>(call: impl FnOnce() -> Result<T, BackendError>) -> Result<T, CallError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(|error| CallError::Backend(error.to_string())),
         Err(panic) => {

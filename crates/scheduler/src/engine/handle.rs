@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use backend::{AdapterId, Limits, LoraMatrix};
+use backend::{AdapterId, Backend, Limits, LoraMatrix};
 use futures_channel::oneshot;
 
-use super::inbox::{Answer, Call, Inbox, Message, Refused};
+use super::driver::guard;
+use super::inbox::{Call, Inbox, Message, Refused};
 use crate::ops::{CallError, ContextInfo, ContextOp, Overloaded};
 use crate::request::{
     ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, TenantId, Ticket,
 };
-use crate::state::{SnapshotData, SnapshotInfo};
+use crate::state::{Scheduler, SnapshotData, SnapshotInfo};
 use crate::stats::Stats;
 
 /// An answer to come. It always comes, unless the engine's thread died; treat that as closed.
@@ -67,14 +68,14 @@ impl EngineHandle {
 
     /// What a context holds.
     pub fn info(&self, context: ContextId) -> Reply<ContextInfo, CallError> {
-        self.call(|answer| Call::Info(context, answer))
+        self.call(move |scheduler, _| scheduler.info(context))
     }
 
     /// Saves a context under `key` (which includes the user's namespace), replacing what was there. Pages are shared,
     /// nothing is copied; the snapshot outlives context and owner. Of a context with a pass in flight, the tokens
-    /// before the pass. `persistent` is a mark for whoever writes snapshots to disk, see [`EngineHandle::export`].
+    /// before the pass. `persistent` is a mark for the writer of snapshot files, see [`EngineHandle::export`].
     pub fn save(&self, context: ContextId, key: String, persistent: bool) -> Reply<SnapshotInfo, CallError> {
-        self.call(|answer| Call::Save { context, key, persistent, answer })
+        self.call(move |scheduler, _| scheduler.save(context, key, persistent))
     }
 
     /// Makes a context from a snapshot.
@@ -86,58 +87,66 @@ impl EngineHandle {
         priority: Priority,
         tenant: TenantId,
     ) -> Reply<ContextInfo, CallError> {
-        self.call(|answer| Call::Open { key, context, owner, priority, tenant, answer })
+        self.call(move |scheduler, _| scheduler.open(&key, context, owner, priority, tenant))
     }
 
     /// Deletes a snapshot. Contexts opened from it keep their pages.
     pub fn delete(&self, key: String) -> Reply<(), CallError> {
-        self.call(|answer| Call::Delete(key, answer))
+        self.call(move |scheduler, _| scheduler.delete(&key))
     }
 
     /// Snapshots whose key starts with `prefix`, by key.
     pub fn list(&self, prefix: String) -> Reply<Vec<SnapshotInfo>, CallError> {
-        self.call(|answer| Call::List(prefix, answer))
+        self.call(move |scheduler, _| Ok(scheduler.list(&prefix)))
     }
 
     /// Reads a snapshot out, page bytes included.
     pub fn export(&self, key: String) -> Reply<SnapshotData, CallError> {
-        self.call(|answer| Call::Export(key, answer))
+        self.call(move |scheduler, backend| guard(|| Ok(scheduler.export(&key, backend))).flatten())
     }
 
-    /// Makes a snapshot from what [`EngineHandle::export`] gave, replacing what was there. Its pages wait in host
-    /// memory until a pass needs them.
+    /// Makes a snapshot from what [`EngineHandle::export`] gave, replacing what was there. Its pages are in host memory
+    /// until a pass needs them.
     pub fn import(
         &self,
         key: String,
         persistent: bool,
         data: SnapshotData,
     ) -> Reply<SnapshotInfo, CallError> {
-        self.call(|answer| Call::Import { key, persistent, data, answer })
+        self.call(move |scheduler, _| scheduler.import(key, persistent, data))
     }
 
     /// Counts for metrics.
     pub fn stats(&self) -> Reply<Stats, CallError> {
-        self.call(Call::Stats)
+        self.call(|scheduler, _| Ok(scheduler.stats()))
     }
 
     /// Distinct pages that an owner holds.
     pub fn usage(&self, owner: OwnerId) -> Reply<u32, CallError> {
-        self.call(|answer| Call::Usage(owner, answer))
+        self.call(move |scheduler, _| Ok(scheduler.usage(owner)))
     }
 
     /// Makes an adapter usable under `id`, chosen by the caller and never used before.
     pub fn load_adapter(&self, id: AdapterId, matrices: Vec<LoraMatrix>) -> Reply<(), CallError> {
-        self.call(|answer| Call::LoadAdapter(id, matrices, answer))
+        self.call(move |_, backend| guard(|| backend.load_adapter(id, &matrices)))
     }
 
     /// Forgets an adapter; the caller has no pass in flight that uses it.
     pub fn unload_adapter(&self, id: AdapterId) -> Reply<(), CallError> {
-        self.call(|answer| Call::UnloadAdapter(id, answer))
+        self.call(move |_, backend| {
+            guard(|| {
+                backend.unload_adapter(id);
+                Ok(())
+            })
+        })
     }
 
     /// Embedding rows of tokens: `tokens.len() * limits.hidden` values.
     pub fn embed(&self, tokens: Vec<u32>) -> Reply<Vec<f32>, CallError> {
-        self.call(|answer| Call::Embed(tokens, answer))
+        self.call(move |_, backend| {
+            let mut rows = Vec::new();
+            guard(|| backend.embed(&tokens, &mut rows)).map(|()| rows)
+        })
     }
 
     /// The backend's limits.
@@ -151,37 +160,26 @@ impl EngineHandle {
         self.inbox.close();
     }
 
-    fn call<T>(&self, make: impl FnOnce(Answer<T, CallError>) -> Call) -> Reply<T, CallError> {
+    /// Lets the engine's thread do something between two batches. Backends may panic: calls into one go through
+    /// [`guard`].
+    fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Scheduler, &mut dyn Backend) -> Result<T, CallError> + Send + 'static,
+    ) -> Reply<T, CallError> {
         let (answer, reply) = oneshot::channel();
-        let (message, error) = match self.inbox.push(Message::Call(make(answer))) {
+        let call: Call = Box::new(move |engine| {
+            let result = engine.and_then(|(scheduler, backend)| work(scheduler, backend));
+            // The receiver may be gone.
+            answer.send(result).ok();
+        });
+        let (message, error) = match self.inbox.push(Message::Call(call)) {
             Ok(()) => return reply,
             Err(Refused::Full(message)) => (message, CallError::Overloaded),
             Err(Refused::Closed(message)) => (message, CallError::Closed),
         };
         if let Message::Call(call) = *message {
-            call.refuse(&error);
+            call(Err(error));
         }
         reply
-    }
-}
-
-impl Call {
-    /// Answers with an error.
-    pub(super) fn refuse(self, error: &CallError) {
-        fn send<T>(answer: Answer<T, CallError>, error: &CallError) {
-            answer.send(Err(error.clone())).ok();
-        }
-        match self {
-            Call::Info(_, answer) | Call::Open { answer, .. } => send(answer, error),
-            Call::Save { answer, .. } | Call::Import { answer, .. } => send(answer, error),
-            Call::Delete(_, answer) | Call::LoadAdapter(_, _, answer) | Call::UnloadAdapter(_, answer) => {
-                send(answer, error);
-            }
-            Call::List(_, answer) => send(answer, error),
-            Call::Export(_, answer) => send(answer, error),
-            Call::Stats(answer) => send(answer, error),
-            Call::Usage(_, answer) => send(answer, error),
-            Call::Embed(_, answer) => send(answer, error),
-        }
     }
 }

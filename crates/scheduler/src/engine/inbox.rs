@@ -7,13 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use backend::{AdapterId, LoraMatrix};
+use backend::Backend;
 use futures_channel::oneshot;
 
-use crate::ops::{CallError, ContextInfo, ContextOp};
-use crate::request::{ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, TenantId};
-use crate::state::{SnapshotData, SnapshotInfo};
-use crate::stats::Stats;
+use crate::ops::{CallError, ContextOp};
+use crate::request::{ForwardError, ForwardReply, ForwardRequest};
+use crate::state::Scheduler;
 
 /// Where an answer goes.
 pub(super) type Answer<T, E> = oneshot::Sender<Result<T, E>>;
@@ -28,38 +27,9 @@ pub(super) enum Message {
     Call(Call),
 }
 
-/// An operation with a reply.
-pub(super) enum Call {
-    Info(ContextId, Answer<ContextInfo, CallError>),
-    Save {
-        context: ContextId,
-        key: String,
-        persistent: bool,
-        answer: Answer<SnapshotInfo, CallError>,
-    },
-    Open {
-        key: String,
-        context: ContextId,
-        owner: OwnerId,
-        priority: Priority,
-        tenant: TenantId,
-        answer: Answer<ContextInfo, CallError>,
-    },
-    Delete(String, Answer<(), CallError>),
-    List(String, Answer<Vec<SnapshotInfo>, CallError>),
-    Export(String, Answer<SnapshotData, CallError>),
-    Import {
-        key: String,
-        persistent: bool,
-        data: SnapshotData,
-        answer: Answer<SnapshotInfo, CallError>,
-    },
-    Stats(Answer<Stats, CallError>),
-    Usage(OwnerId, Answer<u32, CallError>),
-    LoadAdapter(AdapterId, Vec<LoraMatrix>, Answer<(), CallError>),
-    UnloadAdapter(AdapterId, Answer<(), CallError>),
-    Embed(Vec<u32>, Answer<Vec<f32>, CallError>),
-}
+/// An operation with a reply. It is called once, with what the thread owns or with the reason why that is not to be
+/// had, and sends its answer itself.
+pub(super) type Call = Box<dyn FnOnce(Result<(&mut Scheduler, &mut dyn Backend), CallError>) + Send>;
 
 /// Why a message was not queued; the message comes back with it.
 pub(super) enum Refused {
@@ -83,15 +53,15 @@ struct State {
     closed: bool,
 }
 
-/// What the thread waits for.
+/// What wakes the thread.
 pub(super) struct Wait {
-    /// It goes on at this time.
+    /// This time.
     pub(super) until: Option<Instant>,
-    /// It goes on when so many passes have come in, or any call.
+    /// So many passes in the queue, or one call.
     pub(super) arrivals: usize,
-    /// It goes on when anything has come in.
+    /// Any message.
     pub(super) wake_on_any: bool,
-    /// For so long it looks again and again before it sleeps.
+    /// Spin time before sleeping.
     pub(super) spin: Duration,
 }
 
@@ -160,7 +130,7 @@ impl Inbox {
         !state.closed
     }
 
-    /// Returns when what is waited for has come.
+    /// Returns when one of the conditions holds.
     pub(super) fn wait(&self, wait: &Wait) {
         let enough = if wait.wake_on_any { 1 } else { wait.arrivals.saturating_mul(PASS).clamp(1, URGENT) };
         let start = Instant::now();
@@ -175,7 +145,7 @@ impl Inbox {
             if now - start >= wait.spin {
                 break;
             }
-            // Whoever it waits for may have been woken on this core.
+            // The inferlet it waits for may have been woken on this core.
             std::thread::yield_now();
         }
         let mut state = self.lock();
@@ -198,7 +168,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Ticket;
+    use crate::request::{ContextId, Ticket};
 
     fn forward() -> Message {
         let request = ForwardRequest::new(Ticket(1), ContextId(1), vec![1]);
