@@ -256,7 +256,7 @@ mod tests {
         // Live: 3 + 1; rows at slots 9, 10, 11. The row at slot 11 sees 4 live tokens and 3 rows, itself included.
         let attend = |runs: &[u32]| pass.attend(&RowRuns(runs.to_vec()), &pages, 9, 11, 8);
         assert_eq!(attend(&[0]), [0b1011, 0b1111]);
-        assert_eq!(attend(&[2, 3]), [0b1000, 0b1011]);
+        assert_eq!(attend(&[2, 3, 1]), [0b1000, 0b1011]);
         assert_eq!(attend(&[]), [0b1011, 0b1111]);
         assert_eq!(attend(&[u32::MAX]), [0, 0b1000]);
     }

@@ -1,6 +1,8 @@
-//! Programs that do anything, and the comparison with the reference.
+//! Runs operations on the scheduler and on the reference, and compares.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use backend::{Backend, Batch, FakeBackend, Limits, Output};
@@ -9,7 +11,7 @@ use scheduler::{
     SchedulerConfig, Stats, TenantId, Ticket,
 };
 
-use super::random::Random;
+use super::ops::{Bounds, Nth, Op, request};
 use super::reference::{Expected, Plain, Reference};
 
 pub(crate) struct Setup {
@@ -45,7 +47,6 @@ struct Pending {
 
 pub(crate) struct World {
     setup: Setup,
-    random: Random,
     now: Duration,
     backend: FakeBackend,
     scheduler: Scheduler,
@@ -62,7 +63,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) fn new(setup: Setup, seed: u64) -> World {
+    pub(crate) fn new(setup: Setup) -> World {
         let limits = Limits {
             pages: setup.pool,
             page_tokens: 8,
@@ -84,7 +85,6 @@ impl World {
         };
         World {
             setup,
-            random: Random(seed.wrapping_mul(0x1234_5678_9abc_def1)),
             now: Duration::ZERO,
             scheduler: Scheduler::new(backend.limits(), config),
             reference: Reference::new(backend.limits()),
@@ -101,21 +101,50 @@ impl World {
         }
     }
 
-    /// Random steps, then everything that waits is answered, everything left is compared, everything is freed.
-    pub(crate) fn run(&mut self, steps: u32) -> Stats {
-        for _ in 0..steps {
-            match self.random.below(100) {
-                0..55 => self.operate(),
-                55..95 => drop(self.turn(true)),
-                _ => self.now += Duration::from_micros(u64::from(self.random.below(8000))),
-            }
+    /// Runs a trace; then everything that waits is answered, everything left is compared, everything is freed. `done`
+    /// counts the operations as they end.
+    pub(crate) fn run(&mut self, trace: &[Op], done: &Cell<usize>) -> Stats {
+        for (index, op) in trace.iter().enumerate() {
+            done.set(index);
+            self.act(op);
             self.collect();
             self.scheduler.check();
         }
+        done.set(trace.len());
         self.settle();
         self.compare_contexts();
         self.free_everything();
         self.scheduler.stats()
+    }
+
+    fn act(&mut self, op: &Op) {
+        match op {
+            Op::Wait { us } => self.now += Duration::from_micros(u64::from(*us)),
+            Op::Turn { us, meanwhile, fails } => drop(self.turn(*us, meanwhile.as_deref(), *fails)),
+            Op::Create { owner } => self.create(*owner),
+            Op::Forward { context, seed } => self.forward(*context, *seed),
+            Op::Fork { from } => self.fork(*from),
+            Op::Slice { from, bounds } => self.slice(*from, *bounds),
+            Op::Truncate { context, length } => self.truncate(*context, *length),
+            Op::Remove { context, bounds } => self.remove(*context, *bounds),
+            Op::Append { to, from } => self.append(*to, *from),
+            Op::Drop { context } => self.drop_one(*context),
+            Op::Cancel { pass } => self.cancel(*pass),
+            Op::SetPriority { context, priority } => {
+                if let Some(context) = self.any_context(*context) {
+                    self.scheduler.apply(ContextOp::SetPriority { context, priority: *priority }).unwrap();
+                }
+            }
+            Op::Save { context, name } => self.save(*context, &key(*name)),
+            Op::Open { name, owner } => self.open(&key(*name), *owner),
+            Op::Delete { name } => {
+                let key = key(*name);
+                assert_eq!(self.scheduler.delete(&key).is_ok(), self.snapshots.remove(&key).is_some());
+            }
+            Op::Export { name, keep } => self.export(&key(*name), *keep),
+            Op::Nonsense { context } => self.nonsense(*context),
+            Op::OwnerGone { owner } => self.owner_gone(*owner),
+        }
     }
 
     fn id(&mut self) -> u64 {
@@ -124,7 +153,7 @@ impl World {
     }
 
     /// One turn of the engine's loop. Returns what was planned.
-    fn turn(&mut self, disturbed: bool) -> NextStep {
+    fn turn(&mut self, us: u32, meanwhile: Option<&Op>, fails: bool) -> NextStep {
         let plan = self.scheduler.plan(self.now, &mut self.batch);
         self.scheduler.check();
         if plan != NextStep::Run {
@@ -134,15 +163,15 @@ impl World {
         self.batch.check(&self.backend.limits()).expect("a batch keeps the contract");
         self.scheduler.carry_out(&mut self.backend).expect("the fake moves pages");
         self.backend.run(&self.batch, &mut self.output).expect("the fake runs");
-        if disturbed && self.random.percent(30) {
-            self.operate();
+        // No turn within a turn: one batch runs at a time.
+        if let Some(op) = meanwhile.filter(|op| !matches!(op, Op::Turn { .. })) {
+            self.act(op);
             self.scheduler.check();
         }
-        self.now += Duration::from_micros(u64::from(100 + self.random.below(900)));
-        let failed = disturbed && self.random.percent(self.setup.fault_percent);
-        self.faulty |= failed;
+        self.now += Duration::from_micros(u64::from(us));
+        self.faulty |= fails;
         let error = ForwardError::Backend("injected".into());
-        let result = if failed { Err(error) } else { Ok(&mut self.output) };
+        let result = if fails { Err(error) } else { Ok(&mut self.output) };
         self.scheduler.complete(result, Duration::ZERO, self.now);
         plan
     }
@@ -187,51 +216,28 @@ impl World {
         }
     }
 
-    fn any_context(&mut self) -> Option<ContextId> {
-        let all: Vec<ContextId> = self.contexts.keys().copied().collect();
-        self.random.pick(&all)
+    fn any_context(&self, nth: Nth) -> Option<ContextId> {
+        nth.of(&self.contexts.keys().copied().collect::<Vec<_>>())
     }
 
-    fn any_idle(&mut self) -> Option<ContextId> {
-        let scheduler = &self.scheduler;
-        let idle = self.contexts.keys().copied().filter(|context| scheduler.pass_of(*context).is_none());
-        let idle: Vec<ContextId> = idle.collect();
-        self.random.pick(&idle)
+    fn any_idle(&self, nth: Nth) -> Option<ContextId> {
+        let idle = self.contexts.keys().copied().filter(|id| self.scheduler.pass_of(*id).is_none());
+        nth.of(&idle.collect::<Vec<_>>())
     }
 
-    fn operate(&mut self) {
-        match self.random.below(100) {
-            0..12 => self.create(),
-            12..60 => self.forward(),
-            60..66 => self.fork(),
-            66..70 => self.slice(),
-            70..75 => self.truncate(),
-            75..80 => self.remove(),
-            80..83 => self.append(),
-            83..87 => self.drop_one(),
-            87..90 => self.cancel(),
-            90..95 => self.snapshot(),
-            95..97 => self.nonsense(),
-            97..98 => self.owner_gone(),
-            _ => {
-                if let Some(context) = self.any_context() {
-                    let priorities = [Priority::Low, Priority::Normal, Priority::High];
-                    let priority = self.random.pick(&priorities).unwrap();
-                    self.scheduler.apply(ContextOp::SetPriority { context, priority }).unwrap();
-                }
-            }
-        }
+    fn length(&self, context: ContextId) -> u32 {
+        self.contexts[&context].1.slots.len() as u32
     }
 
-    fn create(&mut self) {
+    fn create(&mut self, owner: Nth) {
         if self.contexts.len() > 20 {
-            return self.drop_one();
+            return self.drop_one(owner);
         }
         if self.owners.len() < 6 {
-            let owner = OwnerId(self.id());
-            self.owners.push(owner);
+            let new = OwnerId(self.id());
+            self.owners.push(new);
         }
-        let owner = self.random.pick(&self.owners.clone()).unwrap();
+        let owner = owner.of(&self.owners).expect("one was added");
         let context = ContextId(self.id());
         let tenant = TenantId(owner.0 % 2);
         let op = ContextOp::Create { context, owner, priority: Priority::Normal, tenant };
@@ -239,11 +245,11 @@ impl World {
         self.contexts.insert(context, (owner, Plain::default()));
     }
 
-    fn forward(&mut self) {
-        let Some(context) = self.any_idle() else { return };
+    fn forward(&mut self, context: Nth, seed: u64) {
+        let Some(context) = self.any_idle(context) else { return };
         let plain = self.contexts[&context].1.clone();
         let ticket = Ticket(self.id());
-        let request = self.random.request(ticket, context, plain.slots.len() as u32, plain.next);
+        let request = request(seed, ticket, context, plain.slots.len() as u32, plain.next);
         let expected = self.reference.forward(&plain, &request);
         match self.scheduler.submit(request, self.now) {
             Ok(()) => drop(self.pending.insert(ticket, Pending { context, expected })),
@@ -251,51 +257,45 @@ impl World {
         }
     }
 
-    fn fork(&mut self) {
-        let Some(from) = self.any_context() else { return };
+    fn fork(&mut self, from: Nth) {
+        let Some(from) = self.any_context(from) else { return };
         let to = ContextId(self.id());
         self.scheduler.apply(ContextOp::Fork { from, to }).unwrap();
         self.contexts.insert(to, self.contexts[&from].clone());
     }
 
-    fn range(&mut self, length: usize) -> std::ops::Range<usize> {
-        let (a, b) = (self.random.below(length as u32 + 1), self.random.below(length as u32 + 1));
-        a.min(b) as usize..a.max(b) as usize
-    }
-
-    fn slice(&mut self) {
-        let Some(from) = self.any_context() else { return };
-        let (owner, mut plain) = self.contexts[&from].clone();
-        let range = self.range(plain.slots.len());
+    fn slice(&mut self, from: Nth, bounds: Bounds) {
+        let Some(from) = self.any_context(from) else { return };
+        let range = range(bounds, self.length(from));
         let to = ContextId(self.id());
-        let op = ContextOp::Slice { from, to, range: range.start as u32..range.end as u32 };
-        self.scheduler.apply(op).unwrap();
-        plain.slots = plain.slots[range].to_vec();
+        self.scheduler.apply(ContextOp::Slice { from, to, range: range.clone() }).unwrap();
+        let (owner, mut plain) = self.contexts[&from].clone();
+        plain.slots = plain.slots[range.start as usize..range.end as usize].to_vec();
         plain.next = plain.slots.last().map_or(0, |slot| slot.1 + 1);
         self.contexts.insert(to, (owner, plain));
     }
 
-    fn truncate(&mut self) {
-        let Some(context) = self.any_idle() else { return };
-        let plain = &mut self.contexts.get_mut(&context).unwrap().1;
-        let length = self.random.below(plain.slots.len() as u32 + 3);
+    fn truncate(&mut self, context: Nth, length: u32) {
+        let Some(context) = self.any_idle(context) else { return };
+        let length = length % (self.length(context) + 3);
         self.scheduler.apply(ContextOp::Truncate { context, length }).unwrap();
+        let plain = &mut self.contexts.get_mut(&context).unwrap().1;
         if let Some(first) = plain.slots.get(length as usize) {
             plain.next = first.1;
             plain.slots.truncate(length as usize);
         }
     }
 
-    fn remove(&mut self) {
-        let Some(context) = self.any_idle() else { return };
-        let range = self.range(self.contexts[&context].1.slots.len());
-        let op = ContextOp::Remove { context, range: range.start as u32..range.end as u32 };
-        self.scheduler.apply(op).unwrap();
-        self.contexts.get_mut(&context).unwrap().1.slots.drain(range);
+    fn remove(&mut self, context: Nth, bounds: Bounds) {
+        let Some(context) = self.any_idle(context) else { return };
+        let range = range(bounds, self.length(context));
+        self.scheduler.apply(ContextOp::Remove { context, range: range.clone() }).unwrap();
+        let slots = &mut self.contexts.get_mut(&context).unwrap().1.slots;
+        slots.drain(range.start as usize..range.end as usize);
     }
 
-    fn append(&mut self) {
-        let (Some(to), Some(from)) = (self.any_idle(), self.any_context()) else { return };
+    fn append(&mut self, to: Nth, from: Nth) {
+        let (Some(to), Some(from)) = (self.any_idle(to), self.any_context(from)) else { return };
         let added = self.contexts[&from].1.clone();
         let plain = &mut self.contexts.get_mut(&to).unwrap().1;
         if plain.slots.len() + added.slots.len() > 64 {
@@ -306,27 +306,23 @@ impl World {
         plain.next = plain.next.max(added.next);
     }
 
-    fn drop_one(&mut self) {
-        let Some(context) = self.any_context() else { return };
+    fn drop_one(&mut self, context: Nth) {
+        let Some(context) = self.any_context(context) else { return };
         self.cancelled.extend(self.scheduler.pass_of(context));
         self.scheduler.apply(ContextOp::Drop { context }).unwrap();
         self.contexts.remove(&context);
     }
 
-    fn cancel(&mut self) {
-        let tickets: Vec<Ticket> = self.pending.keys().copied().collect();
-        if let Some(ticket) = self.random.pick(&tickets) {
+    fn cancel(&mut self, pass: Nth) {
+        if let Some(ticket) = pass.of(&self.pending.keys().copied().collect::<Vec<_>>()) {
             self.cancelled.insert(ticket);
             self.scheduler.apply(ContextOp::Cancel { ticket }).unwrap();
         }
     }
 
-    fn owner_gone(&mut self) {
-        if self.owners.is_empty() {
-            return;
-        }
-        let index = self.random.below(self.owners.len() as u32) as usize;
-        let owner = self.owners.swap_remove(index);
+    fn owner_gone(&mut self, owner: Nth) {
+        let Some(owner) = owner.of(&self.owners) else { return };
+        self.owners.retain(|other| *other != owner);
         let gone: Vec<ContextId> =
             self.contexts.iter().filter(|(_, (o, _))| *o == owner).map(|(id, _)| *id).collect();
         for context in gone {
@@ -336,53 +332,46 @@ impl World {
         self.scheduler.apply(ContextOp::OwnerGone { owner }).unwrap();
     }
 
-    fn snapshot(&mut self) {
-        let key = format!("user/{}", self.random.below(5));
-        match self.random.below(4) {
-            0 => {
-                let Some(context) = self.any_context() else { return };
-                let plain = self.contexts[&context].1.clone();
-                let info = self.scheduler.save(context, key.clone(), false).unwrap();
-                assert_eq!(info.length, plain.slots.len() as u32);
-                self.snapshots.insert(key, plain);
-            }
-            1 => {
-                let (Some(plain), Some(owner)) =
-                    (self.snapshots.get(&key).cloned(), self.random.pick(&self.owners.clone()))
-                else {
-                    return;
-                };
-                let context = ContextId(self.id());
-                let tenant = TenantId(owner.0 % 2);
-                self.scheduler.open(&key, context, owner, Priority::Low, tenant).unwrap();
-                self.contexts.insert(context, (owner, plain));
-            }
-            2 => assert_eq!(self.scheduler.delete(&key).is_ok(), self.snapshots.remove(&key).is_some()),
-            _ => {
-                let Some(plain) = self.snapshots.get(&key).cloned() else { return };
-                let data = self.scheduler.export(&key, &mut self.backend).unwrap();
-                let copy = format!("{key}/imported");
-                // Refused when host memory is full.
-                if self.scheduler.import(copy.clone(), true, data.clone()).is_ok() {
-                    assert_eq!(self.scheduler.export(&copy, &mut self.backend).unwrap(), data);
-                    self.snapshots.insert(copy, plain);
-                    if self.random.percent(70) {
-                        let copy = format!("{key}/imported");
-                        self.snapshots.remove(&copy);
-                        self.scheduler.delete(&copy).unwrap();
-                    }
-                }
+    fn save(&mut self, context: Nth, key: &str) {
+        let Some(context) = self.any_context(context) else { return };
+        let plain = self.contexts[&context].1.clone();
+        let info = self.scheduler.save(context, key.into(), false).unwrap();
+        assert_eq!(info.length, plain.slots.len() as u32);
+        self.snapshots.insert(key.into(), plain);
+    }
+
+    fn open(&mut self, key: &str, owner: Nth) {
+        let (Some(plain), Some(owner)) = (self.snapshots.get(key).cloned(), owner.of(&self.owners)) else {
+            return;
+        };
+        let context = ContextId(self.id());
+        let tenant = TenantId(owner.0 % 2);
+        self.scheduler.open(key, context, owner, Priority::Low, tenant).unwrap();
+        self.contexts.insert(context, (owner, plain));
+    }
+
+    fn export(&mut self, key: &str, keep: bool) {
+        let Some(plain) = self.snapshots.get(key).cloned() else { return };
+        let data = self.scheduler.export(key, &mut self.backend).unwrap();
+        let copy = format!("{key}/imported");
+        // Refused when host memory is full.
+        if self.scheduler.import(copy.clone(), true, data.clone()).is_ok() {
+            assert_eq!(self.scheduler.export(&copy, &mut self.backend).unwrap(), data);
+            self.snapshots.insert(copy.clone(), plain);
+            if !keep {
+                self.snapshots.remove(&copy);
+                self.scheduler.delete(&copy).unwrap();
             }
         }
     }
 
     /// What a defect above would send: refused, and nothing changes.
-    fn nonsense(&mut self) {
+    fn nonsense(&mut self, context: Nth) {
         let unknown = ContextId(u64::MAX);
         assert!(self.scheduler.apply(ContextOp::Drop { context: unknown }).is_err());
         assert!(self.scheduler.apply(ContextOp::Append { to: unknown, from: unknown }).is_err());
-        let Some(context) = self.any_context() else { return };
-        let length = self.contexts[&context].1.slots.len() as u32;
+        let Some(context) = self.any_context(context) else { return };
+        let length = self.length(context);
         assert!(self.scheduler.apply(ContextOp::Remove { context, range: 0..length + 1 }).is_err());
         let slice = ContextOp::Slice { from: context, to: unknown, range: length + 1..length + 2 };
         assert!(self.scheduler.apply(slice).is_err());
@@ -397,7 +386,7 @@ impl World {
         let until = self.now + Duration::from_secs(60);
         while !self.pending.is_empty() {
             assert!(self.now < until, "{} passes wait for ever", self.pending.len());
-            match self.turn(false) {
+            match self.turn(500, None, false) {
                 NextStep::Run => {}
                 NextStep::WaitUntil { until, .. } => {
                     assert!(until > self.now, "waits for the past");
@@ -444,4 +433,14 @@ impl World {
         assert_eq!((stats.pages_held, stats.pages_spilled, stats.contexts, stats.owners), (0, 0, 0, 0));
         assert_eq!(stats.pages_free + stats.pages_cached, stats.pages_total);
     }
+}
+
+/// Name of a snapshot.
+fn key(name: u32) -> String {
+    format!("user/{name}")
+}
+
+fn range((a, b): Bounds, length: u32) -> Range<u32> {
+    let (a, b) = (a % (length + 1), b % (length + 1));
+    a.min(b)..a.max(b)
 }
