@@ -4,8 +4,7 @@ use std::path::PathBuf;
 
 use backend::LoraMatrix;
 
-use crate::bindings::ApiError;
-use crate::host::invalid;
+use crate::error::{ApiError, invalid};
 
 /// The operator's folder of adapters.
 pub(crate) struct Adapters {

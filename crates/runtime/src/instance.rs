@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use scheduler::OwnerId;
 use tokio::sync::{Notify, mpsc};
 
-use crate::bindings::ApiError;
+use crate::error::ApiError;
 use crate::limits::InferletLimits;
 
 /// What an inferlet gives to the client that launched it, in order.

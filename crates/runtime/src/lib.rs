@@ -6,8 +6,7 @@
 //! gone: pages, memory and tickets are given back in one place.
 
 mod adapters;
-#[allow(unreachable_pub, reason = "the generated code re-exports the handle types")]
-mod bindings;
+mod error;
 mod grammars;
 #[allow(unreachable_pub, reason = "bindgen re-exports the handle types, which must be pub for it")]
 mod host;

@@ -8,8 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Notify, mpsc};
 
-use crate::bindings::ApiError;
-use crate::host::check_length;
+use crate::error::{ApiError, check_length};
 
 /// Messages that wait for one subscription; the oldest is dropped for a new one, and the loss reported.
 const SUBSCRIPTION_MESSAGES: usize = 4096;

@@ -12,8 +12,8 @@ use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::Shared;
-use crate::bindings::InferletPre;
 use crate::host::HostState;
+use crate::host::bindings::InferletPre;
 use crate::instance::{ClientEnds, Event, Instance};
 use crate::limits::{InferletLimits, MemoryLimiter, Metered};
 use crate::network::Outgoing;

@@ -11,8 +11,8 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
-use crate::bindings::InferletPre;
 use crate::host::HostState;
+use crate::host::bindings::InferletPre;
 
 /// Package and version of the API that programs are made for.
 const API: &str = "pie:inferlet/";

@@ -1,12 +1,11 @@
 //! A model as programs see it: its engine, its facts and its text side.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use model::chat::{ChatEnd, ChatRequest, Message as ChatMessage};
+use model::chat::ChatRequest;
 use scheduler::EngineHandle;
 
-use crate::bindings::api::model::{ChatOptions, Message};
+use crate::error::{ApiError, invalid};
 use crate::grammars::Grammars;
 
 /// Facts that do not change.
@@ -105,30 +104,9 @@ impl Text {
         self.model.tokenizer.token_bytes(token).unwrap_or_default()
     }
 
-    pub(crate) fn format_chat(&self, messages: &[Message], options: &ChatOptions) -> Result<String, String> {
-        let message = |m: &Message| -> Result<ChatMessage, String> {
-            let calls = m.tool_calls.as_deref().map(|text| json("the tool calls", text)).transpose()?;
-            Ok(ChatMessage { tool_calls: calls.unwrap_or_default(), ..ChatMessage::new(&m.role, &m.content) })
-        };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let request = ChatRequest {
-            messages: messages.iter().map(message).collect::<Result<_, _>>()?,
-            tools: options
-                .tools
-                .as_deref()
-                .map(|text| json("the tools", text))
-                .transpose()?
-                .unwrap_or_default(),
-            end: if options.add_generation_prompt { ChatEnd::Answer } else { ChatEnd::Nothing },
-            now_unix_s: now.as_secs() as i64,
-            ..ChatRequest::default()
-        };
-        let template = self.model.chat_template().map_err(ToString::to_string)?;
-        template.render(&request).map_err(|error| error.to_string())
+    /// The conversation as the model's template writes it.
+    pub(crate) fn format_chat(&self, request: &ChatRequest) -> Result<String, ApiError> {
+        let template = self.model.chat_template().map_err(|error| invalid(error.to_string()))?;
+        template.render(request).map_err(|error| invalid(error.to_string()))
     }
-}
-
-fn json<T: serde::de::DeserializeOwned>(what: &str, text: &str) -> Result<T, String> {
-    serde_json::from_str(text)
-        .map_err(|error| format!("{what} are not a JSON list as in the OpenAI API: {error}"))
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use scheduler::{SnapshotData, SnapshotPage};
 
-use crate::bindings::ApiError;
+use crate::error::ApiError;
 use crate::program::write_atomically;
 use crate::served::ServedModel;
 

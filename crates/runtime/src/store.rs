@@ -5,8 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use redb::{Database, ReadableDatabase, TableDefinition};
 
-use crate::bindings::ApiError;
-use crate::host::check_length;
+use crate::error::{ApiError, check_length};
 
 /// `(user, key)` -> value.
 const TABLE: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("store");

@@ -9,11 +9,35 @@ use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
 use toktrie::{TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
-use crate::bindings::{ApiError, api::grammar::Source};
-use crate::host::invalid;
+use crate::error::{ApiError, invalid};
 
 /// Compiled grammars kept; the oldest goes for a new one.
 const CACHED: usize = 256;
+
+/// A grammar, as text in one of its notations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Any JSON value.
+    Json,
+    /// JSON that satisfies a schema.
+    JsonSchema(String),
+    /// A regular expression.
+    Regex(String),
+    /// A grammar in the notation of Lark.
+    Lark(String),
+    /// A grammar in EBNF, or in the GBNF of llama.cpp.
+    Ebnf(String),
+}
+
+impl Source {
+    /// Its text.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Source::Json => "",
+            Source::JsonSchema(text) | Source::Regex(text) | Source::Lark(text) | Source::Ebnf(text) => text,
+        }
+    }
+}
 
 /// The grammars of one model.
 pub(crate) struct Grammars {
@@ -21,7 +45,7 @@ pub(crate) struct Grammars {
     vocabulary_size: u32,
     /// Built when the first grammar is compiled: it takes some tens of milliseconds and megabytes.
     factory: OnceLock<Result<ParserFactory, String>>,
-    cache: Mutex<VecDeque<(String, Matcher)>>,
+    cache: Mutex<VecDeque<(Source, Matcher)>>,
 }
 
 impl Grammars {
@@ -31,16 +55,15 @@ impl Grammars {
 
     /// A fresh matcher for a grammar.
     pub(crate) fn compile(&self, source: Source) -> Result<Matcher, ApiError> {
-        let key = format!("{source:?}");
-        let cached = |cache: &VecDeque<(String, Matcher)>| {
-            cache.iter().find(|(known, _)| *known == key).map(|(_, matcher)| matcher.deep_clone())
+        let cached = |cache: &VecDeque<(Source, Matcher)>| {
+            cache.iter().find(|(known, _)| *known == source).map(|(_, matcher)| matcher.deep_clone())
         };
         if let Some(matcher) = cached(&self.lock()) {
             return Ok(matcher);
         }
         let factory = self.factory.get_or_init(|| self.factory());
         let factory = factory.as_ref().map_err(|reason| ApiError::Backend(reason.clone()))?;
-        let matcher = Matcher::new(factory.create_parser(top_level(source)?));
+        let matcher = Matcher::new(factory.create_parser(top_level(source.clone())?));
         if let Some(reason) = matcher.get_error() {
             return Err(invalid(format!("the grammar does not compile: {reason}")));
         }
@@ -48,11 +71,11 @@ impl Grammars {
         if cache.len() == CACHED {
             cache.pop_front();
         }
-        cache.push_back((key, matcher.deep_clone()));
+        cache.push_back((source, matcher.deep_clone()));
         Ok(matcher)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(String, Matcher)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(Source, Matcher)>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use backend::AdapterId;
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
+use super::bindings::api::adapter;
 use super::model::ModelHandle;
-use super::{Failure, HostState, engine_gone, invalid};
+use super::{Failure, HostState};
 use crate::ServedModel;
 use crate::adapters::AdapterFile;
-use crate::bindings::{ApiError, api::adapter};
+use crate::error::{ApiError, engine_gone, invalid};
 
 /// A program's handle to a loaded adapter.
 pub struct Adapter {

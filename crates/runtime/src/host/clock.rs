@@ -5,7 +5,7 @@ use std::time::Duration;
 use wasmtime::component::{Accessor, HasSelf};
 
 use super::HostState;
-use crate::bindings::api::clock;
+use super::bindings::api::clock;
 
 impl clock::Host for HostState {
     fn elapsed(&mut self) -> wasmtime::Result<u64> {

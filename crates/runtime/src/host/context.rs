@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use scheduler::{ContextId, ContextOp, EngineHandle, Priority};
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
-use super::{Failure, HostState, check_length, engine_gone, invalid};
+use super::bindings::api::context;
+use super::{Failure, HostState};
 use crate::ServedModel;
-use crate::bindings::{ApiError, api::context};
+use crate::error::{ApiError, check_length, engine_gone, invalid};
 use crate::host::model::ModelHandle;
 use crate::positions::Positions;
 

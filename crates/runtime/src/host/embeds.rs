@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
+use super::bindings::api::embeds;
 use super::forward::check_tokens;
 use super::model::ModelHandle;
-use super::{Failure, HostState, engine_gone, invalid};
+use super::{Failure, HostState};
 use crate::ServedModel;
-use crate::bindings::{ApiError, api::embeds};
+use crate::error::{ApiError, engine_gone, invalid};
 
 /// A program's embedding rows. They stand on the host; the program reads them when it wants.
 pub struct Embeddings {

@@ -10,9 +10,11 @@ use scheduler::{
 };
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
-use super::{Failure, HostState, engine_gone, invalid};
+use super::bindings::WitError;
+use super::bindings::api::forward;
+use super::{Failure, HostState};
 use crate::ServedModel;
-use crate::bindings::{ApiError, api::forward};
+use crate::error::{ApiError, engine_gone, invalid};
 use crate::host::context::Context;
 
 /// Values that one pass may give back: 64 MiB of logits, or 500 rows of a vocabulary of 32k.
@@ -70,7 +72,7 @@ impl<T: Send + 'static> forward::HostWithStore<T> for HasSelf<HostState> {
     async fn execute_many(
         accessor: &Accessor<T, Self>,
         passes: Vec<(Resource<Context>, forward::Pass)>,
-    ) -> wasmtime::Result<Vec<Result<forward::Outputs, ApiError>>> {
+    ) -> wasmtime::Result<Vec<Result<forward::Outputs, WitError>>> {
         let start = |(context, pass): (Resource<Context>, forward::Pass)| {
             let flight = accessor.with(|mut access| access.get().start(&context, pass));
             async move { finish(accessor, &context, flight?).await }
@@ -79,7 +81,7 @@ impl<T: Send + 'static> forward::HostWithStore<T> for HasSelf<HostState> {
         let passes: Vec<_> = passes.into_iter().map(start).collect();
         let guest_error = |answer: Result<_, Failure>| match answer {
             Ok(outputs) => Ok(Ok(outputs)),
-            Err(Failure::Guest(error)) => Ok(Err(error)),
+            Err(Failure::Guest(error)) => Ok(Err(error.into())),
             Err(Failure::Host(error)) => Err(error),
         };
         join_all(passes).await.into_iter().map(guest_error).collect()

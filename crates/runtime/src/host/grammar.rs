@@ -5,10 +5,12 @@ use std::sync::Arc;
 use llguidance::Matcher;
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
+use super::bindings::api::grammar;
 use super::model::ModelHandle;
-use super::{Failure, HostState, check_length, invalid};
+use super::{Failure, HostState};
 use crate::ServedModel;
-use crate::bindings::{ApiError, api::grammar};
+use crate::error::{ApiError, check_length, invalid};
+use crate::grammars::Source;
 
 /// Bytes of a grammar's text.
 const SOURCE_BYTES: usize = 1 << 20;
@@ -145,14 +147,14 @@ impl<T: Send + 'static> grammar::HostConstraintWithStore<T> for HasSelf<HostStat
         source: grammar::Source,
     ) -> Result<Resource<Constraint>, Failure> {
         let model = accessor.with(|mut access| access.get().table.get(&model).map(|m| m.0.clone()))?;
-        let text = match &source {
-            grammar::Source::Json => "",
-            grammar::Source::JsonSchema(text)
-            | grammar::Source::Regex(text)
-            | grammar::Source::Lark(text)
-            | grammar::Source::Ebnf(text) => text,
+        let source = match source {
+            grammar::Source::Json => Source::Json,
+            grammar::Source::JsonSchema(text) => Source::JsonSchema(text),
+            grammar::Source::Regex(text) => Source::Regex(text),
+            grammar::Source::Lark(text) => Source::Lark(text),
+            grammar::Source::Ebnf(text) => Source::Ebnf(text),
         };
-        check_length("the grammar", text.len(), SOURCE_BYTES)?;
+        check_length("the grammar", source.text().len(), SOURCE_BYTES)?;
         let compiled = model.clone();
         // A large schema takes milliseconds; the programs on this thread need not wait for it.
         let matcher = tokio::task::spawn_blocking(move || compiled.grammars.compile(source)).await;

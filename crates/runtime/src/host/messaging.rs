@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
+use super::bindings::api::messaging;
 use super::{Failure, HostState};
 use crate::Shared;
-use crate::bindings::api::messaging;
 use crate::messaging::Listener;
 
 /// A program's handle to a topic.

@@ -1,9 +1,10 @@
 //! What programs call: one file for each WIT interface, one state for each running inferlet.
 //!
-//! A wrong argument of a program becomes a typed [`ApiError`]; a broken host becomes a trap. Every number and length
-//! that comes in is checked in the file that takes it.
+//! A wrong argument of a program becomes a typed [`ApiError`], which is turned into the error of the WIT here and
+//! nowhere else; a broken host becomes a trap.
 
 pub(crate) mod adapter;
+pub(crate) mod bindings;
 pub(crate) mod clock;
 pub(crate) mod context;
 pub(crate) mod embeds;
@@ -17,16 +18,16 @@ pub(crate) mod store;
 
 use std::sync::Arc;
 
-use scheduler::{CallError, ForwardError};
 use wasmtime::component::{HasSelf, Linker, ResourceTable, ResourceTableError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::Shared;
-use crate::bindings::{ApiError, api};
+use crate::error::ApiError;
 use crate::instance::Instance;
 use crate::limits::MemoryLimiter;
 use crate::network::Outgoing;
+use bindings::{WitError, api};
 
 /// Everything that one inferlet's store owns.
 pub(crate) struct HostState {
@@ -80,61 +81,26 @@ impl From<wasmtime::Error> for Failure {
     }
 }
 
-impl From<ForwardError> for ApiError {
-    fn from(error: ForwardError) -> ApiError {
-        let text = error.to_string();
-        match error {
-            ForwardError::InvalidArgument(reason) => ApiError::InvalidArgument(reason),
-            ForwardError::OutOfPages { .. } => ApiError::OutOfPages(text),
-            ForwardError::Cancelled => ApiError::Cancelled,
-            ForwardError::Backend(reason) => ApiError::Backend(reason),
-            ForwardError::Closed => ApiError::Closed(text),
-            ForwardError::Busy => ApiError::InvalidArgument(text),
-            ForwardError::Overloaded => ApiError::LimitExceeded(text),
-        }
-    }
-}
-
-impl From<CallError> for ApiError {
-    fn from(error: CallError) -> ApiError {
-        let text = error.to_string();
-        match error {
-            CallError::NotFound(_) => ApiError::NotFound(text),
-            CallError::OutOfPages { .. } => ApiError::OutOfPages(text),
-            CallError::Backend(reason) => ApiError::Backend(reason),
-            CallError::Closed => ApiError::Closed(text),
-            CallError::Overloaded => ApiError::LimitExceeded(text),
-            CallError::UnknownContext(_)
-            | CallError::ContextExists(_)
-            | CallError::Busy
-            | CallError::OutOfRange { .. }
-            | CallError::Mismatch(_) => ApiError::InvalidArgument(text),
-        }
-    }
-}
-
-/// The answer of a thread that is gone.
-pub(crate) fn engine_gone<E>(_: E) -> ApiError {
-    ApiError::Closed("the model's engine has stopped".into())
-}
-
-pub(crate) fn invalid(reason: impl Into<String>) -> ApiError {
-    ApiError::InvalidArgument(reason.into())
-}
-
-/// Refuses a text or byte string longer than `limit` bytes; `what` names it.
-pub(crate) fn check_length(what: &str, bytes: usize, limit: usize) -> Result<(), ApiError> {
-    match bytes > limit {
-        true => Err(ApiError::LimitExceeded(format!("{what} of {bytes} bytes exceeds the limit of {limit}"))),
-        false => Ok(()),
-    }
-}
-
 impl api::types::Host for HostState {
-    fn convert_error(&mut self, failure: Failure) -> wasmtime::Result<ApiError> {
+    fn convert_error(&mut self, failure: Failure) -> wasmtime::Result<WitError> {
         match failure {
-            Failure::Guest(error) => Ok(error),
+            Failure::Guest(error) => Ok(error.into()),
             Failure::Host(error) => Err(error),
+        }
+    }
+}
+
+impl From<ApiError> for WitError {
+    fn from(error: ApiError) -> WitError {
+        match error {
+            ApiError::InvalidArgument(text) => WitError::InvalidArgument(text),
+            ApiError::NotFound(text) => WitError::NotFound(text),
+            ApiError::Denied(text) => WitError::Denied(text),
+            ApiError::OutOfPages(text) => WitError::OutOfPages(text),
+            ApiError::LimitExceeded(text) => WitError::LimitExceeded(text),
+            ApiError::Cancelled => WitError::Cancelled,
+            ApiError::Closed(text) => WitError::Closed(text),
+            ApiError::Backend(text) => WitError::Backend(text),
         }
     }
 }
@@ -145,5 +111,5 @@ pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<
     wasmtime_wasi::p3::add_to_linker(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     wasmtime_wasi_http::p3::add_to_linker(linker)?;
-    crate::bindings::Inferlet::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state)
+    bindings::Inferlet::add_to_linker::<_, HasSelf<HostState>>(linker, |state| state)
 }

@@ -1,12 +1,15 @@
 //! `model`: facts, tokenizer and chat template.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use ::model::chat::{ChatEnd, ChatRequest, Message};
 use wasmtime::component::Resource;
 
-use super::{Failure, HostState, invalid};
+use super::bindings::api::model;
+use super::{Failure, HostState};
 use crate::ServedModel;
-use crate::bindings::{ApiError, api::model};
+use crate::error::{ApiError, invalid};
 
 /// A program's handle to a model.
 pub struct ModelHandle(pub(crate) Arc<ServedModel>);
@@ -78,12 +81,34 @@ impl model::HostModel for HostState {
         messages: Vec<model::Message>,
         options: model::ChatOptions,
     ) -> Result<String, Failure> {
-        let model = &self.table.get(&model)?.0;
-        model.text.format_chat(&messages, &options).map_err(|reason| invalid(reason).into())
+        let request = chat_request(messages, options)?;
+        Ok(self.table.get(&model)?.0.text.format_chat(&request)?)
     }
 
     fn drop(&mut self, model: Resource<ModelHandle>) -> wasmtime::Result<()> {
         self.table.delete(model)?;
         Ok(())
     }
+}
+
+fn chat_request(messages: Vec<model::Message>, options: model::ChatOptions) -> Result<ChatRequest, ApiError> {
+    let message = |m: model::Message| {
+        let tool_calls = json_list("the tool calls", m.tool_calls.as_deref())?;
+        Ok(Message { tool_calls, ..Message::new(&m.role, &m.content) })
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(ChatRequest {
+        messages: messages.into_iter().map(message).collect::<Result<_, ApiError>>()?,
+        tools: json_list("the tools", options.tools.as_deref())?,
+        end: if options.add_generation_prompt { ChatEnd::Answer } else { ChatEnd::Nothing },
+        now_unix_s: now.as_secs() as i64,
+        ..ChatRequest::default()
+    })
+}
+
+/// A list in JSON; empty when there is none.
+fn json_list<T: serde::de::DeserializeOwned>(what: &str, text: Option<&str>) -> Result<Vec<T>, ApiError> {
+    let Some(text) = text else { return Ok(Vec::new()) };
+    serde_json::from_str(text)
+        .map_err(|error| invalid(format!("{what} are not a JSON list as in the OpenAI API: {error}")))
 }

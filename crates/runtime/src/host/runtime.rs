@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
-use super::{Failure, HostState, engine_gone};
-use crate::bindings::{ApiError, api::runtime};
+use super::bindings::api::runtime;
+use super::{Failure, HostState};
+use crate::error::{ApiError, engine_gone};
 use crate::{Inferlet, LaunchOptions, Runtime};
 
 /// Arguments of a launch, in bytes together.
@@ -76,7 +77,7 @@ impl<T: Send + 'static> runtime::HostWithStore<T> for HasSelf<HostState> {
         program: String,
         arguments: Vec<String>,
     ) -> Result<Resource<Child>, Failure> {
-        super::check_length("the arguments", arguments.iter().map(String::len).sum(), ARGUMENT_BYTES)?;
+        check_length("the arguments", arguments.iter().map(String::len).sum(), ARGUMENT_BYTES)?;
         let (shared, instance) = accessor.with(|mut access| {
             let state = access.get();
             (state.shared.clone(), state.instance.clone())

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use wasmtime::component::{Accessor, HasSelf};
 
+use super::bindings::api::session;
 use super::{Failure, HostState};
-use crate::bindings::{ApiError, api::session};
+use crate::error::ApiError;
 use crate::instance::{Event, Instance};
 
 impl session::Host for HostState {}

@@ -2,8 +2,9 @@
 
 use wasmtime::component::{Accessor, HasSelf};
 
+use super::bindings::api::store;
 use super::{Failure, HostState};
-use crate::bindings::{ApiError, api::store};
+use crate::error::ApiError;
 use crate::store::UserStore;
 
 fn user_store<T: Send + 'static>(accessor: &Accessor<T, HasSelf<HostState>>) -> Result<UserStore, ApiError> {

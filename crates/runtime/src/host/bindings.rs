@@ -1,4 +1,4 @@
-//! The host side of `wit/`, generated. Each interface is implemented in `host/<interface>.rs`.
+//! The host side of `wit/`, generated. Each interface is implemented in the file of its name.
 
 use crate::host;
 
@@ -20,4 +20,4 @@ wasmtime::component::bindgen!({
 });
 
 pub(crate) use pie::inferlet as api;
-pub(crate) use pie::inferlet::types::Error as ApiError;
+pub(crate) use pie::inferlet::types::Error as WitError;
