@@ -18,14 +18,14 @@ pub enum FakeFault {
     FailBatch(u64),
 }
 
-/// See the module's description.
+/// See the module docs.
 pub struct FakeBackend {
     limits: Limits,
     slots: Vec<u64>,
     batches: u64,
     rows: u64,
     fault: FakeFault,
-    step: std::time::Duration,
+    before_batch: Box<dyn FnMut(u64) + Send>,
 }
 
 impl FakeBackend {
@@ -54,7 +54,7 @@ impl FakeBackend {
             batches: 0,
             rows: 0,
             fault: FakeFault::None,
-            step: std::time::Duration::ZERO,
+            before_batch: Box::new(|_| ()),
         }
     }
 
@@ -67,8 +67,14 @@ impl FakeBackend {
 
     /// Each batch takes at least this long (the thread sleeps), for tests that kill in mid-forward.
     #[must_use]
-    pub fn with_step(mut self, step: std::time::Duration) -> FakeBackend {
-        self.step = step;
+    pub fn with_step(self, step: std::time::Duration) -> FakeBackend {
+        self.before_batch(move |_| std::thread::sleep(step))
+    }
+
+    /// Calls `hook` with the number of each batch (from 0) before it is computed, for tests that hold one up.
+    #[must_use]
+    pub fn before_batch(mut self, hook: impl FnMut(u64) + Send + 'static) -> FakeBackend {
+        self.before_batch = Box::new(hook);
         self
     }
 
@@ -190,8 +196,8 @@ impl Backend for FakeBackend {
     fn run(&mut self, batch: &Batch, output: &mut Output) -> Result<(), BackendError> {
         batch.check(&self.limits).map_err(BackendError::InvalidBatch)?;
         output.values.clear();
-        std::thread::sleep(self.step);
         let number = self.batches;
+        (self.before_batch)(number);
         self.batches += 1;
         if self.fault == FakeFault::FailBatch(number) {
             return Err(BackendError::Failed(format!("fault injected in batch {number}")));

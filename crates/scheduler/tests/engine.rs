@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
@@ -42,6 +42,23 @@ fn start(backend: impl Backend + 'static) -> (EngineHandle, Engine) {
     Engine::start(Box::new(backend), SchedulerConfig::default(), EngineConfig::default()).unwrap()
 }
 
+/// The test's side of a backend whose batches wait for it.
+struct HeldUp {
+    began: mpsc::Receiver<()>,
+    go_on: mpsc::Sender<()>,
+}
+
+/// A backend that says when a batch begins, and computes it when told so; at once when nobody is left to tell it.
+fn held_up() -> (FakeBackend, HeldUp) {
+    let (begins, began) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel();
+    let backend = FakeBackend::new(100, 50).before_batch(move |_| {
+        let _ = begins.send(());
+        let _ = goes_on.recv();
+    });
+    (backend, HeldUp { began, go_on })
+}
+
 fn create(handle: &EngineHandle, id: u64) {
     let (context, owner) = (ContextId(id), OwnerId(id));
     let op = ContextOp::Create { context, owner, priority: Priority::Normal, tenant: TenantId(0) };
@@ -57,7 +74,7 @@ fn request(ticket: u64, context: u64, tokens: &[u32]) -> ForwardRequest {
 fn token(reply: Result<ForwardReply, ForwardError>) -> u32 {
     match reply.unwrap().values[..] {
         [Value::Token(sampled)] => sampled.token,
-        ref other => panic!("one token was asked for: {other:?}"),
+        ref other => panic!("one token was requested: {other:?}"),
     }
 }
 
@@ -175,13 +192,15 @@ fn a_panicking_backend_fails_its_batch_and_the_engine_goes_on() {
 
 #[test]
 fn shutdown_answers_everything() {
-    let (handle, engine) = start(FakeBackend::new(100, 50).with_step(Duration::from_millis(30)));
+    let (backend, batch) = held_up();
+    let (handle, engine) = start(backend);
     (1..=3).for_each(|id| create(&handle, id));
     let running = handle.forward(request(1, 1, &[1]));
-    std::thread::sleep(Duration::from_millis(5));
+    batch.began.recv().unwrap();
     let waiting = handle.forward(request(2, 2, &[1; 900]));
     let call = handle.stats();
     handle.shutdown();
+    batch.go_on.send(()).unwrap();
     assert!(wait(running).is_ok(), "the running batch ends");
     assert_eq!(wait(waiting), Err(ForwardError::Closed));
     assert_eq!(wait(call), Err(CallError::Closed));
@@ -193,17 +212,18 @@ fn shutdown_answers_everything() {
 #[test]
 fn a_full_inbox_refuses_what_takes_and_accepts_what_gives_back() {
     let config = EngineConfig { inbox: 4, ..EngineConfig::default() };
-    let backend = FakeBackend::new(100, 50).with_step(Duration::from_millis(100));
+    let (backend, batch) = held_up();
     let (handle, _engine) = Engine::start(Box::new(backend), SchedulerConfig::default(), config).unwrap();
     create(&handle, 1);
     let running = handle.forward(request(1, 1, &[1]));
-    std::thread::sleep(Duration::from_millis(20));
+    batch.began.recv().unwrap();
     (2..6).for_each(|id| create(&handle, id));
     let context = ContextId(7);
     let (owner, priority, tenant) = (OwnerId(7), Priority::Normal, TenantId(0));
     assert!(handle.apply(ContextOp::Create { context, owner, priority, tenant }).is_err());
     assert_eq!(wait(handle.forward(request(2, 2, &[1]))), Err(ForwardError::Overloaded));
     assert!(handle.apply(ContextOp::Drop { context: ContextId(2) }).is_ok());
+    batch.go_on.send(()).unwrap();
     assert!(wait(running).is_ok());
     // The answer may be there a moment before the inbox is taken.
     let stats =
