@@ -42,7 +42,7 @@ pub struct EmbeddingRow {
     pub values: Vec<f32>,
 }
 
-/// What one row attends to, when it is not the default (all live slots and earlier rows).
+/// The attention mask of a row that differs from the default (all live slots and earlier rows).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowMask {
     /// Row of the batch.
@@ -70,7 +70,7 @@ pub struct Batch {
     pub embeddings: Vec<EmbeddingRow>,
     /// Rows with a mask of their own, by increasing row.
     pub masks: Vec<RowMask>,
-    /// What is wanted back, by non-decreasing row.
+    /// Outputs wanted, by non-decreasing row.
     pub outputs: Vec<OutputRequest>,
 }
 

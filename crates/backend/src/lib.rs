@@ -1,4 +1,4 @@
-//! The contract of compute: what a scheduler asks of a model, and what it gets back.
+//! The contract of compute: the batches that a scheduler gives to a model, and the values that come back.
 //!
 //! Everything here is plain data, so a batch could be sent to another process unchanged. The backend owns numbered
 //! *pages* of key/value memory and knows nothing about who uses them; the scheduler decides which page holds what.
@@ -76,7 +76,7 @@ pub struct LoraMatrix {
     pub scale: f32,
 }
 
-/// Why a backend could not do what it was asked.
+/// Why a backend failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
     /// The batch breaks the contract; the scheduler has a defect.

@@ -1,4 +1,4 @@
-//! What a batch can be asked for, and the answers.
+//! Outputs of a batch: the kinds there are, and the values.
 
 use std::sync::Arc;
 
@@ -102,7 +102,7 @@ pub(crate) fn check_tokens<'a>(
     }
 }
 
-/// What is wanted of one row.
+/// A kind of output of one row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OutputKind {
     /// A token drawn from the distribution.
@@ -143,7 +143,7 @@ impl OutputKind {
 pub struct OutputRequest {
     /// Row of the batch.
     pub row: usize,
-    /// What is wanted.
+    /// The kind.
     pub kind: OutputKind,
 }
 

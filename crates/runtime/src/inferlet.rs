@@ -1,4 +1,4 @@
-//! One running inferlet as everybody but its own store sees it.
+//! One running inferlet, as all but its own store see it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -30,8 +30,8 @@ pub(crate) const MESSAGES: usize = 1024;
 /// Bytes of stderr kept to explain a trap: a panic's message goes there.
 const STDERR_TAIL: usize = 2048;
 
-/// Shared by the inferlet's store, its task, and whoever lists or ends it.
-pub(crate) struct Instance {
+/// Shared by the inferlet's store, its task, and the lists from which it is shown and ended.
+pub(crate) struct InferletState {
     pub(crate) id: String,
     pub(crate) owner: OwnerId,
     pub(crate) program: String,
@@ -50,25 +50,25 @@ pub(crate) struct Instance {
     kill: Notify,
 }
 
-/// The client's ends of an instance's channels.
+/// The client's ends of an inferlet's channels.
 pub(crate) struct ClientEnds {
     pub(crate) events: mpsc::Receiver<Event>,
     pub(crate) texts: mpsc::Sender<String>,
     pub(crate) blobs: mpsc::Sender<Vec<u8>>,
 }
 
-impl Instance {
+impl InferletState {
     pub(crate) fn new(
         owner: OwnerId,
         program: String,
         user: String,
         arguments: Vec<String>,
         limits: InferletLimits,
-    ) -> (Instance, ClientEnds) {
+    ) -> (InferletState, ClientEnds) {
         let (events, client_events) = mpsc::channel(EVENTS);
         let (client_texts, texts) = mpsc::channel(MESSAGES);
         let (client_blobs, blobs) = mpsc::channel(MESSAGES);
-        let instance = Instance {
+        let inferlet = InferletState {
             id: uuid::Uuid::new_v4().to_string(),
             owner,
             program,
@@ -85,7 +85,7 @@ impl Instance {
             killed: AtomicBool::new(false),
             kill: Notify::new(),
         };
-        (instance, ClientEnds { events: client_events, texts: client_texts, blobs: client_blobs })
+        (inferlet, ClientEnds { events: client_events, texts: client_texts, blobs: client_blobs })
     }
 
     pub(crate) fn started(&self) -> Instant {
@@ -155,7 +155,7 @@ impl Instance {
         self.kill.notify_one();
     }
 
-    /// Returns once [`Instance::kill`] was called.
+    /// Returns once [`InferletState::kill`] was called.
     pub(crate) async fn killed(&self) {
         while !self.killed.load(Ordering::Acquire) {
             self.kill.notified().await;

@@ -10,7 +10,7 @@ mod error;
 mod grammars;
 #[allow(unreachable_pub, reason = "bindgen re-exports the handle types, which must be pub for it")]
 mod host;
-mod instance;
+mod inferlet;
 mod limits;
 mod messaging;
 mod network;
@@ -20,7 +20,7 @@ mod process;
 mod program;
 mod served;
 mod service;
-mod snapshots;
+mod snapshot_files;
 mod store;
 
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
-pub use instance::Event;
+pub use inferlet::Event;
 pub use limits::InferletLimits;
 pub use network::{AllowedHosts, HostPatternError};
 pub use process::{Inferlet, InferletError, Input, LaunchError, LaunchOptions};
@@ -85,34 +85,34 @@ impl Default for RuntimeConfig {
 /// Why a runtime cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// The WebAssembly engine refused its settings.
-    #[error("the WebAssembly engine does not start: {0}")]
-    Engine(String),
+    /// wasmtime refused its settings.
+    #[error("wasmtime does not start: {0}")]
+    Wasmtime(String),
     /// The folder of the store and the snapshots.
     #[error("cannot make the data folder `{path}`: {reason}", path = path.display())]
     Data {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: std::io::Error,
     },
 }
 
 /// The runtime. Cloning gives another handle to the same one.
 #[derive(Clone)]
-pub struct Runtime(pub(crate) Arc<Shared>);
+pub struct Runtime(pub(crate) Arc<RuntimeState>);
 
 /// What all inferlets share.
-pub(crate) struct Shared {
+pub(crate) struct RuntimeState {
     pub(crate) config: RuntimeConfig,
-    pub(crate) engine: Engine,
+    pub(crate) wasmtime: Engine,
     pub(crate) models: Vec<Arc<ServedModel>>,
     pub(crate) programs: program::Programs,
     pub(crate) broker: messaging::Broker,
     pub(crate) store: store::Store,
-    pub(crate) snapshots: snapshots::Snapshots,
+    pub(crate) snapshots: snapshot_files::SnapshotFiles,
     pub(crate) adapters: adapters::Adapters,
-    pub(crate) running: Mutex<BTreeMap<String, Arc<instance::Instance>>>,
+    pub(crate) running: Mutex<BTreeMap<String, Arc<inferlet::InferletState>>>,
     pub(crate) permits: Arc<Semaphore>,
     contexts: AtomicU64,
     tickets: AtomicU64,
@@ -121,7 +121,7 @@ pub(crate) struct Shared {
     tenants: Mutex<BTreeMap<String, TenantId>>,
 }
 
-impl Shared {
+impl RuntimeState {
     pub(crate) fn next_context(&self) -> ContextId {
         ContextId(self.contexts.fetch_add(1, Ordering::Relaxed))
     }
@@ -171,13 +171,13 @@ impl Runtime {
     /// Starts a runtime that serves these models, the first one by default.
     ///
     /// # Errors
-    /// When the engine refuses the settings or the store cannot be opened.
+    /// When wasmtime refuses the settings or the data folder cannot be made.
     pub async fn start(config: RuntimeConfig, models: Vec<ServedModel>) -> Result<Runtime, RuntimeError> {
-        let failed = |error: wasmtime::Error| RuntimeError::Engine(format!("{error:#}"));
-        let engine = Engine::new(&engine_config(&config)).map_err(failed)?;
-        let mut linker = Linker::new(&engine);
+        let failed = |error: wasmtime::Error| RuntimeError::Wasmtime(format!("{error:#}"));
+        let wasmtime = Engine::new(&wasmtime_config(&config)).map_err(failed)?;
+        let mut linker = Linker::new(&wasmtime);
         host::add_to_linker(&mut linker).map_err(failed)?;
-        tick(&engine);
+        tick(&wasmtime);
 
         let store_file = config.data.as_ref().map(|folder| folder.join("store.redb"));
         if let Some(folder) = &config.data {
@@ -186,18 +186,18 @@ impl Runtime {
         }
         let store = store::Store::new(store_file);
         let snapshots =
-            snapshots::Snapshots::new(config.data.as_ref().map(|folder| folder.join("snapshots")));
+            snapshot_files::SnapshotFiles::new(config.data.as_ref().map(|folder| folder.join("snapshots")));
         let models: Vec<_> = models.into_iter().map(Arc::new).collect();
         for model in &models {
             snapshots.restore(model).await;
         }
         let programs =
-            program::Programs::new(engine.clone(), linker, config.cache.clone(), config.programs.clone());
-        let shared = Shared {
+            program::Programs::new(wasmtime.clone(), linker, config.cache.clone(), config.programs.clone());
+        let shared = RuntimeState {
             permits: Arc::new(Semaphore::new(config.inferlets as usize)),
             adapters: adapters::Adapters::new(config.adapters.clone()),
             config,
-            engine,
+            wasmtime,
             models,
             programs,
             broker: messaging::Broker::default(),
@@ -241,7 +241,7 @@ impl Runtime {
     /// # Errors
     /// When there is none; the error lists the names there are.
     pub async fn find(&self, name: &str) -> Result<Arc<Program>, ProgramError> {
-        // Only what is not loaded needs a file, and a thread that may wait for it.
+        // Only a program that is not loaded needs a file, and a thread that may wait for it.
         if let Some(program) = self.0.programs.loaded(name) {
             return Ok(program);
         }
@@ -271,7 +271,7 @@ impl Runtime {
         process::launch(&self.0, program, options)
     }
 
-    /// Makes a program answer HTTP requests, each in an instance of its own with these options.
+    /// Makes a program answer HTTP requests, each in an inferlet of its own with these options.
     ///
     /// # Errors
     /// When the program exports no WASI HTTP handler.
@@ -282,13 +282,13 @@ impl Runtime {
     /// Running and waiting inferlets, by id.
     pub fn list(&self) -> Vec<InferletInfo> {
         let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let info = |instance: &Arc<instance::Instance>| InferletInfo {
-            id: instance.id.clone(),
-            program: instance.program.clone(),
-            user: instance.user.clone(),
-            arguments: instance.arguments.clone(),
-            running: instance.started().elapsed(),
-            cpu: instance.cpu.spent(),
+        let info = |inferlet: &Arc<inferlet::InferletState>| InferletInfo {
+            id: inferlet.id.clone(),
+            program: inferlet.program.clone(),
+            user: inferlet.user.clone(),
+            arguments: inferlet.arguments.clone(),
+            running: inferlet.started().elapsed(),
+            cpu: inferlet.cpu.spent(),
         };
         running.values().map(info).collect()
     }
@@ -296,10 +296,10 @@ impl Runtime {
     /// Ends the inferlet whose id begins with `id`; whether there was exactly one.
     pub fn kill(&self, id: &str) -> bool {
         let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut matching = running.values().filter(|instance| instance.id.starts_with(id));
+        let mut matching = running.values().filter(|inferlet| inferlet.id.starts_with(id));
         match (matching.next(), matching.next()) {
-            (Some(instance), None) => {
-                instance.kill();
+            (Some(inferlet), None) => {
+                inferlet.kill();
                 true
             }
             _ => false,
@@ -307,7 +307,7 @@ impl Runtime {
     }
 }
 
-fn engine_config(config: &RuntimeConfig) -> Config {
+fn wasmtime_config(config: &RuntimeConfig) -> Config {
     // A program is one component of a few core instances: itself and the adapters the component model makes.
     let slots = config.inferlets + 16;
     let mut pool = PoolingAllocationConfig::new();
@@ -323,21 +323,21 @@ fn engine_config(config: &RuntimeConfig) -> Config {
         .table_keep_resident(64 << 10)
         .async_stack_keep_resident(64 << 10)
         .max_unused_warm_slots(slots);
-    let mut engine = Config::new();
-    engine
+    let mut wasmtime = Config::new();
+    wasmtime
         .wasm_component_model_async(true)
         .epoch_interruption(true)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-    engine
+    wasmtime
 }
 
-/// Counts the epoch up as long as the engine lives.
-fn tick(engine: &Engine) {
-    let engine = engine.weak();
+/// Counts the epoch up as long as wasmtime is in use.
+fn tick(wasmtime: &Engine) {
+    let wasmtime = wasmtime.weak();
     let tick = move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
+        while let Some(running) = wasmtime.upgrade() {
+            running.increment_epoch();
+            drop(running);
             std::thread::sleep(TICK);
         }
     };

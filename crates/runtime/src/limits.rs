@@ -1,4 +1,4 @@
-//! What one inferlet may use, and the parts that meter it.
+//! Limits of one inferlet, and the parts that meter it.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use wasmtime::ResourceLimiter;
 
-use crate::instance::Instance;
+use crate::inferlet::InferletState;
 
-/// Limits of one inferlet. What is reached ends the call or the inferlet with an error that names the limit.
+/// Limits of one inferlet. Beyond one, the call or the inferlet ends with an error that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InferletLimits {
     /// Bytes of linear memory. Default: 256 MiB. At most the pool's slot size.
@@ -64,10 +64,10 @@ impl ResourceLimiter for MemoryLimiter {
     }
 }
 
-/// Polls a program and adds the time each poll takes to the instance's processor time.
+/// Polls a program and adds the time each poll takes to the inferlet's processor time.
 pub(crate) struct Metered<F> {
     pub(crate) program: Pin<Box<F>>,
-    pub(crate) instance: Arc<Instance>,
+    pub(crate) inferlet: Arc<InferletState>,
 }
 
 impl<F: Future> Future for Metered<F> {
@@ -75,9 +75,9 @@ impl<F: Future> Future for Metered<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let start = Instant::now();
-        self.instance.cpu.begin(start);
+        self.inferlet.cpu.begin(start);
         let result = self.program.as_mut().poll(context);
-        self.instance.cpu.end(start);
+        self.inferlet.cpu.end(start);
         result
     }
 }

@@ -1,7 +1,7 @@
 //! Which hosts inferlets may reach over HTTP: none, unless the operator lists them.
 //!
-//! The name a program asks for decides, not the address behind it: an operator who lists a name trusts whoever answers
-//! under it. Redirects are not followed here, so each hop is a request of its own and is checked again.
+//! The name a program asks for decides, not the address behind it: an operator who lists a name trusts the server
+//! behind it. Redirects are not followed here, so each hop is a request of its own and is checked again.
 
 use std::sync::Arc;
 

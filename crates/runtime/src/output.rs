@@ -9,7 +9,7 @@ use tokio::io::AsyncWrite;
 use tokio_util::sync::PollSender;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 
-use crate::instance::{Event, Instance};
+use crate::inferlet::{Event, InferletState};
 
 /// Which of the two.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,16 +21,16 @@ pub(crate) enum Channel {
 /// Writes go to the client's queue of events and wait while it is full.
 #[derive(Clone)]
 pub(crate) struct OutputPipe {
-    instance: Arc<Instance>,
+    inferlet: Arc<InferletState>,
     channel: Channel,
     /// None when the inferlet has ended.
     events: Option<PollSender<Event>>,
 }
 
 impl OutputPipe {
-    pub(crate) fn new(instance: Arc<Instance>, channel: Channel) -> OutputPipe {
-        let events = instance.events().map(PollSender::new);
-        OutputPipe { instance, channel, events }
+    pub(crate) fn new(inferlet: Arc<InferletState>, channel: Channel) -> OutputPipe {
+        let events = inferlet.events().map(PollSender::new);
+        OutputPipe { inferlet, channel, events }
     }
 }
 
@@ -54,7 +54,7 @@ impl AsyncWrite for OutputPipe {
     ) -> Poll<io::Result<usize>> {
         let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the client is gone");
         if self.channel == Channel::Stderr {
-            self.instance.keep_stderr(bytes);
+            self.inferlet.keep_stderr(bytes);
         }
         let Some(events) = self.events.as_mut() else { return Poll::Ready(Err(gone())) };
         match events.poll_reserve(context) {
@@ -63,7 +63,7 @@ impl AsyncWrite for OutputPipe {
             Poll::Ready(Err(_)) => return Poll::Ready(Err(gone())),
             Poll::Ready(Ok(())) => {}
         }
-        if let Err(limit) = self.instance.spend_output(bytes.len()) {
+        if let Err(limit) = self.inferlet.spend_output(bytes.len()) {
             return Poll::Ready(Err(io::Error::other(format!("{limit:?}"))));
         }
         let event = match self.channel {

@@ -11,10 +11,10 @@ use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi_http::WasiHttpCtx;
 
-use crate::Shared;
+use crate::RuntimeState;
 use crate::host::HostState;
 use crate::host::bindings::InferletPre;
-use crate::instance::{ClientEnds, Event, Instance};
+use crate::inferlet::{ClientEnds, Event, InferletState};
 use crate::limits::{InferletLimits, MemoryLimiter, Metered};
 use crate::network::Outgoing;
 use crate::output::{Channel, OutputPipe};
@@ -43,10 +43,10 @@ pub enum LaunchError {
     /// The program answers no HTTP requests.
     #[error("`{0}` answers no HTTP requests: it exports no WASI HTTP handler (`#[inferlet::serve]`)")]
     NoHandler(String),
-    /// The limits asked for exceed what the runtime was built for.
+    /// The limits requested exceed the slots that the runtime was started with.
     #[error("a memory limit of {asked} bytes is asked for, the runtime was started for {most}")]
     Memory {
-        /// Bytes asked for.
+        /// Bytes requested.
         asked: usize,
         /// Bytes of a slot.
         most: usize,
@@ -65,10 +65,10 @@ pub enum InferletError {
         /// The limit.
         limit_ms: u64,
     },
-    /// It asked for more memory than it may have, and did not survive the refusal.
+    /// It requested more memory than its limit, and did not survive the refusal.
     #[error("the inferlet asked for {asked} bytes of memory, its limit is {limit}")]
     Memory {
-        /// Bytes asked for.
+        /// Bytes requested.
         asked: usize,
         /// The limit.
         limit: usize,
@@ -83,7 +83,7 @@ pub enum InferletError {
 
 /// A launched inferlet, as its client holds it. Dropping the handle leaves the inferlet running, without a client.
 pub struct Inferlet {
-    instance: Arc<Instance>,
+    inferlet: Arc<InferletState>,
     events: mpsc::Receiver<Event>,
     input: Option<Input>,
     outcome: SharedFuture<BoxFuture<'static, Result<String, InferletError>>>,
@@ -92,7 +92,7 @@ pub struct Inferlet {
 impl Inferlet {
     /// Its id.
     pub fn id(&self) -> &str {
-        &self.instance.id
+        &self.inferlet.id
     }
 
     /// The next event; none when the inferlet has ended and all were taken.
@@ -123,7 +123,7 @@ impl Inferlet {
 
     /// Ends it, within milliseconds.
     pub fn kill(&self) {
-        self.instance.kill();
+        self.inferlet.kill();
     }
 }
 
@@ -147,14 +147,14 @@ impl Input {
 }
 
 pub(crate) fn launch(
-    shared: &Arc<Shared>,
+    shared: &Arc<RuntimeState>,
     program: &Program,
     options: LaunchOptions,
 ) -> Result<Inferlet, LaunchError> {
     let label = program.label().to_string();
     let entry = program.run.clone().ok_or_else(|| LaunchError::NoRun(label.clone()))?;
     let (registration, client) = register(shared, label, options)?;
-    let instance = registration.instance.clone();
+    let inferlet = registration.inferlet.clone();
     let (done, outcome) = oneshot::channel();
     tokio::spawn(async move {
         let _ = done.send(supervise(&registration, run(&registration, &entry)).await);
@@ -162,30 +162,30 @@ pub(crate) fn launch(
     // The task sends in any case; it is gone only when the whole process stops.
     let outcome = outcome.map(|result| result.unwrap_or(Err(InferletError::Killed))).boxed().shared();
     let input = Some(Input { texts: client.texts, blobs: client.blobs });
-    Ok(Inferlet { instance, events: client.events, input, outcome })
+    Ok(Inferlet { inferlet, events: client.events, input, outcome })
 }
 
-/// An instance on the list of those that run. It is taken off when its task ends, however it ends, and everything
+/// An inferlet on the list of those that run. It is taken off when its task ends, however it ends, and everything
 /// that it held is given back.
 pub(crate) struct Registration {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) instance: Arc<Instance>,
+    pub(crate) shared: Arc<RuntimeState>,
+    pub(crate) inferlet: Arc<InferletState>,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         for model in &self.shared.models {
-            model.engine.owner_gone(self.instance.owner);
+            model.engine.owner_gone(self.inferlet.owner);
         }
-        self.instance.close();
+        self.inferlet.close();
         let mut running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.remove(&self.instance.id);
+        running.remove(&self.inferlet.id);
     }
 }
 
-/// Makes an instance and puts it on the list, if there is room.
+/// Makes an inferlet and puts it on the list, if there is room.
 pub(crate) fn register(
-    shared: &Arc<Shared>,
+    shared: &Arc<RuntimeState>,
     label: String,
     options: LaunchOptions,
 ) -> Result<(Registration, ClientEnds), LaunchError> {
@@ -195,30 +195,30 @@ pub(crate) fn register(
         return Err(LaunchError::Memory { asked: limits.memory_bytes, most });
     }
     let owner = shared.next_owner();
-    let (instance, client) = Instance::new(owner, label, options.user, options.arguments, limits);
-    let instance = Arc::new(instance);
+    let (inferlet, client) = InferletState::new(owner, label, options.user, options.arguments, limits);
+    let inferlet = Arc::new(inferlet);
     let mut running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
     let limit = shared.config.inferlets_waiting;
     if running.len() >= limit as usize {
         return Err(LaunchError::Overloaded(limit));
     }
-    running.insert(instance.id.clone(), instance.clone());
-    Ok((Registration { shared: shared.clone(), instance }, client))
+    running.insert(inferlet.id.clone(), inferlet.clone());
+    Ok((Registration { shared: shared.clone(), inferlet }, client))
 }
 
-/// Lets an instance work when its turn comes, meters it, and ends it when it is killed.
+/// Lets an inferlet work when its turn comes, meters it, and ends it when it is killed.
 pub(crate) async fn supervise<T>(
     registration: &Registration,
     work: impl Future<Output = Result<T, InferletError>>,
 ) -> Result<T, InferletError> {
-    let Registration { shared, instance } = registration;
+    let Registration { shared, inferlet } = registration;
     let work = async {
         let _permit = shared.permits.acquire().await.expect("the semaphore is never closed");
-        Metered { program: Box::pin(work), instance: instance.clone() }.await
+        Metered { program: Box::pin(work), inferlet: inferlet.clone() }.await
     };
     tokio::select! {
         biased;
-        () = instance.killed() => Err(InferletError::Killed),
+        () = inferlet.killed() => Err(InferletError::Killed),
         outcome = work => outcome,
     }
 }
@@ -232,20 +232,20 @@ async fn run(registration: &Registration, entry: &InferletPre<HostState>) -> Res
     };
     match result.await {
         Ok(result) => result.map_err(InferletError::Program),
-        Err(error) => Err(explain(&error, &registration.instance, &store)),
+        Err(error) => Err(explain(&error, &registration.inferlet, &store)),
     }
 }
 
-/// The store of one instance, with everything that its program may reach.
-pub(crate) fn new_store(Registration { shared, instance }: &Registration) -> Store<HostState> {
+/// The store of one inferlet, with everything that its program may reach.
+pub(crate) fn new_store(Registration { shared, inferlet }: &Registration) -> Store<HostState> {
     for model in &shared.models {
         // Registers the owner's age as well. Refused only when the engine is overloaded; the pool is then the bound.
-        let quota = ContextOp::SetQuota { owner: instance.owner, pages: instance.limits.pages };
+        let quota = ContextOp::SetQuota { owner: inferlet.owner, pages: inferlet.limits.pages };
         let _ = model.engine.apply(quota);
     }
     let wasi = WasiCtx::builder()
-        .stdout(OutputPipe::new(instance.clone(), Channel::Stdout))
-        .stderr(OutputPipe::new(instance.clone(), Channel::Stderr))
+        .stdout(OutputPipe::new(inferlet.clone(), Channel::Stdout))
+        .stderr(OutputPipe::new(inferlet.clone(), Channel::Stderr))
         .build();
     let state = HostState {
         table: ResourceTable::new(),
@@ -253,14 +253,14 @@ pub(crate) fn new_store(Registration { shared, instance }: &Registration) -> Sto
         http: WasiHttpCtx::new(),
         outgoing: Outgoing(shared.config.allowed_hosts.clone()),
         shared: shared.clone(),
-        instance: instance.clone(),
-        memory: MemoryLimiter::new(instance.limits.memory_bytes),
+        inferlet: inferlet.clone(),
+        memory: MemoryLimiter::new(inferlet.limits.memory_bytes),
         contexts: 0,
     };
-    let mut store = Store::new(&shared.engine, state);
+    let mut store = Store::new(&shared.wasmtime, state);
     store.limiter(|state| &mut state.memory);
     store.set_epoch_deadline(1);
-    let meter = instance.clone();
+    let meter = inferlet.clone();
     store.epoch_deadline_callback(move |_| {
         if meter.limits.cpu.is_some_and(|limit| meter.cpu.spent() > limit) {
             return Err(wasmtime::Error::msg(CPU_LIMIT));
@@ -273,20 +273,20 @@ pub(crate) fn new_store(Registration { shared, instance }: &Registration) -> Sto
 /// Marks the trap that the processor time limit causes.
 const CPU_LIMIT: &str = "processor time limit";
 
-/// What a trap means for whoever launched the inferlet.
+/// A trap, as the error of the launch.
 pub(crate) fn explain(
     error: &wasmtime::Error,
-    instance: &Instance,
+    inferlet: &InferletState,
     store: &Store<HostState>,
 ) -> InferletError {
     let causes = format!("{error:#}");
-    if let Some(limit) = instance.limits.cpu.filter(|_| causes.contains(CPU_LIMIT)) {
+    if let Some(limit) = inferlet.limits.cpu.filter(|_| causes.contains(CPU_LIMIT)) {
         return InferletError::Cpu { limit_ms: limit.as_millis() as u64 };
     }
     if let Some(asked) = store.data().memory.refused {
-        return InferletError::Memory { asked, limit: instance.limits.memory_bytes };
+        return InferletError::Memory { asked, limit: inferlet.limits.memory_bytes };
     }
-    let stderr = instance.stderr_tail();
+    let stderr = inferlet.stderr_tail();
     let root = error.root_cause().to_string();
     InferletError::Trap(if stderr.is_empty() { root } else { format!("{root}; its last words: {stderr}") })
 }

@@ -51,13 +51,13 @@ pub enum ProgramError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: std::io::Error,
     },
     /// No program of that name or hash.
     #[error("no program `{name}`; known are: {known}")]
     Unknown {
-        /// Name asked for.
+        /// The name.
         name: String,
         /// Names that would work.
         known: String,
@@ -104,7 +104,7 @@ pub enum ProgramError {
 
 /// All programs that the server knows.
 pub(crate) struct Programs {
-    engine: Engine,
+    wasmtime: Engine,
     linker: Linker<HostState>,
     cache: Option<PathBuf>,
     folders: Vec<PathBuf>,
@@ -114,13 +114,13 @@ pub(crate) struct Programs {
 
 impl Programs {
     pub(crate) fn new(
-        engine: Engine,
+        wasmtime: Engine,
         linker: Linker<HostState>,
         cache: Option<PathBuf>,
         folders: Vec<PathBuf>,
     ) -> Programs {
         let (by_hash, by_name) = Default::default();
-        Programs { engine, linker, cache, folders, by_hash, by_name }
+        Programs { wasmtime, linker, cache, folders, by_hash, by_name }
     }
 
     /// Compiles, or takes from the cache. Slow the first time: call it off the async threads.
@@ -208,7 +208,7 @@ impl Programs {
             return Ok(component);
         }
         let failed = |error: wasmtime::Error| ProgramError::Compile(format!("{error:#}"));
-        let code = self.engine.precompile_component(wasm).map_err(failed)?;
+        let code = self.wasmtime.precompile_component(wasm).map_err(failed)?;
         if let Some(path) = &cached {
             match write_atomically(path, &code) {
                 Ok(()) => {
@@ -221,13 +221,13 @@ impl Programs {
                 }
             }
         }
-        Component::from_binary(&self.engine, wasm).map_err(failed)
+        Component::from_binary(&self.wasmtime, wasm).map_err(failed)
     }
 
     fn cache_key(&self, hash: &str) -> String {
         use std::hash::{Hash, Hasher};
         let mut hasher = std::hash::DefaultHasher::new();
-        self.engine.precompile_compatibility_hash().hash(&mut hasher);
+        self.wasmtime.precompile_compatibility_hash().hash(&mut hasher);
         format!("{hash}-{:016x}", hasher.finish())
     }
 
@@ -236,14 +236,14 @@ impl Programs {
     fn map(&self, path: &Path) -> Option<Component> {
         // SAFETY: only this function's caller writes files of this name, under a name that carries the hash of its
         // origin and of this build, and never in place. The cache folder belongs to the operator, as this binary does.
-        let component = unsafe { Component::deserialize_file(&self.engine, path) };
+        let component = unsafe { Component::deserialize_file(&self.wasmtime, path) };
         component
             .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "stale cached program"))
             .ok()
     }
 
     fn link(&self, component: &Component) -> Result<Entries, ProgramError> {
-        for (import, _) in component.component_type().imports(&self.engine) {
+        for (import, _) in component.component_type().imports(&self.wasmtime) {
             let version = import.strip_prefix(API).and_then(|rest| rest.split_once('@')).map(|(_, v)| v);
             if version.is_some_and(|version| version != API_VERSION) {
                 return Err(ProgramError::ApiVersion { found: import.to_string() });
@@ -252,7 +252,7 @@ impl Programs {
         let link = |error: wasmtime::Error| ProgramError::Link(format!("{error:#}"));
         let pre = self.linker.instantiate_pre(component).map_err(link)?;
         let exports = |wanted: fn(&str) -> bool| {
-            component.component_type().exports(&self.engine).any(|(name, _)| wanted(name))
+            component.component_type().exports(&self.wasmtime).any(|(name, _)| wanted(name))
         };
         let run = exports(|name| name == "run").then(|| InferletPre::new(pre.clone())).transpose();
         let handler = exports(|name| name.starts_with(HANDLER)).then(|| ServicePre::new(pre)).transpose();
@@ -263,7 +263,7 @@ impl Programs {
     }
 }
 
-/// What a component can be started by: `run`, and the HTTP handler.
+/// The entries of a component: `run`, and the HTTP handler.
 type Entries = (Option<InferletPre<HostState>>, Option<ServicePre<HostState>>);
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,5 +1,5 @@
 //! Programs that answer HTTP requests: each request is an inferlet of its own, from its first byte to the last of the
-//! answer. A request that is given up ends its inferlet; what it held is given back as after any other end.
+//! answer. A request that is given up ends its inferlet, and gives everything back as after any other end.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 
 use crate::host::HostState;
-use crate::instance::{Event, Instance};
+use crate::inferlet::{Event, InferletState};
 use crate::process::{Registration, explain, new_store, register, supervise};
 use crate::program::Program;
-use crate::{InferletError, LaunchError, LaunchOptions, Shared};
+use crate::{InferletError, LaunchError, LaunchOptions, RuntimeState};
 
 /// A program that answers HTTP requests.
 pub struct Service {
-    shared: Arc<Shared>,
+    shared: Arc<RuntimeState>,
     program: Arc<Program>,
     handler: ServicePre<HostState>,
     options: LaunchOptions,
@@ -41,7 +41,7 @@ pub enum RequestError {
 
 impl Service {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<RuntimeState>,
         program: Arc<Program>,
         options: LaunchOptions,
     ) -> Result<Service, LaunchError> {
@@ -72,18 +72,18 @@ impl Service {
         let request = request.map(|body| body.map_err(broken));
         let label = self.label().to_string();
         let (registration, client) = register(&self.shared, label, self.options.clone())?;
-        let guard = KillOnDrop(Some(registration.instance.clone()));
-        log_events(registration.instance.id.clone(), client.events);
+        let guard = KillOnDrop(Some(registration.inferlet.clone()));
+        log_events(registration.inferlet.id.clone(), client.events);
         let (head, answered) = oneshot::channel();
         let (ended, end) = oneshot::channel();
         let handler = self.handler.clone();
         tokio::spawn(async move {
             let outcome = supervise(&registration, answer(&registration, &handler, request, head)).await;
             match &outcome {
-                // Killed, since whoever asked has left: that is no failure.
+                // Killed, since the client has left: that is no failure.
                 Ok(()) | Err(InferletError::Killed) => {}
                 Err(error) => {
-                    let (id, program) = (&registration.instance.id, &registration.instance.program);
+                    let (id, program) = (&registration.inferlet.id, &registration.inferlet.program);
                     tracing::warn!(%id, %program, %error, "a request's inferlet failed");
                 }
             }
@@ -121,7 +121,7 @@ where
                 Err(code) => return Ok(Err(InferletError::Program(format!("the handler failed: {code:?}")))),
             };
             let response = accessor.with(|mut access| response.into_http(&mut access, async { Ok(()) }))?;
-            // Who asked may be gone; the guard has then killed this inferlet already.
+            // The client may be gone; the guard has then killed this inferlet already.
             let _ = head.send(response);
             std::future::poll_fn(|context| accessor.poll_no_interesting_tasks(context)).await;
             wasmtime::error::Ok(Ok(()))
@@ -130,7 +130,7 @@ where
     };
     match work.await {
         Ok(result) => result,
-        Err(error) => Err(explain(&error, &registration.instance, &store)),
+        Err(error) => Err(explain(&error, &registration.inferlet, &store)),
     }
 }
 
@@ -148,13 +148,13 @@ fn log_events(id: String, mut events: tokio::sync::mpsc::Receiver<Event>) {
     });
 }
 
-/// Ends an instance unless disarmed.
-struct KillOnDrop(Option<Arc<Instance>>);
+/// Ends an inferlet unless disarmed.
+struct KillOnDrop(Option<Arc<InferletState>>);
 
 impl Drop for KillOnDrop {
     fn drop(&mut self) {
-        if let Some(instance) = &self.0 {
-            instance.kill();
+        if let Some(inferlet) = &self.0 {
+            inferlet.kill();
         }
     }
 }

@@ -21,13 +21,13 @@ const MAGIC: &[u8] = b"pie-kv-1";
 const HASH_BYTES: usize = 32;
 
 /// The folder of snapshot files; without one, a snapshot lives as long as the server.
-pub(crate) struct Snapshots {
+pub(crate) struct SnapshotFiles {
     folder: Option<PathBuf>,
 }
 
-impl Snapshots {
-    pub(crate) fn new(folder: Option<PathBuf>) -> Snapshots {
-        Snapshots { folder }
+impl SnapshotFiles {
+    pub(crate) fn new(folder: Option<PathBuf>) -> SnapshotFiles {
+        SnapshotFiles { folder }
     }
 
     fn path(&self, model: &ServedModel, key: &str) -> Option<PathBuf> {

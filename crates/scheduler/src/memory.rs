@@ -17,7 +17,7 @@ pub(crate) struct Share {
     pub(crate) held: HashMap<LogicalId, u32>,
 }
 
-/// See the module's description.
+/// See the module docs.
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) pages: Pages,
@@ -88,7 +88,7 @@ impl Memory {
         }
     }
 
-    /// Releases the last entry first, so that of a path the leaf becomes idle before what it needs.
+    /// Releases leaves first, so the LRU order evicts children before parents.
     pub(crate) fn release_all(&mut self, holder: Holder, entries: &[Entry]) {
         for entry in entries.iter().rev() {
             self.release(holder, entry.page);
@@ -126,7 +126,7 @@ impl Memory {
         self.shares.get(&owner).map_or((0, None), |share| (share.held.len() as u32, share.quota))
     }
 
-    /// The prefix_node of the path that the entries follow in the prefix cache, a partial last one aside. `None` when they
+    /// The last node of the path that the entries follow in the prefix cache, a partial last one aside. `None` when they
     /// are not exactly such a path.
     pub(crate) fn prefix_node(&self, tenant: TenantId, entries: &[Entry]) -> Option<Parent> {
         if !self.caching {

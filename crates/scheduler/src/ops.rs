@@ -139,7 +139,7 @@ pub enum CallError {
     /// A range or length lies outside the context's live tokens.
     #[error("{index} is outside the {length} live tokens of the context")]
     OutOfRange {
-        /// Index asked for.
+        /// The index.
         index: u32,
         /// Live tokens.
         length: u32,

@@ -1,7 +1,7 @@
-//! Logical pages: what contexts hold, wherever the bytes are.
+//! Logical pages: contexts hold them, wherever the bytes are.
 //!
-//! A logical page has one place, a page of the backend's pool or a slot of host memory, and any number of holders.
-//! Moving it changes the place for all holders at once, so suspended contexts go on sharing. Decisions are made here
+//! A logical page has one location, a page of the backend's pool or a slot of host memory, and any number of holders.
+//! Moving it changes the location for all holders at once, so suspended contexts go on sharing. Decisions are made here
 //! at once; the bytes follow when the moves are carried out, in order, before the next batch.
 
 use backend::{AdapterId, PageId};
@@ -38,7 +38,7 @@ pub(crate) struct Page {
     pub(crate) location: PageLocation,
     /// Its entry in the prefix cache. Such a page is full and never written.
     pub(crate) node: Option<NodeId>,
-    /// The backend failed to move it; whoever needs it gets an error.
+    /// The backend failed to move it; a pass that needs it gets an error.
     pub(crate) lost: bool,
     pub(crate) provenance: Option<Provenance>,
     /// Token and position of each slot, as last written.
@@ -235,7 +235,7 @@ impl Pages {
             PageLocation::Device(device) => self.free.push(device),
             PageLocation::Host(slot) => {
                 self.host_free.push(slot);
-                // A move decided earlier may still read what the slot holds.
+                // A move decided earlier may still read the slot.
                 if self.moves.is_empty() { self.host[slot as usize] = None } else { self.stale.push(slot) }
             }
         }
@@ -276,8 +276,8 @@ impl Pages {
         Ok(())
     }
 
-    /// Forgets the outstanding moves, because the backend cannot do them: their pages are lost, and whoever needs one
-    /// gets an error.
+    /// Forgets the outstanding moves, because the backend cannot do them: their pages are lost, and a pass that
+    /// needs one gets an error.
     pub(crate) fn abandon_moves(&mut self) {
         let moves = std::mem::take(&mut self.moves);
         let carried = std::mem::take(&mut self.carried);

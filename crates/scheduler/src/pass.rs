@@ -1,4 +1,4 @@
-//! A pass in flight: what of it is computed, and the pages it writes before they become the context's.
+//! A pass in flight: how far it is, and the pages it writes before they become the context's.
 //!
 //! ```text
 //! context entries   [0, first_written_entry)                shared or not, only read
@@ -22,9 +22,9 @@ pub(crate) struct Pass {
     pub(crate) request: ForwardRequest,
     /// Position of row 0 when the request gives none.
     pub(crate) first_position: u32,
-    /// Outputs by row: row, index in the reply, and what; taken out when asked of the backend.
+    /// Outputs by row: row, index in the reply, and kind, which moves into the batch.
     pub(crate) outputs: Vec<(usize, usize, Option<OutputKind>)>,
-    /// Outputs asked for so far.
+    /// Outputs that batches had so far.
     pub(crate) outputs_sent: usize,
     pub(crate) values: Vec<Option<Value>>,
     /// Order of arrival.
@@ -36,11 +36,11 @@ pub(crate) struct Pass {
     pub(crate) cached: u32,
     /// Time that the backend computed its batches so far.
     pub(crate) compute: Duration,
-    /// What of that falls to its rows.
+    /// This pass's share of that time, by rows.
     pub(crate) compute_share: Duration,
     /// Entries of the context that are only read.
     pub(crate) first_written_entry: usize,
-    /// What the pass writes or took from the prefix cache.
+    /// Pages that the pass writes or took from the prefix cache.
     pub(crate) entries: Vec<Entry>,
     /// Whether `entries[0]` is the context's own page, held by the context alone.
     pub(crate) tail_in_place: bool,
@@ -110,7 +110,7 @@ impl Pass {
         }
     }
 
-    /// Whether a row is what the prefix cache may hold: a token under default attention.
+    /// Whether the prefix cache may hold the row: a token under default attention.
     pub(crate) fn is_cacheable(&self, row: u32) -> bool {
         self.request.masks.is_none()
             && self.request.embeddings.binary_search_by_key(&(row as usize), |(r, _)| *r).is_err()
@@ -139,7 +139,7 @@ impl Pass {
         (entries - empty) * page_tokens - (page_tokens - self.last_page_len)
     }
 
-    /// What a row with a mask attends to: a word a page. Live tokens and then rows of the pass come in the order of
+    /// The attention mask of a row: a word a page. Live tokens and then rows of the pass come in the order of
     /// their slots, since rows are written after all live tokens.
     pub(crate) fn attend(
         &self,

@@ -1,4 +1,4 @@
-//! The prefix cache: full pages by what they were computed from.
+//! The prefix cache: full pages by the tokens they were computed from.
 //!
 //! An exact trie: a node is a page, its key the node before it and the page's own tokens and positions. A context whose
 //! pages are the nodes of one path holds exactly what computing them again would give, bit for bit. Nodes whose page
@@ -24,7 +24,7 @@ pub(crate) enum Parent {
     Node(NodeId),
 }
 
-/// What a page was computed from.
+/// The source of a page's content.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) parent: Parent,
@@ -43,7 +43,7 @@ struct Node {
     idle: bool,
 }
 
-/// See the module's description.
+/// See the module docs.
 #[derive(Debug, Default)]
 pub(crate) struct Prefix {
     // Both maps are only looked up, never walked: their order decides nothing.

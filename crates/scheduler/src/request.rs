@@ -11,7 +11,7 @@ use backend::{AdapterId, Limits, OutputKind, Value};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ContextId(pub u64);
 
-/// One inferlet: whoever holds contexts and is accounted and freed as a whole.
+/// The holder of contexts, accounted and freed as a whole: one inferlet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnerId(pub u64);
 
@@ -35,7 +35,7 @@ pub enum Priority {
     High,
 }
 
-/// What one row of a pass attends to, as run lengths.
+/// The attention mask of one row of a pass, as run lengths.
 ///
 /// The runs cover, in order, the context's live tokens before the pass and then the rows of the pass up to and
 /// including this one. They alternate, and **the first run is *not* attended to** (it may be 0), the second is
@@ -59,7 +59,7 @@ impl RowRuns {
     }
 }
 
-/// One forward pass on a context: rows to compute, and what is wanted of them.
+/// One forward pass on a context: rows to compute, and the outputs wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForwardRequest {
     /// Name of this pass, for its reply and its cancellation.
@@ -78,7 +78,7 @@ pub struct ForwardRequest {
     pub adapter: Option<AdapterId>,
     /// Whether the rows become tokens of the context. If not, the context is afterwards as it was.
     pub keep_kv: bool,
-    /// What is wanted, in any order; a row may have several. Answered in this order.
+    /// Outputs wanted: row and kind, in any order; a row may have several. Answered in this order.
     pub outputs: Vec<(usize, OutputKind)>,
 }
 
@@ -181,7 +181,7 @@ pub struct ForwardReply {
     pub cached_tokens: u32,
     /// How long the backend computed the batches in which the pass took part.
     pub compute: Duration,
-    /// What of `compute` falls to the rows of the pass, when the time of a batch is divided evenly among its rows.
+    /// This pass's share of that time: that of each batch, divided evenly among its rows.
     pub compute_share: Duration,
 }
 

@@ -9,7 +9,7 @@ use super::bindings::api::clock;
 
 impl clock::Host for HostState {
     fn elapsed(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.instance.started().elapsed().as_nanos() as u64)
+        Ok(self.inferlet.started().elapsed().as_nanos() as u64)
     }
 }
 

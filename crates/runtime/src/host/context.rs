@@ -102,7 +102,7 @@ impl HostState {
     }
 
     pub(crate) fn check_contexts(&self) -> Result<(), ApiError> {
-        let limit = self.instance.limits.contexts;
+        let limit = self.inferlet.limits.contexts;
         match self.contexts >= limit {
             true => Err(ApiError::LimitExceeded(format!("this inferlet holds {limit} contexts, the limit"))),
             false => Ok(()),
@@ -134,9 +134,9 @@ impl context::HostContext for HostState {
         let id = self.shared.next_context();
         let op = ContextOp::Create {
             context: id,
-            owner: self.instance.owner,
+            owner: self.inferlet.owner,
             priority: Priority::Normal,
-            tenant: self.shared.tenant(&self.instance.user),
+            tenant: self.shared.tenant(&self.inferlet.user),
         };
         Self::apply(&model.engine, op)?;
         self.push_context(Context { id, model, positions: Positions::default(), busy: Arc::default() })
@@ -236,7 +236,7 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
         check_name(&name)?;
         let (shared, user, copy) = accessor.with(|mut access| {
             let state = access.get();
-            let (shared, user) = (state.shared.clone(), state.instance.user.clone());
+            let (shared, user) = (state.shared.clone(), state.inferlet.user.clone());
             if persistent {
                 shared.snapshots.check_folder()?;
             }
@@ -278,9 +278,9 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             let state = access.get();
             state.check_contexts()?;
             let model = state.table.get(&model)?.0.clone();
-            let user = &state.instance.user;
+            let user = &state.inferlet.user;
             let (id, tenant) = (state.shared.next_context(), state.shared.tenant(user));
-            Ok::<_, Failure>((model, id, state.instance.owner, tenant, snapshot_key(user, &name)))
+            Ok::<_, Failure>((model, id, state.inferlet.owner, tenant, snapshot_key(user, &name)))
         })?;
         let opened =
             model.engine.open(key, id, owner, Priority::Normal, tenant).await.map_err(engine_gone)?;
@@ -302,7 +302,7 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         check_name(&name)?;
         let (shared, model, key) = accessor.with(|mut access| {
             let state = access.get();
-            let key = snapshot_key(&state.instance.user, &name);
+            let key = snapshot_key(&state.inferlet.user, &name);
             Ok::<_, Failure>((state.shared.clone(), state.table.get(&model)?.0.clone(), key))
         })?;
         let deleted = model.engine.delete(key.clone()).await.map_err(engine_gone)?;
@@ -319,7 +319,7 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
     ) -> Result<Vec<context::Snapshot>, Failure> {
         let (model, prefix) = accessor.with(|mut access| {
             let state = access.get();
-            Ok::<_, Failure>((state.table.get(&model)?.0.clone(), snapshot_key(&state.instance.user, "")))
+            Ok::<_, Failure>((state.table.get(&model)?.0.clone(), snapshot_key(&state.inferlet.user, "")))
         })?;
         let saved = model.engine.list(prefix.clone()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
         let snapshot = |info: scheduler::SnapshotInfo| context::Snapshot {

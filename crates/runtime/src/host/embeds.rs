@@ -11,7 +11,7 @@ use super::{Failure, HostState};
 use crate::ServedModel;
 use crate::error::{ApiError, engine_gone, invalid};
 
-/// A program's embedding rows. They stand on the host; the program reads them when it wants.
+/// A program's embedding rows. They are in host memory; the program reads them when it wants.
 pub struct Embeddings {
     pub(crate) model: Arc<ServedModel>,
     pub(crate) values: Vec<f32>,

@@ -77,7 +77,7 @@ impl<T: Send + 'static> forward::HostWithStore<T> for HasSelf<HostState> {
             let flight = accessor.with(|mut access| access.get().start(&context, pass));
             async move { finish(accessor, &context, flight?).await }
         };
-        // All are started before the first is awaited, so they meet in one batch.
+        // All are started before the first is awaited, so they share a batch.
         let passes: Vec<_> = passes.into_iter().map(start).collect();
         let guest_error = |answer: Result<_, Failure>| match answer {
             Ok(outputs) => Ok(Ok(outputs)),

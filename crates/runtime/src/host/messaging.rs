@@ -6,7 +6,7 @@ use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::messaging;
 use super::{Failure, HostState};
-use crate::Shared;
+use crate::RuntimeState;
 use crate::messaging::Listener;
 
 /// A program's handle to a topic.
@@ -14,11 +14,11 @@ pub struct Subscription(Arc<Listener>);
 
 impl messaging::Host for HostState {
     fn broadcast(&mut self, topic: String, message: String, keep: bool) -> Result<(), Failure> {
-        Ok(self.shared.broker.broadcast(&self.instance.user, topic, &message, keep)?)
+        Ok(self.shared.broker.broadcast(&self.inferlet.user, topic, &message, keep)?)
     }
 
     fn subscribe(&mut self, topic: String, kept: bool) -> Result<Resource<Subscription>, Failure> {
-        let listener = self.shared.broker.subscribe(&self.instance.user, topic, kept)?;
+        let listener = self.shared.broker.subscribe(&self.inferlet.user, topic, kept)?;
         Ok(self.table.push(Subscription(listener))?)
     }
 }
@@ -30,10 +30,10 @@ impl messaging::HostSubscription for HostState {
     }
 }
 
-fn shared<T: Send + 'static>(accessor: &Accessor<T, HasSelf<HostState>>) -> (Arc<Shared>, String) {
+fn shared<T: Send + 'static>(accessor: &Accessor<T, HasSelf<HostState>>) -> (Arc<RuntimeState>, String) {
     accessor.with(|mut access| {
         let state = access.get();
-        (state.shared.clone(), state.instance.user.clone())
+        (state.shared.clone(), state.inferlet.user.clone())
     })
 }
 

@@ -22,9 +22,9 @@ use wasmtime::component::{HasSelf, Linker, ResourceTable, ResourceTableError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::Shared;
+use crate::RuntimeState;
 use crate::error::ApiError;
-use crate::instance::Instance;
+use crate::inferlet::InferletState;
 use crate::limits::MemoryLimiter;
 use crate::network::Outgoing;
 use bindings::{WitError, api};
@@ -35,8 +35,8 @@ pub(crate) struct HostState {
     pub(crate) wasi: WasiCtx,
     pub(crate) http: WasiHttpCtx,
     pub(crate) outgoing: Outgoing,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) instance: Arc<Instance>,
+    pub(crate) shared: Arc<RuntimeState>,
+    pub(crate) inferlet: Arc<InferletState>,
     pub(crate) memory: MemoryLimiter,
     /// Contexts that the program holds now.
     pub(crate) contexts: u32,

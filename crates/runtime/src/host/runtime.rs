@@ -6,7 +6,7 @@ use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::runtime;
 use super::{Failure, HostState};
-use crate::error::{ApiError, engine_gone};
+use crate::error::{ApiError, check_length, engine_gone};
 use crate::{Inferlet, LaunchOptions, Runtime};
 
 /// Arguments of a launch, in bytes together.
@@ -17,15 +17,15 @@ pub struct Child(Arc<Inferlet>);
 
 impl runtime::Host for HostState {
     fn arguments(&mut self) -> wasmtime::Result<Vec<String>> {
-        Ok(self.instance.arguments.clone())
+        Ok(self.inferlet.arguments.clone())
     }
 
     fn instance_id(&mut self) -> wasmtime::Result<String> {
-        Ok(self.instance.id.clone())
+        Ok(self.inferlet.id.clone())
     }
 
     fn user(&mut self) -> wasmtime::Result<String> {
-        Ok(self.instance.user.clone())
+        Ok(self.inferlet.user.clone())
     }
 
     fn version(&mut self) -> wasmtime::Result<String> {
@@ -51,24 +51,24 @@ impl runtime::HostChild for HostState {
 
 impl<T: Send + 'static> runtime::HostWithStore<T> for HasSelf<HostState> {
     async fn usage(accessor: &Accessor<T, Self>) -> Result<runtime::Limits, Failure> {
-        let (shared, instance) = accessor.with(|mut access| {
+        let (shared, inferlet) = accessor.with(|mut access| {
             let state = access.get();
-            (state.shared.clone(), state.instance.clone())
+            (state.shared.clone(), state.inferlet.clone())
         });
         let (mut pages, mut pages_used) = (0, 0);
         for model in &shared.models {
             let used =
-                model.engine.usage(instance.owner).await.map_err(engine_gone)?.map_err(ApiError::from)?;
+                model.engine.usage(inferlet.owner).await.map_err(engine_gone)?.map_err(ApiError::from)?;
             pages_used += used;
-            pages += instance.limits.pages.unwrap_or(model.engine.limits().pages);
+            pages += inferlet.limits.pages.unwrap_or(model.engine.limits().pages);
         }
-        let cpu_left = instance.limits.cpu.map(|limit| limit.saturating_sub(instance.cpu.spent()));
+        let cpu_left = inferlet.limits.cpu.map(|limit| limit.saturating_sub(inferlet.cpu.spent()));
         Ok(runtime::Limits {
             pages,
             pages_used,
-            memory_bytes: instance.limits.memory_bytes as u64,
+            memory_bytes: inferlet.limits.memory_bytes as u64,
             cpu_ms: cpu_left.map(|left| left.as_millis() as u64),
-            output_bytes: instance.output_left(),
+            output_bytes: inferlet.output_left(),
         })
     }
 
@@ -78,14 +78,14 @@ impl<T: Send + 'static> runtime::HostWithStore<T> for HasSelf<HostState> {
         arguments: Vec<String>,
     ) -> Result<Resource<Child>, Failure> {
         check_length("the arguments", arguments.iter().map(String::len).sum(), ARGUMENT_BYTES)?;
-        let (shared, instance) = accessor.with(|mut access| {
+        let (shared, inferlet) = accessor.with(|mut access| {
             let state = access.get();
-            (state.shared.clone(), state.instance.clone())
+            (state.shared.clone(), state.inferlet.clone())
         });
         let runtime = Runtime(shared);
         let found = runtime.find(&program).await.map_err(|error| ApiError::NotFound(error.to_string()))?;
         let options =
-            LaunchOptions { arguments, user: instance.user.clone(), limits: Some(instance.limits.clone()) };
+            LaunchOptions { arguments, user: inferlet.user.clone(), limits: Some(inferlet.limits.clone()) };
         let mut child =
             runtime.launch(&found, options).map_err(|e| ApiError::LimitExceeded(e.to_string()))?;
         // Nobody reads a child's messages or sends it any; its result is what counts.

@@ -7,12 +7,12 @@ use wasmtime::component::{Accessor, HasSelf};
 use super::bindings::api::session;
 use super::{Failure, HostState};
 use crate::error::ApiError;
-use crate::instance::{Event, Instance};
+use crate::inferlet::{Event, InferletState};
 
 impl session::Host for HostState {}
 
-fn instance<T: Send + 'static>(accessor: &Accessor<T, HasSelf<HostState>>) -> Arc<Instance> {
-    accessor.with(|mut access| access.get().instance.clone())
+fn inferlet<T: Send + 'static>(accessor: &Accessor<T, HasSelf<HostState>>) -> Arc<InferletState> {
+    accessor.with(|mut access| access.get().inferlet.clone())
 }
 
 fn closed() -> Failure {
@@ -21,18 +21,18 @@ fn closed() -> Failure {
 
 impl<T: Send + 'static> session::HostWithStore<T> for HasSelf<HostState> {
     async fn send(accessor: &Accessor<T, Self>, text: String) -> Result<(), Failure> {
-        Ok(instance(accessor).emit(text.len(), Event::Text(text)).await?)
+        Ok(inferlet(accessor).emit(text.len(), Event::Text(text)).await?)
     }
 
     async fn send_blob(accessor: &Accessor<T, Self>, bytes: Vec<u8>) -> Result<(), Failure> {
-        Ok(instance(accessor).emit(bytes.len(), Event::Blob(bytes)).await?)
+        Ok(inferlet(accessor).emit(bytes.len(), Event::Blob(bytes)).await?)
     }
 
     async fn receive(accessor: &Accessor<T, Self>) -> Result<String, Failure> {
-        instance(accessor).texts.lock().await.recv().await.ok_or_else(closed)
+        inferlet(accessor).texts.lock().await.recv().await.ok_or_else(closed)
     }
 
     async fn receive_blob(accessor: &Accessor<T, Self>) -> Result<Vec<u8>, Failure> {
-        instance(accessor).blobs.lock().await.recv().await.ok_or_else(closed)
+        inferlet(accessor).blobs.lock().await.recv().await.ok_or_else(closed)
     }
 }

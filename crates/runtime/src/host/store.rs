@@ -13,7 +13,7 @@ fn user_store<T: Send + 'static>(accessor: &Accessor<T, HasSelf<HostState>>) -> 
 
 impl HostState {
     fn user_store(&self) -> Result<UserStore, ApiError> {
-        self.shared.store.of(&self.instance.user)
+        self.shared.store.of(&self.inferlet.user)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::state::Scheduler;
 /// Where an answer goes.
 pub(super) type Answer<T, E> = oneshot::Sender<Result<T, E>>;
 
-/// What the thread is told.
+/// A message to the thread.
 pub(super) enum Message {
     /// A pass.
     Forward(ForwardRequest, Answer<ForwardReply, ForwardError>),
@@ -27,8 +27,8 @@ pub(super) enum Message {
     Call(Call),
 }
 
-/// An operation with a reply. It is called once, with what the thread owns or with the reason why that is not to be
-/// had, and sends its answer itself.
+/// An operation with a reply. It is called once, with the scheduler and the backend or with the reason for a refusal,
+/// and sends its answer itself.
 pub(super) type Call = Box<dyn FnOnce(Result<(&mut Scheduler, &mut dyn Backend), CallError>) + Send>;
 
 /// Why a message was not queued; the message comes back with it.
@@ -37,7 +37,7 @@ pub(super) enum Refused {
     Closed(Box<Message>),
 }
 
-/// See the module's description.
+/// See the module docs.
 pub(super) struct Inbox {
     state: Mutex<State>,
     wake: Condvar,
@@ -73,7 +73,7 @@ const URGENT: usize = 1 << 40;
 fn weight(message: &Message) -> usize {
     match message {
         Message::Forward(..) => PASS,
-        // Somebody waits for the answers of the passes that these cancel.
+        // The cancelled passes are waited for.
         Message::Call(_) | Message::Op(ContextOp::Cancel { .. } | ContextOp::OwnerGone { .. }) => URGENT,
         // 1024 that pile up weigh like a pass and wake the thread, so that memory is given back.
         Message::Op(_) => 1,
@@ -91,7 +91,7 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a message and wakes the thread if that is what it sleeps for.
+    /// Queues a message and wakes the thread if that is enough.
     pub(super) fn push(&self, message: Message) -> Result<(), Refused> {
         let always = matches!(&message, Message::Op(op) if op.releases());
         let mut state = self.lock();

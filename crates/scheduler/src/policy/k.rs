@@ -1,6 +1,6 @@
 //! Batches of exactly `k` passes. A baseline.
 //!
-//! Read strictly it hangs as soon as fewer than `k` programs are left, so what has waited for `LEFTOVER` goes anyway.
+//! Read strictly it hangs as soon as fewer than `k` programs are left, so a pass that has waited for `LEFTOVER` goes anyway.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::request::Priority;
 
-/// What a policy sees when the backend is idle and something waits.
+/// The state of the queue when the backend is idle and something waits.
 #[derive(Clone, Copy)]
 pub(crate) struct QueueState<'a> {
     pub(crate) now: Duration,
@@ -71,7 +71,7 @@ pub(crate) enum Order {
     Then { priority: Reverse<Priority>, long: bool, arrival: u64 },
 }
 
-/// See the module's description.
+/// See the module docs.
 pub(crate) trait Policy: Send {
     /// When to fire, and at most how many passes.
     fn fire(&self, queue: &QueueState<'_>) -> Fire;
@@ -102,7 +102,7 @@ pub(crate) trait Policy: Send {
 /// A batching policy with its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PolicyKind {
-    /// Work-conserving: as soon as the backend is idle and whoever was just answered has come back.
+    /// Work-conserving: as soon as the backend is idle and the owners just answered have come back.
     Adaptive,
     /// Every pass alone, at once.
     Eager,
@@ -139,7 +139,7 @@ pub struct PolicyRow {
 pub const POLICIES: &[PolicyRow] = &[
     PolicyRow {
         name: "adaptive",
-        about: "as soon as the backend is idle and whoever was just answered has come back",
+        about: "as soon as the backend is idle and the inferlets just answered have come back",
         make: |_, _| PolicyKind::Adaptive,
     },
     PolicyRow { name: "eager", about: "every pass alone, at once", make: |_, _| PolicyKind::Eager },

@@ -11,7 +11,7 @@ use crate::pass::Pass;
 use crate::prefix::Parent;
 use crate::request::{ForwardError, ForwardReply, Ticket};
 
-/// What a batch took.
+/// The cost of a batch.
 #[derive(Clone, Copy)]
 struct Compute {
     batch: Duration,
@@ -24,7 +24,7 @@ impl Scheduler {
     pub fn complete(&mut self, result: Result<&mut Output, ForwardError>, compute: Duration, now: Duration) {
         let running = std::mem::take(&mut self.running);
         assert!(!running.is_empty(), "a batch is completed that was not planned");
-        // Only what was answered last may come back at once.
+        // Only the owners answered last may come back at once.
         self.expected_back.clear();
         self.completed = Some((now, now.saturating_sub(self.started)));
         match result {
@@ -106,7 +106,7 @@ impl Scheduler {
         }
     }
 
-    /// A page of a pass is full: registers it, or shares the one that the cache has already. The new prefix_node.
+    /// A page of a pass is full: registers it, or shares the one that the cache has already. The new prefix node.
     fn page_filled(&mut self, pass: &mut Pass, index: usize, holder: Holder) -> Option<Parent> {
         let entry = pass.entries[index];
         let borrowed = index == 0 && pass.tail_in_place;

@@ -1,6 +1,6 @@
 //! The state machine: contexts, passes in flight, and the memory they share.
 //!
-//! The driver's loop is: [`Scheduler::submit`] and [`Scheduler::apply`] what has come in, [`Scheduler::plan`] a batch,
+//! The driver's loop is: [`Scheduler::submit`] and [`Scheduler::apply`] the messages, [`Scheduler::plan`] a batch,
 //! [`Scheduler::carry_out`] the page moves, run the batch, [`Scheduler::complete`] it, and deliver
 //! [`Scheduler::replies`]. Submitting and applying are allowed at any point but between planning and carrying out.
 //!
@@ -60,7 +60,7 @@ pub(crate) struct Running {
     pub(crate) outputs: usize,
 }
 
-/// See the module's description. Times are durations since any fixed moment.
+/// See the module docs. Times are durations since any fixed moment.
 pub struct Scheduler {
     pub(crate) limits: Limits,
     pub(crate) config: SchedulerConfig,
@@ -72,7 +72,7 @@ pub struct Scheduler {
     /// The batch that runs, in its order; its tickets may be gone meanwhile.
     pub(crate) running: Vec<Running>,
     replies: Vec<Answered>,
-    /// Passes that the last batch answered, by owner, less those that came back.
+    /// Per owner: passes just answered whose follow-up has not arrived.
     expected_back: BTreeMap<OwnerId, u32>,
     started: Duration,
     completed: Option<(Duration, Duration)>,
@@ -188,7 +188,7 @@ impl Scheduler {
     }
 
     /// Forgets moves that cannot be carried out, for instance because the backend panicked: the pages concerned are
-    /// lost, and whoever needs one gets an error.
+    /// lost, and a pass that needs one gets an error.
     pub fn abandon_moves(&mut self) {
         self.memory.pages.abandon_moves();
     }

@@ -1,6 +1,6 @@
 //! Who goes into the next batch, with how many rows.
 //!
-//! Passes are looked at in the policy's order. Each first takes what the prefix cache has, then as many rows as the
+//! Passes are looked at in the policy's order. Each first takes pages of the prefix cache, then as many rows as the
 //! batch and the pages allow. A pass that cannot get a page for even one row is *blocked*: it changes nothing, and is
 //! looked at before all others next time.
 
@@ -26,7 +26,7 @@ struct Budget {
     sequences: u32,
     /// Rows kept for a long pass while short ones are put in, so that many short ones cannot hold it up for ever.
     reserved: u32,
-    /// First pages that passes of this batch compute: who needs the same one takes it from the cache next time.
+    /// First pages that passes of this batch compute: a pass that needs the same one takes it from the cache next time.
     claimed: HashSet<Key>,
     /// The rank of a pass that could not get pages: lower ones need not try to take any away.
     refused: Option<Rank>,
@@ -128,7 +128,7 @@ impl Scheduler {
             }
             let reserved = if long { 0 } else { budget.reserved };
             let was_blocked = self.passes[&ticket].blocked;
-            // Who is behind a blocked pass in rank does not get pages before it.
+            // A pass behind a blocked one in rank does not get pages before it.
             let behind = was_blocked && blocked_ahead && matches!(order, Order::First(_));
             if behind || budget.rows <= reserved || (reserved > 0 && budget.sequences == 1 && at_most > 1) {
                 continue;
@@ -153,7 +153,7 @@ impl Scheduler {
 
     /// Puts up to `rows` rows of a pass into the batch.
     fn admit(&mut self, ticket: Ticket, rows: u32, budget: &mut Budget, batch: &mut Batch) -> Verdict {
-        // 1. What others computed already.
+        // 1. Pages that were computed before.
         self.take_cached(ticket);
         let pass = &self.passes[&ticket];
         let key = self.memory.caching.then(|| pass.next_page_key(self.limits.page_tokens)).flatten();
