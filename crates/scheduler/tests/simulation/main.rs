@@ -7,6 +7,7 @@
 //! - Every pass is answered exactly once. With values: bit for bit those of the same pass run alone, on a plain list of
 //!   slots in an unlimited pool, without sharing and cache. With an error: one that has a reason.
 //! - A context is what the reference says, also after passes on it failed or were cancelled.
+//! - The same operations plan the same batches.
 //! - With nothing new coming in, every pass is answered in bounded time.
 //! - When all owners are gone and all snapshots deleted, every page is free or cached.
 //!
@@ -20,6 +21,7 @@ mod shorten;
 mod world;
 
 use std::cell::Cell;
+use std::hash::Hasher;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
@@ -151,4 +153,18 @@ fn little_host_memory_and_quotas() {
         ..Setup::default()
     });
     assert!(seen.suspensions > 0 && seen.failed > 0, "{seen:?}");
+}
+
+/// No decision may depend on the order of a hash map, which differs from map to map, nor on anything else.
+#[test]
+fn the_same_operations_plan_the_same_batches() {
+    for seed in 0..SEEDS {
+        let trace = ops::trace(seed, OPERATIONS, 3);
+        let planned = || {
+            let mut world = World::new(Setup { pool: 16, ..Setup::default() });
+            world.run(&trace, &Cell::new(0));
+            world.planned.finish()
+        };
+        assert_eq!(planned(), planned(), "seed {seed}");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ pub(crate) struct World {
     owners: Vec<OwnerId>,
     next_id: u64,
     faulty: bool,
+    /// Hash of all batches planned.
+    pub(crate) planned: DefaultHasher,
 }
 
 impl World {
@@ -98,6 +101,7 @@ impl World {
             owners: Vec::new(),
             next_id: 1,
             faulty: false,
+            planned: DefaultHasher::new(),
         }
     }
 
@@ -160,6 +164,7 @@ impl World {
             assert!(self.batch.sequences.is_empty());
             return plan;
         }
+        format!("{:?}", self.batch).hash(&mut self.planned);
         self.batch.check(&self.backend.limits()).expect("a batch keeps the contract");
         self.scheduler.carry_out(&mut self.backend).expect("the fake moves pages");
         self.backend.run(&self.batch, &mut self.output).expect("the fake runs");
