@@ -20,18 +20,18 @@ impl Lora {
         self.rank
     }
 
-    /// `low = A x`.
-    pub(crate) fn down(&self, isa: Isa, x: &[f32], low: &mut [f32]) {
-        for (low, a) in low.iter_mut().zip(self.a.chunks_exact(x.len())) {
-            *low = ops::dot(isa, a, x);
+    /// `activations = A x`, one per rank.
+    pub(crate) fn down(&self, isa: Isa, x: &[f32], activations: &mut [f32]) {
+        for (activation, a) in activations.iter_mut().zip(self.a.chunks_exact(x.len())) {
+            *activation = ops::dot(isa, a, x);
         }
     }
 
-    /// `out += scale * B low` for the outputs from `first`.
-    pub(crate) fn up(&self, isa: Isa, low: &[f32], first: usize, out: &mut [f32]) {
+    /// `out += scale * B activations` for the outputs from `first`.
+    pub(crate) fn up(&self, isa: Isa, activations: &[f32], first: usize, out: &mut [f32]) {
         let b = self.b[first * self.rank..].chunks_exact(self.rank);
         for (out, b) in out.iter_mut().zip(b) {
-            *out += self.scale * ops::dot(isa, b, &low[..self.rank]);
+            *out += self.scale * ops::dot(isa, b, &activations[..self.rank]);
         }
     }
 }

@@ -67,7 +67,7 @@ pub(crate) fn network(
     threads: usize,
     mut progress: impl FnMut(LoadProgress),
 ) -> Result<Network, OpenError> {
-    let row = arch::find(hyper.architecture)?;
+    let spec = arch::find(hyper.architecture)?;
     let loader = &Loader { hyper, weights, isa };
     let (mut done, total) = (0, weights.bytes());
     let next = &AtomicUsize::new(0);
@@ -81,7 +81,7 @@ pub(crate) fn network(
                 loop {
                     let index = next.fetch_add(1, Relaxed);
                     // Nobody listens any more when another layer failed.
-                    if index >= hyper.layers || sender.send((index, (row.layer)(loader, index))).is_err() {
+                    if index >= hyper.layers || sender.send((index, (spec.layer)(loader, index))).is_err() {
                         return;
                     }
                 }

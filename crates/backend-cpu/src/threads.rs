@@ -112,8 +112,8 @@ pub(crate) struct Worker<'a> {
     index: usize,
     /// Workers that do this job.
     size: usize,
-    /// Whether the tasks of this phase were asked for: they are counted once between two barriers.
-    shared_out: Cell<bool>,
+    /// Whether this phase handed out its tasks: they are counted once between two barriers.
+    tasks_started: Cell<bool>,
 }
 
 impl Worker<'_> {
@@ -136,7 +136,7 @@ impl Worker<'_> {
 
     /// Tasks `0 .. count`, each given to whichever worker asks first. Once between two barriers.
     pub(crate) fn tasks(&self, count: usize) -> impl Iterator<Item = usize> + '_ {
-        assert!(!self.shared_out.replace(true), "tasks are shared out once between two barriers");
+        assert!(!self.tasks_started.replace(true), "tasks are shared out once between two barriers");
         std::iter::from_fn(move || {
             let task = self.control.next_task.fetch_add(1, SeqCst);
             (task < count).then_some(task)
@@ -146,7 +146,7 @@ impl Worker<'_> {
     /// Waits until every worker is here. What they wrote before is visible after.
     pub(crate) fn barrier(&self) {
         let control = self.control;
-        self.shared_out.set(false);
+        self.tasks_started.set(false);
         if self.size == 1 {
             control.next_task.store(0, SeqCst);
             return;
@@ -211,7 +211,7 @@ impl Control {
 
     /// Does the part of worker `index` of `size`.
     fn work(&self, index: usize, size: usize, job: &dyn Fn(&Worker)) {
-        let worker = Worker { control: self, index, size, shared_out: Cell::new(false) };
+        let worker = Worker { control: self, index, size, tasks_started: Cell::new(false) };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(&worker)))
             && !panic.is::<TeamBroken>()
         {

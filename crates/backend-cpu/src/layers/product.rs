@@ -37,12 +37,12 @@ impl Forward<'_> {
         let unit = products.iter().map(|p| p.linear.matrix.tile_rows()).max().unwrap_or(1);
         let units = |p: &Product<'_>| p.linear.matrix.rows().div_ceil(unit);
         let values = source.values.read_rows(0..source.values.rows());
-        self.columns(self.state.plan.rows(), products.iter().map(units).sum(), |mut range| {
+        self.columns(self.state.prepared.rows(), products.iter().map(units).sum(), |mut range| {
             for product in products {
-                let own = range.start.min(units(product))..range.end.min(units(product));
-                if !own.is_empty() {
-                    let cols = own.start * unit..(own.end * unit).min(product.linear.matrix.rows());
-                    for rows in blocks(self.state.plan.rows()) {
+                let overlap = range.start.min(units(product))..range.end.min(units(product));
+                if !overlap.is_empty() {
+                    let cols = overlap.start * unit..(overlap.end * unit).min(product.linear.matrix.rows());
+                    for rows in blocks(self.state.prepared.rows()) {
                         self.product(layer, first, source, &values, product, rows, cols.clone());
                     }
                 }
@@ -83,18 +83,19 @@ impl Forward<'_> {
                 kernels::ops::add(isa, out.row(row), &bias[cols.clone()]);
             }
         }
-        if !self.state.plan.adapted() {
+        if !self.state.prepared.adapted() {
             return;
         }
-        let low = self.lane().low.read_rows(rows.clone());
-        let piece = self.lane().low.cols() / 3;
-        for sequence in &self.state.plan.sequences {
+        let activations = self.row_buffers().lora_activations.read_rows(rows.clone());
+        let rank_stride = self.row_buffers().lora_activations.cols() / 3;
+        for sequence in &self.state.prepared.sequences {
             let lora = sequence.adapter.and_then(|id| self.state.adapters.get(id, layer, product.index));
             let Some(lora) = lora else { continue };
-            let own = sequence.rows.start.max(rows.start)..sequence.rows.end.min(rows.end);
-            for row in own.start..own.end.max(own.start) {
-                let low = &low.row(row - rows.start)[(product.index - first) * piece..][..lora.rank()];
-                lora.up(isa, low, cols.start, out.row(row - rows.start));
+            let overlap = sequence.rows.start.max(rows.start)..sequence.rows.end.min(rows.end);
+            for row in overlap.start..overlap.end.max(overlap.start) {
+                let activations = &activations.row(row - rows.start)[(product.index - first) * rank_stride..]
+                    [..lora.rank()];
+                lora.up(isa, activations, cols.start, out.row(row - rows.start));
             }
         }
     }
