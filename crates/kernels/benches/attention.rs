@@ -36,7 +36,7 @@ fn main() {
             let start = Instant::now();
             attention.start(rows, heads, head_dim, PAGE_TOKENS, 0.125);
             for page in &pages {
-                attention.page(isa, &Tile::from_slice(&queries, width), &masks, page);
+                attention.attend_page(isa, &Tile::from_slice(&queries, width), &masks, page);
             }
             attention.finish(isa, &mut TileMut::from_slice(&mut out, width));
             best = best.min(start.elapsed().as_secs_f64());

@@ -37,7 +37,7 @@ pub enum DType {
     IQ4_NL,
 }
 
-struct Row {
+struct Spec {
     dtype: DType,
     name: &'static str,
     ggml: u32,
@@ -48,62 +48,62 @@ struct Row {
 
 /// In the order of the enum; ids are those of `enum ggml_type` in ggml.h.
 #[rustfmt::skip]
-static TABLE: [Row; 14] = [
-    Row { dtype: DType::F32, name: "F32", ggml: 0, block: 1, bytes: 4, quant: None },
-    Row { dtype: DType::F16, name: "F16", ggml: 1, block: 1, bytes: 2, quant: None },
-    Row { dtype: DType::BF16, name: "BF16", ggml: 30, block: 1, bytes: 2, quant: None },
-    Row { dtype: DType::Q8_0, name: "Q8_0", ggml: 8, block: 32, bytes: 34, quant: Some(&quant::q8_0::QUANT) },
-    Row { dtype: DType::Q4_0, name: "Q4_0", ggml: 2, block: 32, bytes: 18, quant: Some(&quant::q4_0::QUANT) },
-    Row { dtype: DType::Q4_1, name: "Q4_1", ggml: 3, block: 32, bytes: 20, quant: Some(&quant::q4_1::QUANT) },
-    Row { dtype: DType::Q5_0, name: "Q5_0", ggml: 6, block: 32, bytes: 22, quant: Some(&quant::q5_0::QUANT) },
-    Row { dtype: DType::Q5_1, name: "Q5_1", ggml: 7, block: 32, bytes: 24, quant: Some(&quant::q5_1::QUANT) },
-    Row { dtype: DType::Q2_K, name: "Q2_K", ggml: 10, block: 256, bytes: 84, quant: Some(&quant::q2_k::QUANT) },
-    Row { dtype: DType::Q3_K, name: "Q3_K", ggml: 11, block: 256, bytes: 110, quant: Some(&quant::q3_k::QUANT) },
-    Row { dtype: DType::Q4_K, name: "Q4_K", ggml: 12, block: 256, bytes: 144, quant: Some(&quant::q4_k::QUANT) },
-    Row { dtype: DType::Q5_K, name: "Q5_K", ggml: 13, block: 256, bytes: 176, quant: Some(&quant::q5_k::QUANT) },
-    Row { dtype: DType::Q6_K, name: "Q6_K", ggml: 14, block: 256, bytes: 210, quant: Some(&quant::q6_k::QUANT) },
-    Row { dtype: DType::IQ4_NL, name: "IQ4_NL", ggml: 20, block: 32, bytes: 18, quant: Some(&quant::iq4_nl::QUANT) },
+static TABLE: [Spec; 14] = [
+    Spec { dtype: DType::F32, name: "F32", ggml: 0, block: 1, bytes: 4, quant: None },
+    Spec { dtype: DType::F16, name: "F16", ggml: 1, block: 1, bytes: 2, quant: None },
+    Spec { dtype: DType::BF16, name: "BF16", ggml: 30, block: 1, bytes: 2, quant: None },
+    Spec { dtype: DType::Q8_0, name: "Q8_0", ggml: 8, block: 32, bytes: 34, quant: Some(&quant::q8_0::QUANT) },
+    Spec { dtype: DType::Q4_0, name: "Q4_0", ggml: 2, block: 32, bytes: 18, quant: Some(&quant::q4_0::QUANT) },
+    Spec { dtype: DType::Q4_1, name: "Q4_1", ggml: 3, block: 32, bytes: 20, quant: Some(&quant::q4_1::QUANT) },
+    Spec { dtype: DType::Q5_0, name: "Q5_0", ggml: 6, block: 32, bytes: 22, quant: Some(&quant::q5_0::QUANT) },
+    Spec { dtype: DType::Q5_1, name: "Q5_1", ggml: 7, block: 32, bytes: 24, quant: Some(&quant::q5_1::QUANT) },
+    Spec { dtype: DType::Q2_K, name: "Q2_K", ggml: 10, block: 256, bytes: 84, quant: Some(&quant::q2_k::QUANT) },
+    Spec { dtype: DType::Q3_K, name: "Q3_K", ggml: 11, block: 256, bytes: 110, quant: Some(&quant::q3_k::QUANT) },
+    Spec { dtype: DType::Q4_K, name: "Q4_K", ggml: 12, block: 256, bytes: 144, quant: Some(&quant::q4_k::QUANT) },
+    Spec { dtype: DType::Q5_K, name: "Q5_K", ggml: 13, block: 256, bytes: 176, quant: Some(&quant::q5_k::QUANT) },
+    Spec { dtype: DType::Q6_K, name: "Q6_K", ggml: 14, block: 256, bytes: 210, quant: Some(&quant::q6_k::QUANT) },
+    Spec { dtype: DType::IQ4_NL, name: "IQ4_NL", ggml: 20, block: 32, bytes: 18, quant: Some(&quant::iq4_nl::QUANT) },
 ];
 
 impl DType {
     /// Every format, in table order.
     pub fn all() -> impl Iterator<Item = DType> {
-        TABLE.iter().map(|row| row.dtype)
+        TABLE.iter().map(|spec| spec.dtype)
     }
 
     /// The format with this id in GGUF (`enum ggml_type`), if supported.
     pub fn from_ggml(id: u32) -> Option<DType> {
-        TABLE.iter().find(|row| row.ggml == id).map(|row| row.dtype)
+        TABLE.iter().find(|spec| spec.ggml == id).map(|spec| spec.dtype)
     }
 
     /// The format with this name, in any case (`q4_k`, `BF16`).
     pub fn from_name(name: &str) -> Option<DType> {
-        TABLE.iter().find(|row| row.name.eq_ignore_ascii_case(name)).map(|row| row.dtype)
+        TABLE.iter().find(|spec| spec.name.eq_ignore_ascii_case(name)).map(|spec| spec.dtype)
     }
 
     /// Its id in GGUF.
     pub fn ggml_id(self) -> u32 {
-        self.row().ggml
+        self.spec().ggml
     }
 
     /// Its name in GGUF, such as `Q4_K`.
     pub fn name(self) -> &'static str {
-        self.row().name
+        self.spec().name
     }
 
     /// Values per block: 1, 32 or 256. The columns of a matrix are a multiple of it.
     pub fn block_size(self) -> usize {
-        self.row().block
+        self.spec().block
     }
 
     /// Bytes per block.
     pub fn block_bytes(self) -> usize {
-        self.row().bytes
+        self.spec().bytes
     }
 
     /// Whether values share scales, so that matrix products use 8-bit activations.
     pub fn is_quantized(self) -> bool {
-        self.row().quant.is_some()
+        self.spec().quant.is_some()
     }
 
     /// Bytes of `cols` values. Panics unless `cols` is a multiple of the block.
@@ -127,7 +127,7 @@ impl DType {
             self.name()
         );
         let blocks = bytes.chunks_exact(self.block_bytes()).zip(values.chunks_exact_mut(self.block_size()));
-        match (self, self.row().quant) {
+        match (self, self.spec().quant) {
             (_, Some(quant)) => blocks.for_each(|(block, values)| (quant.dequantize)(block, values)),
             (DType::F16, None) => blocks.for_each(|(b, v)| v[0] = f16::from_le_bytes([b[0], b[1]]).to_f32()),
             (DType::BF16, None) => {
@@ -138,10 +138,10 @@ impl DType {
     }
 
     pub(crate) fn quant(self) -> Option<&'static Quant> {
-        self.row().quant
+        self.spec().quant
     }
 
-    fn row(self) -> &'static Row {
+    fn spec(self) -> &'static Spec {
         &TABLE[self as usize]
     }
 }

@@ -39,7 +39,7 @@ pub(crate) enum Body {
     Quant(Packed),
 }
 
-/// The arrays of a quantized matrix, see the module's page.
+/// The arrays of a quantized matrix, see the module docs.
 pub(crate) struct Packed {
     pub(crate) quant: &'static Quant,
     codes: Vec<Line>,
@@ -165,8 +165,8 @@ impl Matrix {
     pub fn row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         assert_eq!(out.len(), self.cols, "a row has {} values", self.cols);
-        let (tile, lane) = (row / self.tile_rows, row % self.tile_rows);
-        let at = |col: usize| (tile * self.cols + col) * self.tile_rows + lane;
+        let (tile, tile_row) = (row / self.tile_rows, row % self.tile_rows);
+        let at = |col: usize| (tile * self.cols + col) * self.tile_rows + tile_row;
         match &self.body {
             Body::F32(values) => out.iter_mut().enumerate().for_each(|(col, out)| *out = values[at(col)]),
             Body::F16(values) => {
@@ -177,7 +177,7 @@ impl Matrix {
             }
             Body::Quant(packed) => {
                 for (i, out) in out.chunks_exact_mut(32).enumerate() {
-                    packed.dequantize(tile * (self.cols / 32) + i, lane, self.tile_rows, out);
+                    packed.dequantize(tile * (self.cols / 32) + i, tile_row, self.tile_rows, out);
                 }
             }
         }
@@ -186,14 +186,14 @@ impl Matrix {
 
 impl Packed {
     /// The 32 values of one row of a block.
-    fn dequantize(&self, block: usize, lane: usize, tile_rows: usize, out: &mut [f32]) {
+    fn dequantize(&self, block: usize, tile_row: usize, tile_rows: usize, out: &mut [f32]) {
         let vector = 4 * tile_rows;
         let bytes = vector * self.quant.bits as usize;
         let codes = &self.codes()[block * bytes..][..bytes];
         let groups = 32 / self.quant.group;
         for (i, out) in out.iter_mut().enumerate() {
-            let code = code_at(codes, self.quant.bits, vector, i / 4, lane * 4 + i % 4);
-            let at = (block * groups + i / self.quant.group) * tile_rows + lane;
+            let code = code_at(codes, self.quant.bits, vector, i / 4, tile_row * 4 + i % 4);
+            let at = (block * groups + i / self.quant.group) * tile_rows + tile_row;
             let scale = self.scales[at].to_f32();
             *out = match self.quant.offset {
                 Offset::Zero(shift) => scale * (f32::from(code) - (1 << shift) as f32),
@@ -219,11 +219,11 @@ pub(crate) fn code_at(codes: &[u8], bits: u32, vector: usize, group: usize, byte
 
 /// Writes what [`code_at`] reads: one row's 32 codes into its four bytes of each vector of a block, all four inputs of a
 /// group at once.
-fn put_codes(block: &mut [u8], bits: u32, vector: usize, lane: usize, codes: &[u8]) {
+fn put_codes(block: &mut [u8], bits: u32, vector: usize, tile_row: usize, codes: &[u8]) {
     let (codes, _) = codes.as_chunks::<4>();
     let group = |g: usize| u32::from_le_bytes(codes[g]);
     let mut put = |v: usize, bytes: u32| {
-        block[v * vector + lane * 4..][..4].copy_from_slice(&bytes.to_le_bytes());
+        block[v * vector + tile_row * 4..][..4].copy_from_slice(&bytes.to_le_bytes());
     };
     if bits == 8 {
         (0..8).for_each(|g| put(g, group(g)));
@@ -265,14 +265,14 @@ fn pack_codes(
     for (tile, tile_bytes) in bytes.chunks(tile_rows * row_bytes).enumerate() {
         // Block by block, all rows of the tile for each: what is written stays in the cache until it is whole.
         for i in 0..blocks / parts {
-            for (lane, row) in tile_bytes.chunks_exact(row_bytes).enumerate() {
+            for (tile_row, row) in tile_bytes.chunks_exact(row_bytes).enumerate() {
                 (quant.unpack)(&row[i * dtype.block_bytes()..][..dtype.block_bytes()], &mut unpacked);
                 for part in 0..parts {
                     let block = tile * blocks + i * parts + part;
                     let packed = &mut flat[block * block_bytes..][..block_bytes];
-                    put_codes(packed, quant.bits, vector, lane, &unpacked.codes[part * 32..][..32]);
+                    put_codes(packed, quant.bits, vector, tile_row, &unpacked.codes[part * 32..][..32]);
                     for group in 0..groups {
-                        let at = (block * groups + group) * tile_rows + lane;
+                        let at = (block * groups + group) * tile_rows + tile_row;
                         scales[at] = f16::from_f32(unpacked.scales[part * groups + group]);
                         if let Some(min) = mins.get_mut(at) {
                             *min = f16::from_f32(unpacked.mins[part * groups + group]);

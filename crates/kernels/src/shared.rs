@@ -267,7 +267,7 @@ fn whole_rows(len: usize, cols: usize) -> usize {
 }
 
 /// Looks at a taken lock before a thread sleeps: 5 to 10 µs in all.
-const LOOKS: u32 = 200;
+const SPINS: u32 = 200;
 
 /// The rectangles that are borrowed now.
 #[derive(Default)]
@@ -305,7 +305,7 @@ impl Claims {
     /// It is held for some ten nanoseconds, much less than going to sleep and being woken takes: so this looks again for
     /// a while first.
     fn lock(&self) -> MutexGuard<'_, Vec<Rect>> {
-        for _ in 0..LOOKS {
+        for _ in 0..SPINS {
             match self.0.try_lock() {
                 Ok(guard) => return guard,
                 Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),

@@ -17,12 +17,12 @@ use crate::gguf::Gguf;
 #[derive(Debug, Clone)]
 pub struct Weights {
     files: Arc<Vec<Arc<Data>>>,
-    tensors: Arc<BTreeMap<String, Entry>>,
+    tensors: Arc<BTreeMap<String, TensorEntry>>,
 }
 
 /// Where one tensor is.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct TensorEntry {
     pub(crate) file: usize,
     pub(crate) dtype: DType,
     /// Slowest dimension first; one to four, none zero.
@@ -49,14 +49,14 @@ pub struct Tensor<'a> {
 
 impl Weights {
     /// `tensors` refer to `files` by index.
-    pub(crate) fn new(files: Vec<Arc<Data>>, tensors: BTreeMap<String, Entry>) -> Self {
+    pub(crate) fn new(files: Vec<Arc<Data>>, tensors: BTreeMap<String, TensorEntry>) -> Self {
         Self { files: Arc::new(files), tensors: Arc::new(tensors) }
     }
 
     /// The tensors of a GGUF file.
     pub fn from_gguf(gguf: &Gguf) -> Self {
         let tensors = gguf.tensors().iter().map(|tensor| {
-            let entry = Entry {
+            let entry = TensorEntry {
                 file: 0,
                 dtype: tensor.dtype,
                 shape: tensor.shape.clone(),

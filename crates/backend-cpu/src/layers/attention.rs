@@ -109,7 +109,7 @@ impl Forward<'_> {
                 let rows = block.rows.clone().map(|row| row - sequence.rows.start);
                 masks.extend(rows.map(|row| prepared.mask(sequence, row, index)));
                 let page = pages.row(state.pages.row(*page, layer, kv_head));
-                attention.page(isa, &queries, masks, page.reinterpret_cast());
+                attention.attend_page(isa, &queries, masks, page.reinterpret_cast());
             }
             attention.finish(isa, &mut state.attended.write(block.rows.clone(), cols));
         }

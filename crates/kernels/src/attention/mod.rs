@@ -30,7 +30,7 @@ pub fn page_len(head_dim: usize, page_tokens: usize) -> usize {
 }
 
 /// Stores the key and value of one token, `head_dim` numbers each, in slot `slot` of a page.
-/// Panics unless the lengths fit (see the module's page for the layout).
+/// Panics unless the lengths fit (see the module docs for the layout).
 pub fn write_kv(page: &mut [f16], page_tokens: usize, slot: usize, key: &[f32], value: &[f32]) {
     let head_dim = key.len();
     assert_eq!(value.len(), head_dim);
@@ -90,7 +90,7 @@ impl Attention {
     /// Takes one page in. `queries` is the rectangle `[rows][heads * head_dim]`; bit `t` of `masks[row]` says that the
     /// row attends to slot `t`. Pages are taken in the order of their tokens, the same for every batch.
     /// Panics when a shape differs from [`Attention::start`] or a mask has bits beyond the page.
-    pub fn page(&mut self, isa: Isa, queries: &Tile<'_, f32>, masks: &[u64], page: &[f16]) {
+    pub fn attend_page(&mut self, isa: Isa, queries: &Tile<'_, f32>, masks: &[u64], page: &[f16]) {
         let (width, rows) = (self.heads * self.head_dim, self.max.len() / self.heads.max(1));
         assert_eq!((queries.rows().len(), queries.cols().len()), (rows, width), "shape of the queries");
         assert_eq!(masks.len(), rows, "a mask per row");
@@ -104,20 +104,20 @@ impl Attention {
         let live = masks.iter().filter(|&&mask| mask != 0).count() * self.heads;
         // A block of three queries converts as it goes; more would convert the same numbers again.
         if live <= 3 {
-            self.take(isa, queries, masks, page);
+            self.attend(isa, queries, masks, page);
         } else {
             let mut converted = std::mem::take(&mut self.page);
             run_in(isa, self.wide(), Convert { from: page, to: &mut converted });
-            self.take(isa, queries, masks, &converted);
+            self.attend(isa, queries, masks, &converted);
             self.page = converted;
         }
     }
 
-    fn take<T: Number>(&mut self, isa: Isa, queries: &Tile<'_, f32>, masks: &[u64], page: &[T]) {
+    fn attend<T: Number>(&mut self, isa: Isa, queries: &Tile<'_, f32>, masks: &[u64], page: &[T]) {
         let (keys, values) = page.split_at(self.head_dim * self.page_tokens);
         let wide = self.wide();
         run_in(isa, wide, Score { step: Step { state: self, masks, numbers: keys }, queries });
-        run(isa, Soften { state: self, masks });
+        run(isa, OnlineSoftmax { state: self, masks });
         run_in(isa, wide, Accumulate(Step { state: self, masks, numbers: values }));
     }
 
@@ -146,7 +146,7 @@ fn run_in<K: Kernel>(isa: Isa, wide: bool, kernel: K) -> K::Output {
     if wide { run_wide(isa, kernel) } else { run(isa, kernel) }
 }
 
-/// What a step of [`Attention::page`] works on.
+/// What a step of [`Attention::attend_page`] works on.
 struct Step<'a, T> {
     state: &'a mut Attention,
     masks: &'a [u64],
@@ -238,12 +238,12 @@ impl<T: Number> Kernel for Score<'_, '_, T> {
 }
 
 /// Scores become exponentials, query by query.
-struct Soften<'a> {
+struct OnlineSoftmax<'a> {
     state: &'a mut Attention,
     masks: &'a [u64],
 }
 
-impl Kernel for Soften<'_> {
+impl Kernel for OnlineSoftmax<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -251,7 +251,7 @@ impl Kernel for Soften<'_> {
         for index in 0..self.state.max.len() {
             let mask = self.masks[index / self.state.heads];
             if mask != 0 {
-                self.state.factors[index] = soften::<L>(self.state, index, mask);
+                self.state.factors[index] = online_softmax::<L>(self.state, index, mask);
             }
         }
     }
@@ -335,7 +335,7 @@ fn score_slots<L: Lanes, T: Number, const Q: usize, const W: usize>(
 
 /// Turns the scores of the mask into exponentials and updates maximum and sum; returns the factor of what came before.
 #[inline(always)]
-fn soften<L: Lanes>(state: &mut Attention, index: usize, mask: u64) -> f32 {
+fn online_softmax<L: Lanes>(state: &mut Attention, index: usize, mask: u64) -> f32 {
     let scores = &mut state.scores[index][..state.page_tokens];
     if mask.count_ones() as usize != scores.len() {
         for (slot, score) in scores.iter_mut().enumerate() {

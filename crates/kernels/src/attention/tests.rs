@@ -45,7 +45,7 @@ impl Case {
         let mut attention = Attention::default();
         attention.start(rows.len(), self.heads, self.head_dim, self.page_tokens, 0.125);
         for (page, masks) in self.pages.iter().zip(&self.masks) {
-            attention.page(isa, &queries, &masks[rows.clone()], page);
+            attention.attend_page(isa, &queries, &masks[rows.clone()], page);
         }
         let mut out = vec![0.0; rows.len() * width];
         attention.finish(isa, &mut TileMut::from_slice(&mut out, width));

@@ -61,7 +61,7 @@ pub(crate) trait Kernel {
     fn run<L: Lanes>(self) -> Self::Output;
 }
 
-/// Runs a kernel with eight lanes on the instruction set. AVX-512 machines run it as AVX2, see the module's page.
+/// Runs a kernel with eight lanes on the instruction set. AVX-512 machines run it as AVX2, see the module docs.
 #[inline]
 pub(crate) fn run<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     match isa.0 {

@@ -25,7 +25,7 @@ pub(super) fn tile<const BITS: usize, const GROUPS: usize, const OFFSET: u32>(
     weights: Weights<'_>,
     x: &Tile<'_, Block>,
     out: &mut TileMut<'_, f32>,
-    lanes: Range<usize>,
+    out_cols: Range<usize>,
 ) {
     let (n, blocks) = (x.rows().len(), x.cols().len());
     let start = x.rows().start - out.rows().start;
@@ -46,7 +46,7 @@ pub(super) fn tile<const BITS: usize, const GROUPS: usize, const OFFSET: u32>(
             let mut values = [0f32; TILE_ROWS];
             // SAFETY: the array has eight values.
             unsafe { _mm256_storeu_ps(values.as_mut_ptr(), *acc) };
-            out.row(start + first + r)[lanes.clone()].copy_from_slice(&values[..lanes.len()]);
+            out.row(start + first + r)[out_cols.clone()].copy_from_slice(&values[..out_cols.len()]);
         }
     }
 }
@@ -173,10 +173,10 @@ fn block_sums<const BITS: usize, const GROUPS: usize>(codes: &[__m256i; 8], x: &
 unsafe fn factors<const OFFSET: u32>(weights: Weights<'_>, index: usize) -> (__m256, __m256) {
     let at = index * TILE_ROWS;
     // SAFETY: eight scales per group.
-    let scale = unsafe { load_halves(weights.scales.as_ptr().add(at).cast()) };
+    let scale = unsafe { load_f16(weights.scales.as_ptr().add(at).cast()) };
     let min = match OFFSET {
         // SAFETY: as many minimums as scales.
-        MIN => unsafe { load_halves(weights.mins.as_ptr().add(at).cast()) },
+        MIN => unsafe { load_f16(weights.mins.as_ptr().add(at).cast()) },
         _ => _mm256_mul_ps(scale, _mm256_set1_ps(-((1u64 << OFFSET) as f32))),
     };
     (scale, min)
@@ -188,7 +188,7 @@ unsafe fn factors<const OFFSET: u32>(weights: Weights<'_>, index: usize) -> (__m
 /// Eight f16 can be read at `from`.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn load_halves(from: *const u16) -> __m256 {
+unsafe fn load_f16(from: *const u16) -> __m256 {
     // SAFETY: the caller's promise; no alignment is needed.
     _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.cast()) })
 }

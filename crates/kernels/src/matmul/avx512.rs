@@ -14,16 +14,16 @@ pub(super) fn tile<const BITS: usize, const GROUPS: usize, const OFFSET: u32>(
     weights: Weights<'_>,
     x: &Tile<'_, Block>,
     out: &mut TileMut<'_, f32>,
-    lanes: Range<usize>,
+    out_cols: Range<usize>,
 ) {
     let n = x.rows().len();
     let mut row = 0;
     while row < n {
         row += match n - row {
-            1 => rows::<BITS, GROUPS, OFFSET, 1>(weights, x, row, out, &lanes),
-            2 | 3 => rows::<BITS, GROUPS, OFFSET, 2>(weights, x, row, out, &lanes),
-            4..8 => rows::<BITS, GROUPS, OFFSET, 4>(weights, x, row, out, &lanes),
-            _ => rows::<BITS, GROUPS, OFFSET, 8>(weights, x, row, out, &lanes),
+            1 => rows::<BITS, GROUPS, OFFSET, 1>(weights, x, row, out, &out_cols),
+            2 | 3 => rows::<BITS, GROUPS, OFFSET, 2>(weights, x, row, out, &out_cols),
+            4..8 => rows::<BITS, GROUPS, OFFSET, 4>(weights, x, row, out, &out_cols),
+            _ => rows::<BITS, GROUPS, OFFSET, 8>(weights, x, row, out, &out_cols),
         };
     }
 }
@@ -35,7 +35,7 @@ fn rows<const BITS: usize, const GROUPS: usize, const OFFSET: u32, const R: usiz
     x: &Tile<'_, Block>,
     row: usize,
     out: &mut TileMut<'_, f32>,
-    lanes: &Range<usize>,
+    out_cols: &Range<usize>,
 ) -> usize {
     let start = x.rows().start - out.rows().start;
     let x: [&[Block]; R] = std::array::from_fn(|r| x.row(row + r));
@@ -54,10 +54,10 @@ fn rows<const BITS: usize, const GROUPS: usize, const OFFSET: u32, const R: usiz
         for (group, sums) in sums.into_iter().enumerate() {
             let at = (block * GROUPS + group) * TILE_ROWS;
             // SAFETY: 16 scales per group follow `at`.
-            let scale = unsafe { load_halves(weights.scales.as_ptr().add(at).cast()) };
+            let scale = unsafe { load_f16(weights.scales.as_ptr().add(at).cast()) };
             let min = match OFFSET {
                 // SAFETY: as many minimums as scales.
-                MIN => unsafe { load_halves(weights.mins.as_ptr().add(at).cast()) },
+                MIN => unsafe { load_f16(weights.mins.as_ptr().add(at).cast()) },
                 _ => _mm512_mul_ps(scale, _mm512_set1_ps(-((1u64 << OFFSET) as f32))),
             };
             for (r, x) in x.into_iter().enumerate() {
@@ -82,7 +82,7 @@ fn rows<const BITS: usize, const GROUPS: usize, const OFFSET: u32, const R: usiz
         let mut values = [0f32; TILE_ROWS];
         // SAFETY: the array has 16 values.
         unsafe { _mm512_storeu_ps(values.as_mut_ptr(), acc) };
-        out.row(start + row + r)[lanes.clone()].copy_from_slice(&values[..lanes.len()]);
+        out.row(start + row + r)[out_cols.clone()].copy_from_slice(&values[..out_cols.len()]);
     }
     R
 }
@@ -93,7 +93,7 @@ fn rows<const BITS: usize, const GROUPS: usize, const OFFSET: u32, const R: usiz
 /// Sixteen f16 can be read at `from`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
-unsafe fn load_halves(from: *const u16) -> __m512 {
+unsafe fn load_f16(from: *const u16) -> __m512 {
     // SAFETY: the caller's promise; no alignment is needed.
     _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(from.cast()) })
 }

@@ -51,9 +51,9 @@ pub(super) fn product<T: Number>(
     );
     for tile in cols.start / tile_rows..cols.end.div_ceil(tile_rows) {
         let at = tile * tile_rows - cols.start;
-        let lanes = at..(at + tile_rows).min(cols.len());
+        let out_cols = at..(at + tile_rows).min(cols.len());
         let weights = &weights[tile * matrix.cols() * tile_rows..][..matrix.cols() * tile_rows];
-        run_wide(matrix.isa, TileProduct { weights, x, rows: rows.clone(), out, lanes });
+        run_wide(matrix.isa, TileProduct { weights, x, rows: rows.clone(), out, out_cols });
     }
 }
 
@@ -62,7 +62,7 @@ struct TileProduct<'a, 'x, 'o, T> {
     x: &'a Tile<'x, f32>,
     rows: Range<usize>,
     out: &'a mut TileMut<'o, f32>,
-    lanes: Range<usize>,
+    out_cols: Range<usize>,
 }
 
 impl<T: Number> Kernel for TileProduct<'_, '_, '_, T> {
@@ -114,9 +114,9 @@ impl<T: Number> TileProduct<'_, '_, '_, T> {
             for w in 0..2 {
                 even[w].add(odd[w]).store(&mut sums[w * L::N..]);
             }
-            let lanes = self.lanes.clone();
+            let cols = self.out_cols.clone();
             let index = row + r - self.out.rows().start;
-            self.out.row(index)[lanes.clone()].copy_from_slice(&sums[..lanes.len()]);
+            self.out.row(index)[cols.clone()].copy_from_slice(&sums[..cols.len()]);
         }
         R
     }

@@ -162,15 +162,15 @@ fn quantized_as<const BITS: usize, const GROUPS: usize, const OFFSET: u32>(
             mins: if OFFSET == MIN { &packed.mins[tile * scales..][..scales] } else { &[] },
         };
         let at = tile * tile_rows - cols.start;
-        let lanes = at..(at + tile_rows).min(cols.len());
+        let out_cols = at..(at + tile_rows).min(cols.len());
         match matrix.isa.0 {
-            Kind::Scalar => scalar::tile::<BITS, GROUPS, OFFSET>(weights, x, out, lanes),
+            Kind::Scalar => scalar::tile::<BITS, GROUPS, OFFSET>(weights, x, out, out_cols),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the matrix was packed for an `Isa` that proves the features.
-            Kind::Avx2 => unsafe { avx2::tile::<BITS, GROUPS, OFFSET>(weights, x, out, lanes) },
+            Kind::Avx2 => unsafe { avx2::tile::<BITS, GROUPS, OFFSET>(weights, x, out, out_cols) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Kind::Avx512Vnni => unsafe { avx512::tile::<BITS, GROUPS, OFFSET>(weights, x, out, lanes) },
+            Kind::Avx512Vnni => unsafe { avx512::tile::<BITS, GROUPS, OFFSET>(weights, x, out, out_cols) },
         }
     }
 }

@@ -19,13 +19,13 @@ impl<'a> Cursor<'a> {
     }
 
     /// Bytes not read yet.
-    pub(super) fn left(&self) -> usize {
+    pub(super) fn remaining(&self) -> usize {
         self.bytes.len() - self.offset
     }
 
     /// The next `count` bytes.
     pub(super) fn take(&mut self, count: u64, what: &'static str) -> Result<&'a [u8], GgufError> {
-        let left = self.left();
+        let left = self.remaining();
         match usize::try_from(count) {
             Ok(count) if count <= left => {
                 let taken = &self.bytes[self.offset..self.offset + count];
@@ -73,7 +73,7 @@ impl<'a> Cursor<'a> {
         item_bytes: usize,
         what: &'static str,
     ) -> Result<usize, GgufError> {
-        let left = self.left();
+        let left = self.remaining();
         let most = left / item_bytes;
         match usize::try_from(found) {
             Ok(count) if count <= most => Ok(count),

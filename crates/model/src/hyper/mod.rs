@@ -24,8 +24,8 @@ pub enum Architecture {
     Qwen3,
 }
 
-/// What distinguishes the architectures for this crate: one row each.
-struct Row {
+/// What distinguishes the architectures for this crate.
+struct Spec {
     architecture: Architecture,
     /// `general.architecture` in GGUF.
     gguf: &'static str,
@@ -36,22 +36,22 @@ struct Row {
     qk_norm: bool,
 }
 
-const ARCHITECTURES: &[Row] = &[
-    Row {
+const ARCHITECTURES: &[Spec] = &[
+    Spec {
         architecture: Architecture::Llama,
         gguf: "llama",
         model_types: &["llama", "mistral"],
         gguf_pairing: RopePairing::Interleaved,
         qk_norm: false,
     },
-    Row {
+    Spec {
         architecture: Architecture::Qwen2,
         gguf: "qwen2",
         model_types: &["qwen2"],
         gguf_pairing: RopePairing::Neox,
         qk_norm: false,
     },
-    Row {
+    Spec {
         architecture: Architecture::Qwen3,
         gguf: "qwen3",
         model_types: &["qwen3"],
@@ -63,16 +63,19 @@ const ARCHITECTURES: &[Row] = &[
 impl Architecture {
     /// All architectures.
     pub fn all() -> impl Iterator<Item = Self> {
-        ARCHITECTURES.iter().map(|row| row.architecture)
+        ARCHITECTURES.iter().map(|spec| spec.architecture)
     }
 
     /// The name used in GGUF files and messages.
     pub fn name(self) -> &'static str {
-        self.row().gguf
+        self.spec().gguf
     }
 
-    fn row(self) -> &'static Row {
-        ARCHITECTURES.iter().find(|row| row.architecture == self).expect("each architecture has a row")
+    fn spec(self) -> &'static Spec {
+        ARCHITECTURES
+            .iter()
+            .find(|spec| spec.architecture == self)
+            .expect("each architecture is in the table")
     }
 }
 
@@ -149,7 +152,7 @@ impl Hyperparameters {
 
 /// Numbers as a file gives them, before they are checked.
 struct Raw {
-    row: &'static Row,
+    spec: &'static Spec,
     layers: u64,
     hidden: u64,
     heads: u64,
@@ -159,7 +162,7 @@ struct Raw {
     context_length: u64,
     rope_theta: f32,
     rope_dims: Option<u64>,
-    rope_factors: rope::Scaling,
+    rope_factors: rope::RopeScaling,
     rope_pairing: RopePairing,
     norm_eps: f32,
 }
@@ -201,7 +204,7 @@ impl Raw {
             .get(layout::EMBEDDINGS)
             .ok_or_else(|| HyperError::MissingTensor { name: layout::EMBEDDINGS.to_owned() })?;
         let hyper = Hyperparameters {
-            architecture: self.row.architecture,
+            architecture: self.spec.architecture,
             layers,
             hidden,
             heads,
@@ -218,7 +221,7 @@ impl Raw {
             tied_embeddings: !weights.contains(layout::OUTPUT),
             attention_bias: weights.contains("blk.0.attn_q.bias"),
             attention_output_bias: weights.contains("blk.0.attn_output.bias"),
-            qk_norm: self.row.qk_norm,
+            qk_norm: self.spec.qk_norm,
         };
         hyper.check(weights)?;
         Ok(hyper)
@@ -240,5 +243,5 @@ fn positive(what: &'static str, found: f32) -> Result<f32, HyperError> {
 
 /// The names of all architectures, for messages.
 fn supported() -> String {
-    ARCHITECTURES.iter().map(|row| row.gguf).collect::<Vec<_>>().join(", ")
+    ARCHITECTURES.iter().map(|spec| spec.gguf).collect::<Vec<_>>().join(", ")
 }

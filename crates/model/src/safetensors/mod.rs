@@ -18,7 +18,7 @@ pub use error::SafetensorsError;
 
 use crate::data::Data;
 use crate::json::{self, JsonError};
-use crate::weights::{Entry, Weights};
+use crate::weights::{TensorEntry, Weights};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -52,7 +52,7 @@ pub fn open(folder: &Path) -> Result<Weights, SafetensorsError> {
                 return Err(SafetensorsError::Shape { name, shape: tensor.shape.clone() });
             }
             let (from, to) = tensor.data_offsets;
-            let entry = Entry {
+            let entry = TensorEntry {
                 file: files.len(),
                 dtype,
                 shape: tensor.shape.clone(),

@@ -37,14 +37,14 @@ impl TokenTable {
 
 /// How a vocabulary writes bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ByteEncoding {
     /// Each byte as a printable character.
     ByteLevel,
     /// Spaces as `▁`, single bytes as `<0x0A>`.
     SentencePiece,
 }
 
-impl Kind {
+impl ByteEncoding {
     /// The bytes that an ordinary token stands for.
     pub(super) fn bytes(self, token: &str) -> Vec<u8> {
         match self {
