@@ -1,6 +1,6 @@
 //! The portable kernel: the specification of the vector ones, bit for bit.
 
-use super::{MIN, Weights};
+use super::Weights;
 use crate::activations::Block;
 use crate::matrix::code_at;
 use crate::{Tile, TileMut};
@@ -8,7 +8,7 @@ use std::ops::Range;
 
 const TILE_ROWS: usize = 8;
 
-pub(super) fn tile<const BITS: usize, const GROUPS: usize, const OFFSET: u32>(
+pub(super) fn tile<const BITS: usize, const GROUPS: usize, const ZERO: u32, const HAS_MIN: bool>(
     weights: Weights<'_>,
     x: &Tile<'_, Block>,
     out: &mut TileMut<'_, f32>,
@@ -35,11 +35,11 @@ pub(super) fn tile<const BITS: usize, const GROUPS: usize, const OFFSET: u32>(
                     let n: i32 = inputs.clone().map(product).sum();
                     let at = (i * GROUPS + group) * TILE_ROWS + tile_row;
                     let scale = weights.scales[at].to_f32();
-                    let n = if BITS == 8 { n - (block.total << OFFSET) } else { n };
+                    let n = if BITS == 8 { n - (block.total << ZERO) } else { n };
                     *acc = (n as f32).mul_add(scale * block.scale, *acc);
-                    let min = match OFFSET {
-                        MIN => weights.mins[at].to_f32(),
-                        _ => -scale * (1 << OFFSET) as f32,
+                    let min = match HAS_MIN {
+                        true => weights.mins[at].to_f32(),
+                        false => -scale * (1 << ZERO) as f32,
                     };
                     if BITS != 8 {
                         *acc = min.mul_add(sum, *acc);

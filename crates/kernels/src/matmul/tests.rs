@@ -221,3 +221,22 @@ fn wrong_shapes_are_refused() {
     assert_eq!(pack(2, 128, 144), crate::PackError::Columns { cols: 128, block: 256, dtype: DType::Q4_K });
     assert_eq!(pack(2, 256, 144).to_string(), "2 x 256 values in Q4_K take 288 bytes, found 144");
 }
+
+/// One row of Q4_K times one row of activations, with the numbers that the head of this module computes on paper.
+#[test]
+fn the_example_of_the_module_docs_is_right() {
+    // d = 0.5 and dmin = 4, both scales of the first 32 values 1; after the three codes, 8 is a weight of 0.
+    let mut block = [0x88u8; 144];
+    block[..2].copy_from_slice(&f16::from_f32(0.5).to_le_bytes());
+    block[2..4].copy_from_slice(&f16::from_f32(4.0).to_le_bytes());
+    block[4..16].fill(1);
+    block[16..19].copy_from_slice(&[3, 12, 7]);
+    let mut x = [0.0; 256];
+    x[..3].copy_from_slice(&[1.0, -0.5, 1.27]);
+    let case = Case { dtype: DType::Q4_K, rows: 1, cols: 256, bytes: block.to_vec() };
+    assert_eq!(case.dequantized()[..4], [-2.5, 2.0, -0.5, 0.0]);
+    for isa in Isa::available() {
+        let out = case.product(isa, &x);
+        assert!((out[0] + 4.135).abs() < 1e-5, "{isa}: {out:?}");
+    }
+}
