@@ -21,5 +21,5 @@ mod weights;
 pub use data::Data;
 pub use hyper::{Architecture, HyperError, Hyperparameters, RopePairing};
 pub use model::{Model, OpenError};
-pub use tokenizer::{Detokenizer, SpecialTokens, TokenKind, Tokenizer, TokenizerError};
+pub use tokenizer::{SpecialTokens, TokenKind, Tokenizer, TokenizerError};
 pub use weights::{Tensor, Weights};

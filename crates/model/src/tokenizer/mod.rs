@@ -10,14 +10,12 @@ mod gguf;
 mod json;
 mod pre;
 mod stop;
-mod stream;
 
 use std::sync::OnceLock;
 
 use bytes::TokenTable;
 pub(crate) use bytes::byte_level_char;
 pub use error::TokenizerError;
-pub use stream::Detokenizer;
 
 /// What kind of token an id is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +101,8 @@ impl Tokenizer {
     }
 
     /// The text of a whole sequence as bytes, which need not be UTF-8. Control tokens give nothing, ids outside of
-    /// the vocabulary neither. A space that encoding added in front is taken away; for the continuation of a text
-    /// use [`Detokenizer`], which keeps it.
+    /// the vocabulary neither. A space that encoding added in front is taken away; the continuation of a text
+    /// keeps it, so append the [`Self::token_bytes`] of its tokens.
     pub fn decode(&self, ids: &[u32]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for &id in ids {
