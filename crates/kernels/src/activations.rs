@@ -3,7 +3,7 @@
 //! Each 32 values share an f32 scale, `value ~ scale * code` with `scale = max |value| / 127`; beside it stand the sums
 //! of the codes, since a weight `s q + m` meets an activation `a c` as `s a (sum q c) + m a (sum c)`.
 
-use crate::lanes::{Kernel, Lanes, run};
+use crate::lanes::{Reduce, ReduceKernel, run};
 use crate::{Isa, Shared, Tile};
 use std::ops::Range;
 
@@ -83,11 +83,11 @@ struct Quantize<'a> {
     blocks: &'a mut [Block],
 }
 
-impl Kernel for Quantize<'_> {
+impl ReduceKernel for Quantize<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<L: Reduce>(self) {
         for (x, block) in self.x.chunks_exact(BLOCK).zip(self.blocks) {
             let mut largest = L::splat(0.0);
             for part in x.chunks_exact(L::N) {

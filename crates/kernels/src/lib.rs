@@ -26,7 +26,6 @@ pub mod shared;
 mod lanes;
 
 pub mod attention;
-pub mod convert;
 pub mod ops;
 
 pub mod measure;

@@ -5,8 +5,7 @@ use super::product::{Product, Source};
 use crate::network::AttentionWeights;
 use crate::state::WorkerScratch;
 use half::slice::HalfBitsSliceExt;
-use kernels::ops::{self, Pairing};
-use model::RopePairing;
+use kernels::ops;
 use std::sync::PoisonError;
 
 /// Numbers of the matrices in [`crate::network::Layer::linears`].
@@ -83,11 +82,7 @@ impl Forward<'_> {
                 ops::rms_norm(isa, head, weight, hyper.norm_eps, values);
             }
         }
-        let pairing = match hyper.rope_pairing {
-            RopePairing::Interleaved => Pairing::Interleaved,
-            RopePairing::Neox => Pairing::Halves,
-        };
-        ops::rope(isa, pairing, heads, hyper.head_dim, cos, sin);
+        ops::rope(isa, hyper.rope_pairing, heads, hyper.head_dim, cos, sin);
     }
 
     /// Attention, page by page. A task is a block of rows in the query heads of one key-value head.

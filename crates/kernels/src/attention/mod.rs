@@ -17,9 +17,10 @@
 //! A query's result depends on its own mask and pages only: slots outside the mask are skipped, not multiplied by zero,
 //! so what they hold (even NaN) never matters, and a page without any slot leaves the state as it is.
 
-use crate::lanes::{Kernel, Lanes, exp, run, run_wide};
+use crate::lanes::{Kernel, Lanes, Number, Reduce, ReduceKernel, exp, run, run_wide};
 use crate::{Isa, Tile, TileMut};
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 /// The most slots a page may have: the bits of a mask.
 pub const PAGE_TOKENS_MAX: usize = 64;
@@ -40,7 +41,7 @@ pub fn write_kv(page: &mut [f16], page_tokens: usize, slot: usize, key: &[f32], 
     for (row, &number) in keys.chunks_exact_mut(page_tokens).zip(key) {
         row[slot] = f16::from_f32(number);
     }
-    crate::convert::f32_to_f16(value, &mut values[slot * head_dim..][..head_dim]);
+    values[slot * head_dim..][..head_dim].convert_from_f32_slice(value);
 }
 
 /// The running state of the queries of one key-value head. Reusable: [`Attention::start`] keeps the memory.
@@ -113,6 +114,7 @@ impl Attention {
         }
     }
 
+    /// The page may hold f16 as stored, or f32 converted before; both give the same lanes.
     fn attend<T: Number>(&mut self, isa: Isa, queries: &Tile<'_, f32>, masks: &[u64], page: &[T]) {
         let (keys, values) = page.split_at(self.head_dim * self.page_tokens);
         let wide = self.wide();
@@ -140,8 +142,8 @@ impl Attention {
     }
 }
 
-/// With 16 lanes where there are, if asked for: scores are sums over the numbers of a head, and values sums over slots,
-/// so no two lanes meet.
+/// Uses 16 lanes on AVX-512 when the shape allows. There is no sum across lanes (scores are sums over the numbers of a
+/// head, values over slots), so the bits are those of 8 lanes.
 fn run_in<K: Kernel>(isa: Isa, wide: bool, kernel: K) -> K::Output {
     if wide { run_wide(isa, kernel) } else { run(isa, kernel) }
 }
@@ -152,25 +154,6 @@ struct Step<'a, T> {
     masks: &'a [u64],
     /// The part of the page that it reads: keys or values.
     numbers: &'a [T],
-}
-
-/// A number of the page: f16 as stored, or f32 converted before; both give the same lanes.
-trait Number: Copy {
-    fn lanes<L: Lanes>(from: &[Self]) -> L;
-}
-
-impl Number for f16 {
-    #[inline(always)]
-    fn lanes<L: Lanes>(from: &[f16]) -> L {
-        L::load_f16(from)
-    }
-}
-
-impl Number for f32 {
-    #[inline(always)]
-    fn lanes<L: Lanes>(from: &[f32]) -> L {
-        L::load(from)
-    }
 }
 
 /// Converts a page.
@@ -243,11 +226,11 @@ struct OnlineSoftmax<'a> {
     masks: &'a [u64],
 }
 
-impl Kernel for OnlineSoftmax<'_> {
+impl ReduceKernel for OnlineSoftmax<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<L: Reduce>(self) {
         for index in 0..self.state.max.len() {
             let mask = self.masks[index / self.state.heads];
             if mask != 0 {
@@ -316,7 +299,7 @@ fn score_slots<L: Lanes, T: Number, const Q: usize, const W: usize>(
     for (pair, keys) in keys.chunks_exact(2 * state.page_tokens).enumerate() {
         for part in 0..2 {
             let keys = &keys[part * state.page_tokens + first..][..W * L::N];
-            let keys: [L; W] = std::array::from_fn(|w| T::lanes::<L>(&keys[w * L::N..]));
+            let keys: [L; W] = std::array::from_fn(|w| T::load::<L>(&keys[w * L::N..]));
             for q in 0..Q {
                 let number = L::splat(queries[q][2 * pair + part]);
                 for w in 0..W {
@@ -335,7 +318,7 @@ fn score_slots<L: Lanes, T: Number, const Q: usize, const W: usize>(
 
 /// Turns the scores of the mask into exponentials and updates maximum and sum; returns the factor of what came before.
 #[inline(always)]
-fn online_softmax<L: Lanes>(state: &mut Attention, index: usize, mask: u64) -> f32 {
+fn online_softmax<L: Reduce>(state: &mut Attention, index: usize, mask: u64) -> f32 {
     let scores = &mut state.scores[index][..state.page_tokens];
     if mask.count_ones() as usize != scores.len() {
         for (slot, score) in scores.iter_mut().enumerate() {
@@ -422,7 +405,7 @@ fn accumulate_numbers<L: Lanes, T: Number, const Q: usize, const W: usize>(
         }
         let values = &values[slot * head_dim + first..][..W * L::N];
         for w in 0..W {
-            let value = T::lanes::<L>(&values[w * L::N..]);
+            let value = T::load::<L>(&values[w * L::N..]);
             for q in 0..Q {
                 sums[q][w] = value.fma(p[q], sums[q][w]);
             }

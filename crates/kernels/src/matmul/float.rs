@@ -3,36 +3,9 @@
 //! A tile is two vectors of rows. Each output sums even and odd inputs apart, then adds the two: two chains of fma per
 //! vector hide most of the latency when there is one row of activations.
 
-use crate::lanes::{Kernel, Lanes, run_wide};
+use crate::lanes::{Kernel, Lanes, Number, run_wide};
 use crate::{Matrix, Tile, TileMut};
-use half::{bf16, f16};
 use std::ops::Range;
-
-/// A number format that is read as f32 lanes.
-pub(super) trait Number: Copy {
-    fn lanes<L: Lanes>(from: &[Self]) -> L;
-}
-
-impl Number for f32 {
-    #[inline(always)]
-    fn lanes<L: Lanes>(from: &[f32]) -> L {
-        L::load(from)
-    }
-}
-
-impl Number for f16 {
-    #[inline(always)]
-    fn lanes<L: Lanes>(from: &[f16]) -> L {
-        L::load_f16(from)
-    }
-}
-
-impl Number for bf16 {
-    #[inline(always)]
-    fn lanes<L: Lanes>(from: &[bf16]) -> L {
-        L::load_bf16(from)
-    }
-}
 
 /// Computes the rows `rows` of `out`, counted as in the whole buffer.
 pub(super) fn product<T: Number>(
@@ -88,7 +61,7 @@ impl<T: Number> TileProduct<'_, '_, '_, T> {
         let x: [&[f32]; R] = std::array::from_fn(|r| self.x.row(row + r - self.x.rows().start));
         let mut acc = [[[L::splat(0.0); 2]; 2]; R];
         let mut step = |weights: &[T], part: usize, x: [f32; R]| {
-            let weights = [T::lanes::<L>(weights), T::lanes::<L>(&weights[L::N..])];
+            let weights = [T::load::<L>(weights), T::load::<L>(&weights[L::N..])];
             for r in 0..R {
                 let value = L::splat(x[r]);
                 for w in 0..2 {

@@ -6,10 +6,10 @@ mod norm;
 mod reduce;
 mod rope;
 
-pub use gate::{add, gelu, gelu_mul, mul, scale, silu, silu_mul};
-pub use norm::{layer_norm, rms_norm};
-pub use reduce::{argmax, dot, exp_scaled, log_sum_exp, max, softmax};
-pub use rope::{Pairing, rope, rope_tables};
+pub use gate::{add, scale, silu_mul};
+pub use norm::rms_norm;
+pub use reduce::{argmax, dot, exp_scaled, log_sum_exp, max};
+pub use rope::{RopePairing, rope, rope_tables};
 
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ mod layout;
 mod rope;
 
 pub use error::HyperError;
+pub use kernels::ops::RopePairing;
 
 use crate::weights::Weights;
 
@@ -77,15 +78,6 @@ impl Architecture {
             .find(|spec| spec.architecture == self)
             .expect("each architecture is in the table")
     }
-}
-
-/// Which two values of a head one rotary angle turns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RopePairing {
-    /// Values `2 i` and `2 i + 1`. GGUF files of llama models: their rows of Q and K were permuted for it.
-    Interleaved,
-    /// Values `i` and `i + rope_dims / 2`. Everything else.
-    Neox,
 }
 
 /// The numbers of a model. Every count is at least 1 and checked against the shapes of the tensors.
