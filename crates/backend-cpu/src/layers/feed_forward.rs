@@ -1,7 +1,7 @@
 //! The feed-forward part of a layer.
 
 use super::Forward;
-use super::product::{Product, Source, blocks};
+use super::product::{Product, Source};
 use kernels::ops;
 
 /// Numbers of the matrices in [`crate::network::Layer::linears`].
@@ -36,15 +36,14 @@ impl Forward<'_> {
         let values = source.values.read_rows(0..source.values.rows());
         self.columns(state.prepared.rows(), outputs.div_ceil(unit), |range| {
             let cols = range.start * unit..(range.end * unit).min(outputs);
-            for rows in blocks(state.prepared.rows()) {
-                for product in [&gate, &up] {
-                    self.product(layer, GATE, source, &values, product, rows.clone(), cols.clone());
-                }
-                let mut gate = state.gate.write(rows.clone(), cols.clone());
-                let up = state.up.read(rows.clone(), cols.clone());
-                for row in 0..rows.len() {
-                    ops::silu_mul(self.network.isa, gate.row(row), up.row(row));
-                }
+            for product in [&gate, &up] {
+                self.product(layer, GATE, source, &values, product, cols.clone());
+            }
+            let rows = 0..state.prepared.rows();
+            let mut gate = state.gate.write(rows.clone(), cols.clone());
+            let up = state.up.read(rows.clone(), cols);
+            for row in rows {
+                ops::silu_mul(self.network.isa, gate.row(row), up.row(row));
             }
         });
         drop(values);

@@ -6,10 +6,6 @@ use crate::state::Buffer;
 use kernels::{Activations, Input, Matrix, Tile, matmul};
 use std::ops::Range;
 
-/// Rows of activations that one call of the kernel passes over: their codes stay in the second-level cache while the
-/// weights of a task pass by.
-const ROWS: usize = 128;
-
 /// Up to this many rows a product is limited by memory, and each worker takes one contiguous part of the weights.
 const ROWS_STREAMED: usize = 16;
 
@@ -42,9 +38,7 @@ impl Forward<'_> {
                 let overlap = range.start.min(units(product))..range.end.min(units(product));
                 if !overlap.is_empty() {
                     let cols = overlap.start * unit..(overlap.end * unit).min(product.linear.matrix.rows());
-                    for rows in blocks(self.state.prepared.rows()) {
-                        self.product(layer, first, source, &values, product, rows, cols.clone());
-                    }
+                    self.product(layer, first, source, &values, product, cols);
                 }
                 range = range.start.saturating_sub(units(product))..range.end.saturating_sub(units(product));
             }
@@ -72,10 +66,9 @@ impl Forward<'_> {
         source: Source<'_>,
         values: &Tile<'_, f32>,
         product: &Product<'_>,
-        rows: Range<usize>,
         cols: Range<usize>,
     ) {
-        let isa = self.network.isa;
+        let (isa, rows) = (self.network.isa, 0..self.state.prepared.rows());
         let mut out = product.out.write(rows.clone(), cols.clone());
         matmul(&product.linear.matrix, input(&product.linear.matrix, source.codes, values), &mut out);
         if let Some(bias) = &product.linear.bias {
@@ -107,9 +100,4 @@ pub(super) fn input<'a>(matrix: &Matrix, codes: &'a Activations, values: &'a Til
         true => Input::Quantized(codes),
         false => Input::Float(values),
     }
-}
-
-/// `0..rows` in blocks.
-pub(super) fn blocks(rows: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..rows).step_by(ROWS).map(move |start| start..(start + ROWS).min(rows))
 }

@@ -91,15 +91,17 @@ pub fn matmul(matrix: &Matrix, input: Input<'_>, out: &mut TileMut<'_, f32>) {
     }
 }
 
-/// Bytes of activations that are kept at hand while all tiles pass by: they stay in the second-level cache, else every
+/// Bytes of activations that pass by all tiles before the next rows do: they stay in the second-level cache, else every
 /// tile would fetch all of them again. Half of the 512 KiB that the smallest machines of interest have.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Cuts rows into chunks of about that size, each a multiple of 16 rows.
+/// Cuts rows into chunks of that size at most, about equal and each but the last a multiple of 16 rows.
 fn chunks(rows: Range<usize>, row_bytes: usize) -> impl Iterator<Item = Range<usize>> {
-    let chunk = (CHUNK_BYTES / row_bytes / 16 * 16).max(16);
+    let most = (CHUNK_BYTES / row_bytes / 16 * 16).max(16);
+    let count = rows.len().div_ceil(most).max(1);
+    let chunk = rows.len().div_ceil(count).next_multiple_of(16);
     let end = rows.end;
-    rows.step_by(chunk).map(move |start| start..(start + chunk).min(end))
+    rows.step_by(chunk.max(1)).map(move |start| start..(start + chunk).min(end))
 }
 
 /// One tile of weights: all blocks of `tile_rows` rows.
