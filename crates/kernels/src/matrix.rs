@@ -12,8 +12,9 @@
 //! 8 bits   8 V: vector g is group g
 //! ```
 //! Scales, and minimums if the format has them, are f16 in arrays `[tile][block][1 or 2 groups][tile_rows]`. So a matrix
-//! takes as many bits per weight as its format, except that 6-bit scales of K-quants are multiplied out (Q4_K: 5 bits
-//! for 4.5, Q6_K: 7 for 6.56), and Q2_K and Q3_K are kept in 4 bits and IQ4_NL in 8. Rows are padded to whole tiles.
+//! takes as many bits per weight as its format, except that the short scales of K-quants are multiplied out (Q4_K: 5 bits
+//! for 4.5, Q6_K: 7 for 6.56), codes of 2 and 3 bits are kept in 4, and codes that index a table as its 8-bit values. Rows
+//! are padded to whole tiles.
 //!
 //! F32, F16 and BF16 keep their numbers, in tiles of two vectors of rows: `[tile][cols][tile_rows]`.
 

@@ -42,7 +42,7 @@ mod unpack;
 use crate::activations::Block;
 use crate::isa::Kind;
 use crate::matrix::{Body, Packed};
-use crate::quant::Offset;
+use crate::quant::{Offset, Quant};
 use crate::{Activations, Matrix, Tile, TileMut};
 use half::f16;
 use std::ops::Range;
@@ -162,6 +162,12 @@ macro_rules! for_format {
             _ => panic!("`for_format!` has no line for the bits, groups and offset of a format"),
         }
     };
+}
+
+/// Panics, at compile time, where no kernel computes with the format.
+pub(crate) const fn check_kernel(quant: &Quant) {
+    const fn found<const BITS: usize, const GROUPS: usize, const ZERO: u32, const HAS_MIN: bool>() {}
+    for_format!(quant, found())
 }
 
 fn quantized(matrix: &Matrix, packed: &Packed, x: &Tile<'_, Block>, out: &mut TileMut<'_, f32>) {

@@ -3,7 +3,18 @@
 
 use super::{Codes, Offset, Quant, half_at};
 
-pub(crate) const QUANT: Quant = Quant { bits: 4, group: 16, offset: Offset::Min, dequantize, unpack };
+pub(crate) const QUANT: Quant = Quant {
+    ggml_id: 10,
+    block_size: 256,
+    block_bytes: 84,
+    f16_at: &[80, 82],
+    code_bytes: 16..80,
+    bits: 4,
+    group: 16,
+    offset: Offset::Min,
+    dequantize,
+    unpack,
+};
 
 fn dequantize(block: &[u8], values: &mut [f32]) {
     let (d, dmin) = (half_at(block, 80), half_at(block, 82));

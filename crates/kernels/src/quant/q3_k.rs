@@ -3,7 +3,18 @@
 
 use super::{Codes, Offset, Quant, half_at};
 
-pub(crate) const QUANT: Quant = Quant { bits: 4, group: 16, offset: Offset::Zero(2), dequantize, unpack };
+pub(crate) const QUANT: Quant = Quant {
+    ggml_id: 11,
+    block_size: 256,
+    block_bytes: 110,
+    f16_at: &[108],
+    code_bytes: 0..96,
+    bits: 4,
+    group: 16,
+    offset: Offset::Zero(2),
+    dequantize,
+    unpack,
+};
 
 /// Scale `index` of 16: low nibbles in bytes 0-7 (0-7 low, 8-15 high), two high bits in bytes 8-11.
 fn scale(packed: &[u8], index: usize) -> f32 {

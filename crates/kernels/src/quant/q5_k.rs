@@ -3,7 +3,18 @@
 
 use super::{Codes, Offset, Quant, half_at, scale_min_k4};
 
-pub(crate) const QUANT: Quant = Quant { bits: 5, group: 32, offset: Offset::Min, dequantize, unpack };
+pub(crate) const QUANT: Quant = Quant {
+    ggml_id: 13,
+    block_size: 256,
+    block_bytes: 176,
+    f16_at: &[0, 2],
+    code_bytes: 16..176,
+    bits: 5,
+    group: 32,
+    offset: Offset::Min,
+    dequantize,
+    unpack,
+};
 
 fn dequantize(block: &[u8], values: &mut [f32]) {
     let (d, dmin) = (half_at(block, 0), half_at(block, 2));

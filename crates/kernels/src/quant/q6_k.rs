@@ -3,7 +3,18 @@
 
 use super::{Codes, Offset, Quant, half_at};
 
-pub(crate) const QUANT: Quant = Quant { bits: 6, group: 16, offset: Offset::Zero(5), dequantize, unpack };
+pub(crate) const QUANT: Quant = Quant {
+    ggml_id: 14,
+    block_size: 256,
+    block_bytes: 210,
+    f16_at: &[208],
+    code_bytes: 0..192,
+    bits: 6,
+    group: 16,
+    offset: Offset::Zero(5),
+    dequantize,
+    unpack,
+};
 
 fn dequantize(block: &[u8], values: &mut [f32]) {
     let d = half_at(block, 208);
