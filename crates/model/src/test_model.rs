@@ -72,11 +72,11 @@ pub fn build(dtype: DType, seed: u64) -> io::Result<GgufWriter> {
     let mut writer = GgufWriter::new();
     put_metadata(&mut writer);
     put_tokenizer(&mut writer);
-    let mut random = Random(seed);
+    let mut random = SplitMix64(seed);
     let (q, kv) = (HIDDEN, HIDDEN / HEADS * KV_HEADS);
     // Larger embeddings and output than a trained model of this width would have, so that some tokens are
     // clearly likelier than others.
-    let matrix = |writer: &mut GgufWriter, random: &mut Random, name: &str, rows: usize, cols: usize| {
+    let matrix = |writer: &mut GgufWriter, random: &mut SplitMix64, name: &str, rows: usize, cols: usize| {
         let scale = 1.5 / (cols as f32).sqrt();
         let values: Vec<f32> = (0..rows * cols).map(|_| random.normal() * scale).collect();
         let bytes = encode(dtype, &values).ok_or_else(|| {
@@ -85,7 +85,7 @@ pub fn build(dtype: DType, seed: u64) -> io::Result<GgufWriter> {
         writer.tensor(name, dtype, &[rows, cols], bytes);
         Ok::<_, io::Error>(())
     };
-    let norm = |writer: &mut GgufWriter, random: &mut Random, name: &str| {
+    let norm = |writer: &mut GgufWriter, random: &mut SplitMix64, name: &str| {
         let values: Vec<f32> = (0..HIDDEN).map(|_| 1.0 + 0.1 * random.normal()).collect();
         writer.tensor_f32(name, &[HIDDEN], &values);
     };
@@ -187,15 +187,24 @@ fn largest(block: &[f32]) -> f32 {
     block.iter().fold(0.0, |largest, value| value.abs().max(largest))
 }
 
-/// SplitMix64: tiny, and the same everywhere.
-struct Random(u64);
+/// The generator of random weights. It is written out here, not taken from a library, whose numbers may change with its
+/// version: tests of the crates above expect what these weights say, and some hold bounds that f16 keys which round the
+/// other way would break.
+pub struct SplitMix64(pub u64);
 
-impl Random {
-    fn next(&mut self) -> u64 {
+impl SplitMix64 {
+    /// The next 64 bits.
+    #[expect(clippy::should_implement_trait, reason = "it never ends, and nobody iterates over it")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    /// Uniform in [-1, 1).
+    pub fn uniform(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
     }
 
     /// About normal with variance 1: the sum of twelve uniform numbers, which needs no library function whose last
