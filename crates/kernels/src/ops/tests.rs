@@ -1,14 +1,14 @@
 use super::*;
 use crate::Isa;
-use crate::testing::Random;
+use crate::testing::{seeded, values};
 
 /// Applies `f` to rows of every length up to 130 on every instruction set, and wants the bits of the scalar one and the
 /// value of `naive` within `bound`, relative and absolute.
 fn check(bound: f64, f: impl Fn(Isa, &mut Vec<f32>, &[f32]), naive: impl Fn(&[f64], &[f64]) -> Vec<f64>) {
     for len in 1..=130 {
-        let mut random = Random::new(len);
-        let values: Vec<f32> = random.values(len as usize).iter().map(|x| x * 8.0).collect();
-        let other = random.values(len as usize);
+        let mut rng = seeded(len);
+        let mut row = || values(&mut rng, len as usize);
+        let (values, other) = (row().iter().map(|x| x * 8.0).collect::<Vec<f32>>(), row());
         let widen = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
         let mut expected = values.clone();
         f(Isa::SCALAR, &mut expected, &other);
@@ -113,7 +113,7 @@ fn rope_turns_pairs() {
     let frequencies: Vec<f32> = (0..20).map(|i| 10_000f32.powf(-(i as f32) / 20.0)).collect();
     let (mut cos, mut sin) = (vec![0.0; 20], vec![0.0; 20]);
     rope_tables(1234, &frequencies, &mut cos, &mut sin);
-    let heads = Random::new(1).values(3 * 48);
+    let heads = values(&mut seeded(1), 3 * 48);
     for pairing in [RopePairing::Interleaved, RopePairing::Neox] {
         let mut expected: Vec<f64> = heads.iter().map(|&x| f64::from(x)).collect();
         for head in expected.chunks_mut(48) {
