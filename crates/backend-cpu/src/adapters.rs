@@ -1,4 +1,4 @@
-//! Low-rank adapters: `y += scale * B (A x)`, in f32, on the rows of the sequences that ask for one.
+//! Low-rank adapters: `y += scale * B (A x)`, in f32, on the rows of the sequences that have one.
 
 use crate::network::{LINEARS, Network};
 use backend::{AdapterId, BackendError, LoraMatrix};

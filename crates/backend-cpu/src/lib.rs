@@ -9,8 +9,8 @@
 //! A row's numbers depend on its token, position and what it attends to, bit for bit: `kernels` sums every element in
 //! one order, attention takes the pages of a sequence one after another, and every other operation is row by row. How
 //! rows are grouped, which worker computes what, and how many there are decides only when something is computed.
-//! Which physical pages hold a sequence is all the same too; which of its slots hold the tokens is not, since attention
-//! sums page by page: a gap, left by tokens removed or masked, may change the last bits.
+//! Which physical pages hold a sequence does not matter either. Which slots hold its tokens does, since attention sums
+//! page by page: a gap left by removed or masked tokens may change the last bits.
 
 mod arch;
 mod options;

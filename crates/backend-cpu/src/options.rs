@@ -131,7 +131,7 @@ pub enum OpenError {
     /// The pool does not fit into memory.
     #[error("{pages} pages of {page_bytes} bytes cannot be allocated; ask for fewer pages")]
     Pool {
-        /// Pages asked for.
+        /// Pages requested.
         pages: u32,
         /// Bytes of one.
         page_bytes: usize,

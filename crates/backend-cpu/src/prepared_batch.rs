@@ -1,4 +1,4 @@
-//! A batch made ready for the workers: who attends to what, which rows go together, what is answered from where.
+//! A batch prepared for the workers: attention masks, rotary tables, and the tasks into which rows are grouped.
 
 use crate::network::Network;
 use crate::sample;
@@ -34,13 +34,13 @@ pub(crate) struct Sequence {
     pub(crate) adapter: Option<AdapterId>,
 }
 
-/// A row that something is asked of, and its requests in `Batch::outputs`.
+/// A row with output requests, and which of `Batch::outputs` they are.
 pub(crate) struct OutputRow {
     pub(crate) row: usize,
     pub(crate) requests: Range<usize>,
 }
 
-/// See the module's description. Reused from batch to batch.
+/// See the module docs. Reused from batch to batch.
 #[derive(Default)]
 pub(crate) struct PreparedBatch {
     pub(crate) batch: Batch,
@@ -81,7 +81,7 @@ impl PreparedBatch {
         (products + 2 * attended * network.hyper.q_width() * network.hyper.layers) as u64
     }
 
-    /// Takes a batch over, after checking everything that the contract says of it.
+    /// Checks a batch against the contract and derives everything else from it.
     pub(crate) fn prepare(
         &mut self,
         batch: &Batch,

@@ -78,7 +78,7 @@ impl<'a> Distribution<'a> {
         Distribution { isa, logits, log_sum: ops::log_sum_exp(isa, logits) }
     }
 
-    /// Answers one request. `position` is the row's; [`OutputKind::Hidden`] is not asked of a distribution.
+    /// Answers one request. `position` is the row's; [`OutputKind::Hidden`] is answered elsewhere.
     pub(crate) fn answer(&self, kind: &OutputKind, position: u32, scratch: &mut Scratch) -> Value {
         match kind {
             OutputKind::Token(params) => match draw(self.isa, self.logits, params, position, scratch) {

@@ -10,7 +10,7 @@ use kernels::{Activations, Attention, Shared};
 use std::sync::Mutex;
 
 /// Up to this many rows every worker does the row-wise work (norms, quantization) of all rows for itself, in row
-/// buffers of its own: half a microsecond a row is less than meeting at a barrier.
+/// buffers of its own: half a microsecond a row is less than a barrier takes.
 const REPLICATED_ROWS: usize = 3;
 
 /// Rows whose logits are held at once.
@@ -27,9 +27,9 @@ pub(crate) struct RowBuffers {
     /// Codes of the attended values, and of the gated values.
     pub(crate) attended_codes: Activations,
     pub(crate) gated_codes: Activations,
-    /// Rows that something is asked of, before the output matrix: two rows of codes each.
+    /// Rows with output requests, before the output matrix: two rows of codes each.
     pub(crate) output_codes: Activations,
-    /// What the first halves of adapters give: per row three pieces of the largest rank.
+    /// `A x` of the adapters: per row, one stretch of the largest rank for each of up to three matrices.
     pub(crate) lora_activations: Buffer,
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct WorkerScratch {
     pub(crate) sample: sample::Scratch,
 }
 
-/// See the module's description. Written between batches, read (with its cells) by all workers during one.
+/// See the module docs. Written between batches, read (with its cells) by all workers during one.
 pub(crate) struct State {
     pub(crate) prepared: PreparedBatch,
     /// Workers that compute this batch.

@@ -134,7 +134,7 @@ impl Worker<'_> {
         bound(self.index)..bound(self.index + 1)
     }
 
-    /// Tasks `0 .. count`, each given to whichever worker asks first. Once between two barriers.
+    /// Tasks `0 .. count`, each given to the first worker that is free. Once between two barriers.
     pub(crate) fn tasks(&self, count: usize) -> impl Iterator<Item = usize> + '_ {
         assert!(!self.tasks_started.replace(true), "tasks are shared out once between two barriers");
         std::iter::from_fn(move || {

@@ -71,11 +71,11 @@ fn texts(reference: &Reference, bin: &[u8]) -> Vec<Text> {
     texts
 }
 
-/// KL(reference || engine) over the reference's tokens and one bucket for the rest.
-fn divergence(reference: &[(u32, f32)], engine: &[f32]) -> f64 {
+/// KL(reference || pie) over the reference's tokens and one bucket for the rest.
+fn divergence(reference: &[(u32, f32)], found: &[f32]) -> f64 {
     let mut rest = (1.0, 1.0);
     let mut sum = 0.0;
-    for ((_, log_p), log_q) in reference.iter().zip(engine) {
+    for ((_, log_p), log_q) in reference.iter().zip(found) {
         let (log_p, log_q) = (f64::from(*log_p), f64::from(*log_q));
         sum += log_p.exp() * (log_p - log_q);
         rest = (rest.0 - log_p.exp(), rest.1 - log_q.exp());

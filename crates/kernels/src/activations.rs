@@ -1,7 +1,7 @@
 //! Rows of activations as 8-bit integers: what quantized matrices are multiplied with.
 //!
-//! Each 32 values share an f32 scale, `value ~ scale * code` with `scale = max |value| / 127`; beside it stand the sums
-//! of the codes, since a weight `s q + m` meets an activation `a c` as `s a (sum q c) + m a (sum c)`.
+//! Each 32 values share an f32 scale, `value ~ scale * code` with `scale = max |value| / 127`; beside it are the sums
+//! of the codes, since a weight `s q + m` times an activation `a c` sums up to `s a (sum q c) + m a (sum c)`.
 
 use crate::lanes::{Reduce, ReduceKernel, run};
 use crate::{Isa, Shared, Tile};
@@ -61,7 +61,7 @@ impl Activations {
         run(isa, Quantize { x, blocks: self.blocks.write_rows(rows).as_mut_slice() });
     }
 
-    /// Writes what row `row` stands for, `scale * code`. Panics when the row or the length of `out` is wrong, or when
+    /// Writes the values of row `row`, `scale * code`. Panics when the row or the length of `out` is wrong, or when
     /// another thread writes the row.
     pub fn row(&self, row: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.cols(), "a row has {} values", self.cols());

@@ -1,8 +1,8 @@
 //! Weights in the order the kernels read them.
 //!
 //! A matrix `[rows][cols]` is cut into tiles of `tile_rows` output rows: one row per 32-bit lane of the instruction set,
-//! 8 or 16, so that one vector of codes holds four inputs of every row of the tile and meets four activations that are
-//! broadcast. A block is 32 inputs of a tile. Its codes, by bits per code (`V` is a vector, `4 * tile_rows` bytes, byte
+//! 8 or 16, so that one vector of codes holds four inputs of every row of the tile and is multiplied with four broadcast
+//! activations. A block is 32 inputs of a tile. Its codes, by bits per code (`V` is a vector, `4 * tile_rows` bytes, byte
 //! `4r + i` for row `r`; group `g` of 8 is inputs `4g .. 4g + 4`):
 //!
 //! ```text

@@ -1,6 +1,6 @@
 //! A matrix of values that several threads write at once, in rectangles that never overlap.
 //!
-//! A forward pass is one job: all workers write parts of a buffer, meet at a barrier, then read all of it. `&mut` cannot
+//! A forward pass is one job: all workers write parts of a buffer, wait at a barrier, then read all of it. `&mut` cannot
 //! say that, so [`Shared`] is a `RefCell` for rectangles: [`Shared::write`] and [`Shared::read`] note the rectangle
 //! they hand out and panic when it overlaps one that is still out (two readers may overlap). A borrow costs one
 //! uncontended lock, about 20 ns, so borrow per operation and not per element.

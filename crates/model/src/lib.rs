@@ -1,7 +1,7 @@
 //! A model at rest: its files, hyper-parameters, tokenizer and chat template, and where models are kept.
 //!
 //! Two file kinds, [`gguf`] and safetensors, are read into one set of [`Hyperparameters`] and one naming of
-//! [`Weights`], so that whoever computes need not know which it was. Nothing here computes, and nothing reads the
+//! [`Weights`], so that a backend need not know which it was. Nothing here computes, and nothing reads the
 //! environment or the clock: settings and time are arguments. Files come from strangers; whatever is wrong with one
 //! is a typed error that says what to do, never a panic.
 

@@ -27,7 +27,7 @@ pub(crate) struct TensorEntry {
     pub(crate) dtype: DType,
     /// Slowest dimension first; one to four, none zero.
     pub(crate) shape: Vec<usize>,
-    /// Checked against the file by whoever read it.
+    /// Checked against the file by its reader.
     pub(crate) range: Range<usize>,
 }
 

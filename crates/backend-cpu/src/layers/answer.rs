@@ -1,4 +1,4 @@
-//! From the residual stream to the answers, for the rows that something is asked of.
+//! From the residual stream to the answers, for the rows with output requests.
 
 use super::Forward;
 use crate::prepared_batch::OutputRow;
@@ -58,7 +58,7 @@ impl Forward<'_> {
         });
     }
 
-    /// The logits of the first `rows` rows of `normed`. Ends with a meeting.
+    /// The logits of the first `rows` rows of `normed`. Ends with a barrier.
     ///
     /// For a quantized matrix each row is two rows of codes, its rounded values and what rounding left, and their
     /// products are added: nothing after the logits can average their errors out. In SmolLM2-135M Q4_1 it takes the

@@ -1,12 +1,12 @@
-//! The forward pass: every worker runs [`Forward::run`] on the same batch, and they meet between the operations.
+//! The forward pass: every worker runs [`Forward::run`] on the same batch, with barriers between the operations.
 //!
 //! ```text
 //! per layer   x += delta, norm, codes │ q k v │ rotate, store │ attend │ codes │ output
-//!             x += delta, norm, codes │ gate up, silu │ codes │ down          │ = all workers meet
+//!             x += delta, norm, codes │ gate up, silu │ codes │ down          │ = a barrier
 //! ```
-//! Work on rows (the pieces that make codes) is split by rows and needs a meeting of its own, or, for few rows, is done
-//! by every worker for itself in its own row buffers, which needs none. Products are split by output columns, attention by
-//! rows and key-value heads. No split changes any number.
+//! Norms and quantization are split by rows and end at a barrier; up to 3 rows every worker computes all of them into row
+//! buffers of its own and needs none. Products are split by output columns, attention by rows and key-value heads. No
+//! split changes any number.
 
 mod answer;
 mod attention;
@@ -76,7 +76,7 @@ impl<'a> Forward<'a> {
     }
 
     /// Norms the residual stream into the row buffers, after adding what the last product left in `delta` (if `add`), and
-    /// makes what `readers` (matrices of layer `layer` from number `first`) need of it.
+    /// prepares it for `readers`, the matrices of layer `layer` from number `first`.
     fn norm(&self, add: bool, weight: &[f32], layer: usize, first: usize, readers: &[&Linear]) {
         let (buffers, isa) = (self.row_buffers(), self.network.isa);
         self.by_rows(self.state.prepared.rows(), |rows| {
@@ -94,8 +94,7 @@ impl<'a> Forward<'a> {
         });
     }
 
-    /// Makes what the next products need of finished rows of `values`: codes for quantized matrices, first halves of
-    /// adapters.
+    /// Quantizes rows of `values` for the next products and applies the LoRA A matrices.
     fn prepare_inputs(
         &self,
         values: &Buffer,

@@ -28,7 +28,7 @@ pub(super) struct Product<'a> {
 }
 
 impl Forward<'_> {
-    /// Computes products that read the same rows. Ends with a meeting.
+    /// Computes products that read the same rows. Ends with a barrier.
     pub(super) fn products(&self, layer: usize, first: usize, source: Source<'_>, products: &[Product<'_>]) {
         let unit = products.iter().map(|p| p.linear.matrix.tile_rows()).max().unwrap_or(1);
         let units = |p: &Product<'_>| p.linear.matrix.rows().div_ceil(unit);

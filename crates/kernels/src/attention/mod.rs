@@ -1,7 +1,7 @@
 //! Attention over pages of keys and values, flash style: one pass over the pages with a running maximum and sum.
 //!
 //! A page holds up to 64 tokens of one key-value head, f16, in one slice: the keys transposed, so that a vector of slots
-//! meets one number of the query, then the values:
+//! is multiplied with one number of the query, then the values:
 //!
 //! ```text
 //! [head_dim][page_tokens] keys    [page_tokens][head_dim] values

@@ -1,6 +1,6 @@
 //! AVX2: 8 output rows per vector, `vpmaddubsw` on unsigned codes and signed activations.
 //!
-//! A block's codes are unpacked into 8 registers and then meet one row of activations after the other. The row loop is
+//! A block's codes are unpacked into 8 registers and then multiplied with one row of activations after the other. The row loop is
 //! not unrolled and keeps its accumulators in the first-level cache: with four rows unrolled, the compiler holds too
 //! much at once and spills more than that costs. A single row has its accumulator in a register.
 //!

@@ -38,7 +38,7 @@ impl<'a> Cursor<'a> {
 
     fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], GgufError> {
         let bytes = self.take(N as u64, what)?;
-        Ok(bytes.try_into().expect("`take` gives as many bytes as asked for"))
+        Ok(bytes.try_into().expect("`take` gives as many bytes as requested"))
     }
 
     pub(super) fn u8(&mut self, what: &'static str) -> Result<u8, GgufError> {

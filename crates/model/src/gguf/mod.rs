@@ -84,7 +84,7 @@ impl Gguf {
         &self.data[tensor.range.clone()]
     }
 
-    /// The file's bytes, shared with whoever keeps reading the weights.
+    /// The file's bytes, shared with the [`crate::Weights`] read from it.
     pub fn data(&self) -> &Arc<Data> {
         &self.data
     }

@@ -45,7 +45,7 @@ pub(super) enum ByteEncoding {
 }
 
 impl ByteEncoding {
-    /// The bytes that an ordinary token stands for.
+    /// The bytes of an ordinary token.
     pub(super) fn bytes(self, token: &str) -> Vec<u8> {
         match self {
             Self::ByteLevel => from_byte_level(token),
@@ -53,8 +53,8 @@ impl ByteEncoding {
         }
     }
 
-    /// The bytes that a token stands for which was added to the vocabulary by name: the name, in which only
-    /// SentencePiece hides spaces.
+    /// The bytes of a token that was added to the vocabulary by name: the name, in which only SentencePiece hides
+    /// spaces.
     pub(super) fn added_bytes(self, token: &str) -> Vec<u8> {
         match self {
             Self::ByteLevel => token.as_bytes().to_vec(),
@@ -77,7 +77,7 @@ fn from_byte_level(token: &str) -> Vec<u8> {
     bytes
 }
 
-/// The printable character that stands for `byte` in a byte-level vocabulary.
+/// The printable character of `byte` in a byte-level vocabulary.
 pub(crate) fn byte_level_char(byte: u8) -> char {
     if is_printable(byte) {
         return char::from(byte);
@@ -112,7 +112,7 @@ fn from_sentence_piece(token: &str) -> Vec<u8> {
     }
 }
 
-/// The byte that a token like `<0x0A>` stands for.
+/// The byte of a token like `<0x0A>`.
 fn byte_token(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
