@@ -1,16 +1,18 @@
 //! A model running on the CPU: [`CpuBackend`] implements [`backend::Backend`].
 //!
-//! Reading order: `network` (the weights) and `load`, `arch` (what layers are made of) · `pages` (key/value memory) ·
-//! `prepared_batch` (a batch with its masks and tables) · `state` (the buffers) · `layers` (the forward pass) · `sample` (from logits to answers)
-//! · `adapters` (LoRA) · `threads` (the compute threads). Numeric loops and everything `unsafe` are in `kernels`.
+//! Reading order: `network` (the weights) and `load`, `arch` (what layers are made of) · `pages` (key/value
+//! memory) · `prepared_batch` (a batch with its masks and tables) · `state` (the buffers) · `layers` (the
+//! forward pass) · `sample` (from logits to answers) · `adapters` (LoRA) · `threads` (the compute threads).
+//! Numeric loops and everything `unsafe` are in `kernels`.
 //!
 //! # Batch invariance
 //!
-//! A row's numbers depend on its token, position and what it attends to, bit for bit: `kernels` sums every element in
-//! one order, attention takes the pages of a sequence one after another, and every other operation is row by row. How
-//! rows are grouped, which worker computes what, and how many there are decides only when something is computed.
-//! Which physical pages hold a sequence does not matter either. Which slots hold its tokens does, since attention sums
-//! page by page: a gap left by removed or masked tokens may change the last bits.
+//! A row's numbers depend on its token, position and what it attends to, bit for bit: `kernels` sums every
+//! element in one order, attention takes the pages of a sequence one after another, and every other operation
+//! is row by row. How rows are grouped, which worker computes what, and how many there are decides only when
+//! something is computed. Which physical pages hold a sequence does not matter either. Which slots hold its
+//! tokens does, since attention sums page by page: a gap left by removed or masked tokens may change the last
+//! bits.
 
 mod arch;
 mod options;
@@ -68,8 +70,8 @@ impl LoadedModel {
 }
 
 impl CpuBackend {
-    /// Packs the weights for this CPU, sets up the page pool and starts the threads. `progress` is called on this thread
-    /// while loading. The weights are copied: `weights` need not outlive the call.
+    /// Packs the weights for this CPU, sets up the page pool and starts the threads. `progress` is called on
+    /// this thread while loading. The weights are copied: `weights` need not outlive the call.
     ///
     /// # Errors
     /// An option out of range, a model that this backend cannot run, or no memory or threads for it.

@@ -1,4 +1,5 @@
-//! From tensors of a file to a [`Network`]: shapes are checked and matrices packed, one layer per thread at a time.
+//! From tensors of a file to a [`Network`]: shapes are checked and matrices packed, one layer per thread at a
+//! time.
 
 use crate::arch;
 use crate::network::{Layer, Linear, Network};
@@ -59,7 +60,8 @@ impl Loader<'_> {
     }
 }
 
-/// Packs all weights on `threads` threads. `progress` is called from this thread, each time something is done.
+/// Packs all weights on `threads` threads. `progress` is called from this thread, each time something is
+/// done.
 pub(crate) fn network(
     hyper: &Hyperparameters,
     weights: &Weights,

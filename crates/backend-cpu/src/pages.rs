@@ -1,5 +1,5 @@
-//! The pool of key/value pages: one matrix of f16 with a row per (page, layer, key-value head).
-//! It is kept as the bits of the numbers: zeroed integers are memory that the system gives when it is first written.
+//! The pool of key/value pages: one matrix of f16 with a row per (page, layer, key-value head). It is kept as
+//! the bits of the numbers: zeroed integers are memory that the system gives when it is first written.
 //!
 //! ```text
 //! row = (page * layers + layer) * kv_heads + head        each `kernels::attention::page_len` numbers

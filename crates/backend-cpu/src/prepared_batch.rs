@@ -1,12 +1,13 @@
-//! A batch prepared for the workers: attention masks, rotary tables, and the tasks into which rows are grouped.
+//! A batch prepared for the workers: attention masks, rotary tables, and the tasks into which rows are
+//! grouped.
 
 use crate::network::Network;
 use crate::sample;
 use backend::{AdapterId, BackendError, Batch, Limits, PageId};
 use std::ops::Range;
 
-/// Rows whose queries share one pass over the pages: with three heads a group, queries, sums and a page of 16 slots by
-/// 64 numbers are 32 KiB, one first-level cache.
+/// Rows whose queries share one pass over the pages: with three heads a group, queries, sums and a page of 16
+/// slots by 64 numbers are 32 KiB, one first-level cache.
 const ATTENTION_ROWS: usize = 16;
 
 /// Rows whose keys and values a worker stores in one go.

@@ -9,8 +9,8 @@ use backend::Value;
 use kernels::{Activations, Attention, Shared};
 use std::sync::Mutex;
 
-/// Up to this many rows every worker does the row-wise work (norms, quantization) of all rows for itself, in row
-/// buffers of its own: half a microsecond a row is less than a barrier takes.
+/// Up to this many rows every worker does the row-wise work (norms, quantization) of all rows for itself, in
+/// row buffers of its own: half a microsecond a row is less than a barrier takes.
 const REPLICATED_ROWS: usize = 3;
 
 /// Rows whose logits are held at once.

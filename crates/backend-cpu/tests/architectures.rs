@@ -8,8 +8,8 @@ use common::*;
 use kernels::DType;
 use model::{Architecture, Hyperparameters, Weights};
 
-/// With float weights only the f16 rounding of keys and values (2^-11 relative) and other orders of summation differ;
-/// logits here are of the order of 5.
+/// With float weights only the f16 rounding of keys and values (2^-11 relative) and other orders of summation
+/// differ; logits here are of the order of 5.
 const FLOAT_BOUND: f32 = 0.02;
 /// 8-bit activations add about 1/254 of a block's maximum per product input.
 const QUANTIZED_BOUND: f32 = 0.5;

@@ -57,7 +57,8 @@ fn small_batches_on_one_thread_between_others_change_no_bit() {
     for tiny in models() {
         let tokens = random_tokens(5, 150);
         let whole = logits(&mut tiny.open(1), &mut Sequence::new(0..10), &tokens, 150);
-        // About 0.17 million multiplications a row: chunks of 1 and 5 rows stay on one thread, those of 30 do not.
+        // About 0.17 million multiplications a row: chunks of 1 and 5 rows stay on one thread, those of 30 do
+        // not.
         let mut backend = open_with(&tiny.gguf(), 3, 2_000_000);
         let mut sequence = Sequence::new(0..10);
         let (mut found, mut rest) = (Vec::new(), tokens.as_slice());
@@ -117,7 +118,8 @@ fn a_batch_of_strangers_changes_no_bit() {
             let mut together = tiny.open(threads);
             adapter(&mut together, 1);
             let mut sequences: Vec<_> = (0..32).map(sequence).collect();
-            // First a batch of prompts without their last token (some then have nothing yet), then one of last tokens.
+            // First a batch of prompts without their last token (some then have nothing yet), then one of
+            // last tokens.
             let mut batch = Batch::default();
             for (sequence, prompt) in sequences.iter_mut().zip(&prompts).filter(|(_, p)| p.len() > 1) {
                 sequence.push(&mut batch, &prompt[..prompt.len() - 1]);

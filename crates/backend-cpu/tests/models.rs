@@ -54,7 +54,8 @@ fn file(name: &str) -> Option<PathBuf> {
 /// Key, token ids, and per position the most probable tokens.
 type Text = (String, Vec<u32>, Vec<Vec<(u32, f32)>>);
 
-/// For each text the token ids, and for each position the reference's most probable tokens with their log-probs.
+/// For each text the token ids, and for each position the reference's most probable tokens with their
+/// log-probs.
 fn texts(reference: &Reference, bin: &[u8]) -> Vec<Text> {
     let top = reference.top;
     let mut words = bin.as_chunks::<4>().0.iter();

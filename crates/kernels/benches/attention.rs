@@ -1,5 +1,5 @@
-//! Speed of attention over pages on one thread: GFLOP/s (two products per slot and number of the head dimension) and
-//! GB/s of keys and values, best of many rounds. `cargo bench -p kernels --bench attention`.
+//! Speed of attention over pages on one thread: GFLOP/s (two products per slot and number of the head
+//! dimension) and GB/s of keys and values, best of many rounds. `cargo bench -p kernels --bench attention`.
 
 #![allow(clippy::print_stdout, reason = "a benchmark reports to its user")]
 

@@ -4,8 +4,8 @@ use crate::DType;
 use fastrand::Rng;
 use half::{bf16, f16};
 
-/// A generator whose numbers have nothing to do with those of other seeds: fastrand's own streams of neighbouring seeds
-/// are correlated.
+/// A generator whose numbers have nothing to do with those of other seeds: fastrand's own streams of
+/// neighbouring seeds are correlated.
 pub(crate) fn seeded(seed: u64) -> Rng {
     Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }

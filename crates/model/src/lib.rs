@@ -2,8 +2,8 @@
 //!
 //! Two file kinds, [`gguf`] and safetensors, are read into one set of [`Hyperparameters`] and one naming of
 //! [`Weights`], so that a backend need not know which it was. Nothing here computes, and nothing reads the
-//! environment or the clock: settings and time are arguments. Files come from strangers; whatever is wrong with one
-//! is a typed error that says what to do, never a panic.
+//! environment or the clock: settings and time are arguments. Files come from strangers; whatever is wrong
+//! with one is a typed error that says what to do, never a panic.
 
 pub mod chat;
 mod data;

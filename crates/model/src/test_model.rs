@@ -1,7 +1,8 @@
 //! A tiny model with random weights, for tests of everything above: a whole GGUF file in under a second.
 //!
-//! It is a llama with 2 layers, hidden width 64, 4 heads, 2 key-value heads, feed-forward width 128, a context of
-//! 2048 tokens and a byte-level vocabulary of 288 tokens, in ChatML. What it says is noise, but always the same noise.
+//! It is a llama with 2 layers, hidden width 64, 4 heads, 2 key-value heads, feed-forward width 128, a
+//! context of 2048 tokens and a byte-level vocabulary of 288 tokens, in ChatML. What it says is noise, but
+//! always the same noise.
 
 use std::io;
 use std::path::Path;
@@ -24,7 +25,8 @@ pub const KV_HEADS: usize = 2;
 pub const FFN: usize = 128;
 /// Most positions.
 pub const CONTEXT_LENGTH: usize = 2048;
-/// Tokens: the 256 bytes, the results of [`MERGES`], the control tokens, and unused rows up to a multiple of 32.
+/// Tokens: the 256 bytes, the results of [`MERGES`], the control tokens, and unused rows up to a multiple of
+/// 32.
 pub const VOCABULARY: usize = 288;
 
 /// Pairs that the tokenizer joins, in order; `Ġ` is a space.
@@ -58,8 +60,9 @@ pub const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' 
 /// Writes the model to `path`, its matrices in `dtype`. The same `dtype` and `seed` give the same bytes.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidInput`] when rows of 64 values are not whole blocks of `dtype`, which has no quantizer
-/// here for other types than F32, F16, BF16, Q8_0, Q4_0 and Q4_1; else what the operating system says.
+/// [`io::ErrorKind::InvalidInput`] when rows of 64 values are not whole blocks of `dtype`, which has no
+/// quantizer here for other types than F32, F16, BF16, Q8_0, Q4_0 and Q4_1; else what the operating system
+/// says.
 pub fn write(path: &Path, dtype: DType, seed: u64) -> io::Result<()> {
     build(dtype, seed)?.write(path)
 }
@@ -187,9 +190,9 @@ fn largest(block: &[f32]) -> f32 {
     block.iter().fold(0.0, |largest, value| value.abs().max(largest))
 }
 
-/// The generator of random weights. It is written out here, not taken from a library, whose numbers may change with its
-/// version: tests of the crates above expect what these weights say, and some hold bounds that f16 keys which round the
-/// other way would break.
+/// The generator of random weights. It is written out here, not taken from a library, whose numbers may
+/// change with its version: tests of the crates above expect what these weights say, and some hold bounds
+/// that f16 keys which round the other way would break.
 pub struct SplitMix64(pub u64);
 
 impl SplitMix64 {
@@ -207,8 +210,8 @@ impl SplitMix64 {
         (self.next() >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
     }
 
-    /// About normal with variance 1: the sum of twelve uniform numbers, which needs no library function whose last
-    /// bit differs between platforms.
+    /// About normal with variance 1: the sum of twelve uniform numbers, which needs no library function whose
+    /// last bit differs between platforms.
     fn normal(&mut self) -> f32 {
         (0..12).map(|_| (self.next() >> 40) as f32 / (1 << 24) as f32).sum::<f32>() - 6.0
     }

@@ -1,8 +1,9 @@
 //! The tensors of a model under one naming, whatever files they come from.
 //!
-//! Names are those of GGUF: `token_embd.weight`, `output_norm.weight`, `output.weight`, and per layer `blk.N.` with
-//! `attn_norm`, `attn_q`, `attn_k`, `attn_v`, `attn_output`, `attn_q_norm`, `attn_k_norm`, `ffn_norm`, `ffn_gate`,
-//! `ffn_up`, `ffn_down`, each with `.weight` or `.bias`. A matrix has one row per output: `y[row] = sum w[row][col] x[col]`.
+//! Names are those of GGUF: `token_embd.weight`, `output_norm.weight`, `output.weight`, and per layer
+//! `blk.N.` with `attn_norm`, `attn_q`, `attn_k`, `attn_v`, `attn_output`, `attn_q_norm`, `attn_k_norm`,
+//! `ffn_norm`, `ffn_gate`, `ffn_up`, `ffn_down`, each with `.weight` or `.bias`. A matrix has one row per
+//! output: `y[row] = sum w[row][col] x[col]`.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -42,8 +43,8 @@ pub struct Tensor<'a> {
     pub rows: usize,
     /// Values per row.
     pub cols: usize,
-    /// `rows` rows of `dtype.row_bytes(cols)` bytes each. Aligned to 32 bytes in usual GGUF files, but in other
-    /// files perhaps to nothing at all, so read values with unaligned loads.
+    /// `rows` rows of `dtype.row_bytes(cols)` bytes each. Aligned to 32 bytes in usual GGUF files, but in
+    /// other files perhaps to nothing at all, so read values with unaligned loads.
     pub bytes: &'a [u8],
 }
 

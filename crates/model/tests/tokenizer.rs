@@ -1,7 +1,7 @@
 //! Token ids against a recorded reference, and the way back.
 //!
-//! The files in `tests/data` hold texts with the ids that llama.cpp's tokenizer gives (control tokens parsed, no BOS),
-//! and greedy continuations. They need the real models, whose folder `PIE_TEST_MODELS` names.
+//! The files in `tests/data` hold texts with the ids that llama.cpp's tokenizer gives (control tokens parsed,
+//! no BOS), and greedy continuations. They need the real models, whose folder `PIE_TEST_MODELS` names.
 
 #![expect(clippy::print_stdout, reason = "a skipped test says so")]
 

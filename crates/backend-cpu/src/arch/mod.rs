@@ -1,7 +1,7 @@
 //! The table of architectures: what their layers are made of.
 //!
-//! All decoders here share one forward pass ([`crate::layers`]); an architecture says which parts a layer has and where
-//! they come from. A new one is a file with a [`Spec`] and a line in [`TABLE`].
+//! All decoders here share one forward pass ([`crate::layers`]); an architecture says which parts a layer has
+//! and where they come from. A new one is a file with a [`Spec`] and a line in [`TABLE`].
 
 mod llama;
 mod qwen2;

@@ -46,8 +46,8 @@ impl Forward<'_> {
         self.products(layer, OUTPUT, source, &[product]);
     }
 
-    /// Finishes queries and keys, and stores keys and values in the pages. A task is some writes that follow each
-    /// other: borrowing their rows one by one takes as long as the work on them.
+    /// Finishes queries and keys, and stores keys and values in the pages. A task is some writes that follow
+    /// each other: borrowing their rows one by one takes as long as the work on them.
     fn rotate_and_store(&self, layer: usize, weights: &AttentionWeights) {
         let (state, hyper) = (self.state, &self.network.hyper);
         let (prepared, pairs) = (&state.prepared, hyper.rope_dims / 2);

@@ -1,12 +1,13 @@
-//! The forward pass: every worker runs [`Forward::run`] on the same batch, with barriers between the operations.
+//! The forward pass: every worker runs [`Forward::run`] on the same batch, with barriers between the
+//! operations.
 //!
 //! ```text
 //! per layer   x += delta, norm, codes │ q k v │ rotate, store │ attend │ codes │ output
 //!             x += delta, norm, codes │ gate up, silu │ codes │ down          │ = a barrier
 //! ```
-//! Norms and quantization are split by rows and end at a barrier; up to 3 rows every worker computes all of them into row
-//! buffers of its own and needs none. Products are split by output columns, attention by rows and key-value heads. No
-//! split changes any number.
+//! Norms and quantization are split by rows and end at a barrier; up to 3 rows every worker computes all of
+//! them into row buffers of its own and needs none. Products are split by output columns, attention by rows
+//! and key-value heads. No split changes any number.
 
 mod answer;
 mod attention;
@@ -75,8 +76,8 @@ impl<'a> Forward<'a> {
         });
     }
 
-    /// Norms the residual stream into the row buffers, after adding what the last product left in `delta` (if `add`), and
-    /// prepares it for `readers`, the matrices of layer `layer` from number `first`.
+    /// Norms the residual stream into the row buffers, after adding what the last product left in `delta` (if
+    /// `add`), and prepares it for `readers`, the matrices of layer `layer` from number `first`.
     fn norm(&self, add: bool, weight: &[f32], layer: usize, first: usize, readers: &[&Linear]) {
         let (buffers, isa) = (self.row_buffers(), self.network.isa);
         self.by_rows(self.state.prepared.rows(), |rows| {

@@ -6,7 +6,8 @@ use crate::state::Buffer;
 use kernels::{Activations, Input, Matrix, Tile, matmul};
 use std::ops::Range;
 
-/// Up to this many rows a product is limited by memory, and each worker takes one contiguous part of the weights.
+/// Up to this many rows a product is limited by memory, and each worker takes one contiguous part of the
+/// weights.
 const ROWS_STREAMED: usize = 16;
 
 /// Tiles of weights per task when workers take tasks as they can.

@@ -1,21 +1,23 @@
-//! Attention over pages of keys and values, flash style: one pass over the pages with a running maximum and sum.
+//! Attention over pages of keys and values, flash style: one pass over the pages with a running maximum and
+//! sum.
 //!
-//! A page holds up to 64 tokens of one key-value head, f16, in one slice: the keys transposed, so that a vector of slots
-//! is multiplied with one number of the query, then the values:
+//! A page holds up to 64 tokens of one key-value head, f16, in one slice: the keys transposed, so that a
+//! vector of slots is multiplied with one number of the query, then the values:
 //!
 //! ```text
 //! [head_dim][page_tokens] keys    [page_tokens][head_dim] values
 //! ```
-//! [`Attention`] serves all queries of one key-value head that look at the same pages: the heads that share it, of one or
-//! more rows of the batch. Per query and page:
+//! [`Attention`] serves all queries of one key-value head that look at the same pages: the heads that share
+//! it, of one or more rows of the batch. Per query and page:
 //!
 //! ```text
 //! s[t] = scale * (sum over even d of q[d] k[d][t] + sum over odd d)     t: the slots of the row's mask
 //! m'   = max(m, s);  p[t] = exp(s[t] - m')
 //! acc  = exp(m - m') * acc + sum of p[t] v[t];  sum likewise;  m = m'
 //! ```
-//! A query's result depends on its own mask and pages only: slots outside the mask are skipped, not multiplied by zero,
-//! so what they hold (even NaN) never matters, and a page without any slot leaves the state as it is.
+//! A query's result depends on its own mask and pages only: slots outside the mask are skipped, not
+//! multiplied by zero, so what they hold (even NaN) never matters, and a page without any slot leaves the
+//! state as it is.
 
 use crate::lanes::{Kernel, Lanes, Number, Reduce, ReduceKernel, exp, run, run_wide};
 use crate::{Isa, Tile, TileMut};
@@ -64,8 +66,9 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Begins: `rows` rows of the batch, `heads` query heads each, `head_dim` numbers a head, scores multiplied by
-    /// `scale`. Panics unless `head_dim` is a multiple of 8 and `page_tokens` a multiple of 8 up to 64.
+    /// Begins: `rows` rows of the batch, `heads` query heads each, `head_dim` numbers a head, scores
+    /// multiplied by `scale`. Panics unless `head_dim` is a multiple of 8 and `page_tokens` a multiple of 8
+    /// up to 64.
     pub fn start(&mut self, rows: usize, heads: usize, head_dim: usize, page_tokens: usize, scale: f32) {
         assert!(
             head_dim > 0 && head_dim.is_multiple_of(8),
@@ -88,9 +91,9 @@ impl Attention {
         self.page.resize(page_len(head_dim, page_tokens), 0.0);
     }
 
-    /// Takes one page in. `queries` is the rectangle `[rows][heads * head_dim]`; bit `t` of `masks[row]` says that the
-    /// row attends to slot `t`. Pages are taken in the order of their tokens, the same for every batch.
-    /// Panics when a shape differs from [`Attention::start`] or a mask has bits beyond the page.
+    /// Takes one page in. `queries` is the rectangle `[rows][heads * head_dim]`; bit `t` of `masks[row]` says
+    /// that the row attends to slot `t`. Pages are taken in the order of their tokens, the same for every
+    /// batch. Panics when a shape differs from [`Attention::start`] or a mask has bits beyond the page.
     pub fn attend_page(&mut self, isa: Isa, queries: &Tile<'_, f32>, masks: &[u64], page: &[f16]) {
         let (width, rows) = (self.heads * self.head_dim, self.max.len() / self.heads.max(1));
         assert_eq!((queries.rows().len(), queries.cols().len()), (rows, width), "shape of the queries");
@@ -128,8 +131,8 @@ impl Attention {
         self.head_dim.is_multiple_of(16) && self.page_tokens.is_multiple_of(16)
     }
 
-    /// Ends: writes `acc / sum` per query to the rectangle `[rows][heads * head_dim]`; zeros where nothing was attended.
-    /// Panics when the shape differs from [`Attention::start`].
+    /// Ends: writes `acc / sum` per query to the rectangle `[rows][heads * head_dim]`; zeros where nothing
+    /// was attended. Panics when the shape differs from [`Attention::start`].
     pub fn finish(&self, isa: Isa, out: &mut TileMut<'_, f32>) {
         let (width, rows) = (self.heads * self.head_dim, self.max.len() / self.heads.max(1));
         assert_eq!((out.rows().len(), out.cols().len()), (rows, width), "shape of the output");
@@ -142,8 +145,8 @@ impl Attention {
     }
 }
 
-/// Uses 16 lanes on AVX-512 when the shape allows. There is no sum across lanes (scores are sums over the numbers of a
-/// head, values over slots), so the bits are those of 8 lanes.
+/// Uses 16 lanes on AVX-512 when the shape allows. There is no sum across lanes (scores are sums over the
+/// numbers of a head, values over slots), so the bits are those of 8 lanes.
 fn run_in<K: Kernel>(isa: Isa, wide: bool, kernel: K) -> K::Output {
     if wide { run_wide(isa, kernel) } else { run(isa, kernel) }
 }
@@ -316,7 +319,8 @@ fn score_slots<L: Lanes, T: Number, const Q: usize, const W: usize>(
     }
 }
 
-/// Turns the scores of the mask into exponentials and updates maximum and sum; returns the factor of what came before.
+/// Turns the scores of the mask into exponentials and updates maximum and sum; returns the factor of what
+/// came before.
 #[inline(always)]
 fn online_softmax<L: Reduce>(state: &mut Attention, index: usize, mask: u64) -> f32 {
     let scores = &mut state.scores[index][..state.page_tokens];
@@ -351,7 +355,8 @@ fn online_softmax<L: Reduce>(state: &mut Attention, index: usize, mask: u64) -> 
     factor
 }
 
-/// `acc = factor * acc + sum over the slots of the mask of p[t] v[t]`, slots in order, for `Q` queries from `index`.
+/// `acc = factor * acc + sum over the slots of the mask of p[t] v[t]`, slots in order, for `Q` queries from
+/// `index`.
 #[inline(always)]
 fn accumulate<L: Lanes, T: Number, const Q: usize>(
     state: &mut Attention,

@@ -1,11 +1,11 @@
 //! Eight f32 lanes: float algorithms are written once over [`Lanes`] and run on every instruction set.
 //!
-//! Whatever the hardware's width, a [`ReduceKernel`] sees groups of eight, so the order of every sum is fixed and all
-//! instruction sets give the same bits. A [`Kernel`] never combines lanes and takes any width. [`run`] and [`run_wide`]
-//! are the only places that enter code compiled for an instruction set.
+//! Whatever the hardware's width, a [`ReduceKernel`] sees groups of eight, so the order of every sum is fixed
+//! and all instruction sets give the same bits. A [`Kernel`] never combines lanes and takes any width.
+//! [`run`] and [`run_wide`] are the only places that enter code compiled for an instruction set.
 //!
-//! Everything between `run` and the intrinsics must be `#[inline(always)]`: it has no `#[target_feature]` of its own
-//! and takes that of the entry function it is inlined into.
+//! Everything between `run` and the intrinsics must be `#[inline(always)]`: it has no `#[target_feature]` of
+//! its own and takes that of the entry function it is inlined into.
 
 mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -15,8 +15,8 @@ use crate::Isa;
 use crate::isa::Kind;
 use half::{bf16, f16};
 
-/// A vector of f32. Only [`run`] may choose an implementation, since calling one on a CPU without its instructions is
-/// undefined; it asks an [`Isa`] for the proof.
+/// A vector of f32. Only [`run`] may choose an implementation, since calling one on a CPU without its
+/// instructions is undefined; it asks an [`Isa`] for the proof.
 pub(crate) trait Lanes: Copy {
     /// Number of lanes.
     const N: usize;
@@ -49,8 +49,8 @@ pub(crate) trait Lanes: Copy {
     fn zero_below(self, value: Self, limit: Self) -> Self;
 }
 
-/// A vector of eight lanes, which can be combined into one number. Sixteen would add up in another order, so wider
-/// vectors do not implement it.
+/// A vector of eight lanes, which can be combined into one number. Sixteen would add up in another order, so
+/// wider vectors do not implement it.
 pub(crate) trait Reduce: Lanes {
     /// Sum of the lanes as `((0+4)+(2+6)) + ((1+5)+(3+7))`.
     fn sum(self) -> f32;
@@ -108,7 +108,8 @@ impl<K: Kernel> ReduceKernel for K {
     }
 }
 
-/// Runs a kernel with eight lanes on the instruction set. AVX-512 machines run it as AVX2, see the module docs.
+/// Runs a kernel with eight lanes on the instruction set. AVX-512 machines run it as AVX2, see the module
+/// docs.
 #[inline]
 pub(crate) fn run<K: ReduceKernel>(isa: Isa, kernel: K) -> K::Output {
     match isa.0 {

@@ -23,7 +23,8 @@ pub(super) struct Avx512(__m512);
 /// An expression of intrinsics without pointers.
 macro_rules! value {
     ($e:expr) => {
-        // SAFETY: value intrinsics need nothing but the CPU feature, which `run` proved before it chose this type.
+        // SAFETY: value intrinsics need nothing but the CPU feature, which `run` proved before it chose this
+        // type.
         unsafe { $e }
     };
 }

@@ -1,12 +1,14 @@
 //! AVX2: 8 output rows per vector, `vpmaddubsw` on unsigned codes and signed activations.
 //!
-//! A block's codes are unpacked into 8 registers and then multiplied with one row of activations after the other. The row loop is
-//! not unrolled and keeps its accumulators in the first-level cache: with four rows unrolled, the compiler holds too
-//! much at once and spills more than that costs. A single row has its accumulator in a register.
+//! A block's codes are unpacked into 8 registers and then multiplied with one row of activations after the
+//! other. The row loop is not unrolled and keeps its accumulators in the first-level cache: with four rows
+//! unrolled, the compiler holds too much at once and spills more than that costs. A single row has its
+//! accumulator in a register.
 //!
-//! A 16-bit lane of `vpmaddubsw` is at most `2 * 127 * code`, so 8 results of 4-bit codes can be added before they
-//! leave 16 bits (30480 < 32768), 4 of 5-bit codes (31496), 2 of 6-bit codes (32004), and one of 8-bit codes, whose sign
-//! is moved to the activation first (32512). `vpmaddwd` with ones then sums each row's four inputs into 32 bits.
+//! A 16-bit lane of `vpmaddubsw` is at most `2 * 127 * code`, so 8 results of 4-bit codes can be added before
+//! they leave 16 bits (30480 < 32768), 4 of 5-bit codes (31496), 2 of 6-bit codes (32004), and one of 8-bit
+//! codes, whose sign is moved to the activation first (32512). `vpmaddwd` with ones then sums each row's four
+//! inputs into 32 bits.
 
 use super::unpack::define_unpack;
 use super::{Weights, prefetch};
@@ -17,7 +19,8 @@ use std::ops::Range;
 
 const TILE_ROWS: usize = 8;
 
-/// Rows of activations that share the unpacked codes: as many as keep one block each in the first-level cache.
+/// Rows of activations that share the unpacked codes: as many as keep one block each in the first-level
+/// cache.
 const ROWS: usize = 16;
 
 /// Computes the tile for every row of activations.
@@ -186,8 +189,8 @@ unsafe fn factors<const ZERO: u32, const HAS_MIN: bool>(
     (scale, min)
 }
 
-/// The codes of block `index`, a vector per group of four inputs. 8-bit codes come out signed, relative to their zero
-/// point of 128.
+/// The codes of block `index`, a vector per group of four inputs. 8-bit codes come out signed, relative to
+/// their zero point of 128.
 ///
 /// # Safety
 /// The tile has more than `index` blocks.

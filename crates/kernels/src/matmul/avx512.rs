@@ -96,7 +96,8 @@ define_unpack! {
     floats: __m512, load_half: _mm256_loadu_si256, convert: _mm512_cvtph_ps,
 }
 
-/// Per group and row of activations, the sums over the block of code times activation, one lane per output row.
+/// Per group and row of activations, the sums over the block of code times activation, one lane per output
+/// row.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
 fn block_sums<const GROUPS: usize, const R: usize>(

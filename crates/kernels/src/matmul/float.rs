@@ -1,7 +1,7 @@
 //! Products of F32, F16 and BF16 matrices with f32 activations, accumulated in f32.
 //!
-//! A tile is two vectors of rows. Each output sums even and odd inputs apart, then adds the two: two chains of fma per
-//! vector hide most of the latency when there is one row of activations.
+//! A tile is two vectors of rows. Each output sums even and odd inputs apart, then adds the two: two chains
+//! of fma per vector hide most of the latency when there is one row of activations.
 
 use crate::lanes::{Kernel, Lanes, Number, run_wide};
 use crate::{Matrix, Tile, TileMut};

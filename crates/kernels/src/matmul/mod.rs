@@ -1,8 +1,8 @@
 //! `out = x * W^T` for a packed matrix, any number of activation rows and any rectangle of the output.
 //!
-//! The routines below are long, but the idea is simple. One output is one row of weights times one row of activations,
-//! 32 inputs at a time. On the right is the first block of a row of Q4_K whose weights are -2.5, 2, -0.5, 0 ... and of
-//! activations 1, -0.5, 1.27, 0 ...:
+//! The routines below are long, but the idea is simple. One output is one row of weights times one row of
+//! activations, 32 inputs at a time. On the right is the first block of a row of Q4_K whose weights are -2.5,
+//! 2, -0.5, 0 ... and of activations 1, -0.5, 1.27, 0 ...:
 //!
 //! ```text
 //! acc = 0
@@ -11,24 +11,26 @@
 //!     n = sum of q[i] * x[i], in integers      n = 300 - 600 + 889 + 0 ... = 589
 //!     acc = fma(n, scale_w * scale_x, acc)     acc = 589 * 0.005 = 2.945
 //!     sum_x = scale_x * sum of x[i]            sum_x = 0.01 * 177 = 1.77
-//!     acc = fma(min_w, sum_x, acc)             acc = 2.945 - 4 * 1.77 = -4.135 = -2.5 * 1 - 2 * 0.5 - 0.5 * 1.27
+//!     acc = fma(min_w, sum_x, acc)             acc = 2.945 - 4 * 1.77 = -4.135
+//!                                              which is -2.5 * 1 - 2 * 0.5 - 0.5 * 1.27
 //! ```
-//! A format without minimums has `min_w = -2^z * scale_w`, its zero point (Q4_0: z = 3, codes count from 8). Codes of 8
-//! bits count from 128, which is taken off in integers instead: `n - 128 * sum of x[i]`. Where scales cover 16 values, a
-//! block takes both steps for its first half and then for its second.
+//! A format without minimums has `min_w = -2^z * scale_w`, its zero point (Q4_0: z = 3, codes count from 8).
+//! Codes of 8 bits count from 128, which is taken off in integers instead: `n - 128 * sum of x[i]`. Where
+//! scales cover 16 values, a block takes both steps for its first half and then for its second.
 //!
-//! `scalar.rs` is written like that. The vector kernels differ in four ways, and none of them changes a bit, since
-//! integer sums are exact and the float steps of an output stay the same, in the same order:
+//! `scalar.rs` is written like that. The vector kernels differ in four ways, and none of them changes a bit,
+//! since integer sums are exact and the float steps of an output stay the same, in the same order:
 //!
-//! 1. They compute a tile of output rows at once, a lane for each. [`crate::matrix`] packs the weights so that one vector
-//!    holds four inputs of every row of the tile; they are multiplied with the same four activations, broadcast. No sum
-//!    ever runs across lanes, so there is nothing to reorder.
-//! 2. A block is unpacked once for several rows of activations, 16 on AVX2 and 8 on AVX-512, because unpacking 4 bits
-//!    takes about as long as one row's products. Rows share the unpacked codes and nothing else.
-//! 3. The products of AVX2 are sums of two in 16 bits. How many of those may be added before they are widened to 32 bits
-//!    follows from the bits of a code; the head of `avx2.rs` has the arithmetic.
-//! 4. They prefetch weights 4 KiB ahead. With several rows of activations the work on one block is long, and the processor
-//!    does not look far enough ahead by itself to keep memory busy.
+//! 1. They compute a tile of output rows at once, a lane for each. [`crate::matrix`] packs the weights so
+//!    that one vector holds four inputs of every row of the tile; they are multiplied with the same four
+//!    activations, broadcast. No sum ever runs across lanes, so there is nothing to reorder.
+//! 2. A block is unpacked once for several rows of activations, 16 on AVX2 and 8 on AVX-512, because
+//!    unpacking 4 bits takes about as long as one row's products. Rows share the unpacked codes and nothing
+//!    else.
+//! 3. The products of AVX2 are sums of two in 16 bits. How many of those may be added before they are widened
+//!    to 32 bits follows from the bits of a code; the head of `avx2.rs` has the arithmetic.
+//! 4. They prefetch weights 4 KiB ahead. With several rows of activations the work on one block is long, and
+//!    the processor does not look far enough ahead by itself to keep memory busy.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -58,11 +60,12 @@ pub enum Input<'a> {
 
 /// Computes the rectangle `out`: its rows are rows of the activations, its columns are rows of the matrix.
 ///
-/// Threads share a product by calling this with disjoint rectangles of one [`crate::Shared`]. The columns start at a
-/// multiple of [`Matrix::tile_rows`] and end at one or at the last row. Results do not depend on the rectangle.
+/// Threads share a product by calling this with disjoint rectangles of one [`crate::Shared`]. The columns
+/// start at a multiple of [`Matrix::tile_rows`] and end at one or at the last row. Results do not depend on
+/// the rectangle.
 ///
-/// Panics when the rectangle is not aligned so, when shapes differ, or when the kind of input does not suit the matrix
-/// ([`crate::DType::is_quantized`]).
+/// Panics when the rectangle is not aligned so, when shapes differ, or when the kind of input does not suit
+/// the matrix ([`crate::DType::is_quantized`]).
 pub fn matmul(matrix: &Matrix, input: Input<'_>, out: &mut TileMut<'_, f32>) {
     let (rows, cols, tile_rows) = (out.rows(), out.cols(), matrix.tile_rows());
     assert!(
@@ -91,8 +94,9 @@ pub fn matmul(matrix: &Matrix, input: Input<'_>, out: &mut TileMut<'_, f32>) {
     }
 }
 
-/// Bytes of activations that pass by all tiles before the next rows do: they stay in the second-level cache, else every
-/// tile would fetch all of them again. Half of the 512 KiB that the smallest machines of interest have.
+/// Bytes of activations that pass by all tiles before the next rows do: they stay in the second-level cache,
+/// else every tile would fetch all of them again. Half of the 512 KiB that the smallest machines of interest
+/// have.
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// Cuts rows into chunks of that size at most, about equal and each but the last a multiple of 16 rows.
@@ -115,8 +119,8 @@ struct Weights<'a> {
     mins: &'a [f16],
 }
 
-/// Prefetch distance in bytes of codes: beyond what the processor reads ahead by itself, short enough not to be evicted
-/// from the first-level cache before it is used.
+/// Prefetch distance in bytes of codes: beyond what the processor reads ahead by itself, short enough not to
+/// be evicted from the first-level cache before it is used.
 #[cfg(target_arch = "x86_64")]
 const AHEAD: usize = 4096;
 
@@ -132,8 +136,8 @@ fn prefetch<const BITS: usize, const GROUPS: usize, const HAS_MIN: bool, const T
     let block_bytes = 4 * TILE_ROWS * BITS;
     let later = block + AHEAD / block_bytes;
     let prefetch = |from: *const u8| {
-        // SAFETY: a prefetch reads nothing that a program could see and never faults, wherever it points; every x86-64
-        // has it.
+        // SAFETY: a prefetch reads nothing that a program could see and never faults, wherever it points;
+        // every x86-64 has it.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
     };
     for line in 0..block_bytes.div_ceil(LINE) {
@@ -146,8 +150,8 @@ fn prefetch<const BITS: usize, const GROUPS: usize, const HAS_MIN: bool, const T
     }
 }
 
-/// Calls `$kernel::<BITS, GROUPS, ZERO, HAS_MIN>` for the format: the list of all shapes of code that formats use.
-/// `ZERO` is the shift of the zero point, and means nothing with a minimum.
+/// Calls `$kernel::<BITS, GROUPS, ZERO, HAS_MIN>` for the format: the list of all shapes of code that formats
+/// use. `ZERO` is the shift of the zero point, and means nothing with a minimum.
 macro_rules! for_format {
     ($quant:expr, $kernel:ident($($arg:expr),*)) => {
         match ($quant.bits, 32 / $quant.group, $quant.offset) {

@@ -126,8 +126,9 @@ fn many_rows_and_a_later_start_give_the_same_bits() {
     }
 }
 
-/// The only errors are those of the 8-bit activations (half a step of 1/127 of the block's largest value each, so
-/// 0.0023 of the root mean square of a sum of independent ones) and of f16 scales of K-quants (2^-11 each).
+/// The only errors are those of the 8-bit activations (half a step of 1/127 of the block's largest value
+/// each, so 0.0023 of the root mean square of a sum of independent ones) and of f16 scales of K-quants (2^-11
+/// each).
 #[test]
 fn products_are_near_those_of_the_dequantized_weights() {
     for dtype in DType::all() {
@@ -183,7 +184,8 @@ fn rows_of_a_packed_matrix_are_those_of_the_file() {
             let mut row = vec![0.0; case.cols];
             for (i, expected) in case.dequantized().chunks(case.cols).enumerate() {
                 matrix.row(i, &mut row);
-                // Two scales of a K-quant are multiplied out and rounded to f16, as is the product for the minimum.
+                // Two scales of a K-quant are multiplied out and rounded to f16, as is the product for the
+                // minimum.
                 let largest = expected.iter().fold(0f32, |largest, value| largest.max(value.abs()));
                 let tolerance = if dtype.block_size() == 256 { largest / 500.0 } else { largest * 1e-6 };
                 for (value, expected) in row.iter().zip(expected) {
@@ -215,7 +217,8 @@ fn wrong_shapes_are_refused() {
     assert_eq!(pack(2, 256, 144).to_string(), "2 x 256 values in Q4_K take 288 bytes, found 144");
 }
 
-/// One row of Q4_K times one row of activations, with the numbers that the head of this module computes on paper.
+/// One row of Q4_K times one row of activations, with the numbers that the head of this module computes on
+/// paper.
 #[test]
 fn the_example_of_the_module_docs_is_right() {
     // d = 0.5 and dmin = 4, both scales of the first 32 values 1; after the three codes, 8 is a weight of 0.

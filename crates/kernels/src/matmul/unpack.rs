@@ -20,7 +20,8 @@ macro_rules! define_unpack {
             $convert(unsafe { $load_half(from.cast()) })
         }
 
-        /// The codes of block `index`, a vector per group of four inputs, one byte each; see `matrix.rs` for the layout.
+        /// The codes of block `index`, a vector per group of four inputs, one byte each; see `matrix.rs` for
+        /// the layout.
         ///
         /// # Safety
         /// The tile has more than `index` blocks.

@@ -13,8 +13,8 @@ pub fn scale(isa: Isa, values: &mut [f32], factor: f32) {
     run(isa, Scale { values, factor });
 }
 
-/// `values = silu(values) * other` with `silu(x) = x / (1 + e^-x)`, the gate of llama. Panics unless the lengths are
-/// equal.
+/// `values = silu(values) * other` with `silu(x) = x / (1 + e^-x)`, the gate of llama. Panics unless the
+/// lengths are equal.
 pub fn silu_mul(isa: Isa, values: &mut [f32], other: &[f32]) {
     run(isa, SiluMul { values, other });
 }

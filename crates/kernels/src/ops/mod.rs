@@ -1,5 +1,5 @@
-//! Elementwise operations and reductions on rows of f32. Sums run in eight lanes in a fixed order, so every instruction
-//! set gives the same bits.
+//! Elementwise operations and reductions on rows of f32. Sums run in eight lanes in a fixed order, so every
+//! instruction set gives the same bits.
 
 mod gate;
 mod norm;

@@ -29,7 +29,8 @@ pub fn log_sum_exp(isa: Isa, values: &[f32]) -> f32 {
     max + run(isa, SumExp { values, max }).ln()
 }
 
-/// `values = e^((x - max) / divisor)`, with [`log_sum_exp`]'s accuracy; minus infinity and what is not a number give 0.
+/// `values = e^((x - max) / divisor)`, with [`log_sum_exp`]'s accuracy; minus infinity and what is not a
+/// number give 0.
 pub fn exp_scaled(isa: Isa, values: &mut [f32], max: f32, divisor: f32) {
     run(isa, ExpScaled { values, max, divisor });
 }

@@ -6,15 +6,16 @@ use crate::lanes::{Kernel, Lanes, run};
 /// Which two values of a head one rotary angle turns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RopePairing {
-    /// Values `2i` and `2i + 1`: "norm" in llama.cpp. GGUF files of llama models: their rows of Q and K were permuted for
-    /// it.
+    /// Values `2i` and `2i + 1`: "norm" in llama.cpp. GGUF files of llama models: their rows of Q and K were
+    /// permuted for it.
     Interleaved,
     /// Values `i` and `i + half` of the rotated ones: "neox", the order of Hugging Face. Everything else.
     Neox,
 }
 
-/// Fills the cosines and sines of one position: pair `i` turns by `position * frequencies[i]` (as the caller computed
-/// them: `base^(-2i / dim)`, divided by scaling factors if the model has them). Panics unless the lengths are equal.
+/// Fills the cosines and sines of one position: pair `i` turns by `position * frequencies[i]` (as the caller
+/// computed them: `base^(-2i / dim)`, divided by scaling factors if the model has them). Panics unless the
+/// lengths are equal.
 pub fn rope_tables(position: u32, frequencies: &[f32], cos: &mut [f32], sin: &mut [f32]) {
     assert!(cos.len() == frequencies.len() && sin.len() == frequencies.len());
     for (i, &frequency) in frequencies.iter().enumerate() {
@@ -24,8 +25,9 @@ pub fn rope_tables(position: u32, frequencies: &[f32], cos: &mut [f32], sin: &mu
     }
 }
 
-/// Rotates heads of `head_dim` numbers in place, all at one position. The first `2 * cos.len()` numbers of each head take
-/// part, the rest stay (partial rotary). Panics unless `values` is whole heads and `cos` and `sin` have one length that fits.
+/// Rotates heads of `head_dim` numbers in place, all at one position. The first `2 * cos.len()` numbers of
+/// each head take part, the rest stay (partial rotary). Panics unless `values` is whole heads and `cos` and
+/// `sin` have one length that fits.
 pub fn rope(isa: Isa, pairing: RopePairing, values: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
     assert_eq!(cos.len(), sin.len());
     assert!(2 * cos.len() <= head_dim && values.len().is_multiple_of(head_dim), "heads of {head_dim}");

@@ -2,8 +2,8 @@ use super::*;
 use crate::Isa;
 use crate::testing::{seeded, values};
 
-/// Applies `f` to rows of every length up to 130 on every instruction set, and wants the bits of the scalar one and the
-/// value of `naive` within `bound`, relative and absolute.
+/// Applies `f` to rows of every length up to 130 on every instruction set, and wants the bits of the scalar
+/// one and the value of `naive` within `bound`, relative and absolute.
 fn check(bound: f64, f: impl Fn(Isa, &mut Vec<f32>, &[f32]), naive: impl Fn(&[f64], &[f64]) -> Vec<f64>) {
     for len in 1..=130 {
         let mut rng = seeded(len);

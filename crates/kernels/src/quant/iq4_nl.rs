@@ -1,4 +1,5 @@
-//! IQ4_NL, 18 bytes for 32 values: f16 scale, 16 bytes of nibbles as in Q4_0 that index a fixed table of signed bytes.
+//! IQ4_NL, 18 bytes for 32 values: f16 scale, 16 bytes of nibbles as in Q4_0 that index a fixed table of
+//! signed bytes.
 
 use super::{Codes, Offset, Quant, half_at};
 

@@ -1,9 +1,9 @@
 //! How each quantized format of GGUF lays out a block, one file per format, each with its scalar reference.
 //!
-//! Layouts are those of `ggml-common.h` and `ggml-quants.c` in llama.cpp. A format says two things: what the values of
-//! a block are ([`Quant::dequantize`], written the way the source of the format defines it), and how to see the same
-//! block as unsigned codes with a scale and a minimum per 16 or 32 values ([`Quant::unpack`]), which is all the packed
-//! matrix needs. A test holds them against each other.
+//! Layouts are those of `ggml-common.h` and `ggml-quants.c` in llama.cpp. A format says two things: what the
+//! values of a block are ([`Quant::dequantize`], written the way the source of the format defines it), and
+//! how to see the same block as unsigned codes with a scale and a minimum per 16 or 32 values
+//! ([`Quant::unpack`]), which is all the packed matrix needs. A test holds them against each other.
 
 pub(crate) mod q4_0;
 pub(crate) mod q4_1;

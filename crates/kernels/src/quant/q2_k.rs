@@ -1,5 +1,6 @@
-//! Q2_K, 84 bytes for 256 values: 16 bytes of (4-bit scale, 4-bit minimum) per 16 values, 64 bytes of 2-bit codes, f16 d,
-//! f16 dmin; `value = d scale q - dmin min`. Codes: each 32 bytes hold 128 values, bits 2j of byte l is value 32j + l.
+//! Q2_K, 84 bytes for 256 values: 16 bytes of (4-bit scale, 4-bit minimum) per 16 values, 64 bytes of 2-bit
+//! codes, f16 d, f16 dmin; `value = d scale q - dmin min`. Codes: each 32 bytes hold 128 values, bits 2j of
+//! byte l is value 32j + l.
 
 use super::{Codes, Offset, Quant, half_at};
 

@@ -1,5 +1,6 @@
-//! Q3_K, 110 bytes for 256 values: 32 bytes of high bits, 64 bytes of low two bits (order as in Q2_K), 12 bytes of sixteen
-//! 6-bit scales, f16 d; `value = d (scale - 32) (q - 4)`. Bit j of high byte l belongs to value 32j + l.
+//! Q3_K, 110 bytes for 256 values: 32 bytes of high bits, 64 bytes of low two bits (order as in Q2_K), 12
+//! bytes of sixteen 6-bit scales, f16 d; `value = d (scale - 32) (q - 4)`. Bit j of high byte l belongs to
+//! value 32j + l.
 
 use super::{Codes, Offset, Quant, half_at};
 

@@ -1,4 +1,5 @@
-//! Q4_0, 18 bytes for 32 values: f16 scale, 16 bytes of nibbles (low: values 0-15, high: 16-31), `value = d (q - 8)`.
+//! Q4_0, 18 bytes for 32 values: f16 scale, 16 bytes of nibbles (low: values 0-15, high: 16-31), `value = d
+//! (q - 8)`.
 
 use super::{Codes, Offset, Quant, half_at};
 

@@ -1,5 +1,6 @@
-//! Q4_K, 144 bytes for 256 values: f16 d, f16 dmin, 12 bytes of eight 6-bit (scale, minimum) pairs, 128 bytes of nibbles;
-//! `value = d scale q - dmin min` per 32 values. Each 32 bytes hold 64 values: low nibbles, then high nibbles.
+//! Q4_K, 144 bytes for 256 values: f16 d, f16 dmin, 12 bytes of eight 6-bit (scale, minimum) pairs, 128 bytes
+//! of nibbles; `value = d scale q - dmin min` per 32 values. Each 32 bytes hold 64 values: low nibbles, then
+//! high nibbles.
 
 use super::{Codes, Offset, Quant, half_at, scale_min_k4};
 

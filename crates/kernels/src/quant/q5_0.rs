@@ -1,4 +1,5 @@
-//! Q5_0, 22 bytes for 32 values: f16 scale, 32 high bits, 16 bytes of nibbles as in Q4_0, `value = d (q - 16)`.
+//! Q5_0, 22 bytes for 32 values: f16 scale, 32 high bits, 16 bytes of nibbles as in Q4_0, `value = d (q -
+//! 16)`.
 
 use super::{Codes, Offset, Quant, half_at};
 

@@ -1,4 +1,5 @@
-//! Q5_1, 24 bytes for 32 values: f16 scale, f16 minimum, 32 high bits, 16 bytes of nibbles, `value = d q + m`.
+//! Q5_1, 24 bytes for 32 values: f16 scale, f16 minimum, 32 high bits, 16 bytes of nibbles, `value = d q +
+//! m`.
 
 use super::{Codes, Offset, Quant, half_at};
 

@@ -1,5 +1,5 @@
-//! Q5_K, 176 bytes for 256 values: as Q4_K with 32 bytes of high bits before the nibbles; bit j of high byte l belongs to
-//! value 32j + l.
+//! Q5_K, 176 bytes for 256 values: as Q4_K with 32 bytes of high bits before the nibbles; bit j of high byte
+//! l belongs to value 32j + l.
 
 use super::{Codes, Offset, Quant, half_at, scale_min_k4};
 

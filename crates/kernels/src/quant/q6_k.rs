@@ -1,5 +1,5 @@
-//! Q6_K, 210 bytes for 256 values: 128 bytes of low nibbles, 64 bytes of high two bits, 16 signed scales, f16 d;
-//! `value = d scale (q - 32)` per 16 values. Each half of 128 values takes 64 low and 32 high bytes.
+//! Q6_K, 210 bytes for 256 values: 128 bytes of low nibbles, 64 bytes of high two bits, 16 signed scales, f16
+//! d; `value = d scale (q - 32)` per 16 values. Each half of 128 values takes 64 low and 32 high bytes.
 
 use super::{Codes, Offset, Quant, half_at};
 

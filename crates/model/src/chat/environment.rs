@@ -67,7 +67,8 @@ fn raise_exception(message: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
 }
 
-/// `json.dumps` with the defaults of transformers: no HTML escapes, no ASCII escapes, spaces after `,` and `:`.
+/// `json.dumps` with the defaults of transformers: no HTML escapes, no ASCII escapes, spaces after `,` and
+/// `:`.
 fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     let indent = arguments.get::<Option<usize>>("indent")?;
     let separators = arguments.get::<Option<Vec<String>>>("separators")?;
@@ -85,8 +86,8 @@ fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     Ok(Value::from(json::write(&value, &style)))
 }
 
-/// Turns `{% generation %}` and `{% endgeneration %}`, marks of transformers for training, into a block that does
-/// nothing: `{% if true %}`, which keeps the rules about the space around it.
+/// Turns `{% generation %}` and `{% endgeneration %}`, marks of transformers for training, into a block that
+/// does nothing: `{% if true %}`, which keeps the rules about the space around it.
 fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;

@@ -65,8 +65,8 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(bytes).map_err(|_| GgufError::Utf8 { what, offset })
     }
 
-    /// Checks a claimed count of items of at least `item_bytes` each against the bytes left, so that it may be
-    /// used as a capacity.
+    /// Checks a claimed count of items of at least `item_bytes` each against the bytes left, so that it may
+    /// be used as a capacity.
     pub(super) fn count(
         &self,
         found: u64,

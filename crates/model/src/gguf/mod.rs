@@ -4,10 +4,10 @@
 //! "GGUF" version:u32 tensors:u64 pairs:u64 | pairs… | tensor table… | padding to `alignment` | tensor bytes…
 //! ```
 //!
-//! A file comes from anywhere, so nothing it says is believed: each count and length is checked against the bytes
-//! that are left before anything is allocated, and each tensor must lie inside of the file, aligned, overlapping no
-//! other. Reading never panics and allocates at most a small multiple of the size of the file's header.
-//! Versions 2 and 3, little endian.
+//! A file comes from anywhere, so nothing it says is believed: each count and length is checked against the
+//! bytes that are left before anything is allocated, and each tensor must lie inside of the file, aligned,
+//! overlapping no other. Reading never panics and allocates at most a small multiple of the size of the
+//! file's header. Versions 2 and 3, little endian.
 
 mod cursor;
 mod error;

@@ -1,7 +1,7 @@
 //! Hyper-parameters: the numbers that turn a pile of tensors into a model.
 //!
-//! They come from GGUF metadata or from a `config.json`, are checked here once, against limits, each other and the
-//! shapes of the tensors, and can then be relied on everywhere else.
+//! They come from GGUF metadata or from a `config.json`, are checked here once, against limits, each other
+//! and the shapes of the tensors, and can then be relied on everywhere else.
 
 mod config;
 mod error;
@@ -101,11 +101,13 @@ pub struct Hyperparameters {
     pub vocab: usize,
     /// Most positions the model was trained for.
     pub context_length: usize,
-    /// Base of the rotary frequencies: pair `i` turns by `position * theta^(-2 i / rope_dims) / rope_factors[i]`.
+    /// Base of the rotary frequencies: pair `i` turns by `position * theta^(-2 i / rope_dims) /
+    /// rope_factors[i]`.
     pub rope_theta: f32,
     /// Leading values of each head that are rotated; even, at most `head_dim`.
     pub rope_dims: usize,
-    /// Divisors of the rotary frequencies, `rope_dims / 2` of them; `None` is all 1. Llama 3 and linear scaling.
+    /// Divisors of the rotary frequencies, `rope_dims / 2` of them; `None` is all 1. Llama 3 and linear
+    /// scaling.
     pub rope_factors: Option<Vec<f32>>,
     /// Which values are rotated together, which also says how the rows of Q and K are ordered.
     pub rope_pairing: RopePairing,
@@ -132,8 +134,8 @@ impl Hyperparameters {
         self.heads * self.head_dim
     }
 
-    /// Checks that `weights` has each tensor that these hyper-parameters need, in the right shape, and no tensor
-    /// that the architecture would ignore.
+    /// Checks that `weights` has each tensor that these hyper-parameters need, in the right shape, and no
+    /// tensor that the architecture would ignore.
     ///
     /// # Errors
     /// The first tensor that is missing, has another shape, or is not known.

@@ -53,8 +53,8 @@ impl ByteEncoding {
         }
     }
 
-    /// The bytes of a token that was added to the vocabulary by name: the name, in which only SentencePiece hides
-    /// spaces.
+    /// The bytes of a token that was added to the vocabulary by name: the name, in which only SentencePiece
+    /// hides spaces.
     pub(super) fn added_bytes(self, token: &str) -> Vec<u8> {
         match self {
             Self::ByteLevel => token.as_bytes().to_vec(),
@@ -63,8 +63,8 @@ impl ByteEncoding {
     }
 }
 
-/// The bytes behind a token of a byte-level vocabulary, in which each byte is written as a printable character:
-/// itself where it is one, else `U+0100` and up in the order of the bytes.
+/// The bytes behind a token of a byte-level vocabulary, in which each byte is written as a printable
+/// character: itself where it is one, else `U+0100` and up in the order of the bytes.
 fn from_byte_level(token: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(token.len());
     for c in token.chars() {

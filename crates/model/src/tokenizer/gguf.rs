@@ -123,8 +123,8 @@ fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer,
     vocabulary.finish(gguf, tokenizer, ByteEncoding::SentencePiece, true, space_prefix)
 }
 
-/// SentencePiece joins the neighbours whose joint token has the best score, which is BPE with the scores as ranks:
-/// every way to cut a token into two tokens is a merge, tokens of better score first.
+/// SentencePiece joins the neighbours whose joint token has the best score, which is BPE with the scores as
+/// ranks: every way to cut a token into two tokens is a merge, tokens of better score first.
 fn merges_of_scores(vocabulary: &Vocabulary<'_>, scores: &[f32], ids: &Vocab) -> Vec<(String, String)> {
     let mut ranked = Vec::new();
     for (id, token) in vocabulary.tokens.iter().enumerate() {

@@ -1,8 +1,8 @@
 //! How byte-level tokenizers split text into words before merging: one row per rule of `tokenizer.ggml.pre`.
 //!
-//! The expressions are those of llama.cpp, which are those of the models' own tokenizer.json written without case
-//! folding. They are applied one after the other: each splits the pieces that the one before left, and a piece that
-//! does not match stays a piece.
+//! The expressions are those of llama.cpp, which are those of the models' own tokenizer.json written without
+//! case folding. They are applied one after the other: each splits the pieces that the one before left, and a
+//! piece that does not match stays a piece.
 
 /// One rule.
 pub(super) struct PreTokenizer {
