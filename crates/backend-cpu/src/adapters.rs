@@ -1,4 +1,4 @@
-//! Low-rank adapters: `y += scale * B (A x)`, in f32, on the rows of the sequences that ask for one.
+//! Low-rank adapters: `y += scale * B (A x)`, in f32, on the rows of the sequences that have one.
 
 use crate::network::{LINEARS, Network};
 use backend::{AdapterId, BackendError, LoraMatrix};
@@ -6,7 +6,7 @@ use kernels::{Isa, ops};
 use std::collections::HashMap;
 
 /// One adapted matrix.
-pub(crate) struct Lora {
+pub(crate) struct LoraWeights {
     rank: usize,
     scale: f32,
     /// `[rank][inputs]`
@@ -15,23 +15,23 @@ pub(crate) struct Lora {
     b: Vec<f32>,
 }
 
-impl Lora {
+impl LoraWeights {
     pub(crate) fn rank(&self) -> usize {
         self.rank
     }
 
-    /// `low = A x`.
-    pub(crate) fn down(&self, isa: Isa, x: &[f32], low: &mut [f32]) {
-        for (low, a) in low.iter_mut().zip(self.a.chunks_exact(x.len())) {
-            *low = ops::dot(isa, a, x);
+    /// `activations = A x`, one per rank.
+    pub(crate) fn down(&self, isa: Isa, x: &[f32], activations: &mut [f32]) {
+        for (activation, a) in activations.iter_mut().zip(self.a.chunks_exact(x.len())) {
+            *activation = ops::dot(isa, a, x);
         }
     }
 
-    /// `out += scale * B low` for the outputs from `first`.
-    pub(crate) fn up(&self, isa: Isa, low: &[f32], first: usize, out: &mut [f32]) {
+    /// `out += scale * B activations` for the outputs from `first`.
+    pub(crate) fn up(&self, isa: Isa, activations: &[f32], first: usize, out: &mut [f32]) {
         let b = self.b[first * self.rank..].chunks_exact(self.rank);
         for (out, b) in out.iter_mut().zip(b) {
-            *out += self.scale * ops::dot(isa, b, &low[..self.rank]);
+            *out += self.scale * ops::dot(isa, b, &activations[..self.rank]);
         }
     }
 }
@@ -40,7 +40,7 @@ impl Lora {
 #[derive(Default)]
 pub(crate) struct Adapters {
     /// Per adapter, for each layer and each of its matrices.
-    loaded: HashMap<AdapterId, Vec<Option<Lora>>>,
+    loaded: HashMap<AdapterId, Vec<Option<LoraWeights>>>,
 }
 
 impl Adapters {
@@ -49,13 +49,13 @@ impl Adapters {
     }
 
     /// What the adapter does to matrix `linear` (see [`crate::network::Layer::linears`]) of `layer`.
-    pub(crate) fn get(&self, id: AdapterId, layer: usize, linear: usize) -> Option<&Lora> {
+    pub(crate) fn get(&self, id: AdapterId, layer: usize, linear: usize) -> Option<&LoraWeights> {
         self.loaded.get(&id)?[layer * LINEARS + linear].as_ref()
     }
 
     /// The largest rank of any matrix of any adapter.
     pub(crate) fn rank_max(&self) -> usize {
-        self.loaded.values().flatten().flatten().map(Lora::rank).max().unwrap_or(0)
+        self.loaded.values().flatten().flatten().map(LoraWeights::rank).max().unwrap_or(0)
     }
 
     /// Checks every matrix against the model before anything is kept.
@@ -72,7 +72,7 @@ impl Adapters {
                 places.insert(&part.name, (place, part.matrix.rows(), part.matrix.cols()));
             }
         }
-        let mut loras: Vec<Option<Lora>> = Vec::new();
+        let mut loras: Vec<Option<LoraWeights>> = Vec::new();
         loras.resize_with(network.layers.len() * LINEARS, || None);
         for matrix in matrices {
             let refuse =
@@ -100,7 +100,7 @@ impl Adapters {
                 return refuse(format!("has scale {}", matrix.scale));
             }
             let (a, b) = (matrix.a.clone(), matrix.b.clone());
-            if loras[place].replace(Lora { rank, scale: matrix.scale, a, b }).is_some() {
+            if loras[place].replace(LoraWeights { rank, scale: matrix.scale, a, b }).is_some() {
                 return refuse("is given twice".into());
             }
         }

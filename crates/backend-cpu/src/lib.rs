@@ -1,16 +1,18 @@
 //! A model running on the CPU: [`CpuBackend`] implements [`backend::Backend`].
 //!
-//! Reading order: `network` (the weights) and `load`, `arch` (what layers are made of) · `pages` (key/value memory) ·
-//! `plan` (a batch made ready) · `state` (the buffers) · `layers` (the forward pass) · `sample` (from logits to answers)
-//! · `adapters` (LoRA) · `threads` (the compute threads). Numeric loops and everything `unsafe` are in `kernels`.
+//! Reading order: `network` (the weights) and `load`, `arch` (what layers are made of) · `pages` (key/value
+//! memory) · `prepared_batch` (a batch with its masks and tables) · `state` (the buffers) · `layers` (the
+//! forward pass) · `sample` (from logits to answers) · `adapters` (LoRA) · `threads` (the compute threads).
+//! Numeric loops and everything `unsafe` are in `kernels`.
 //!
 //! # Batch invariance
 //!
-//! A row's numbers depend on its token, position and what it attends to, bit for bit: `kernels` sums every element in
-//! one order, attention takes the pages of a sequence one after another, and every other operation is row by row. How
-//! rows are grouped, which worker computes what, and how many there are decides only when something is computed.
-//! Which physical pages hold a sequence is all the same too; which of its slots hold the tokens is not, since attention
-//! sums page by page: a gap, left by tokens removed or masked, may change the last bits.
+//! A row's numbers depend on its token, position and what it attends to, bit for bit: `kernels` sums every
+//! element in one order, attention takes the pages of a sequence one after another, and every other operation
+//! is row by row. How rows are grouped, which worker computes what, and how many there are decides only when
+//! something is computed. Which physical pages hold a sequence does not matter either. Which slots hold its
+//! tokens does, since attention sums page by page: a gap left by removed or masked tokens may change the last
+//! bits.
 
 mod arch;
 mod options;
@@ -21,7 +23,7 @@ mod network;
 mod adapters;
 mod layers;
 mod pages;
-mod plan;
+mod prepared_batch;
 mod sample;
 mod state;
 mod threads;
@@ -41,7 +43,7 @@ use threads::Team;
 
 /// A loaded model with its page memory and its compute threads.
 pub struct CpuBackend {
-    engine: Arc<Engine>,
+    model: Arc<LoadedModel>,
     team: Team,
     /// See [`CpuOptions::one_thread`].
     one_thread: u64,
@@ -51,13 +53,13 @@ pub struct CpuBackend {
 }
 
 /// What the workers share.
-struct Engine {
+struct LoadedModel {
     network: Network,
     /// Written by the caller between batches, read by all workers during one.
     state: RwLock<State>,
 }
 
-impl Engine {
+impl LoadedModel {
     fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -68,8 +70,8 @@ impl Engine {
 }
 
 impl CpuBackend {
-    /// Packs the weights for this CPU, sets up the page pool and starts the threads. `progress` is called on this thread
-    /// while loading. The weights are copied: `weights` need not outlive the call.
+    /// Packs the weights for this CPU, sets up the page pool and starts the threads. `progress` is called on
+    /// this thread while loading. The weights are copied: `weights` need not outlive the call.
     ///
     /// # Errors
     /// An option out of range, a model that this backend cannot run, or no memory or threads for it.
@@ -97,7 +99,7 @@ impl CpuBackend {
         );
         Ok(CpuBackend {
             one_thread: options.one_thread,
-            engine: Arc::new(Engine { network, state }),
+            model: Arc::new(LoadedModel { network, state }),
             team,
             limits: limits(hyper, options),
             frequencies: frequencies(hyper),
@@ -111,12 +113,12 @@ impl CpuBackend {
 
     /// Bytes of weights that one decode step reads, in memory: what bandwidth limits.
     pub fn bytes_per_step(&self) -> usize {
-        self.engine.network.bytes_per_step()
+        self.model.network.bytes_per_step()
     }
 
     /// The instruction set in use.
     pub fn isa(&self) -> Isa {
-        self.engine.network.isa
+        self.model.network.isa
     }
 
     /// Compute threads, the caller of [`Backend::run`] among them.
@@ -154,44 +156,44 @@ impl Backend for CpuBackend {
     fn run(&mut self, batch: &Batch, output: &mut Output) -> Result<(), BackendError> {
         output.values.clear();
         let alone = {
-            let mut state = self.engine.write();
+            let mut state = self.model.write();
             let state = &mut *state;
-            state.plan.take(batch, &self.limits, &self.frequencies)?;
+            state.prepared.prepare(batch, &self.limits, &self.frequencies)?;
             let unknown = |id: &AdapterId| !state.adapters.contains(*id);
             if let Some(id) = batch.sequences.iter().filter_map(|s| s.adapter).find(unknown) {
                 return Err(BackendError::Adapter(format!("adapter {} is not loaded", id.0)));
             }
-            let work = state.plan.multiplications(&self.engine.network, self.limits.page_tokens);
+            let work = state.prepared.multiplications(&self.model.network, self.limits.page_tokens);
             let alone = work <= self.one_thread;
-            state.prepare(&self.engine.network, if alone { 1 } else { self.team.size() });
+            state.reshape(&self.model.network, if alone { 1 } else { self.team.size() });
             alone
         };
-        let engine = Arc::clone(&self.engine);
+        let model = Arc::clone(&self.model);
         let job = move |worker: &threads::Worker| {
-            Forward { network: &engine.network, state: &engine.read(), worker }.run();
+            Forward { network: &model.network, state: &model.read(), worker }.run();
         };
         let result = if alone { self.team.run_alone(job) } else { self.team.run(job) };
         result.map_err(BackendError::Failed)?;
-        let state = self.engine.read();
+        let state = self.model.read();
         let mut answers = state.answers.lock().unwrap_or_else(PoisonError::into_inner);
         output.values.extend(answers.drain(..).map(|value| value.expect("every request was answered")));
         Ok(())
     }
 
     fn copy_pages(&mut self, copies: &[PageCopy]) -> Result<(), BackendError> {
-        self.engine.write().pages.copy(copies)
+        self.model.write().pages.copy(copies)
     }
 
     fn read_page(&mut self, page: PageId, bytes: &mut Vec<u8>) -> Result<(), BackendError> {
-        self.engine.write().pages.read_bytes(page, bytes)
+        self.model.write().pages.read_bytes(page, bytes)
     }
 
     fn write_page(&mut self, page: PageId, bytes: &[u8]) -> Result<(), BackendError> {
-        self.engine.write().pages.write_bytes(page, bytes)
+        self.model.write().pages.write_bytes(page, bytes)
     }
 
     fn embed(&mut self, tokens: &[u32], rows: &mut Vec<f32>) -> Result<(), BackendError> {
-        let network = &self.engine.network;
+        let network = &self.model.network;
         if let Some(token) = tokens.iter().find(|t| **t >= self.limits.vocabulary) {
             let message = format!("token {token} is outside the vocabulary of {}", self.limits.vocabulary);
             return Err(BackendError::InvalidBatch(message));
@@ -205,10 +207,10 @@ impl Backend for CpuBackend {
     }
 
     fn load_adapter(&mut self, id: AdapterId, matrices: &[LoraMatrix]) -> Result<(), BackendError> {
-        self.engine.write().adapters.load(&self.engine.network, id, matrices)
+        self.model.write().adapters.load(&self.model.network, id, matrices)
     }
 
     fn unload_adapter(&mut self, id: AdapterId) {
-        self.engine.write().adapters.unload(id);
+        self.model.write().adapters.unload(id);
     }
 }

@@ -1,4 +1,5 @@
-//! From tensors of a file to a [`Network`]: shapes are checked and matrices packed, one layer per thread at a time.
+//! From tensors of a file to a [`Network`]: shapes are checked and matrices packed, one layer per thread at a
+//! time.
 
 use crate::arch;
 use crate::network::{Layer, Linear, Network};
@@ -59,7 +60,8 @@ impl Loader<'_> {
     }
 }
 
-/// Packs all weights on `threads` threads. `progress` is called from this thread, each time something is done.
+/// Packs all weights on `threads` threads. `progress` is called from this thread, each time something is
+/// done.
 pub(crate) fn network(
     hyper: &Hyperparameters,
     weights: &Weights,
@@ -67,7 +69,7 @@ pub(crate) fn network(
     threads: usize,
     mut progress: impl FnMut(LoadProgress),
 ) -> Result<Network, OpenError> {
-    let row = arch::find(hyper.architecture)?;
+    let spec = arch::find(hyper.architecture)?;
     let loader = &Loader { hyper, weights, isa };
     let (mut done, total) = (0, weights.bytes());
     let next = &AtomicUsize::new(0);
@@ -81,7 +83,7 @@ pub(crate) fn network(
                 loop {
                     let index = next.fetch_add(1, Relaxed);
                     // Nobody listens any more when another layer failed.
-                    if index >= hyper.layers || sender.send((index, (row.layer)(loader, index))).is_err() {
+                    if index >= hyper.layers || sender.send((index, (spec.layer)(loader, index))).is_err() {
                         return;
                     }
                 }

@@ -13,7 +13,7 @@ pub(crate) struct Linear {
 }
 
 /// What turns the residual stream into queries, keys, values, and back.
-pub(crate) struct Attention {
+pub(crate) struct AttentionWeights {
     pub(crate) norm: Vec<f32>,
     pub(crate) q: Linear,
     pub(crate) k: Linear,
@@ -25,7 +25,7 @@ pub(crate) struct Attention {
 }
 
 /// The gated feed-forward part: `down(silu(gate x) * up x)`.
-pub(crate) struct FeedForward {
+pub(crate) struct FeedForwardWeights {
     pub(crate) norm: Vec<f32>,
     pub(crate) gate: Linear,
     pub(crate) up: Linear,
@@ -34,8 +34,8 @@ pub(crate) struct FeedForward {
 
 /// One transformer layer.
 pub(crate) struct Layer {
-    pub(crate) attention: Attention,
-    pub(crate) feed_forward: FeedForward,
+    pub(crate) attention: AttentionWeights,
+    pub(crate) feed_forward: FeedForwardWeights,
 }
 
 impl Layer {

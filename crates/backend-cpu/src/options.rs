@@ -8,12 +8,14 @@ use model::Hyperparameters;
 pub struct CpuOptions {
     /// Threads that compute, the one that calls [`backend::Backend::run`] among them. At least 1.
     pub threads: usize,
-    /// Batches of up to this many multiplications are computed by one thread, whatever `threads` is: waking the others
-    /// takes as long, and programs are waiting for a core. It changes no number. docs/performance.md has measurements.
+    /// Batches of up to this many multiplications are computed by one thread, whatever `threads` is: waking
+    /// the others takes as long, and programs are waiting for a core. It changes no number.
+    /// docs/performance.md has measurements.
     pub one_thread: u64,
     /// Whether the other threads keep to one core each.
     pub pin: bool,
-    /// Pages in the pool; [`crate::CpuBackend::page_bytes`] tells what one takes. Memory is taken when first written.
+    /// Pages in the pool; [`crate::CpuBackend::page_bytes`] tells what one takes. Memory is taken when first
+    /// written.
     pub pages: u32,
     /// Slots of a page: a multiple of 8, at most 64.
     pub page_tokens: u32,
@@ -26,8 +28,8 @@ pub struct CpuOptions {
 }
 
 impl Default for CpuOptions {
-    /// One thread per core, but one in all for batches of 12 Mi multiplications (about 0.3 ms); 1024 pages of 16 slots,
-    /// batches of 512 rows in 256 sequences.
+    /// One thread per core, but one in all for batches of 12 Mi multiplications (about 0.3 ms); 1024 pages of
+    /// 16 slots, batches of 512 rows in 256 sequences.
     fn default() -> CpuOptions {
         CpuOptions {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
@@ -131,7 +133,7 @@ pub enum OpenError {
     /// The pool does not fit into memory.
     #[error("{pages} pages of {page_bytes} bytes cannot be allocated; ask for fewer pages")]
     Pool {
-        /// Pages asked for.
+        /// Pages requested.
         pages: u32,
         /// Bytes of one.
         page_bytes: usize,

@@ -1,5 +1,5 @@
-//! The pool of key/value pages: one matrix of f16 with a row per (page, layer, key-value head).
-//! It is kept as the bits of the numbers: zeroed integers are memory that the system gives when it is first written.
+//! The pool of key/value pages: one matrix of f16 with a row per (page, layer, key-value head). It is kept as
+//! the bits of the numbers: zeroed integers are memory that the system gives when it is first written.
 //!
 //! ```text
 //! row = (page * layers + layer) * kv_heads + head        each `kernels::attention::page_len` numbers
@@ -28,7 +28,7 @@ impl Pages {
         let (layers, kv_heads, head_dim) = (hyper.layers, hyper.kv_heads, hyper.head_dim);
         let len = attention::page_len(head_dim, page_tokens);
         let numbers = (pages as usize).checked_mul(page_bytes / 2);
-        // Asked for once in vain, since `Shared` cannot say no.
+        // Allocated once for nothing, since `Shared` cannot fail.
         if numbers.is_none_or(|numbers| Vec::<u16>::new().try_reserve_exact(numbers).is_err()) {
             return Err(OpenError::Pool { pages, page_bytes });
         }

@@ -1,7 +1,8 @@
 //! Answers to output requests: from one row of logits to a token, a distribution, a number.
 //!
-//! The whole vocabulary takes part, ties go to the lowest id, and a draw depends on (seed, position) and the logits
-//! alone: one uniform number, compared with the running sum of the kept probabilities in the order of ids.
+//! The whole vocabulary takes part, ties go to the lowest id, and a draw depends on (seed, position) and the
+//! logits alone: one uniform number, compared with the running sum of the kept probabilities in the order of
+//! ids.
 
 use backend::{OutputKind, Sampled, SamplingParams, TokenLogProb, Value};
 use kernels::{Isa, ops};
@@ -30,7 +31,7 @@ impl<'a> Distribution<'a> {
         Distribution { isa, logits, log_sum: ops::log_sum_exp(isa, logits) }
     }
 
-    /// Answers one request. `position` is the row's; [`OutputKind::Hidden`] is not asked of a distribution.
+    /// Answers one request. `position` is the row's; [`OutputKind::Hidden`] is answered elsewhere.
     pub(crate) fn answer(&self, kind: &OutputKind, position: u32, scratch: &mut Scratch) -> Value {
         match kind {
             OutputKind::Token(params) => match draw(self.isa, self.logits, params, position, scratch) {
@@ -70,8 +71,8 @@ impl<'a> Distribution<'a> {
     }
 }
 
-/// [`draw`] where a mask alone decides and allows few tokens, as most states of a grammar do: among those, as if the
-/// vocabulary had no others. `None` where that is not so.
+/// [`draw`] where a mask alone decides and allows few tokens, as most states of a grammar do: among those, as
+/// if the vocabulary had no others. `None` where that is not so.
 fn draw_of_few(
     isa: Isa,
     logits: &[f32],
@@ -151,7 +152,8 @@ fn draw(
 /// Tokens that a draw passes over at once.
 const STRIDE: usize = 64;
 
-/// The token in which the running sum of all weights passes `part` of the whole; `None` when all weights are 0.
+/// The token in which the running sum of all weights passes `part` of the whole; `None` when all weights are
+/// 0.
 fn draw_of_all(weights: &[f32], part: f64) -> Option<u32> {
     let mut left = part * total(weights);
     for (stride, weights) in weights.chunks(STRIDE).enumerate() {
@@ -227,7 +229,8 @@ fn adjust(logits: &mut [f32], params: &SamplingParams) {
     }
 }
 
-/// Forbids the tokens of a word of the mask whose bits are 0. A grammar allows almost all of a word, or almost none.
+/// Forbids the tokens of a word of the mask whose bits are 0. A grammar allows almost all of a word, or
+/// almost none.
 fn keep_allowed(logits: &mut [f32], bits: u32) {
     if bits.count_ones() as usize * 2 > logits.len() {
         let forbidden = !bits & (u32::MAX >> (32 - logits.len()));
@@ -250,8 +253,8 @@ fn most_probable(isa: Isa, logits: &[f32]) -> Option<(u32, f32)> {
 fn truncate(logits: &[f32], weights: &[f32], params: &SamplingParams, order: &mut Vec<(f32, u32)>) {
     let (top_k, top_p, min_p) = (params.top_k as usize, f64::from(params.top_p), params.min_p);
     let floor = floor_of(logits, top_k);
-    // What top-p leaves out weighs `1 - top_p` of all at most, so a token that weighs less than an even share of that is
-    // among it. Half, so that rounding does not matter.
+    // What top-p leaves out weighs `1 - top_p` of all at most, so a token that weighs less than an even share
+    // of that is among it. Half, so that rounding does not matter.
     let whole = (top_p < 1.0 && top_k == 0 && min_p == 0.0).then(|| total(weights));
     let least = whole.map_or(min_p, |whole| (0.5 * (1.0 - top_p) * whole / weights.len() as f64) as f32);
     let kept = |logit: f32, token: u32| {
@@ -290,9 +293,11 @@ fn keep_top_p(order: &mut Vec<(f32, u32)>, weight: impl Fn(&(f32, u32)) -> f64, 
     }
 }
 
-/// A logit that at least `k` tokens reach, so that few others need to be looked at; `None` when that is not known.
+/// A logit that at least `k` tokens reach, so that few others need to be looked at; `None` when that is not
+/// known.
 ///
-/// It is the `k`-th largest of the largest logits of each stride: in each of those strides one token reaches it.
+/// It is the `k`-th largest of the largest logits of each stride: in each of those strides one token reaches
+/// it.
 fn floor_of(logits: &[f32], k: usize) -> Option<f32> {
     if k == 0 || k > logits.len() / STRIDE {
         return None;

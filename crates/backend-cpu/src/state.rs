@@ -1,24 +1,24 @@
-//! What changes from batch to batch: the plan, the buffers, the pages, the adapters, the answers.
+//! What changes from batch to batch: the prepared batch, the buffers, the pages, the adapters, the answers.
 
 use crate::adapters::Adapters;
 use crate::network::Network;
 use crate::pages::Pages;
-use crate::plan::Plan;
+use crate::prepared_batch::PreparedBatch;
 use crate::sample;
 use backend::Value;
 use kernels::{Activations, Attention, Shared};
 use std::sync::Mutex;
 
-/// Up to this many rows every worker does the row-wise work (norms, quantization) of all rows for itself, in a lane of
-/// its own: half a microsecond a row is less than meeting at a barrier.
-const ROWS_ALONE: usize = 3;
+/// Up to this many rows every worker does the row-wise work (norms, quantization) of all rows for itself, in
+/// row buffers of its own: half a microsecond a row is less than a barrier takes.
+const REPLICATED_ROWS: usize = 3;
 
 /// Rows whose logits are held at once.
 pub(crate) const LOGIT_ROWS: usize = 32;
 
 /// The residual stream and what the next products read, for all rows of the batch.
 #[derive(Default)]
-pub(crate) struct Lane {
+pub(crate) struct RowBuffers {
     /// The residual stream.
     pub(crate) x: Buffer,
     /// The stream after a norm, as f32 and as codes.
@@ -27,10 +27,10 @@ pub(crate) struct Lane {
     /// Codes of the attended values, and of the gated values.
     pub(crate) attended_codes: Activations,
     pub(crate) gated_codes: Activations,
-    /// Rows that something is asked of, before the output matrix: two rows of codes each.
-    pub(crate) last_codes: Activations,
-    /// What the first halves of adapters give: per row three pieces of the largest rank.
-    pub(crate) low: Buffer,
+    /// Rows with output requests, before the output matrix: two rows of codes each.
+    pub(crate) output_codes: Activations,
+    /// `A x` of the adapters: per row, one stretch of the largest rank for each of up to three matrices.
+    pub(crate) lora_activations: Buffer,
 }
 
 /// A [`Shared`] that starts empty.
@@ -64,13 +64,13 @@ pub(crate) struct WorkerScratch {
     pub(crate) sample: sample::Scratch,
 }
 
-/// See the module's description. Written between batches, read (with its cells) by all workers during one.
+/// See the module docs. Written between batches, read (with its cells) by all workers during one.
 pub(crate) struct State {
-    pub(crate) plan: Plan,
+    pub(crate) prepared: PreparedBatch,
     /// Workers that compute this batch.
     workers: usize,
     /// One per worker; only the first is used when there are many rows.
-    pub(crate) lanes: Vec<Lane>,
+    pub(crate) row_buffers: Vec<RowBuffers>,
     pub(crate) q: Buffer,
     pub(crate) k: Buffer,
     pub(crate) v: Buffer,
@@ -90,9 +90,9 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(pages: Pages, workers: usize) -> State {
         State {
-            plan: Plan::default(),
+            prepared: PreparedBatch::default(),
             workers,
-            lanes: (0..workers).map(|_| Lane::default()).collect(),
+            row_buffers: (0..workers).map(|_| RowBuffers::default()).collect(),
             q: Buffer::default(),
             k: Buffer::default(),
             v: Buffer::default(),
@@ -109,27 +109,27 @@ impl State {
     }
 
     /// Whether each worker keeps a residual stream of its own.
-    pub(crate) fn own_lanes(&self) -> bool {
-        self.workers == 1 || self.plan.rows() <= ROWS_ALONE
+    pub(crate) fn is_replicated(&self) -> bool {
+        self.workers == 1 || self.prepared.rows() <= REPLICATED_ROWS
     }
 
-    /// Shapes all buffers for the planned batch, which `workers` will compute.
-    pub(crate) fn prepare(&mut self, network: &Network, workers: usize) {
+    /// Shapes all buffers for the prepared batch, which `workers` will compute.
+    pub(crate) fn reshape(&mut self, network: &Network, workers: usize) {
         self.workers = workers;
         let hyper = &network.hyper;
-        let rows = self.plan.rows();
-        let lanes = if self.own_lanes() { workers } else { 1 };
-        let asked = self.plan.asked.len().min(LOGIT_ROWS);
+        let rows = self.prepared.rows();
+        let replicas = if self.is_replicated() { workers } else { 1 };
+        let output_rows = self.prepared.output_rows.len().min(LOGIT_ROWS);
         let rank = self.adapters.rank_max();
         let block = |cols: usize| cols.next_multiple_of(kernels::activations::BLOCK);
-        for lane in &mut self.lanes[..lanes] {
-            lane.x.reshape(rows, hyper.hidden);
-            lane.normed.reshape(rows, hyper.hidden);
-            lane.normed_codes.reshape(rows, block(hyper.hidden));
-            lane.attended_codes.reshape(rows, block(hyper.q_width()));
-            lane.gated_codes.reshape(rows, block(hyper.ffn));
-            lane.last_codes.reshape(2 * asked, block(hyper.hidden));
-            lane.low.reshape(rows, 3 * rank);
+        for buffers in &mut self.row_buffers[..replicas] {
+            buffers.x.reshape(rows, hyper.hidden);
+            buffers.normed.reshape(rows, hyper.hidden);
+            buffers.normed_codes.reshape(rows, block(hyper.hidden));
+            buffers.attended_codes.reshape(rows, block(hyper.q_width()));
+            buffers.gated_codes.reshape(rows, block(hyper.ffn));
+            buffers.output_codes.reshape(2 * output_rows, block(hyper.hidden));
+            buffers.lora_activations.reshape(rows, 3 * rank);
         }
         self.q.reshape(rows, hyper.q_width());
         self.k.reshape(rows, hyper.kv_width());
@@ -138,9 +138,9 @@ impl State {
         self.gate.reshape(rows, hyper.ffn);
         self.up.reshape(rows, hyper.ffn);
         self.delta.reshape(rows, hyper.hidden);
-        self.logits.reshape(2 * asked, hyper.vocab);
+        self.logits.reshape(2 * output_rows, hyper.vocab);
         let answers = self.answers.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         answers.clear();
-        answers.resize(self.plan.batch.outputs.len(), None);
+        answers.resize(self.prepared.batch.outputs.len(), None);
     }
 }

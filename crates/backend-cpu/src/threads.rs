@@ -1,10 +1,10 @@
 //! The compute threads: a fixed team that runs one job at a time, all members at once.
 //!
-//! A whole forward pass is one job. Its operations are separated by [`Worker::barrier`], which costs well under a
-//! microsecond when all arrive together; a thread that waits longer spins for a moment and then sleeps, so that the
-//! team does not take a core from the rest of the server. The calling thread is worker 0. A job that it does alone
-//! ([`Team::run_alone`]) takes no lock, wakes nobody and has no barrier. A panic anywhere frees every waiting worker and
-//! comes back as an error.
+//! A whole forward pass is one job. Its operations are separated by [`Worker::barrier`], which costs well
+//! under a microsecond when all arrive together; a thread that waits longer spins for a moment and then
+//! sleeps, so that the team does not take a core from the rest of the server. The calling thread is worker 0.
+//! A job that it does alone ([`Team::run_alone`]) takes no lock, wakes nobody and has no barrier. A panic
+//! anywhere frees every waiting worker and comes back as an error.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-/// Rounds of spinning before a thread sleeps. A pause takes 40 (Zen 3) to 140 (Skylake) cycles: 15 to 45 µs in all.
+/// Rounds of spinning before a thread sleeps. A pause takes 40 (Zen 3) to 140 (Skylake) cycles: 15 to 45 µs
+/// in all.
 const SPINS: u32 = 1000;
 
 type Job = Arc<dyn Fn(&Worker) + Send + Sync>;
@@ -26,8 +27,8 @@ pub(crate) struct Team {
 }
 
 impl Team {
-    /// A team of `size` workers, the caller of [`Team::run`] among them. With `pin`, the others keep to one core each,
-    /// from the last one down; the caller is left where it is, since it is not ours.
+    /// A team of `size` workers, the caller of [`Team::run`] among them. With `pin`, the others keep to one
+    /// core each, from the last one down; the caller is left where it is, since it is not ours.
     pub(crate) fn new(size: usize, pin: bool) -> std::io::Result<Team> {
         assert!(size > 0, "a team has at least its caller");
         let control = Arc::new(Control {
@@ -83,8 +84,8 @@ impl Team {
         control.result()
     }
 
-    /// Runs `job` on the calling thread, which is then the only worker: for jobs that would take the others longer to
-    /// wake for than to share.
+    /// Runs `job` on the calling thread, which is then the only worker: for jobs that would take the others
+    /// longer to wake for than to share.
     ///
     /// # Errors
     /// The message of the panic, if the job panicked.
@@ -100,7 +101,8 @@ impl Drop for Team {
         *lock(&self.control.job) = None;
         self.control.started.advance();
         for thread in self.threads.drain(..) {
-            // A worker catches the panics of its jobs, so joining cannot fail; there is nobody to tell if it did.
+            // A worker catches the panics of its jobs, so joining cannot fail; there is nobody to tell if it
+            // did.
             let _ = thread.join();
         }
     }
@@ -112,8 +114,8 @@ pub(crate) struct Worker<'a> {
     index: usize,
     /// Workers that do this job.
     size: usize,
-    /// Whether the tasks of this phase were asked for: they are counted once between two barriers.
-    shared_out: Cell<bool>,
+    /// Whether this phase handed out its tasks: they are counted once between two barriers.
+    tasks_started: Cell<bool>,
 }
 
 impl Worker<'_> {
@@ -134,9 +136,9 @@ impl Worker<'_> {
         bound(self.index)..bound(self.index + 1)
     }
 
-    /// Tasks `0 .. count`, each given to whichever worker asks first. Once between two barriers.
+    /// Tasks `0 .. count`, each given to the first worker that is free. Once between two barriers.
     pub(crate) fn tasks(&self, count: usize) -> impl Iterator<Item = usize> + '_ {
-        assert!(!self.shared_out.replace(true), "tasks are shared out once between two barriers");
+        assert!(!self.tasks_started.replace(true), "tasks are shared out once between two barriers");
         std::iter::from_fn(move || {
             let task = self.control.next_task.fetch_add(1, SeqCst);
             (task < count).then_some(task)
@@ -146,7 +148,7 @@ impl Worker<'_> {
     /// Waits until every worker is here. What they wrote before is visible after.
     pub(crate) fn barrier(&self) {
         let control = self.control;
-        self.shared_out.set(false);
+        self.tasks_started.set(false);
         if self.size == 1 {
             control.next_task.store(0, SeqCst);
             return;
@@ -188,8 +190,8 @@ impl Control {
         // Gates start at 0, and no job can have started before this thread was made.
         let mut seen = 0;
         loop {
-            // No spinning between jobs: on a machine with as many cores as workers, the programs that were just answered
-            // need this core to ask for the next job.
+            // No spinning between jobs: on a machine with as many cores as workers, the programs that were
+            // just answered need this core to ask for the next job.
             seen = self.started.sleep_past(seen);
             let Some(job) = lock(&self.job).clone() else { return };
             self.work(index, self.size, &*job);
@@ -211,7 +213,7 @@ impl Control {
 
     /// Does the part of worker `index` of `size`.
     fn work(&self, index: usize, size: usize, job: &dyn Fn(&Worker)) {
-        let worker = Worker { control: self, index, size, shared_out: Cell::new(false) };
+        let worker = Worker { control: self, index, size, tasks_started: Cell::new(false) };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| job(&worker)))
             && !panic.is::<TeamBroken>()
         {
@@ -246,8 +248,9 @@ impl Gate {
 
     fn advance(&self) {
         self.value.fetch_add(1, SeqCst);
-        // A sleeper announces itself before it looks at the value for the last time, so either it sees the new value
-        // or it is seen here; and it holds the lock from that look until it sleeps, so the wake-up comes after.
+        // A sleeper announces itself before it looks at the value for the last time, so either it sees the
+        // new value or it is seen here; and it holds the lock from that look until it sleeps, so the wake-up
+        // comes after.
         if self.sleepers.load(SeqCst) > 0 {
             let _guard = lock(&self.lock);
             self.wake.notify_all();

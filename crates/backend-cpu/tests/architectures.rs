@@ -8,8 +8,8 @@ use common::*;
 use kernels::DType;
 use model::{Architecture, Hyperparameters, Weights};
 
-/// With float weights only the f16 rounding of keys and values (2^-11 relative) and other orders of summation differ;
-/// logits here are of the order of 5.
+/// With float weights only the f16 rounding of keys and values (2^-11 relative) and other orders of summation
+/// differ; logits here are of the order of 5.
 const FLOAT_BOUND: f32 = 0.02;
 /// 8-bit activations add about 1/254 of a block's maximum per product input.
 const QUANTIZED_BOUND: f32 = 0.5;
@@ -17,7 +17,7 @@ const QUANTIZED_BOUND: f32 = 0.5;
 fn check(tiny: Tiny, bound: f32) {
     let gguf = tiny.gguf();
     let (hyper, weights) = (Hyperparameters::from_gguf(&gguf).unwrap(), Weights::from_gguf(&gguf));
-    let tokens = Random(5).tokens(45);
+    let tokens = random_tokens(5, 45);
     let positions: Vec<u32> = (0..45).collect();
     let expected = Naive::new(hyper, &weights).logits(&tokens, &positions, |_, _| true);
     let found = logits(&mut open(&gguf, 1), &mut Sequence::new([7, 3, 9]), &tokens, 45);
@@ -55,7 +55,7 @@ fn masks_positions_and_removed_slots_agree_with_the_plain_forward_pass() {
         let (hyper, weights) = (Hyperparameters::from_gguf(&gguf).unwrap(), Weights::from_gguf(&gguf));
         let naive = Naive::new(hyper, &weights);
         let mut backend = open(&gguf, 2);
-        let tokens = Random(6).tokens(40);
+        let tokens = random_tokens(6, 40);
         let positions: Vec<u32> = (0..40).collect();
 
         // Slots 3..20 leave attention after 30 tokens; the rest goes on.
@@ -111,7 +111,7 @@ fn a_mask_may_not_reach_what_the_sequence_does_not_hold() {
 fn embeddings_take_the_place_of_tokens() {
     use backend::{Backend, EmbeddingRow};
     let mut backend = Tiny::new(Architecture::Llama, DType::Q8_0).open(1);
-    let tokens = Random(8).tokens(9);
+    let tokens = random_tokens(8, 9);
     let expected = logits(&mut backend, &mut Sequence::new([0]), &tokens, 9);
     let mut rows = Vec::new();
     backend.embed(&tokens, &mut rows).unwrap();

@@ -7,6 +7,7 @@ use backend_cpu::CpuBackend;
 use common::*;
 use kernels::DType;
 use model::Architecture;
+use model::test_model::SplitMix64;
 
 fn models() -> impl Iterator<Item = Tiny> {
     let dtypes = [DType::F32, DType::F16, DType::Q8_0];
@@ -14,7 +15,7 @@ fn models() -> impl Iterator<Item = Tiny> {
 }
 
 fn adapter(backend: &mut CpuBackend, id: u32) -> Vec<LoraMatrix> {
-    let mut random = Random(u64::from(id) + 77);
+    let mut random = SplitMix64(u64::from(id) + 77);
     let (q, kv) = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
     let shapes = [
         ("attn_q", HIDDEN, q),
@@ -28,8 +29,10 @@ fn adapter(backend: &mut CpuBackend, id: u32) -> Vec<LoraMatrix> {
     let mut matrices = Vec::new();
     for (index, (name, inputs, outputs)) in shapes.into_iter().enumerate() {
         let rank = 1 + (index as u32 + id) % 4;
-        let (a, b) =
-            (random.values(rank as usize * inputs, 0.2), random.values(rank as usize * outputs, 0.2));
+        let (a, b) = (
+            values(&mut random, rank as usize * inputs, 0.2),
+            values(&mut random, rank as usize * outputs, 0.2),
+        );
         matrices.push(LoraMatrix { tensor: format!("blk.1.{name}.weight"), rank, a, b, scale: 0.5 });
     }
     backend.load_adapter(AdapterId(id), &matrices).unwrap();
@@ -39,7 +42,7 @@ fn adapter(backend: &mut CpuBackend, id: u32) -> Vec<LoraMatrix> {
 #[test]
 fn chunks_pages_and_threads_change_no_bit() {
     for tiny in models() {
-        let tokens = Random(3).tokens(150);
+        let tokens = random_tokens(3, 150);
         let whole = logits(&mut tiny.open(1), &mut Sequence::new(0..10), &tokens, 150);
         for (threads, chunk) in [(1, 1), (1, 7), (1, 64), (2, 150), (2, 1), (2, 33), (3, 16)] {
             let pages = (0..10).map(|page| (page * 37 + threads as u32 + chunk as u32) % 128);
@@ -52,9 +55,10 @@ fn chunks_pages_and_threads_change_no_bit() {
 #[test]
 fn small_batches_on_one_thread_between_others_change_no_bit() {
     for tiny in models() {
-        let tokens = Random(5).tokens(150);
+        let tokens = random_tokens(5, 150);
         let whole = logits(&mut tiny.open(1), &mut Sequence::new(0..10), &tokens, 150);
-        // About 0.17 million multiplications a row: chunks of 1 and 5 rows stay on one thread, those of 30 do not.
+        // About 0.17 million multiplications a row: chunks of 1 and 5 rows stay on one thread, those of 30 do
+        // not.
         let mut backend = open_with(&tiny.gguf(), 3, 2_000_000);
         let mut sequence = Sequence::new(0..10);
         let (mut found, mut rest) = (Vec::new(), tokens.as_slice());
@@ -74,7 +78,7 @@ fn small_batches_on_one_thread_between_others_change_no_bit() {
 #[test]
 fn a_gap_in_the_slots_changes_no_more_than_rounding() {
     for tiny in models().filter(|tiny| tiny.dtype == DType::F32) {
-        let (tokens, strangers) = (Random(9).tokens(60), Random(10).tokens(21));
+        let (tokens, strangers) = (random_tokens(9, 60), random_tokens(10, 21));
         let whole = logits(&mut tiny.open(1), &mut Sequence::new(0..6), &tokens, 20);
         let mut backend = tiny.open(2);
         let mut sequence = Sequence::new(0..6);
@@ -92,11 +96,11 @@ fn a_gap_in_the_slots_changes_no_more_than_rounding() {
 #[test]
 fn a_batch_of_strangers_changes_no_bit() {
     for tiny in models() {
-        let mut random = Random(11);
+        let mut random = SplitMix64(11);
         let prompts: Vec<Vec<u32>> = (0..32)
             .map(|_| {
-                let n = 1 + random.below(14);
-                random.tokens(n)
+                let n = 1 + (random.next() % 14) as usize;
+                tokens_of(&mut random, n)
             })
             .collect();
         let mut alone = tiny.open(1);
@@ -114,7 +118,8 @@ fn a_batch_of_strangers_changes_no_bit() {
             let mut together = tiny.open(threads);
             adapter(&mut together, 1);
             let mut sequences: Vec<_> = (0..32).map(sequence).collect();
-            // First a batch of prompts without their last token (some then have nothing yet), then one of last tokens.
+            // First a batch of prompts without their last token (some then have nothing yet), then one of
+            // last tokens.
             let mut batch = Batch::default();
             for (sequence, prompt) in sequences.iter_mut().zip(&prompts).filter(|(_, p)| p.len() > 1) {
                 sequence.push(&mut batch, &prompt[..prompt.len() - 1]);
@@ -140,7 +145,7 @@ fn an_adapter_acts_like_merged_weights_and_only_where_asked() {
         let (hyper, weights) = (Hyperparameters::from_gguf(&gguf).unwrap(), Weights::from_gguf(&gguf));
         let mut backend = open(&gguf, 2);
         let matrices = adapter(&mut backend, 4);
-        let tokens = Random(9).tokens(40);
+        let tokens = random_tokens(9, 40);
         let plain = logits(&mut backend, &mut Sequence::new(0..3), &tokens, 40);
         let adapted = logits(&mut backend, &mut Sequence::new(3..6).with_adapter(4), &tokens, 40);
         let stepwise = logits(&mut backend, &mut Sequence::new(6..9).with_adapter(4), &tokens, 3);
@@ -201,7 +206,7 @@ fn adapters_that_do_not_fit_are_refused_whole() {
 fn pages_can_be_copied_and_moved_between_backends() {
     let tiny = Tiny::new(Architecture::Qwen2, DType::Q8_0);
     let mut backend = tiny.open(2);
-    let (head, tail) = (Random(1).tokens(37), Random(2).tokens(9));
+    let (head, tail) = (random_tokens(1, 37), random_tokens(2, 9));
     let mut original = Sequence::new([0, 1, 2]);
     logits(&mut backend, &mut original, &head, 37);
     let mut copied = original.clone();
@@ -237,9 +242,9 @@ fn pages_can_be_copied_and_moved_between_backends() {
 fn only_live_slots_matter() {
     // Slots left over from another sequence, not live: the result is as in fresh pages.
     let mut backend = Tiny::new(Architecture::Llama, DType::F32).open(1);
-    let tokens = Random(2).tokens(20);
+    let tokens = random_tokens(2, 20);
     let fresh = logits(&mut backend, &mut Sequence::new([0, 1]), &tokens, 20);
-    logits(&mut backend, &mut Sequence::new([2, 3]), &Random(4).tokens(32), 32);
+    logits(&mut backend, &mut Sequence::new([2, 3]), &random_tokens(4, 32), 32);
     let reused = logits(&mut backend, &mut Sequence::new([2, 3]), &tokens, 20);
     assert_same_bits(&fresh, &reused, "reused pages");
     // Whole pages without live slots in between change nothing either.

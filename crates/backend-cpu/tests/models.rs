@@ -54,7 +54,8 @@ fn file(name: &str) -> Option<PathBuf> {
 /// Key, token ids, and per position the most probable tokens.
 type Text = (String, Vec<u32>, Vec<Vec<(u32, f32)>>);
 
-/// For each text the token ids, and for each position the reference's most probable tokens with their log-probs.
+/// For each text the token ids, and for each position the reference's most probable tokens with their
+/// log-probs.
 fn texts(reference: &Reference, bin: &[u8]) -> Vec<Text> {
     let top = reference.top;
     let mut words = bin.as_chunks::<4>().0.iter();
@@ -71,11 +72,11 @@ fn texts(reference: &Reference, bin: &[u8]) -> Vec<Text> {
     texts
 }
 
-/// KL(reference || engine) over the reference's tokens and one bucket for the rest.
-fn divergence(reference: &[(u32, f32)], engine: &[f32]) -> f64 {
+/// KL(reference || pie) over the reference's tokens and one bucket for the rest.
+fn divergence(reference: &[(u32, f32)], found: &[f32]) -> f64 {
     let mut rest = (1.0, 1.0);
     let mut sum = 0.0;
-    for ((_, log_p), log_q) in reference.iter().zip(engine) {
+    for ((_, log_p), log_q) in reference.iter().zip(found) {
         let (log_p, log_q) = (f64::from(*log_p), f64::from(*log_q));
         sum += log_p.exp() * (log_p - log_q);
         rest = (rest.0 - log_p.exp(), rest.1 - log_q.exp());

@@ -1,5 +1,5 @@
-//! Speed of attention over pages on one thread: GFLOP/s (two products per slot and number of the head dimension) and
-//! GB/s of keys and values, best of many rounds. `cargo bench -p kernels --bench attention`.
+//! Speed of attention over pages on one thread: GFLOP/s (two products per slot and number of the head
+//! dimension) and GB/s of keys and values, best of many rounds. `cargo bench -p kernels --bench attention`.
 
 #![allow(clippy::print_stdout, reason = "a benchmark reports to its user")]
 
@@ -36,7 +36,7 @@ fn main() {
             let start = Instant::now();
             attention.start(rows, heads, head_dim, PAGE_TOKENS, 0.125);
             for page in &pages {
-                attention.page(isa, &Tile::from_slice(&queries, width), &masks, page);
+                attention.attend_page(isa, &Tile::from_slice(&queries, width), &masks, page);
             }
             attention.finish(isa, &mut TileMut::from_slice(&mut out, width));
             best = best.min(start.elapsed().as_secs_f64());

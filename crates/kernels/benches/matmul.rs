@@ -1,7 +1,8 @@
 //! Speed of matrix products beside the limits of the machine, on one thread.
 //!
-//! `cargo bench -p kernels -- [DTYPE]...`: per format and shape, GB/s of weights with one row of activations and GOP/s
-//! with 128, best of many rounds. Compare the first with the read bandwidth and the second with the int8 rate.
+//! `cargo bench -p kernels -- [DTYPE]...`: per format and shape, GB/s of weights with one row of activations
+//! and GOP/s with 128, best of many rounds. Compare the first with the read bandwidth and the second with the
+//! int8 rate.
 
 #![allow(clippy::print_stdout, reason = "a benchmark reports to its user")]
 
@@ -50,8 +51,8 @@ fn pack(isa: Isa, dtype: DType, rows: usize, cols: usize) -> Matrix {
     Matrix::pack(isa, dtype, rows, cols, &bytes).expect("the shape is whole blocks")
 }
 
-/// Seconds of one product with `n` rows. Several copies of the matrix take turns when `n` is 1, so that weights come
-/// from the third-level cache or memory as in a model, 32 MiB in all.
+/// Seconds of one product with `n` rows. Several copies of the matrix take turns when `n` is 1, so that
+/// weights come from the third-level cache or memory as in a model, 32 MiB in all.
 fn seconds(isa: Isa, dtype: DType, rows: usize, cols: usize, n: usize) -> f64 {
     let matrix = pack(isa, dtype, rows, cols);
     let copies = if n == 1 { (64 << 20) / matrix.bytes() + 1 } else { 1 };

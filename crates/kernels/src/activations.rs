@@ -1,9 +1,10 @@
 //! Rows of activations as 8-bit integers: what quantized matrices are multiplied with.
 //!
-//! Each 32 values share an f32 scale, `value ~ scale * code` with `scale = max |value| / 127`; beside it stand the sums
-//! of the codes, since a weight `s q + m` meets an activation `a c` as `s a (sum q c) + m a (sum c)`.
+//! Each 32 values share an f32 scale, `value ~ scale * code` with `scale = max |value| / 127`; beside it are
+//! the sums of the codes, since a weight `s q + m` times an activation `a c` sums up to `s a (sum q c) + m a
+//! (sum c)`.
 
-use crate::lanes::{Kernel, Lanes, run};
+use crate::lanes::{Reduce, ReduceKernel, run};
 use crate::{Isa, Shared, Tile};
 use std::ops::Range;
 
@@ -36,8 +37,8 @@ impl Default for Activations {
 }
 
 impl Activations {
-    /// Gives the buffer a shape, keeping its memory when that is large enough; the values are unspecified after.
-    /// Panics unless `cols` is a multiple of 32.
+    /// Gives the buffer a shape, keeping its memory when that is large enough; the values are unspecified
+    /// after. Panics unless `cols` is a multiple of 32.
     pub fn reshape(&mut self, rows: usize, cols: usize) {
         assert!(cols.is_multiple_of(BLOCK), "{cols} columns are not whole blocks of {BLOCK}");
         self.blocks.reshape(rows, cols / BLOCK);
@@ -53,16 +54,16 @@ impl Activations {
         self.blocks.cols() * BLOCK
     }
 
-    /// Quantizes `x`, whole rows `[rows.len()][cols]`, into the rows `rows`. A value that is not finite spoils its block
-    /// (the products are unspecified), never memory. Panics when the shapes differ, or when another thread reads or
-    /// writes one of these rows.
+    /// Quantizes `x`, whole rows `[rows.len()][cols]`, into the rows `rows`. A value that is not finite
+    /// spoils its block (the products are unspecified), never memory. Panics when the shapes differ, or when
+    /// another thread reads or writes one of these rows.
     pub fn quantize(&self, isa: Isa, rows: Range<usize>, x: &[f32]) {
         assert_eq!(x.len(), rows.len() * self.cols(), "values for {} rows of {}", rows.len(), self.cols());
         run(isa, Quantize { x, blocks: self.blocks.write_rows(rows).as_mut_slice() });
     }
 
-    /// Writes what row `row` stands for, `scale * code`. Panics when the row or the length of `out` is wrong, or when
-    /// another thread writes the row.
+    /// Writes the values of row `row`, `scale * code`. Panics when the row or the length of `out` is wrong,
+    /// or when another thread writes the row.
     pub fn row(&self, row: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.cols(), "a row has {} values", self.cols());
         let blocks = self.blocks.read_rows(row..row + 1);
@@ -83,11 +84,11 @@ struct Quantize<'a> {
     blocks: &'a mut [Block],
 }
 
-impl Kernel for Quantize<'_> {
+impl ReduceKernel for Quantize<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<L: Reduce>(self) {
         for (x, block) in self.x.chunks_exact(BLOCK).zip(self.blocks) {
             let mut largest = L::splat(0.0);
             for part in x.chunks_exact(L::N) {

@@ -1,109 +1,121 @@
 //! The table of number formats a weight file may use.
 
+use crate::matmul;
 use crate::quant::{self, Quant};
 use half::{bf16, f16};
 
-/// How the numbers of a tensor are stored.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[allow(non_camel_case_types, reason = "the names of the formats in GGUF")]
-pub enum DType {
-    /// IEEE single precision.
-    F32,
-    /// IEEE half precision.
-    F16,
-    /// The upper half of a single.
-    BF16,
-    /// 8 bits, scale per 32.
-    Q8_0,
-    /// 4 bits, scale per 32.
-    Q4_0,
-    /// 4 bits, scale and minimum per 32.
-    Q4_1,
-    /// 5 bits, scale per 32.
-    Q5_0,
-    /// 5 bits, scale and minimum per 32.
-    Q5_1,
-    /// 2 bits, 4-bit scale and minimum per 16.
-    Q2_K,
-    /// 3 bits, 6-bit scale per 16.
-    Q3_K,
-    /// 4 bits, 6-bit scale and minimum per 32.
-    Q4_K,
-    /// 5 bits, 6-bit scale and minimum per 32.
-    Q5_K,
-    /// 6 bits, 8-bit scale per 16.
-    Q6_K,
-    /// 4-bit index into a table of 8-bit values, scale per 32.
-    IQ4_NL,
-}
-
-struct Row {
-    dtype: DType,
-    name: &'static str,
-    ggml: u32,
-    block: usize,
-    bytes: usize,
+/// What [`DType`] says of a format.
+struct Spec {
+    /// Its number in `enum ggml_type` of ggml.h.
+    ggml_id: u32,
+    block_size: usize,
+    block_bytes: usize,
     quant: Option<&'static Quant>,
 }
 
-/// In the order of the enum; ids are those of `enum ggml_type` in ggml.h.
-#[rustfmt::skip]
-static TABLE: [Row; 14] = [
-    Row { dtype: DType::F32, name: "F32", ggml: 0, block: 1, bytes: 4, quant: None },
-    Row { dtype: DType::F16, name: "F16", ggml: 1, block: 1, bytes: 2, quant: None },
-    Row { dtype: DType::BF16, name: "BF16", ggml: 30, block: 1, bytes: 2, quant: None },
-    Row { dtype: DType::Q8_0, name: "Q8_0", ggml: 8, block: 32, bytes: 34, quant: Some(&quant::q8_0::QUANT) },
-    Row { dtype: DType::Q4_0, name: "Q4_0", ggml: 2, block: 32, bytes: 18, quant: Some(&quant::q4_0::QUANT) },
-    Row { dtype: DType::Q4_1, name: "Q4_1", ggml: 3, block: 32, bytes: 20, quant: Some(&quant::q4_1::QUANT) },
-    Row { dtype: DType::Q5_0, name: "Q5_0", ggml: 6, block: 32, bytes: 22, quant: Some(&quant::q5_0::QUANT) },
-    Row { dtype: DType::Q5_1, name: "Q5_1", ggml: 7, block: 32, bytes: 24, quant: Some(&quant::q5_1::QUANT) },
-    Row { dtype: DType::Q2_K, name: "Q2_K", ggml: 10, block: 256, bytes: 84, quant: Some(&quant::q2_k::QUANT) },
-    Row { dtype: DType::Q3_K, name: "Q3_K", ggml: 11, block: 256, bytes: 110, quant: Some(&quant::q3_k::QUANT) },
-    Row { dtype: DType::Q4_K, name: "Q4_K", ggml: 12, block: 256, bytes: 144, quant: Some(&quant::q4_k::QUANT) },
-    Row { dtype: DType::Q5_K, name: "Q5_K", ggml: 13, block: 256, bytes: 176, quant: Some(&quant::q5_k::QUANT) },
-    Row { dtype: DType::Q6_K, name: "Q6_K", ggml: 14, block: 256, bytes: 210, quant: Some(&quant::q6_k::QUANT) },
-    Row { dtype: DType::IQ4_NL, name: "IQ4_NL", ggml: 20, block: 32, bytes: 18, quant: Some(&quant::iq4_nl::QUANT) },
-];
+impl Spec {
+    const fn float(ggml_id: u32, bytes: usize) -> Spec {
+        Spec { ggml_id, block_size: 1, block_bytes: bytes, quant: None }
+    }
+
+    /// Fails to compile when the declaration contradicts itself or no kernel computes with the format.
+    const fn quant(quant: &'static Quant) -> Spec {
+        quant.check();
+        matmul::check_kernel(quant);
+        Spec {
+            ggml_id: quant.ggml_id,
+            block_size: quant.block_size,
+            block_bytes: quant.block_bytes,
+            quant: Some(quant),
+        }
+    }
+}
+
+/// Makes the enum and the table of one list, so that neither can lack a format of the other.
+macro_rules! formats {
+    ($($(#[$doc:meta])* $dtype:ident = $spec:expr,)*) => {
+        /// How the numbers of a tensor are stored.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        #[allow(non_camel_case_types, reason = "the names of the formats in GGUF")]
+        pub enum DType {
+            $($(#[$doc])* $dtype,)*
+        }
+
+        /// Format, name and what it is, in the order of the enum.
+        static TABLE: &[(DType, &str, Spec)] = &[$((DType::$dtype, stringify!($dtype), $spec),)*];
+    };
+}
+
+formats! {
+    /// IEEE single precision.
+    F32 = Spec::float(0, 4),
+    /// IEEE half precision.
+    F16 = Spec::float(1, 2),
+    /// The upper half of a single.
+    BF16 = Spec::float(30, 2),
+    /// 8 bits, scale per 32.
+    Q8_0 = Spec::quant(&quant::q8_0::QUANT),
+    /// 4 bits, scale per 32.
+    Q4_0 = Spec::quant(&quant::q4_0::QUANT),
+    /// 4 bits, scale and minimum per 32.
+    Q4_1 = Spec::quant(&quant::q4_1::QUANT),
+    /// 5 bits, scale per 32.
+    Q5_0 = Spec::quant(&quant::q5_0::QUANT),
+    /// 5 bits, scale and minimum per 32.
+    Q5_1 = Spec::quant(&quant::q5_1::QUANT),
+    /// 2 bits, 4-bit scale and minimum per 16.
+    Q2_K = Spec::quant(&quant::q2_k::QUANT),
+    /// 3 bits, 6-bit scale per 16.
+    Q3_K = Spec::quant(&quant::q3_k::QUANT),
+    /// 4 bits, 6-bit scale and minimum per 32.
+    Q4_K = Spec::quant(&quant::q4_k::QUANT),
+    /// 5 bits, 6-bit scale and minimum per 32.
+    Q5_K = Spec::quant(&quant::q5_k::QUANT),
+    /// 6 bits, 8-bit scale per 16.
+    Q6_K = Spec::quant(&quant::q6_k::QUANT),
+    /// 4-bit index into a table of 8-bit values, scale per 32.
+    IQ4_NL = Spec::quant(&quant::iq4_nl::QUANT),
+}
 
 impl DType {
     /// Every format, in table order.
     pub fn all() -> impl Iterator<Item = DType> {
-        TABLE.iter().map(|row| row.dtype)
+        TABLE.iter().map(|(dtype, ..)| *dtype)
     }
 
     /// The format with this id in GGUF (`enum ggml_type`), if supported.
     pub fn from_ggml(id: u32) -> Option<DType> {
-        TABLE.iter().find(|row| row.ggml == id).map(|row| row.dtype)
+        DType::all().find(|dtype| dtype.ggml_id() == id)
     }
 
     /// The format with this name, in any case (`q4_k`, `BF16`).
     pub fn from_name(name: &str) -> Option<DType> {
-        TABLE.iter().find(|row| row.name.eq_ignore_ascii_case(name)).map(|row| row.dtype)
+        DType::all().find(|dtype| dtype.name().eq_ignore_ascii_case(name))
     }
 
     /// Its id in GGUF.
     pub fn ggml_id(self) -> u32 {
-        self.row().ggml
+        self.spec().ggml_id
     }
 
     /// Its name in GGUF, such as `Q4_K`.
     pub fn name(self) -> &'static str {
-        self.row().name
+        TABLE[self as usize].1
     }
 
     /// Values per block: 1, 32 or 256. The columns of a matrix are a multiple of it.
     pub fn block_size(self) -> usize {
-        self.row().block
+        self.spec().block_size
     }
 
     /// Bytes per block.
     pub fn block_bytes(self) -> usize {
-        self.row().bytes
+        self.spec().block_bytes
     }
 
     /// Whether values share scales, so that matrix products use 8-bit activations.
     pub fn is_quantized(self) -> bool {
-        self.row().quant.is_some()
+        self.spec().quant.is_some()
     }
 
     /// Bytes of `cols` values. Panics unless `cols` is a multiple of the block.
@@ -127,7 +139,7 @@ impl DType {
             self.name()
         );
         let blocks = bytes.chunks_exact(self.block_bytes()).zip(values.chunks_exact_mut(self.block_size()));
-        match (self, self.row().quant) {
+        match (self, self.spec().quant) {
             (_, Some(quant)) => blocks.for_each(|(block, values)| (quant.dequantize)(block, values)),
             (DType::F16, None) => blocks.for_each(|(b, v)| v[0] = f16::from_le_bytes([b[0], b[1]]).to_f32()),
             (DType::BF16, None) => {
@@ -138,11 +150,11 @@ impl DType {
     }
 
     pub(crate) fn quant(self) -> Option<&'static Quant> {
-        self.row().quant
+        self.spec().quant
     }
 
-    fn row(self) -> &'static Row {
-        &TABLE[self as usize]
+    fn spec(self) -> &'static Spec {
+        &TABLE[self as usize].2
     }
 }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// An instruction set that this CPU has: holding a value is the proof, since only [`Isa::available`] makes them.
+/// An instruction set that this CPU has: holding a value is the proof, since only [`Isa::available`] makes
+/// them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Isa(pub(crate) Kind);
 

@@ -1,12 +1,14 @@
-//! Numeric loops of pie: quantized block formats, packed matrices, matrix products, attention over pages, elementwise
-//! operations. All compute `unsafe` of the workspace is here, behind safe functions over slices.
+//! Numeric loops of pie: quantized block formats, packed matrices, matrix products, attention over pages,
+//! elementwise operations. All compute `unsafe` of the workspace is here, behind safe functions over slices.
 //!
-//! Reading order: [`Isa`] (what the CPU can do) · [`DType`] (how weights are stored in a file) · [`Matrix`] (how they
-//! are stored in memory) · [`Activations`] (their 8-bit counterpart) · [`matmul()`] · [`attention`] · [`ops`].
+//! Reading order: [`Isa`] (what the CPU can do) · [`DType`] (how weights are stored in a file) · [`Matrix`]
+//! (how they are stored in memory) · [`Activations`] (their 8-bit counterpart) · [`matmul()`] · [`attention`]
+//! · [`ops`].
 //!
-//! Two promises hold everywhere. *Batch invariance*: every output element is summed in one order that depends on
-//! nothing but its own inputs, so neither the number of rows, nor the tile, nor the thread changes a bit. *A scalar
-//! twin*: each SIMD function has a portable one that gives the same bits and serves as its specification.
+//! Two promises hold everywhere. *Batch invariance*: every output element is summed in one order that depends
+//! on nothing but its own inputs, so neither the number of rows, nor the tile, nor the thread changes a bit.
+//! *A scalar twin*: each SIMD function has a portable one that gives the same bits and serves as its
+//! specification.
 
 #![allow(unsafe_code, reason = "SIMD loads and stores, and the cells that several threads write at once")]
 
@@ -26,7 +28,6 @@ pub mod shared;
 mod lanes;
 
 pub mod attention;
-pub mod convert;
 pub mod ops;
 
 pub mod measure;

@@ -1,9 +1,10 @@
 //! Weights in the order the kernels read them.
 //!
-//! A matrix `[rows][cols]` is cut into tiles of `tile_rows` output rows: one row per 32-bit lane of the instruction set,
-//! 8 or 16, so that one vector of codes holds four inputs of every row of the tile and meets four activations that are
-//! broadcast. A block is 32 inputs of a tile. Its codes, by bits per code (`V` is a vector, `4 * tile_rows` bytes, byte
-//! `4r + i` for row `r`; group `g` of 8 is inputs `4g .. 4g + 4`):
+//! A matrix `[rows][cols]` is cut into tiles of `tile_rows` output rows: one row per 32-bit lane of the
+//! instruction set, 8 or 16, so that one vector of codes holds four inputs of every row of the tile and is
+//! multiplied with four broadcast activations. A block is 32 inputs of a tile. Its codes, by bits per code
+//! (`V` is a vector, `4 * tile_rows` bytes, byte `4r + i` for row `r`; group `g` of 8 is inputs `4g .. 4g +
+//! 4`):
 //!
 //! ```text
 //! 4 bits   4 V: vector j has group j in the low nibbles, group j + 4 in the high nibbles
@@ -11,9 +12,10 @@
 //! 6 bits   as 4 bits, then 2 V: bits 2(g % 4) .. of vector g / 4 are bits 4-5 of the code of group g
 //! 8 bits   8 V: vector g is group g
 //! ```
-//! Scales, and minimums if the format has them, are f16 in arrays `[tile][block][1 or 2 groups][tile_rows]`. So a matrix
-//! takes as many bits per weight as its format, except that 6-bit scales of K-quants are multiplied out (Q4_K: 5 bits
-//! for 4.5, Q6_K: 7 for 6.56), and Q2_K and Q3_K are kept in 4 bits and IQ4_NL in 8. Rows are padded to whole tiles.
+//! Scales, and minimums if the format has them, are f16 in arrays `[tile][block][1 or 2 groups][tile_rows]`.
+//! So a matrix takes as many bits per weight as its format, except that the short scales of K-quants are
+//! multiplied out (Q4_K: 5 bits for 4.5, Q6_K: 7 for 6.56), codes of 2 and 3 bits are kept in 4, and codes
+//! that index a table as its 8-bit values. Rows are padded to whole tiles.
 //!
 //! F32, F16 and BF16 keep their numbers, in tiles of two vectors of rows: `[tile][cols][tile_rows]`.
 
@@ -39,7 +41,7 @@ pub(crate) enum Body {
     Quant(Packed),
 }
 
-/// The arrays of a quantized matrix, see the module's page.
+/// The arrays of a quantized matrix, see the module docs.
 pub(crate) struct Packed {
     pub(crate) quant: &'static Quant,
     codes: Vec<Line>,
@@ -101,7 +103,8 @@ impl Matrix {
     /// Repacks the bytes of a weight file, `rows` rows of `cols` values in `dtype`, for the instruction set.
     ///
     /// # Errors
-    /// [`PackError`] when the shape is empty, does not suit the format, or does not match the number of bytes.
+    /// [`PackError`] when the shape is empty, does not suit the format, or does not match the number of
+    /// bytes.
     pub fn pack(isa: Isa, dtype: DType, rows: usize, cols: usize, bytes: &[u8]) -> Result<Matrix, PackError> {
         if rows == 0 || cols == 0 {
             return Err(PackError::Empty { rows, cols });
@@ -160,13 +163,14 @@ impl Matrix {
         }
     }
 
-    /// Writes one row as f32, for embedding look-up. The values are those of the file, except that the product of the
-    /// two scales of a K-quant is rounded to f16. Panics when the row or the length of `out` is wrong.
+    /// Writes one row as f32, for embedding look-up. The values are those of the file, except that the
+    /// product of the two scales of a K-quant is rounded to f16. Panics when the row or the length of `out`
+    /// is wrong.
     pub fn row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows, "row {row} of {}", self.rows);
         assert_eq!(out.len(), self.cols, "a row has {} values", self.cols);
-        let (tile, lane) = (row / self.tile_rows, row % self.tile_rows);
-        let at = |col: usize| (tile * self.cols + col) * self.tile_rows + lane;
+        let (tile, tile_row) = (row / self.tile_rows, row % self.tile_rows);
+        let at = |col: usize| (tile * self.cols + col) * self.tile_rows + tile_row;
         match &self.body {
             Body::F32(values) => out.iter_mut().enumerate().for_each(|(col, out)| *out = values[at(col)]),
             Body::F16(values) => {
@@ -177,7 +181,7 @@ impl Matrix {
             }
             Body::Quant(packed) => {
                 for (i, out) in out.chunks_exact_mut(32).enumerate() {
-                    packed.dequantize(tile * (self.cols / 32) + i, lane, self.tile_rows, out);
+                    packed.dequantize(tile * (self.cols / 32) + i, tile_row, self.tile_rows, out);
                 }
             }
         }
@@ -186,14 +190,14 @@ impl Matrix {
 
 impl Packed {
     /// The 32 values of one row of a block.
-    fn dequantize(&self, block: usize, lane: usize, tile_rows: usize, out: &mut [f32]) {
+    fn dequantize(&self, block: usize, tile_row: usize, tile_rows: usize, out: &mut [f32]) {
         let vector = 4 * tile_rows;
         let bytes = vector * self.quant.bits as usize;
         let codes = &self.codes()[block * bytes..][..bytes];
         let groups = 32 / self.quant.group;
         for (i, out) in out.iter_mut().enumerate() {
-            let code = code_at(codes, self.quant.bits, vector, i / 4, lane * 4 + i % 4);
-            let at = (block * groups + i / self.quant.group) * tile_rows + lane;
+            let code = code_at(codes, self.quant.bits, vector, i / 4, tile_row * 4 + i % 4);
+            let at = (block * groups + i / self.quant.group) * tile_rows + tile_row;
             let scale = self.scales[at].to_f32();
             *out = match self.quant.offset {
                 Offset::Zero(shift) => scale * (f32::from(code) - (1 << shift) as f32),
@@ -217,13 +221,13 @@ pub(crate) fn code_at(codes: &[u8], bits: u32, vector: usize, group: usize, byte
     low | high << 4
 }
 
-/// Writes what [`code_at`] reads: one row's 32 codes into its four bytes of each vector of a block, all four inputs of a
-/// group at once.
-fn put_codes(block: &mut [u8], bits: u32, vector: usize, lane: usize, codes: &[u8]) {
+/// Writes what [`code_at`] reads: one row's 32 codes into its four bytes of each vector of a block, all four
+/// inputs of a group at once.
+fn put_codes(block: &mut [u8], bits: u32, vector: usize, tile_row: usize, codes: &[u8]) {
     let (codes, _) = codes.as_chunks::<4>();
     let group = |g: usize| u32::from_le_bytes(codes[g]);
     let mut put = |v: usize, bytes: u32| {
-        block[v * vector + lane * 4..][..4].copy_from_slice(&bytes.to_le_bytes());
+        block[v * vector + tile_row * 4..][..4].copy_from_slice(&bytes.to_le_bytes());
     };
     if bits == 8 {
         (0..8).for_each(|g| put(g, group(g)));
@@ -263,16 +267,17 @@ fn pack_codes(
     let parts = dtype.block_size() / 32;
     let mut unpacked = Codes::new();
     for (tile, tile_bytes) in bytes.chunks(tile_rows * row_bytes).enumerate() {
-        // Block by block, all rows of the tile for each: what is written stays in the cache until it is whole.
+        // Block by block, all rows of the tile for each: what is written stays in the cache until it is
+        // whole.
         for i in 0..blocks / parts {
-            for (lane, row) in tile_bytes.chunks_exact(row_bytes).enumerate() {
+            for (tile_row, row) in tile_bytes.chunks_exact(row_bytes).enumerate() {
                 (quant.unpack)(&row[i * dtype.block_bytes()..][..dtype.block_bytes()], &mut unpacked);
                 for part in 0..parts {
                     let block = tile * blocks + i * parts + part;
                     let packed = &mut flat[block * block_bytes..][..block_bytes];
-                    put_codes(packed, quant.bits, vector, lane, &unpacked.codes[part * 32..][..32]);
+                    put_codes(packed, quant.bits, vector, tile_row, &unpacked.codes[part * 32..][..32]);
                     for group in 0..groups {
-                        let at = (block * groups + group) * tile_rows + lane;
+                        let at = (block * groups + group) * tile_rows + tile_row;
                         scales[at] = f16::from_f32(unpacked.scales[part * groups + group]);
                         if let Some(min) = mins.get_mut(at) {
                             *min = f16::from_f32(unpacked.mins[part * groups + group]);

@@ -1,4 +1,5 @@
-//! What this machine can do at most, for `pie bench` and `pie doctor`: the limits that speeds are stated as fractions of.
+//! What this machine can do at most, for `pie bench` and `pie doctor`: the limits that speeds are stated as
+//! fractions of.
 
 use crate::Isa;
 use crate::isa::Kind;
@@ -6,8 +7,9 @@ use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::Instant;
 
-/// Bytes per second that `threads` threads read together from a buffer of `bytes` bytes (a few times that much is read;
-/// the best of five rounds counts). Use 256 MiB or more for DRAM, less than a cache's size for that cache.
+/// Bytes per second that `threads` threads read together from a buffer of `bytes` bytes (a few times that
+/// much is read; the best of five rounds counts). Use 256 MiB or more for DRAM, less than a cache's size for
+/// that cache.
 pub fn read_bandwidth(isa: Isa, threads: usize, bytes: usize) -> f64 {
     let values = vec![1f32; (bytes / 4).max(threads * 64)];
     let part = values.len() / threads;
@@ -17,8 +19,8 @@ pub fn read_bandwidth(isa: Isa, threads: usize, bytes: usize) -> f64 {
     (part * threads * 4) as f64 / seconds
 }
 
-/// Operations per second (a multiplication and an addition count two) of 8-bit products on `threads` threads together:
-/// what the multipliers do with operands in registers, so an upper bound of every kernel.
+/// Operations per second (a multiplication and an addition count two) of 8-bit products on `threads` threads
+/// together: what the multipliers do with operands in registers, so an upper bound of every kernel.
 pub fn int8_rate(isa: Isa, threads: usize) -> f64 {
     const ROUNDS: usize = 1 << 18;
     let products = match isa.0 {

@@ -1,9 +1,10 @@
 //! A matrix of values that several threads write at once, in rectangles that never overlap.
 //!
-//! A forward pass is one job: all workers write parts of a buffer, meet at a barrier, then read all of it. `&mut` cannot
-//! say that, so [`Shared`] is a `RefCell` for rectangles: [`Shared::write`] and [`Shared::read`] note the rectangle
-//! they hand out and panic when it overlaps one that is still out (two readers may overlap). A borrow costs one
-//! uncontended lock, about 20 ns, so borrow per operation and not per element.
+//! A forward pass is one job: all workers write parts of a buffer, wait at a barrier, then read all of it.
+//! `&mut` cannot say that, so [`Shared`] is a `RefCell` for rectangles: [`Shared::write`] and
+//! [`Shared::read`] note the rectangle they hand out and panic when it overlaps one that is still out (two
+//! readers may overlap). A borrow costs one uncontended lock, about 20 ns, so borrow per operation and not
+//! per element.
 
 use std::cell::UnsafeCell;
 use std::marker::PhantomData;
@@ -18,8 +19,8 @@ pub struct Shared<T> {
     claims: Claims,
 }
 
-// SAFETY: values are reached only through `Tile` and `TileMut`, whose claims admit one writer or many readers of each
-// cell; claiming and releasing go through a mutex, which orders the accesses of different threads.
+// SAFETY: values are reached only through `Tile` and `TileMut`, whose claims admit one writer or many readers
+// of each cell; claiming and releasing go through a mutex, which orders the accesses of different threads.
 unsafe impl<T: Send + Sync> Sync for Shared<T> {}
 
 impl<T: Copy + Default> Shared<T> {
@@ -28,7 +29,8 @@ impl<T: Copy + Default> Shared<T> {
         Shared { cells: cells(rows * cols), rows, cols, claims: Claims::default() }
     }
 
-    /// Gives the matrix a new shape and keeps its memory when that is large enough; the values are unspecified after.
+    /// Gives the matrix a new shape and keeps its memory when that is large enough; the values are
+    /// unspecified after.
     pub fn reshape(&mut self, rows: usize, cols: usize) {
         if rows * cols > self.cells.len() {
             self.cells = cells(rows * cols);
@@ -53,7 +55,8 @@ impl<T: Copy + Default> Shared<T> {
         unsafe { std::slice::from_raw_parts_mut(self.cells.as_mut_ptr().cast(), len) }
     }
 
-    /// Borrows a rectangle for reading. Panics when it leaves the matrix or overlaps a rectangle being written.
+    /// Borrows a rectangle for reading. Panics when it leaves the matrix or overlaps a rectangle being
+    /// written.
     pub fn read(&self, rows: Range<usize>, cols: Range<usize>) -> Tile<'_, T> {
         let claim = self.claim(&rows, &cols, false);
         let start = self.start(&rows, &cols);
@@ -65,7 +68,8 @@ impl<T: Copy + Default> Shared<T> {
         self.read(rows, 0..self.cols)
     }
 
-    /// Borrows a rectangle for writing. Panics when it leaves the matrix or overlaps any rectangle still borrowed.
+    /// Borrows a rectangle for writing. Panics when it leaves the matrix or overlaps any rectangle still
+    /// borrowed.
     pub fn write(&self, rows: Range<usize>, cols: Range<usize>) -> TileMut<'_, T> {
         let claim = self.claim(&rows, &cols, true);
         let start = self.start(&rows, &cols);
@@ -153,8 +157,8 @@ impl<'a, T> Tile<'a, T> {
         unsafe { std::slice::from_raw_parts(self.start.add(index * self.stride), self.cols.len()) }
     }
 
-    /// A rectangle inside this one, both ranges counted from its own first row and column. Costs no lock, so a thread
-    /// that reads a matrix in pieces borrows it once. Panics when it leaves this rectangle.
+    /// A rectangle inside this one, both ranges counted from its own first row and column. Costs no lock, so
+    /// a thread that reads a matrix in pieces borrows it once. Panics when it leaves this rectangle.
     pub fn part(&self, rows: Range<usize>, cols: Range<usize>) -> Tile<'_, T> {
         assert!(
             rows.start <= rows.end
@@ -267,7 +271,7 @@ fn whole_rows(len: usize, cols: usize) -> usize {
 }
 
 /// Looks at a taken lock before a thread sleeps: 5 to 10 µs in all.
-const LOOKS: u32 = 200;
+const SPINS: u32 = 200;
 
 /// The rectangles that are borrowed now.
 #[derive(Default)]
@@ -302,10 +306,10 @@ impl Claims {
         Claim { claims: self, rect }
     }
 
-    /// It is held for some ten nanoseconds, much less than going to sleep and being woken takes: so this looks again for
-    /// a while first.
+    /// It is held for some ten nanoseconds, much less than going to sleep and being woken takes: so this
+    /// looks again for a while first.
     fn lock(&self) -> MutexGuard<'_, Vec<Rect>> {
-        for _ in 0..LOOKS {
+        for _ in 0..SPINS {
             match self.0.try_lock() {
                 Ok(guard) => return guard,
                 Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),

@@ -1,7 +1,7 @@
 //! The bytes of a weight file: mapped from disk, or owned (tests, fuzzing, small files).
 //!
-//! Mapping is the crate's only `unsafe`. Weights are read where they lie, so a model of several gigabytes opens in
-//! milliseconds and its pages are shared with the file cache of the operating system.
+//! Mapping is the crate's only `unsafe`. Weights are read where they lie, so a model of several gigabytes
+//! opens in milliseconds and its pages are shared with the file cache of the operating system.
 
 use std::fmt;
 use std::fs::File;
@@ -34,10 +34,10 @@ impl Data {
         if file.metadata()?.len() == 0 {
             return Ok(Self(Inner::Owned(Vec::new())));
         }
-        // SAFETY: the map is private to this value and only ever read. Nobody in this program writes to a weight
-        // file in place: the model store writes `.part` files and renames them, which leaves an existing map on the
-        // old file. Another program that truncates the file while it is mapped would raise SIGBUS; that cannot be
-        // excluded by any reader that maps, and is the documented price.
+        // SAFETY: the map is private to this value and only ever read. Nobody in this program writes to a
+        // weight file in place: the model store writes `.part` files and renames them, which leaves an
+        // existing map on the old file. Another program that truncates the file while it is mapped would
+        // raise SIGBUS; that cannot be excluded by any reader that maps, and is the documented price.
         let map = unsafe { memmap2::Mmap::map(&file)? };
         Ok(Self(Inner::Mapped(map)))
     }

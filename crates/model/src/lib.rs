@@ -1,9 +1,9 @@
 //! A model at rest: its files, hyper-parameters, tokenizer and chat template, and where models are kept.
 //!
 //! Two file kinds, [`gguf`] and safetensors, are read into one set of [`Hyperparameters`] and one naming of
-//! [`Weights`], so that whoever computes need not know which it was. Nothing here computes, and nothing reads the
-//! environment or the clock: settings and time are arguments. Files come from strangers; whatever is wrong with one
-//! is a typed error that says what to do, never a panic.
+//! [`Weights`], so that a backend need not know which it was. Nothing here computes, and nothing reads the
+//! environment or the clock: settings and time are arguments. Files come from strangers; whatever is wrong
+//! with one is a typed error that says what to do, never a panic.
 
 pub mod chat;
 mod data;
@@ -21,5 +21,5 @@ mod weights;
 pub use data::Data;
 pub use hyper::{Architecture, HyperError, Hyperparameters, RopePairing};
 pub use model::{Model, OpenError};
-pub use tokenizer::{Detokenizer, SpecialTokens, TokenKind, Tokenizer, TokenizerError};
+pub use tokenizer::{SpecialTokens, TokenKind, Tokenizer, TokenizerError};
 pub use weights::{Tensor, Weights};

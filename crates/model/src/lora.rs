@@ -1,7 +1,8 @@
 //! Low-rank adapters (LoRA) at rest: PEFT's two files, and GGUF files of type `adapter`.
 //!
-//! An adapter changes a weight to `W + scale * B A`, with `A` of shape `[rank][inputs]` and `B` of `[outputs][rank]`.
-//! Formats: PEFT's `adapter_config.json` and `adapter_model.safetensors`; llama.cpp's `convert_lora_to_gguf`.
+//! An adapter changes a weight to `W + scale * B A`, with `A` of shape `[rank][inputs]` and `B` of
+//! `[outputs][rank]`. Formats: PEFT's `adapter_config.json` and `adapter_model.safetensors`; llama.cpp's
+//! `convert_lora_to_gguf`.
 
 use std::collections::BTreeMap;
 
@@ -73,8 +74,8 @@ struct PeftConfig {
 /// A matrix as read: rows, columns, values.
 type Matrix = (usize, usize, Vec<f32>);
 
-/// Reads PEFT's files. `hyper` is the model's: its weight file may hold the rows of queries and keys in another order
-/// than PEFT's, which is put right here.
+/// Reads PEFT's files. `hyper` is the model's: its weight file may hold the rows of queries and keys in
+/// another order than PEFT's, which is put right here.
 ///
 /// # Errors
 /// When the files are damaged, use a feature other than plain LoRA, or name layers that are not adapted here.
@@ -222,8 +223,8 @@ fn matrix(name: &str, view: &TensorView<'_>) -> Result<Matrix, LoraError> {
     Ok((rows, cols, values))
 }
 
-/// Rows of `b` from Hugging Face's order within a head (first halves, then second halves of the rotated pairs) to
-/// GGUF's (pair after pair).
+/// Rows of `b` from Hugging Face's order within a head (first halves, then second halves of the rotated
+/// pairs) to GGUF's (pair after pair).
 fn interleave(pair: &mut LoraPair, head_dim: usize) {
     let rank = pair.rank as usize;
     let half = head_dim / 2;

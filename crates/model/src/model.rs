@@ -73,8 +73,8 @@ impl Model {
     /// Opens a GGUF file, or a folder with safetensors files as Hugging Face lays it out.
     ///
     /// # Errors
-    /// The first thing found wrong. A chat template that does not compile is no error here, as the model still
-    /// answers plain prompts; see [`Self::chat_template`].
+    /// The first thing found wrong. A chat template that does not compile is no error here, as the model
+    /// still answers plain prompts; see [`Self::chat_template`].
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         if path.is_dir() || path.extension().is_some_and(|extension| extension == "safetensors") {
             Self::open_folder(path)

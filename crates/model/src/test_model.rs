@@ -1,7 +1,8 @@
 //! A tiny model with random weights, for tests of everything above: a whole GGUF file in under a second.
 //!
-//! It is a llama with 2 layers, hidden width 64, 4 heads, 2 key-value heads, feed-forward width 128, a context of
-//! 2048 tokens and a byte-level vocabulary of 288 tokens, in ChatML. What it says is noise, but always the same noise.
+//! It is a llama with 2 layers, hidden width 64, 4 heads, 2 key-value heads, feed-forward width 128, a
+//! context of 2048 tokens and a byte-level vocabulary of 288 tokens, in ChatML. What it says is noise, but
+//! always the same noise.
 
 use std::io;
 use std::path::Path;
@@ -24,7 +25,8 @@ pub const KV_HEADS: usize = 2;
 pub const FFN: usize = 128;
 /// Most positions.
 pub const CONTEXT_LENGTH: usize = 2048;
-/// Tokens: the 256 bytes, the results of [`MERGES`], the control tokens, and unused rows up to a multiple of 32.
+/// Tokens: the 256 bytes, the results of [`MERGES`], the control tokens, and unused rows up to a multiple of
+/// 32.
 pub const VOCABULARY: usize = 288;
 
 /// Pairs that the tokenizer joins, in order; `Ġ` is a space.
@@ -58,8 +60,9 @@ pub const CHAT_TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' 
 /// Writes the model to `path`, its matrices in `dtype`. The same `dtype` and `seed` give the same bytes.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidInput`] when rows of 64 values are not whole blocks of `dtype`, which has no quantizer
-/// here for other types than F32, F16, BF16, Q8_0, Q4_0 and Q4_1; else what the operating system says.
+/// [`io::ErrorKind::InvalidInput`] when rows of 64 values are not whole blocks of `dtype`, which has no
+/// quantizer here for other types than F32, F16, BF16, Q8_0, Q4_0 and Q4_1; else what the operating system
+/// says.
 pub fn write(path: &Path, dtype: DType, seed: u64) -> io::Result<()> {
     build(dtype, seed)?.write(path)
 }
@@ -72,11 +75,11 @@ pub fn build(dtype: DType, seed: u64) -> io::Result<GgufWriter> {
     let mut writer = GgufWriter::new();
     put_metadata(&mut writer);
     put_tokenizer(&mut writer);
-    let mut random = Random(seed);
+    let mut random = SplitMix64(seed);
     let (q, kv) = (HIDDEN, HIDDEN / HEADS * KV_HEADS);
     // Larger embeddings and output than a trained model of this width would have, so that some tokens are
     // clearly likelier than others.
-    let matrix = |writer: &mut GgufWriter, random: &mut Random, name: &str, rows: usize, cols: usize| {
+    let matrix = |writer: &mut GgufWriter, random: &mut SplitMix64, name: &str, rows: usize, cols: usize| {
         let scale = 1.5 / (cols as f32).sqrt();
         let values: Vec<f32> = (0..rows * cols).map(|_| random.normal() * scale).collect();
         let bytes = encode(dtype, &values).ok_or_else(|| {
@@ -85,7 +88,7 @@ pub fn build(dtype: DType, seed: u64) -> io::Result<GgufWriter> {
         writer.tensor(name, dtype, &[rows, cols], bytes);
         Ok::<_, io::Error>(())
     };
-    let norm = |writer: &mut GgufWriter, random: &mut Random, name: &str| {
+    let norm = |writer: &mut GgufWriter, random: &mut SplitMix64, name: &str| {
         let values: Vec<f32> = (0..HIDDEN).map(|_| 1.0 + 0.1 * random.normal()).collect();
         writer.tensor_f32(name, &[HIDDEN], &values);
     };
@@ -187,19 +190,28 @@ fn largest(block: &[f32]) -> f32 {
     block.iter().fold(0.0, |largest, value| value.abs().max(largest))
 }
 
-/// SplitMix64: tiny, and the same everywhere.
-struct Random(u64);
+/// The generator of random weights. It is written out here, not taken from a library, whose numbers may
+/// change with its version: tests of the crates above expect what these weights say, and some hold bounds
+/// that f16 keys which round the other way would break.
+pub struct SplitMix64(pub u64);
 
-impl Random {
-    fn next(&mut self) -> u64 {
+impl SplitMix64 {
+    /// The next 64 bits.
+    #[expect(clippy::should_implement_trait, reason = "it never ends, and nobody iterates over it")]
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
 
-    /// About normal with variance 1: the sum of twelve uniform numbers, which needs no library function whose last
-    /// bit differs between platforms.
+    /// Uniform in [-1, 1).
+    pub fn uniform(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
+    }
+
+    /// About normal with variance 1: the sum of twelve uniform numbers, which needs no library function whose
+    /// last bit differs between platforms.
     fn normal(&mut self) -> f32 {
         (0..12).map(|_| (self.next() >> 40) as f32 / (1 << 24) as f32).sum::<f32>() - 6.0
     }

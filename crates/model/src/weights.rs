@@ -1,8 +1,9 @@
 //! The tensors of a model under one naming, whatever files they come from.
 //!
-//! Names are those of GGUF: `token_embd.weight`, `output_norm.weight`, `output.weight`, and per layer `blk.N.` with
-//! `attn_norm`, `attn_q`, `attn_k`, `attn_v`, `attn_output`, `attn_q_norm`, `attn_k_norm`, `ffn_norm`, `ffn_gate`,
-//! `ffn_up`, `ffn_down`, each with `.weight` or `.bias`. A matrix has one row per output: `y[row] = sum w[row][col] x[col]`.
+//! Names are those of GGUF: `token_embd.weight`, `output_norm.weight`, `output.weight`, and per layer
+//! `blk.N.` with `attn_norm`, `attn_q`, `attn_k`, `attn_v`, `attn_output`, `attn_q_norm`, `attn_k_norm`,
+//! `ffn_norm`, `ffn_gate`, `ffn_up`, `ffn_down`, each with `.weight` or `.bias`. A matrix has one row per
+//! output: `y[row] = sum w[row][col] x[col]`.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,17 +18,17 @@ use crate::gguf::Gguf;
 #[derive(Debug, Clone)]
 pub struct Weights {
     files: Arc<Vec<Arc<Data>>>,
-    tensors: Arc<BTreeMap<String, Entry>>,
+    tensors: Arc<BTreeMap<String, TensorEntry>>,
 }
 
 /// Where one tensor is.
 #[derive(Debug, Clone)]
-pub(crate) struct Entry {
+pub(crate) struct TensorEntry {
     pub(crate) file: usize,
     pub(crate) dtype: DType,
     /// Slowest dimension first; one to four, none zero.
     pub(crate) shape: Vec<usize>,
-    /// Checked against the file by whoever read it.
+    /// Checked against the file by its reader.
     pub(crate) range: Range<usize>,
 }
 
@@ -42,21 +43,21 @@ pub struct Tensor<'a> {
     pub rows: usize,
     /// Values per row.
     pub cols: usize,
-    /// `rows` rows of `dtype.row_bytes(cols)` bytes each. Aligned to 32 bytes in usual GGUF files, but in other
-    /// files perhaps to nothing at all, so read values with unaligned loads.
+    /// `rows` rows of `dtype.row_bytes(cols)` bytes each. Aligned to 32 bytes in usual GGUF files, but in
+    /// other files perhaps to nothing at all, so read values with unaligned loads.
     pub bytes: &'a [u8],
 }
 
 impl Weights {
     /// `tensors` refer to `files` by index.
-    pub(crate) fn new(files: Vec<Arc<Data>>, tensors: BTreeMap<String, Entry>) -> Self {
+    pub(crate) fn new(files: Vec<Arc<Data>>, tensors: BTreeMap<String, TensorEntry>) -> Self {
         Self { files: Arc::new(files), tensors: Arc::new(tensors) }
     }
 
     /// The tensors of a GGUF file.
     pub fn from_gguf(gguf: &Gguf) -> Self {
         let tensors = gguf.tensors().iter().map(|tensor| {
-            let entry = Entry {
+            let entry = TensorEntry {
                 file: 0,
                 dtype: tensor.dtype,
                 shape: tensor.shape.clone(),

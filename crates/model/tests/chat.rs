@@ -1,4 +1,5 @@
-//! Chat templates in the styles of the known model families, against text written by hand from their documentation.
+//! Chat templates in the styles of the known model families, against text written by hand from their
+//! documentation.
 
 use model::chat::{ChatEnd, ChatError, ChatRequest, ChatTemplate, FunctionCall, Message, ToolCall};
 use model::gguf::Gguf;

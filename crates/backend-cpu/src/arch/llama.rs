@@ -1,12 +1,12 @@
 //! Llama 1 to 3, SmolLM2, Mistral 7B: RMS norm, rotary attention with grouped heads, SwiGLU.
 
-use super::Row;
+use super::Spec;
 use crate::load::Loader;
-use crate::network::{Attention, FeedForward, Layer};
+use crate::network::{AttentionWeights, FeedForwardWeights, Layer};
 use crate::options::OpenError;
 use model::Architecture;
 
-pub(super) const ROW: Row = Row { architecture: Architecture::Llama, layer };
+pub(super) const SPEC: Spec = Spec { architecture: Architecture::Llama, layer };
 
 /// Biases are taken where the file has them: some Llama derivatives do.
 pub(super) fn layer(load: &Loader<'_>, index: usize) -> Result<Layer, OpenError> {
@@ -14,7 +14,7 @@ pub(super) fn layer(load: &Loader<'_>, index: usize) -> Result<Layer, OpenError>
     let (q, kv, hidden, ffn) = (hyper.q_width(), hyper.kv_width(), hyper.hidden, hyper.ffn);
     let part = |name: &str| format!("blk.{index}.{name}");
     Ok(Layer {
-        attention: Attention {
+        attention: AttentionWeights {
             norm: load.vector(&part("attn_norm.weight"), hidden)?,
             q: load.linear(&part("attn_q"), q, hidden)?,
             k: load.linear(&part("attn_k"), kv, hidden)?,
@@ -23,7 +23,7 @@ pub(super) fn layer(load: &Loader<'_>, index: usize) -> Result<Layer, OpenError>
             k_norm: None,
             output: load.linear(&part("attn_output"), hidden, q)?,
         },
-        feed_forward: FeedForward {
+        feed_forward: FeedForwardWeights {
             norm: load.vector(&part("ffn_norm.weight"), hidden)?,
             gate: load.linear(&part("ffn_gate"), ffn, hidden)?,
             up: load.linear(&part("ffn_up"), ffn, hidden)?,

@@ -1,12 +1,12 @@
 //! Qwen 3: llama with an RMS norm on each head of Q and K before the rotation.
 
-use super::{Row, llama};
+use super::{Spec, llama};
 use crate::load::Loader;
 use crate::network::Layer;
 use crate::options::OpenError;
 use model::Architecture;
 
-pub(super) const ROW: Row = Row { architecture: Architecture::Qwen3, layer };
+pub(super) const SPEC: Spec = Spec { architecture: Architecture::Qwen3, layer };
 
 fn layer(load: &Loader<'_>, index: usize) -> Result<Layer, OpenError> {
     let mut layer = llama::layer(load, index)?;

@@ -1,7 +1,7 @@
 //! The feed-forward part of a layer.
 
 use super::Forward;
-use super::product::{Product, Source, blocks};
+use super::product::{Product, Source};
 use kernels::ops;
 
 /// Numbers of the matrices in [`crate::network::Layer::linears`].
@@ -12,39 +12,38 @@ const DOWN: usize = 6;
 impl Forward<'_> {
     /// From the residual stream to `delta`.
     pub(super) fn feed_forward(&self, layer: usize) {
-        let part = &self.network.layers[layer].feed_forward;
-        let (state, lane) = (self.state, self.lane());
-        self.norm(true, &part.norm, layer, GATE, &[&part.gate, &part.up]);
+        let weights = &self.network.layers[layer].feed_forward;
+        let (state, buffers) = (self.state, self.row_buffers());
+        self.norm(true, &weights.norm, layer, GATE, &[&weights.gate, &weights.up]);
         self.gated(layer);
-        self.by_rows(state.plan.rows(), |rows| {
-            self.ready(&state.gate, &lane.gated_codes, rows, layer, DOWN, &[&part.down]);
+        self.by_rows(state.prepared.rows(), |rows| {
+            self.prepare_inputs(&state.gate, &buffers.gated_codes, rows, layer, DOWN, &[&weights.down]);
         });
-        let source = Source { values: &state.gate, codes: &lane.gated_codes };
-        let product = Product { linear: &part.down, index: DOWN, out: &state.delta };
+        let source = Source { values: &state.gate, codes: &buffers.gated_codes };
+        let product = Product { linear: &weights.down, index: DOWN, out: &state.delta };
         self.products(layer, DOWN, source, &[product]);
     }
 
     /// `gate = silu(gate x) * up x`: a worker computes the same columns of both, so it can join them at once.
     fn gated(&self, layer: usize) {
-        let part = &self.network.layers[layer].feed_forward;
-        let (state, lane) = (self.state, self.lane());
-        let source = Source { values: &lane.normed, codes: &lane.normed_codes };
-        let gate = Product { linear: &part.gate, index: GATE, out: &state.gate };
-        let up = Product { linear: &part.up, index: UP, out: &state.up };
-        let unit = part.gate.matrix.tile_rows().max(part.up.matrix.tile_rows());
-        let outputs = part.gate.matrix.rows();
+        let weights = &self.network.layers[layer].feed_forward;
+        let (state, buffers) = (self.state, self.row_buffers());
+        let source = Source { values: &buffers.normed, codes: &buffers.normed_codes };
+        let gate = Product { linear: &weights.gate, index: GATE, out: &state.gate };
+        let up = Product { linear: &weights.up, index: UP, out: &state.up };
+        let unit = weights.gate.matrix.tile_rows().max(weights.up.matrix.tile_rows());
+        let outputs = weights.gate.matrix.rows();
         let values = source.values.read_rows(0..source.values.rows());
-        self.columns(state.plan.rows(), outputs.div_ceil(unit), |range| {
+        self.columns(state.prepared.rows(), outputs.div_ceil(unit), |range| {
             let cols = range.start * unit..(range.end * unit).min(outputs);
-            for rows in blocks(state.plan.rows()) {
-                for product in [&gate, &up] {
-                    self.product(layer, GATE, source, &values, product, rows.clone(), cols.clone());
-                }
-                let mut gate = state.gate.write(rows.clone(), cols.clone());
-                let up = state.up.read(rows.clone(), cols.clone());
-                for row in 0..rows.len() {
-                    ops::silu_mul(self.network.isa, gate.row(row), up.row(row));
-                }
+            for product in [&gate, &up] {
+                self.product(layer, GATE, source, &values, product, cols.clone());
+            }
+            let rows = 0..state.prepared.rows();
+            let mut gate = state.gate.write(rows.clone(), cols.clone());
+            let up = state.up.read(rows.clone(), cols);
+            for row in rows {
+                ops::silu_mul(self.network.isa, gate.row(row), up.row(row));
             }
         });
         drop(values);

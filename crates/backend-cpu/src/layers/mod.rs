@@ -1,12 +1,13 @@
-//! The forward pass: every worker runs [`Forward::run`] on the same batch, and they meet between the operations.
+//! The forward pass: every worker runs [`Forward::run`] on the same batch, with barriers between the
+//! operations.
 //!
 //! ```text
 //! per layer   x += delta, norm, codes │ q k v │ rotate, store │ attend │ codes │ output
-//!             x += delta, norm, codes │ gate up, silu │ codes │ down          │ = all workers meet
+//!             x += delta, norm, codes │ gate up, silu │ codes │ down          │ = a barrier
 //! ```
-//! Work on rows (the pieces that make codes) is split by rows and needs a meeting of its own, or, for few rows, is done
-//! by every worker for itself in its own lane, which needs none. Products are split by output columns, attention by
-//! rows and key-value heads. No split changes any number.
+//! Norms and quantization are split by rows and end at a barrier; up to 3 rows every worker computes all of
+//! them into row buffers of its own and needs none. Products are split by output columns, attention by rows
+//! and key-value heads. No split changes any number.
 
 mod answer;
 mod attention;
@@ -14,7 +15,7 @@ mod feed_forward;
 mod product;
 
 use crate::network::{Linear, Network};
-use crate::state::{Buffer, Lane, State};
+use crate::state::{Buffer, RowBuffers, State};
 use crate::threads::Worker;
 use kernels::{Activations, ops};
 use std::ops::Range;
@@ -27,9 +28,9 @@ pub(crate) struct Forward<'a> {
 }
 
 impl<'a> Forward<'a> {
-    /// Runs the planned batch.
+    /// Runs the prepared batch.
     pub(crate) fn run(&self) {
-        if self.state.plan.rows() == 0 {
+        if self.state.prepared.rows() == 0 {
             return;
         }
         self.embed();
@@ -40,14 +41,14 @@ impl<'a> Forward<'a> {
         self.answer();
     }
 
-    /// The lane this worker uses: its own, or the common one.
-    fn lane(&self) -> &'a Lane {
-        &self.state.lanes[if self.state.own_lanes() { self.worker.index() } else { 0 }]
+    /// The row buffers this worker uses: its own, or the common ones.
+    fn row_buffers(&self) -> &'a RowBuffers {
+        &self.state.row_buffers[if self.state.is_replicated() { self.worker.index() } else { 0 }]
     }
 
-    /// Does row-wise work on this worker's share of `0..rows`; afterwards the lane is complete.
+    /// Does row-wise work on this worker's share of `0..rows`; afterwards the row buffers are complete.
     fn by_rows(&self, rows: usize, work: impl Fn(Range<usize>)) {
-        if self.state.own_lanes() {
+        if self.state.is_replicated() {
             work(0..rows);
         } else {
             let share = self.worker.part(rows, 1);
@@ -60,10 +61,10 @@ impl<'a> Forward<'a> {
 
     /// Starts the residual stream: embedding rows of tokens, or those given.
     fn embed(&self) {
-        let batch = &self.state.plan.batch;
-        let lane = self.lane();
+        let batch = &self.state.prepared.batch;
+        let buffers = self.row_buffers();
         self.by_rows(batch.rows(), |rows| {
-            let mut x = lane.x.write_rows(rows.clone());
+            let mut x = buffers.x.write_rows(rows.clone());
             let first = rows.start;
             let mut given = batch.embeddings.iter().skip_while(|e| e.row < first).peekable();
             for (index, row) in rows.enumerate() {
@@ -75,13 +76,13 @@ impl<'a> Forward<'a> {
         });
     }
 
-    /// Norms the residual stream into the lane, after adding what the last product left in `delta` (if `add`), and
-    /// makes what `readers` (matrices of layer `layer` from number `first`) need of it.
+    /// Norms the residual stream into the row buffers, after adding what the last product left in `delta` (if
+    /// `add`), and prepares it for `readers`, the matrices of layer `layer` from number `first`.
     fn norm(&self, add: bool, weight: &[f32], layer: usize, first: usize, readers: &[&Linear]) {
-        let (lane, isa) = (self.lane(), self.network.isa);
-        self.by_rows(self.state.plan.rows(), |rows| {
-            let mut x = lane.x.write_rows(rows.clone());
-            let mut normed = lane.normed.write_rows(rows.clone());
+        let (buffers, isa) = (self.row_buffers(), self.network.isa);
+        self.by_rows(self.state.prepared.rows(), |rows| {
+            let mut x = buffers.x.write_rows(rows.clone());
+            let mut normed = buffers.normed.write_rows(rows.clone());
             let delta = self.state.delta.read_rows(rows.clone());
             for index in 0..rows.len() {
                 if add {
@@ -90,13 +91,12 @@ impl<'a> Forward<'a> {
                 ops::rms_norm(isa, x.row(index), weight, self.network.hyper.norm_eps, normed.row(index));
             }
             drop(normed);
-            self.ready(&lane.normed, &lane.normed_codes, rows, layer, first, readers);
+            self.prepare_inputs(&buffers.normed, &buffers.normed_codes, rows, layer, first, readers);
         });
     }
 
-    /// Makes what the next products need of finished rows of `values`: codes for quantized matrices, first halves of
-    /// adapters.
-    fn ready(
+    /// Quantizes rows of `values` for the next products and applies the LoRA A matrices.
+    fn prepare_inputs(
         &self,
         values: &Buffer,
         codes: &Activations,
@@ -110,19 +110,20 @@ impl<'a> Forward<'a> {
         if readers.iter().any(|linear| linear.matrix.dtype().is_quantized()) {
             codes.quantize(isa, rows.clone(), tile.as_slice());
         }
-        if !self.state.plan.adapted() {
+        if !self.state.prepared.adapted() {
             return;
         }
-        let mut low = self.lane().low.write_rows(rows.clone());
-        let piece = self.lane().low.cols() / 3;
-        for sequence in &self.state.plan.sequences {
+        let mut activations = self.row_buffers().lora_activations.write_rows(rows.clone());
+        let rank_stride = self.row_buffers().lora_activations.cols() / 3;
+        for sequence in &self.state.prepared.sequences {
             let Some(id) = sequence.adapter else { continue };
-            let own = sequence.rows.start.max(rows.start)..sequence.rows.end.min(rows.end);
-            for row in own.start..own.end.max(own.start) {
+            let overlap = sequence.rows.start.max(rows.start)..sequence.rows.end.min(rows.end);
+            for row in overlap.start..overlap.end.max(overlap.start) {
                 for reader in 0..readers.len() {
                     if let Some(lora) = self.state.adapters.get(id, layer, first + reader) {
-                        let low = &mut low.row(row - rows.start)[reader * piece..][..lora.rank()];
-                        lora.down(isa, tile.row(row - rows.start), low);
+                        let activations =
+                            &mut activations.row(row - rows.start)[reader * rank_stride..][..lora.rank()];
+                        lora.down(isa, tile.row(row - rows.start), activations);
                     }
                 }
             }

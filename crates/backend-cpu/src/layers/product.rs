@@ -6,11 +6,8 @@ use crate::state::Buffer;
 use kernels::{Activations, Input, Matrix, Tile, matmul};
 use std::ops::Range;
 
-/// Rows of activations that one call of the kernel passes over: their codes stay in the second-level cache while the
-/// weights of a task pass by.
-const ROWS: usize = 128;
-
-/// Up to this many rows a product is limited by memory, and each worker takes one contiguous part of the weights.
+/// Up to this many rows a product is limited by memory, and each worker takes one contiguous part of the
+/// weights.
 const ROWS_STREAMED: usize = 16;
 
 /// Tiles of weights per task when workers take tasks as they can.
@@ -32,19 +29,17 @@ pub(super) struct Product<'a> {
 }
 
 impl Forward<'_> {
-    /// Computes products that read the same rows. Ends with a meeting.
+    /// Computes products that read the same rows. Ends with a barrier.
     pub(super) fn products(&self, layer: usize, first: usize, source: Source<'_>, products: &[Product<'_>]) {
         let unit = products.iter().map(|p| p.linear.matrix.tile_rows()).max().unwrap_or(1);
         let units = |p: &Product<'_>| p.linear.matrix.rows().div_ceil(unit);
         let values = source.values.read_rows(0..source.values.rows());
-        self.columns(self.state.plan.rows(), products.iter().map(units).sum(), |mut range| {
+        self.columns(self.state.prepared.rows(), products.iter().map(units).sum(), |mut range| {
             for product in products {
-                let own = range.start.min(units(product))..range.end.min(units(product));
-                if !own.is_empty() {
-                    let cols = own.start * unit..(own.end * unit).min(product.linear.matrix.rows());
-                    for rows in blocks(self.state.plan.rows()) {
-                        self.product(layer, first, source, &values, product, rows, cols.clone());
-                    }
+                let overlap = range.start.min(units(product))..range.end.min(units(product));
+                if !overlap.is_empty() {
+                    let cols = overlap.start * unit..(overlap.end * unit).min(product.linear.matrix.rows());
+                    self.product(layer, first, source, &values, product, cols);
                 }
                 range = range.start.saturating_sub(units(product))..range.end.saturating_sub(units(product));
             }
@@ -72,10 +67,9 @@ impl Forward<'_> {
         source: Source<'_>,
         values: &Tile<'_, f32>,
         product: &Product<'_>,
-        rows: Range<usize>,
         cols: Range<usize>,
     ) {
-        let isa = self.network.isa;
+        let (isa, rows) = (self.network.isa, 0..self.state.prepared.rows());
         let mut out = product.out.write(rows.clone(), cols.clone());
         matmul(&product.linear.matrix, input(&product.linear.matrix, source.codes, values), &mut out);
         if let Some(bias) = &product.linear.bias {
@@ -83,18 +77,19 @@ impl Forward<'_> {
                 kernels::ops::add(isa, out.row(row), &bias[cols.clone()]);
             }
         }
-        if !self.state.plan.adapted() {
+        if !self.state.prepared.adapted() {
             return;
         }
-        let low = self.lane().low.read_rows(rows.clone());
-        let piece = self.lane().low.cols() / 3;
-        for sequence in &self.state.plan.sequences {
+        let activations = self.row_buffers().lora_activations.read_rows(rows.clone());
+        let rank_stride = self.row_buffers().lora_activations.cols() / 3;
+        for sequence in &self.state.prepared.sequences {
             let lora = sequence.adapter.and_then(|id| self.state.adapters.get(id, layer, product.index));
             let Some(lora) = lora else { continue };
-            let own = sequence.rows.start.max(rows.start)..sequence.rows.end.min(rows.end);
-            for row in own.start..own.end.max(own.start) {
-                let low = &low.row(row - rows.start)[(product.index - first) * piece..][..lora.rank()];
-                lora.up(isa, low, cols.start, out.row(row - rows.start));
+            let overlap = sequence.rows.start.max(rows.start)..sequence.rows.end.min(rows.end);
+            for row in overlap.start..overlap.end.max(overlap.start) {
+                let activations = &activations.row(row - rows.start)[(product.index - first) * rank_stride..]
+                    [..lora.rank()];
+                lora.up(isa, activations, cols.start, out.row(row - rows.start));
             }
         }
     }
@@ -106,9 +101,4 @@ pub(super) fn input<'a>(matrix: &Matrix, codes: &'a Activations, values: &'a Til
         true => Input::Quantized(codes),
         false => Input::Float(values),
     }
-}
-
-/// `0..rows` in blocks.
-pub(super) fn blocks(rows: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..rows).step_by(ROWS).map(move |start| start..(start + ROWS).min(rows))
 }

@@ -12,6 +12,7 @@ use backend_cpu::{CpuBackend, CpuOptions};
 use kernels::DType;
 use model::gguf::Gguf;
 use model::gguf::writer::GgufWriter;
+use model::test_model::SplitMix64;
 use model::{Architecture, Hyperparameters, Weights};
 
 pub(crate) const LAYERS: usize = 2;
@@ -22,34 +23,19 @@ pub(crate) const HEAD_DIM: usize = 32;
 pub(crate) const FFN: usize = 96;
 pub(crate) const VOCAB: usize = 104;
 
-/// A reproducible stream of numbers.
-pub(crate) struct Random(pub(crate) u64);
+/// Numbers uniform in `[-scale, scale)`.
+pub(crate) fn values(random: &mut SplitMix64, count: usize, scale: f32) -> Vec<f32> {
+    (0..count).map(|_| random.uniform() * scale).collect()
+}
 
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
+/// Tokens of the tiny models.
+pub(crate) fn tokens_of(random: &mut SplitMix64, count: usize) -> Vec<u32> {
+    (0..count).map(|_| (random.next() % VOCAB as u64) as u32).collect()
+}
 
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    /// Uniform in [-1, 1).
-    pub(crate) fn value(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1_u64 << 23) as f32 - 1.0
-    }
-
-    pub(crate) fn values(&mut self, count: usize, scale: f32) -> Vec<f32> {
-        (0..count).map(|_| self.value() * scale).collect()
-    }
-
-    pub(crate) fn tokens(&mut self, count: usize) -> Vec<u32> {
-        (0..count).map(|_| self.below(VOCAB) as u32).collect()
-    }
+/// The same tokens for each seed.
+pub(crate) fn random_tokens(seed: u64, count: usize) -> Vec<u32> {
+    tokens_of(&mut SplitMix64(seed), count)
 }
 
 /// What distinguishes a tiny model.
@@ -77,7 +63,7 @@ impl Tiny {
     fn writer(self) -> GgufWriter {
         let name = self.architecture.name();
         let mut writer = GgufWriter::new();
-        let mut random = Random(self.seed);
+        let mut random = SplitMix64(self.seed);
         writer.metadata_str("general.architecture", name);
         for (key, value) in [
             ("block_count", LAYERS),
@@ -96,7 +82,7 @@ impl Tiny {
         writer.metadata(&format!("{name}.attention.layer_norm_rms_epsilon"), float(1e-5));
         writer.metadata(&format!("{name}.rope.freq_base"), float(10_000.0));
         let mut matrix = |writer: &mut GgufWriter, name: &str, rows: usize, cols: usize, scale: f32| {
-            let values = random.values(rows * cols, scale);
+            let values = values(&mut random, rows * cols, scale);
             match self.dtype {
                 DType::F32 => writer.tensor_f32(name, &[rows, cols], &values),
                 DType::F16 => writer.tensor_f16(name, &[rows, cols], &values),
@@ -122,9 +108,9 @@ impl Tiny {
                 matrix(&mut writer, &format!("blk.{layer}.{name}.weight"), rows, cols, scale);
             }
         }
-        let mut random = Random(self.seed + 1000);
+        let mut random = SplitMix64(self.seed + 1000);
         let mut vector = |writer: &mut GgufWriter, name: &str, count: usize, middle: f32| {
-            let values: Vec<f32> = random.values(count, 0.3).iter().map(|v| v + middle).collect();
+            let values: Vec<f32> = values(&mut random, count, 0.3).iter().map(|v| v + middle).collect();
             writer.tensor_f32(name, &[count], &values);
         };
         vector(&mut writer, "output_norm.weight", HIDDEN, 1.0);

@@ -1,25 +1,28 @@
-//! Attention over pages of keys and values, flash style: one pass over the pages with a running maximum and sum.
+//! Attention over pages of keys and values, flash style: one pass over the pages with a running maximum and
+//! sum.
 //!
-//! A page holds up to 64 tokens of one key-value head, f16, in one slice: the keys transposed, so that a vector of slots
-//! meets one number of the query, then the values:
+//! A page holds up to 64 tokens of one key-value head, f16, in one slice: the keys transposed, so that a
+//! vector of slots is multiplied with one number of the query, then the values:
 //!
 //! ```text
 //! [head_dim][page_tokens] keys    [page_tokens][head_dim] values
 //! ```
-//! [`Attention`] serves all queries of one key-value head that look at the same pages: the heads that share it, of one or
-//! more rows of the batch. Per query and page:
+//! [`Attention`] serves all queries of one key-value head that look at the same pages: the heads that share
+//! it, of one or more rows of the batch. Per query and page:
 //!
 //! ```text
 //! s[t] = scale * (sum over even d of q[d] k[d][t] + sum over odd d)     t: the slots of the row's mask
 //! m'   = max(m, s);  p[t] = exp(s[t] - m')
 //! acc  = exp(m - m') * acc + sum of p[t] v[t];  sum likewise;  m = m'
 //! ```
-//! A query's result depends on its own mask and pages only: slots outside the mask are skipped, not multiplied by zero,
-//! so what they hold (even NaN) never matters, and a page without any slot leaves the state as it is.
+//! A query's result depends on its own mask and pages only: slots outside the mask are skipped, not
+//! multiplied by zero, so what they hold (even NaN) never matters, and a page without any slot leaves the
+//! state as it is.
 
-use crate::lanes::{Kernel, Lanes, exp, run, run_wide};
+use crate::lanes::{Kernel, Lanes, Number, Reduce, ReduceKernel, exp, run, run_wide};
 use crate::{Isa, Tile, TileMut};
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 /// The most slots a page may have: the bits of a mask.
 pub const PAGE_TOKENS_MAX: usize = 64;
@@ -30,7 +33,7 @@ pub fn page_len(head_dim: usize, page_tokens: usize) -> usize {
 }
 
 /// Stores the key and value of one token, `head_dim` numbers each, in slot `slot` of a page.
-/// Panics unless the lengths fit (see the module's page for the layout).
+/// Panics unless the lengths fit (see the module docs for the layout).
 pub fn write_kv(page: &mut [f16], page_tokens: usize, slot: usize, key: &[f32], value: &[f32]) {
     let head_dim = key.len();
     assert_eq!(value.len(), head_dim);
@@ -40,7 +43,7 @@ pub fn write_kv(page: &mut [f16], page_tokens: usize, slot: usize, key: &[f32], 
     for (row, &number) in keys.chunks_exact_mut(page_tokens).zip(key) {
         row[slot] = f16::from_f32(number);
     }
-    crate::convert::f32_to_f16(value, &mut values[slot * head_dim..][..head_dim]);
+    values[slot * head_dim..][..head_dim].convert_from_f32_slice(value);
 }
 
 /// The running state of the queries of one key-value head. Reusable: [`Attention::start`] keeps the memory.
@@ -63,8 +66,9 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Begins: `rows` rows of the batch, `heads` query heads each, `head_dim` numbers a head, scores multiplied by
-    /// `scale`. Panics unless `head_dim` is a multiple of 8 and `page_tokens` a multiple of 8 up to 64.
+    /// Begins: `rows` rows of the batch, `heads` query heads each, `head_dim` numbers a head, scores
+    /// multiplied by `scale`. Panics unless `head_dim` is a multiple of 8 and `page_tokens` a multiple of 8
+    /// up to 64.
     pub fn start(&mut self, rows: usize, heads: usize, head_dim: usize, page_tokens: usize, scale: f32) {
         assert!(
             head_dim > 0 && head_dim.is_multiple_of(8),
@@ -87,10 +91,10 @@ impl Attention {
         self.page.resize(page_len(head_dim, page_tokens), 0.0);
     }
 
-    /// Takes one page in. `queries` is the rectangle `[rows][heads * head_dim]`; bit `t` of `masks[row]` says that the
-    /// row attends to slot `t`. Pages are taken in the order of their tokens, the same for every batch.
-    /// Panics when a shape differs from [`Attention::start`] or a mask has bits beyond the page.
-    pub fn page(&mut self, isa: Isa, queries: &Tile<'_, f32>, masks: &[u64], page: &[f16]) {
+    /// Takes one page in. `queries` is the rectangle `[rows][heads * head_dim]`; bit `t` of `masks[row]` says
+    /// that the row attends to slot `t`. Pages are taken in the order of their tokens, the same for every
+    /// batch. Panics when a shape differs from [`Attention::start`] or a mask has bits beyond the page.
+    pub fn attend_page(&mut self, isa: Isa, queries: &Tile<'_, f32>, masks: &[u64], page: &[f16]) {
         let (width, rows) = (self.heads * self.head_dim, self.max.len() / self.heads.max(1));
         assert_eq!((queries.rows().len(), queries.cols().len()), (rows, width), "shape of the queries");
         assert_eq!(masks.len(), rows, "a mask per row");
@@ -104,20 +108,21 @@ impl Attention {
         let live = masks.iter().filter(|&&mask| mask != 0).count() * self.heads;
         // A block of three queries converts as it goes; more would convert the same numbers again.
         if live <= 3 {
-            self.take(isa, queries, masks, page);
+            self.attend(isa, queries, masks, page);
         } else {
             let mut converted = std::mem::take(&mut self.page);
             run_in(isa, self.wide(), Convert { from: page, to: &mut converted });
-            self.take(isa, queries, masks, &converted);
+            self.attend(isa, queries, masks, &converted);
             self.page = converted;
         }
     }
 
-    fn take<T: Number>(&mut self, isa: Isa, queries: &Tile<'_, f32>, masks: &[u64], page: &[T]) {
+    /// The page may hold f16 as stored, or f32 converted before; both give the same lanes.
+    fn attend<T: Number>(&mut self, isa: Isa, queries: &Tile<'_, f32>, masks: &[u64], page: &[T]) {
         let (keys, values) = page.split_at(self.head_dim * self.page_tokens);
         let wide = self.wide();
         run_in(isa, wide, Score { step: Step { state: self, masks, numbers: keys }, queries });
-        run(isa, Soften { state: self, masks });
+        run(isa, OnlineSoftmax { state: self, masks });
         run_in(isa, wide, Accumulate(Step { state: self, masks, numbers: values }));
     }
 
@@ -126,8 +131,8 @@ impl Attention {
         self.head_dim.is_multiple_of(16) && self.page_tokens.is_multiple_of(16)
     }
 
-    /// Ends: writes `acc / sum` per query to the rectangle `[rows][heads * head_dim]`; zeros where nothing was attended.
-    /// Panics when the shape differs from [`Attention::start`].
+    /// Ends: writes `acc / sum` per query to the rectangle `[rows][heads * head_dim]`; zeros where nothing
+    /// was attended. Panics when the shape differs from [`Attention::start`].
     pub fn finish(&self, isa: Isa, out: &mut TileMut<'_, f32>) {
         let (width, rows) = (self.heads * self.head_dim, self.max.len() / self.heads.max(1));
         assert_eq!((out.rows().len(), out.cols().len()), (rows, width), "shape of the output");
@@ -140,37 +145,18 @@ impl Attention {
     }
 }
 
-/// With 16 lanes where there are, if asked for: scores are sums over the numbers of a head, and values sums over slots,
-/// so no two lanes meet.
+/// Uses 16 lanes on AVX-512 when the shape allows. There is no sum across lanes (scores are sums over the
+/// numbers of a head, values over slots), so the bits are those of 8 lanes.
 fn run_in<K: Kernel>(isa: Isa, wide: bool, kernel: K) -> K::Output {
     if wide { run_wide(isa, kernel) } else { run(isa, kernel) }
 }
 
-/// What a step of [`Attention::page`] works on.
+/// What a step of [`Attention::attend_page`] works on.
 struct Step<'a, T> {
     state: &'a mut Attention,
     masks: &'a [u64],
     /// The part of the page that it reads: keys or values.
     numbers: &'a [T],
-}
-
-/// A number of the page: f16 as stored, or f32 converted before; both give the same lanes.
-trait Number: Copy {
-    fn lanes<L: Lanes>(from: &[Self]) -> L;
-}
-
-impl Number for f16 {
-    #[inline(always)]
-    fn lanes<L: Lanes>(from: &[f16]) -> L {
-        L::load_f16(from)
-    }
-}
-
-impl Number for f32 {
-    #[inline(always)]
-    fn lanes<L: Lanes>(from: &[f32]) -> L {
-        L::load(from)
-    }
 }
 
 /// Converts a page.
@@ -238,20 +224,20 @@ impl<T: Number> Kernel for Score<'_, '_, T> {
 }
 
 /// Scores become exponentials, query by query.
-struct Soften<'a> {
+struct OnlineSoftmax<'a> {
     state: &'a mut Attention,
     masks: &'a [u64],
 }
 
-impl Kernel for Soften<'_> {
+impl ReduceKernel for OnlineSoftmax<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
+    fn run<L: Reduce>(self) {
         for index in 0..self.state.max.len() {
             let mask = self.masks[index / self.state.heads];
             if mask != 0 {
-                self.state.factors[index] = soften::<L>(self.state, index, mask);
+                self.state.factors[index] = online_softmax::<L>(self.state, index, mask);
             }
         }
     }
@@ -316,7 +302,7 @@ fn score_slots<L: Lanes, T: Number, const Q: usize, const W: usize>(
     for (pair, keys) in keys.chunks_exact(2 * state.page_tokens).enumerate() {
         for part in 0..2 {
             let keys = &keys[part * state.page_tokens + first..][..W * L::N];
-            let keys: [L; W] = std::array::from_fn(|w| T::lanes::<L>(&keys[w * L::N..]));
+            let keys: [L; W] = std::array::from_fn(|w| T::load::<L>(&keys[w * L::N..]));
             for q in 0..Q {
                 let number = L::splat(queries[q][2 * pair + part]);
                 for w in 0..W {
@@ -333,9 +319,10 @@ fn score_slots<L: Lanes, T: Number, const Q: usize, const W: usize>(
     }
 }
 
-/// Turns the scores of the mask into exponentials and updates maximum and sum; returns the factor of what came before.
+/// Turns the scores of the mask into exponentials and updates maximum and sum; returns the factor of what
+/// came before.
 #[inline(always)]
-fn soften<L: Lanes>(state: &mut Attention, index: usize, mask: u64) -> f32 {
+fn online_softmax<L: Reduce>(state: &mut Attention, index: usize, mask: u64) -> f32 {
     let scores = &mut state.scores[index][..state.page_tokens];
     if mask.count_ones() as usize != scores.len() {
         for (slot, score) in scores.iter_mut().enumerate() {
@@ -368,7 +355,8 @@ fn soften<L: Lanes>(state: &mut Attention, index: usize, mask: u64) -> f32 {
     factor
 }
 
-/// `acc = factor * acc + sum over the slots of the mask of p[t] v[t]`, slots in order, for `Q` queries from `index`.
+/// `acc = factor * acc + sum over the slots of the mask of p[t] v[t]`, slots in order, for `Q` queries from
+/// `index`.
 #[inline(always)]
 fn accumulate<L: Lanes, T: Number, const Q: usize>(
     state: &mut Attention,
@@ -422,7 +410,7 @@ fn accumulate_numbers<L: Lanes, T: Number, const Q: usize, const W: usize>(
         }
         let values = &values[slot * head_dim + first..][..W * L::N];
         for w in 0..W {
-            let value = T::lanes::<L>(&values[w * L::N..]);
+            let value = T::load::<L>(&values[w * L::N..]);
             for q in 0..Q {
                 sums[q][w] = value.fma(p[q], sums[q][w]);
             }

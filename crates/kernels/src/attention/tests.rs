@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::Random;
+use crate::testing::{seeded, values};
 
 struct Case {
     heads: usize,
@@ -14,23 +14,29 @@ struct Case {
 
 impl Case {
     fn new(heads: usize, head_dim: usize, page_tokens: usize, rows: usize, pages: usize) -> Case {
-        let mut random = Random::new((head_dim * page_tokens + rows) as u64);
-        let queries = random.values(rows * heads * head_dim).iter().map(|x| x * 3.0).collect();
+        let mut rng = seeded((head_dim * page_tokens + rows) as u64);
+        let queries = values(&mut rng, rows * heads * head_dim).iter().map(|x| x * 3.0).collect();
         let all = u64::MAX >> (64 - page_tokens);
         let mut case = Case { heads, head_dim, page_tokens, rows, queries, pages: vec![], masks: vec![] };
         for _ in 0..pages {
             let mut page = vec![f16::NAN; page_len(head_dim, page_tokens)];
             let masks: Vec<u64> = (0..rows)
-                .map(|_| match random.bits() % 4 {
+                .map(|_| match rng.u64(..) % 4 {
                     0 => 0,
                     1 => all,
-                    _ => random.bits() & all,
+                    _ => rng.u64(..) & all,
                 })
                 .collect();
             // Slots that no row attends to keep NaN, as unwritten memory may.
             let used = masks.iter().fold(0, |used, mask| used | mask);
             for slot in (0..page_tokens).filter(|slot| used >> slot & 1 == 1) {
-                write_kv(&mut page, page_tokens, slot, &random.values(head_dim), &random.values(head_dim));
+                write_kv(
+                    &mut page,
+                    page_tokens,
+                    slot,
+                    &values(&mut rng, head_dim),
+                    &values(&mut rng, head_dim),
+                );
             }
             case.pages.push(page);
             case.masks.push(masks);
@@ -45,7 +51,7 @@ impl Case {
         let mut attention = Attention::default();
         attention.start(rows.len(), self.heads, self.head_dim, self.page_tokens, 0.125);
         for (page, masks) in self.pages.iter().zip(&self.masks) {
-            attention.page(isa, &queries, &masks[rows.clone()], page);
+            attention.attend_page(isa, &queries, &masks[rows.clone()], page);
         }
         let mut out = vec![0.0; rows.len() * width];
         attention.finish(isa, &mut TileMut::from_slice(&mut out, width));

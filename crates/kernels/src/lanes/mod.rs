@@ -1,11 +1,11 @@
 //! Eight f32 lanes: float algorithms are written once over [`Lanes`] and run on every instruction set.
 //!
-//! Whatever the hardware's width, the algorithms see groups of eight (or, where lanes never meet, any number), so the
-//! order of every sum is fixed and all instruction sets give the same bits. A kernel is a value that implements
-//! [`Kernel`]; [`run`] is the one place that enters code compiled for an instruction set.
+//! Whatever the hardware's width, a [`ReduceKernel`] sees groups of eight, so the order of every sum is fixed
+//! and all instruction sets give the same bits. A [`Kernel`] never combines lanes and takes any width.
+//! [`run`] and [`run_wide`] are the only places that enter code compiled for an instruction set.
 //!
-//! Everything between `run` and the intrinsics must be `#[inline(always)]`: it has no `#[target_feature]` of its own
-//! and takes that of the entry function it is inlined into.
+//! Everything between `run` and the intrinsics must be `#[inline(always)]`: it has no `#[target_feature]` of
+//! its own and takes that of the entry function it is inlined into.
 
 mod scalar;
 #[cfg(target_arch = "x86_64")]
@@ -15,8 +15,8 @@ use crate::Isa;
 use crate::isa::Kind;
 use half::{bf16, f16};
 
-/// A vector of f32. Only [`run`] may choose an implementation, since calling one on a CPU without its instructions is
-/// undefined; it asks an [`Isa`] for the proof.
+/// A vector of f32. Only [`run`] may choose an implementation, since calling one on a CPU without its
+/// instructions is undefined; it asks an [`Isa`] for the proof.
 pub(crate) trait Lanes: Copy {
     /// Number of lanes.
     const N: usize;
@@ -47,36 +47,84 @@ pub(crate) trait Lanes: Copy {
     fn pow2(self) -> Self;
     /// Lanes where `self >= limit`, zero elsewhere.
     fn zero_below(self, value: Self, limit: Self) -> Self;
+}
 
-    /// Sum of eight lanes as `((0+4)+(2+6)) + ((1+5)+(3+7))`.
+/// A vector of eight lanes, which can be combined into one number. Sixteen would add up in another order, so
+/// wider vectors do not implement it.
+pub(crate) trait Reduce: Lanes {
+    /// Sum of the lanes as `((0+4)+(2+6)) + ((1+5)+(3+7))`.
     fn sum(self) -> f32;
     /// The largest lane.
     fn max_lane(self) -> f32;
 }
 
-/// A float algorithm, generic over the vector type.
+/// A number format that is read as lanes of f32.
+pub(crate) trait Number: Copy {
+    /// The first `N` numbers. Panics when there are fewer.
+    fn load<L: Lanes>(from: &[Self]) -> L;
+}
+
+impl Number for f32 {
+    #[inline(always)]
+    fn load<L: Lanes>(from: &[f32]) -> L {
+        L::load(from)
+    }
+}
+
+impl Number for f16 {
+    #[inline(always)]
+    fn load<L: Lanes>(from: &[f16]) -> L {
+        L::load_f16(from)
+    }
+}
+
+impl Number for bf16 {
+    #[inline(always)]
+    fn load<L: Lanes>(from: &[bf16]) -> L {
+        L::load_bf16(from)
+    }
+}
+
+/// A float algorithm that never combines lanes, so that it gives the same bits for vectors of any width.
 pub(crate) trait Kernel {
     type Output;
     /// Implementations are `#[inline(always)]`.
     fn run<L: Lanes>(self) -> Self::Output;
 }
 
-/// Runs a kernel with eight lanes on the instruction set. AVX-512 machines run it as AVX2, see the module's page.
+/// A float algorithm that combines lanes and therefore always runs with eight.
+pub(crate) trait ReduceKernel {
+    type Output;
+    /// Implementations are `#[inline(always)]`.
+    fn run<L: Reduce>(self) -> Self::Output;
+}
+
+impl<K: Kernel> ReduceKernel for K {
+    type Output = K::Output;
+
+    #[inline(always)]
+    fn run<L: Reduce>(self) -> K::Output {
+        Kernel::run::<L>(self)
+    }
+}
+
+/// Runs a kernel with eight lanes on the instruction set. AVX-512 machines run it as AVX2, see the module
+/// docs.
 #[inline]
-pub(crate) fn run<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
+pub(crate) fn run<K: ReduceKernel>(isa: Isa, kernel: K) -> K::Output {
     match isa.0 {
-        Kind::Scalar => kernel.run::<[f32; 8]>(),
+        Kind::Scalar => ReduceKernel::run::<[f32; 8]>(kernel),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` of either kind exists only on a CPU with AVX2, FMA and F16C.
         Kind::Avx2 | Kind::Avx512Vnni => unsafe { x86::run_avx2(kernel) },
     }
 }
 
-/// Runs a kernel whose lanes never meet with the widest vectors there are: 8 lanes, or 16 with AVX-512.
+/// Runs a kernel with the widest vectors of the instruction set: 8 lanes, or 16 with AVX-512.
 #[inline]
 pub(crate) fn run_wide<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     match isa.0 {
-        Kind::Scalar => kernel.run::<[f32; 8]>(),
+        Kind::Scalar => ReduceKernel::run::<[f32; 8]>(kernel),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` of this kind exists only on a CPU with AVX2, FMA and F16C.
         Kind::Avx2 => unsafe { x86::run_avx2(kernel) },

@@ -1,6 +1,6 @@
 //! Lanes in an array: the specification of the vector implementations.
 
-use super::Lanes;
+use super::{Lanes, Reduce};
 use half::{bf16, f16};
 use std::array::from_fn;
 
@@ -75,6 +75,9 @@ impl Lanes for [f32; 8] {
     fn zero_below(self, value: Self, limit: Self) -> Self {
         from_fn(|i| if value[i] >= limit[i] { self[i] } else { 0.0 })
     }
+}
+
+impl Reduce for [f32; 8] {
     #[inline(always)]
     fn sum(self) -> f32 {
         let [a, b, c, d] = from_fn(|i| self[i] + self[i + 4]);

@@ -1,11 +1,11 @@
 //! AVX2 and AVX-512 lanes: one intrinsic per operation.
 
-use super::{Kernel, Lanes};
+use super::{Kernel, Lanes, Reduce, ReduceKernel};
 use half::{bf16, f16};
 use std::arch::x86_64::*;
 
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+pub(super) fn run_avx2<K: ReduceKernel>(kernel: K) -> K::Output {
     kernel.run::<Avx2>()
 }
 
@@ -23,7 +23,8 @@ pub(super) struct Avx512(__m512);
 /// An expression of intrinsics without pointers.
 macro_rules! value {
     ($e:expr) => {
-        // SAFETY: value intrinsics need nothing but the CPU feature, which `run` proved before it chose this type.
+        // SAFETY: value intrinsics need nothing but the CPU feature, which `run` proved before it chose this
+        // type.
         unsafe { $e }
     };
 }
@@ -117,6 +118,9 @@ impl Lanes for Avx2 {
     fn zero_below(self, value: Self, limit: Self) -> Self {
         Self(value!(_mm256_and_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(value.0, limit.0), self.0)))
     }
+}
+
+impl Reduce for Avx2 {
     #[inline(always)]
     fn sum(self) -> f32 {
         value!({
@@ -210,13 +214,5 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn zero_below(self, value: Self, limit: Self) -> Self {
         Self(value!(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(value.0, limit.0), self.0)))
-    }
-    #[inline(always)]
-    fn sum(self) -> f32 {
-        unreachable!("kernels whose lanes meet run with eight lanes")
-    }
-    #[inline(always)]
-    fn max_lane(self) -> f32 {
-        unreachable!("kernels whose lanes meet run with eight lanes")
     }
 }

@@ -1,14 +1,17 @@
 //! AVX2: 8 output rows per vector, `vpmaddubsw` on unsigned codes and signed activations.
 //!
-//! A block's codes are unpacked into 8 registers and then meet one row of activations after the other. The row loop is
-//! not unrolled and keeps its accumulators in the first-level cache: with four rows unrolled, the compiler holds too
-//! much at once and spills more than that costs. A single row has its accumulator in a register.
+//! A block's codes are unpacked into 8 registers and then multiplied with one row of activations after the
+//! other. The row loop is not unrolled and keeps its accumulators in the first-level cache: with four rows
+//! unrolled, the compiler holds too much at once and spills more than that costs. A single row has its
+//! accumulator in a register.
 //!
-//! A 16-bit lane of `vpmaddubsw` is at most `2 * 127 * code`, so 8 results of 4-bit codes can be added before they
-//! leave 16 bits (30480 < 32768), 4 of 5-bit codes (31496), 2 of 6-bit codes (32004), and one of 8-bit codes, whose sign
-//! is moved to the activation first (32512). `vpmaddwd` with ones then sums each row's four inputs into 32 bits.
+//! A 16-bit lane of `vpmaddubsw` is at most `2 * 127 * code`, so 8 results of 4-bit codes can be added before
+//! they leave 16 bits (30480 < 32768), 4 of 5-bit codes (31496), 2 of 6-bit codes (32004), and one of 8-bit
+//! codes, whose sign is moved to the activation first (32512). `vpmaddwd` with ones then sums each row's four
+//! inputs into 32 bits.
 
-use super::{MIN, Weights, prefetch};
+use super::unpack::define_unpack;
+use super::{Weights, prefetch};
 use crate::activations::Block;
 use crate::{Tile, TileMut};
 use std::arch::x86_64::*;
@@ -16,55 +19,56 @@ use std::ops::Range;
 
 const TILE_ROWS: usize = 8;
 
-/// Rows of activations that share the unpacked codes: as many as keep one block each in the first-level cache.
+/// Rows of activations that share the unpacked codes: as many as keep one block each in the first-level
+/// cache.
 const ROWS: usize = 16;
 
 /// Computes the tile for every row of activations.
 #[target_feature(enable = "avx2,fma,f16c")]
-pub(super) fn tile<const BITS: usize, const GROUPS: usize, const OFFSET: u32>(
+pub(super) fn tile<const BITS: usize, const GROUPS: usize, const ZERO: u32, const HAS_MIN: bool>(
     weights: Weights<'_>,
     x: &Tile<'_, Block>,
     out: &mut TileMut<'_, f32>,
-    lanes: Range<usize>,
+    out_cols: Range<usize>,
 ) {
     let (n, blocks) = (x.rows().len(), x.cols().len());
     let start = x.rows().start - out.rows().start;
     assert_eq!(weights.codes.len(), blocks * 4 * TILE_ROWS * BITS);
     assert_eq!(weights.scales.len(), blocks * GROUPS * TILE_ROWS);
-    assert!(OFFSET != MIN || weights.mins.len() == weights.scales.len());
+    assert!(!HAS_MIN || weights.mins.len() == weights.scales.len());
     let mut acc = [_mm256_setzero_ps(); ROWS];
     for first in (0..n).step_by(ROWS) {
         let rows = ROWS.min(n - first);
         if rows == 1 {
-            acc[0] = one_row::<BITS, GROUPS, OFFSET>(weights, x.row(first));
+            acc[0] = one_row::<BITS, GROUPS, ZERO, HAS_MIN>(weights, x.row(first));
         } else {
             acc = [_mm256_setzero_ps(); ROWS];
             // SAFETY: the lengths above, and `first + rows <= n`.
-            unsafe { many_rows::<BITS, GROUPS, OFFSET>(weights, x, first, &mut acc[..rows]) };
+            unsafe { many_rows::<BITS, GROUPS, ZERO, HAS_MIN>(weights, x, first, &mut acc[..rows]) };
         }
         for (r, acc) in acc[..rows].iter().enumerate() {
             let mut values = [0f32; TILE_ROWS];
             // SAFETY: the array has eight values.
             unsafe { _mm256_storeu_ps(values.as_mut_ptr(), *acc) };
-            out.row(start + first + r)[lanes.clone()].copy_from_slice(&values[..lanes.len()]);
+            out.row(start + first + r)[out_cols.clone()].copy_from_slice(&values[..out_cols.len()]);
         }
     }
 }
 
 /// The tile for one row, whose blocks are as many as the tile's ([`tile`] checks).
 #[target_feature(enable = "avx2,fma,f16c")]
-fn one_row<const BITS: usize, const GROUPS: usize, const OFFSET: u32>(
+fn one_row<const BITS: usize, const GROUPS: usize, const ZERO: u32, const HAS_MIN: bool>(
     weights: Weights<'_>,
     x: &[Block],
 ) -> __m256 {
     let mut acc = _mm256_setzero_ps();
     for (i, x) in x.iter().enumerate() {
-        prefetch::<BITS, GROUPS, OFFSET, TILE_ROWS>(weights, i);
+        prefetch::<BITS, GROUPS, HAS_MIN, TILE_ROWS>(weights, i);
         // SAFETY: the tile has `x.len()` blocks.
         let (codes, factors) = unsafe {
             (
-                unpack::<BITS>(weights, i),
-                std::array::from_fn(|group| factors::<OFFSET>(weights, i * GROUPS + group)),
+                signed_codes::<BITS>(weights, i),
+                std::array::from_fn(|group| factors::<ZERO, HAS_MIN>(weights, i * GROUPS + group)),
             )
         };
         acc = add_block::<BITS, GROUPS>(&codes, &factors, x, acc);
@@ -77,19 +81,19 @@ fn one_row<const BITS: usize, const GROUPS: usize, const OFFSET: u32>(
 /// # Safety
 /// The rows are rows of `x`, and `x` has as many blocks per row as the tile.
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn many_rows<const BITS: usize, const GROUPS: usize, const OFFSET: u32>(
+unsafe fn many_rows<const BITS: usize, const GROUPS: usize, const ZERO: u32, const HAS_MIN: bool>(
     weights: Weights<'_>,
     x: &Tile<'_, Block>,
     first: usize,
     acc: &mut [__m256],
 ) {
     for i in 0..x.cols().len() {
-        prefetch::<BITS, GROUPS, OFFSET, TILE_ROWS>(weights, i);
+        prefetch::<BITS, GROUPS, HAS_MIN, TILE_ROWS>(weights, i);
         // SAFETY: the caller's promise.
         let (codes, factors) = unsafe {
             (
-                unpack::<BITS>(weights, i),
-                std::array::from_fn(|group| factors::<OFFSET>(weights, i * GROUPS + group)),
+                signed_codes::<BITS>(weights, i),
+                std::array::from_fn(|group| factors::<ZERO, HAS_MIN>(weights, i * GROUPS + group)),
             )
         };
         for (r, acc) in acc.iter_mut().enumerate() {
@@ -170,69 +174,41 @@ fn block_sums<const BITS: usize, const GROUPS: usize>(codes: &[__m256i; 8], x: &
 /// The tile has more than `index` groups.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn factors<const OFFSET: u32>(weights: Weights<'_>, index: usize) -> (__m256, __m256) {
+unsafe fn factors<const ZERO: u32, const HAS_MIN: bool>(
+    weights: Weights<'_>,
+    index: usize,
+) -> (__m256, __m256) {
     let at = index * TILE_ROWS;
     // SAFETY: eight scales per group.
-    let scale = unsafe { load_halves(weights.scales.as_ptr().add(at).cast()) };
-    let min = match OFFSET {
+    let scale = unsafe { load_f16(weights.scales.as_ptr().add(at)) };
+    let min = match HAS_MIN {
         // SAFETY: as many minimums as scales.
-        MIN => unsafe { load_halves(weights.mins.as_ptr().add(at).cast()) },
-        _ => _mm256_mul_ps(scale, _mm256_set1_ps(-((1u64 << OFFSET) as f32))),
+        true => unsafe { load_f16(weights.mins.as_ptr().add(at)) },
+        false => _mm256_mul_ps(scale, _mm256_set1_ps(-((1 << ZERO) as f32))),
     };
     (scale, min)
 }
 
-/// Eight f16 as f32.
-///
-/// # Safety
-/// Eight f16 can be read at `from`.
-#[target_feature(enable = "avx2,fma,f16c")]
-#[inline]
-unsafe fn load_halves(from: *const u16) -> __m256 {
-    // SAFETY: the caller's promise; no alignment is needed.
-    _mm256_cvtph_ps(unsafe { _mm_loadu_si128(from.cast()) })
-}
-
-/// The codes of block `index`, a vector per group of four inputs, one byte each; see `matrix.rs` for the layout. 8-bit
-/// codes come out signed, relative to their zero point of 128.
+/// The codes of block `index`, a vector per group of four inputs. 8-bit codes come out signed, relative to
+/// their zero point of 128.
 ///
 /// # Safety
 /// The tile has more than `index` blocks.
 #[target_feature(enable = "avx2,fma,f16c")]
 #[inline]
-unsafe fn unpack<const BITS: usize>(weights: Weights<'_>, index: usize) -> [__m256i; 8] {
-    let vector = |v: usize| {
-        // SAFETY: a block has `BITS` vectors, and no `v` below reaches that.
-        unsafe { _mm256_loadu_si256(weights.codes.as_ptr().add((index * BITS + v) * 4 * TILE_ROWS).cast()) }
-    };
-    if BITS == 8 {
-        let signed = |v| _mm256_xor_si256(vector(v), _mm256_set1_epi8(-128));
-        return [signed(0), signed(1), signed(2), signed(3), signed(4), signed(5), signed(6), signed(7)];
-    }
-    let nibbles = _mm256_set1_epi8(15);
-    let low = |v| _mm256_and_si256(vector(v), nibbles);
-    let high = |v| _mm256_and_si256(_mm256_srli_epi16::<4>(vector(v)), nibbles);
-    let codes = [low(0), low(1), low(2), low(3), high(0), high(1), high(2), high(3)];
-    // Each shift moves the high bits of a group to bit 4 and up; what crosses bytes is masked away.
-    let with = |mask: i8, bits: [__m256i; 8]| {
-        let or = |i: usize| _mm256_or_si256(codes[i], _mm256_and_si256(bits[i], _mm256_set1_epi8(mask)));
-        [or(0), or(1), or(2), or(3), or(4), or(5), or(6), or(7)]
-    };
+unsafe fn signed_codes<const BITS: usize>(weights: Weights<'_>, index: usize) -> [__m256i; 8] {
+    // SAFETY: the caller's promise.
+    let codes = unsafe { unpack::<BITS>(weights, index) };
     match BITS {
-        5 => {
-            let v = vector(4);
-            let left = [_mm256_slli_epi16::<4>(v), _mm256_slli_epi16::<3>(v), _mm256_slli_epi16::<2>(v)];
-            let right = [_mm256_srli_epi16::<1>(v), _mm256_srli_epi16::<2>(v), _mm256_srli_epi16::<3>(v)];
-            with(16, [left[0], left[1], left[2], _mm256_slli_epi16::<1>(v), v, right[0], right[1], right[2]])
-        }
-        6 => {
-            let spread =
-                |v| [_mm256_slli_epi16::<4>(v), _mm256_slli_epi16::<2>(v), v, _mm256_srli_epi16::<2>(v)];
-            let (first, second) = (spread(vector(4)), spread(vector(5)));
-            let [a, b, c, d] = first;
-            let [e, f, g, h] = second;
-            with(48, [a, b, c, d, e, f, g, h])
-        }
+        8 => codes.map(|codes| _mm256_xor_si256(codes, _mm256_set1_epi8(-128))),
         _ => codes,
     }
+}
+
+define_unpack! {
+    features: "avx2,fma,f16c",
+    vector: __m256i,
+    load: _mm256_loadu_si256, and: _mm256_and_si256, or: _mm256_or_si256, splat: _mm256_set1_epi8,
+    shift_left: _mm256_slli_epi16, shift_right: _mm256_srli_epi16,
+    floats: __m256, load_half: _mm_loadu_si128, convert: _mm256_cvtph_ps,
 }

@@ -1,6 +1,7 @@
 //! AVX-512 VNNI: 16 output rows per vector, `vpdpbusd` on unsigned codes and signed activations.
 
-use super::{MIN, Weights, prefetch};
+use super::unpack::define_unpack;
+use super::{Weights, prefetch};
 use crate::activations::Block;
 use crate::{Tile, TileMut};
 use std::arch::x86_64::*;
@@ -10,55 +11,55 @@ const TILE_ROWS: usize = 16;
 
 /// Computes the tile for every row of activations.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-pub(super) fn tile<const BITS: usize, const GROUPS: usize, const OFFSET: u32>(
+pub(super) fn tile<const BITS: usize, const GROUPS: usize, const ZERO: u32, const HAS_MIN: bool>(
     weights: Weights<'_>,
     x: &Tile<'_, Block>,
     out: &mut TileMut<'_, f32>,
-    lanes: Range<usize>,
+    out_cols: Range<usize>,
 ) {
     let n = x.rows().len();
     let mut row = 0;
     while row < n {
         row += match n - row {
-            1 => rows::<BITS, GROUPS, OFFSET, 1>(weights, x, row, out, &lanes),
-            2 | 3 => rows::<BITS, GROUPS, OFFSET, 2>(weights, x, row, out, &lanes),
-            4..8 => rows::<BITS, GROUPS, OFFSET, 4>(weights, x, row, out, &lanes),
-            _ => rows::<BITS, GROUPS, OFFSET, 8>(weights, x, row, out, &lanes),
+            1 => rows::<BITS, GROUPS, ZERO, HAS_MIN, 1>(weights, x, row, out, &out_cols),
+            2 | 3 => rows::<BITS, GROUPS, ZERO, HAS_MIN, 2>(weights, x, row, out, &out_cols),
+            4..8 => rows::<BITS, GROUPS, ZERO, HAS_MIN, 4>(weights, x, row, out, &out_cols),
+            _ => rows::<BITS, GROUPS, ZERO, HAS_MIN, 8>(weights, x, row, out, &out_cols),
         };
     }
 }
 
 /// Computes the tile for `R` rows of activations from `row`; returns `R`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn rows<const BITS: usize, const GROUPS: usize, const OFFSET: u32, const R: usize>(
+fn rows<const BITS: usize, const GROUPS: usize, const ZERO: u32, const HAS_MIN: bool, const R: usize>(
     weights: Weights<'_>,
     x: &Tile<'_, Block>,
     row: usize,
     out: &mut TileMut<'_, f32>,
-    lanes: &Range<usize>,
+    out_cols: &Range<usize>,
 ) -> usize {
     let start = x.rows().start - out.rows().start;
     let x: [&[Block]; R] = std::array::from_fn(|r| x.row(row + r));
     let blocks = x[0].len();
     assert_eq!(weights.codes.len(), blocks * 4 * TILE_ROWS * BITS);
     assert_eq!(weights.scales.len(), blocks * GROUPS * TILE_ROWS);
-    assert!(OFFSET != MIN || weights.mins.len() == weights.scales.len());
+    assert!(!HAS_MIN || weights.mins.len() == weights.scales.len());
     assert!(x.iter().all(|x| x.len() == blocks));
 
     let mut acc = [_mm512_setzero_ps(); R];
     for block in 0..blocks {
-        prefetch::<BITS, GROUPS, OFFSET, TILE_ROWS>(weights, block);
+        prefetch::<BITS, GROUPS, HAS_MIN, TILE_ROWS>(weights, block);
         // SAFETY: `block < blocks`, and the lengths above are those of `blocks` blocks.
         let (codes, x) = unsafe { (unpack::<BITS>(weights, block), x.map(|x| x.get_unchecked(block))) };
         let sums = block_sums::<GROUPS, R>(&codes, x);
         for (group, sums) in sums.into_iter().enumerate() {
             let at = (block * GROUPS + group) * TILE_ROWS;
             // SAFETY: 16 scales per group follow `at`.
-            let scale = unsafe { load_halves(weights.scales.as_ptr().add(at).cast()) };
-            let min = match OFFSET {
+            let scale = unsafe { load_f16(weights.scales.as_ptr().add(at)) };
+            let min = match HAS_MIN {
                 // SAFETY: as many minimums as scales.
-                MIN => unsafe { load_halves(weights.mins.as_ptr().add(at).cast()) },
-                _ => _mm512_mul_ps(scale, _mm512_set1_ps(-((1u64 << OFFSET) as f32))),
+                true => unsafe { load_f16(weights.mins.as_ptr().add(at)) },
+                false => _mm512_mul_ps(scale, _mm512_set1_ps(-((1 << ZERO) as f32))),
             };
             for (r, x) in x.into_iter().enumerate() {
                 let sum = match (GROUPS, group) {
@@ -82,23 +83,21 @@ fn rows<const BITS: usize, const GROUPS: usize, const OFFSET: u32, const R: usiz
         let mut values = [0f32; TILE_ROWS];
         // SAFETY: the array has 16 values.
         unsafe { _mm512_storeu_ps(values.as_mut_ptr(), acc) };
-        out.row(start + row + r)[lanes.clone()].copy_from_slice(&values[..lanes.len()]);
+        out.row(start + row + r)[out_cols.clone()].copy_from_slice(&values[..out_cols.len()]);
     }
     R
 }
 
-/// Sixteen f16 as f32.
-///
-/// # Safety
-/// Sixteen f16 can be read at `from`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-#[inline]
-unsafe fn load_halves(from: *const u16) -> __m512 {
-    // SAFETY: the caller's promise; no alignment is needed.
-    _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(from.cast()) })
+define_unpack! {
+    features: "avx512f,avx512bw,avx512vl,avx512vnni",
+    vector: __m512i,
+    load: _mm512_loadu_si512, and: _mm512_and_si512, or: _mm512_or_si512, splat: _mm512_set1_epi8,
+    shift_left: _mm512_slli_epi16, shift_right: _mm512_srli_epi16,
+    floats: __m512, load_half: _mm256_loadu_si256, convert: _mm512_cvtph_ps,
 }
 
-/// Per group and row of activations, the sums over the block of code times activation, one lane per output row.
+/// Per group and row of activations, the sums over the block of code times activation, one lane per output
+/// row.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 #[inline]
 fn block_sums<const GROUPS: usize, const R: usize>(
@@ -116,46 +115,4 @@ fn block_sums<const GROUPS: usize, const R: usize>(
         }
     }
     sums
-}
-
-/// The codes of block `index`, a vector per group of four inputs, one byte each; see `matrix.rs` for the layout.
-///
-/// # Safety
-/// The tile has more than `index` blocks.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-#[inline]
-unsafe fn unpack<const BITS: usize>(weights: Weights<'_>, index: usize) -> [__m512i; 8] {
-    let vector = |v: usize| {
-        // SAFETY: a block has `BITS` vectors, and no `v` below reaches that.
-        unsafe { _mm512_loadu_si512(weights.codes.as_ptr().add((index * BITS + v) * 4 * TILE_ROWS).cast()) }
-    };
-    if BITS == 8 {
-        return [vector(0), vector(1), vector(2), vector(3), vector(4), vector(5), vector(6), vector(7)];
-    }
-    let nibbles = _mm512_set1_epi8(15);
-    let low = |v| _mm512_and_si512(vector(v), nibbles);
-    let high = |v| _mm512_and_si512(_mm512_srli_epi16::<4>(vector(v)), nibbles);
-    let codes = [low(0), low(1), low(2), low(3), high(0), high(1), high(2), high(3)];
-    // Each shift moves the high bits of a group to bit 4 and up; what crosses bytes is masked away.
-    let with = |mask: i8, bits: [__m512i; 8]| {
-        let or = |i: usize| _mm512_or_si512(codes[i], _mm512_and_si512(bits[i], _mm512_set1_epi8(mask)));
-        [or(0), or(1), or(2), or(3), or(4), or(5), or(6), or(7)]
-    };
-    match BITS {
-        5 => {
-            let v = vector(4);
-            let left = [_mm512_slli_epi16::<4>(v), _mm512_slli_epi16::<3>(v), _mm512_slli_epi16::<2>(v)];
-            let right = [_mm512_srli_epi16::<1>(v), _mm512_srli_epi16::<2>(v), _mm512_srli_epi16::<3>(v)];
-            with(16, [left[0], left[1], left[2], _mm512_slli_epi16::<1>(v), v, right[0], right[1], right[2]])
-        }
-        6 => {
-            let spread =
-                |v| [_mm512_slli_epi16::<4>(v), _mm512_slli_epi16::<2>(v), v, _mm512_srli_epi16::<2>(v)];
-            let (first, second) = (spread(vector(4)), spread(vector(5)));
-            let [a, b, c, d] = first;
-            let [e, f, g, h] = second;
-            with(48, [a, b, c, d, e, f, g, h])
-        }
-        _ => codes,
-    }
 }

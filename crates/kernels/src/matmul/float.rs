@@ -1,38 +1,11 @@
 //! Products of F32, F16 and BF16 matrices with f32 activations, accumulated in f32.
 //!
-//! A tile is two vectors of rows. Each output sums even and odd inputs apart, then adds the two: two chains of fma per
-//! vector hide most of the latency when there is one row of activations.
+//! A tile is two vectors of rows. Each output sums even and odd inputs apart, then adds the two: two chains
+//! of fma per vector hide most of the latency when there is one row of activations.
 
-use crate::lanes::{Kernel, Lanes, run_wide};
+use crate::lanes::{Kernel, Lanes, Number, run_wide};
 use crate::{Matrix, Tile, TileMut};
-use half::{bf16, f16};
 use std::ops::Range;
-
-/// A number format that is read as f32 lanes.
-pub(super) trait Number: Copy {
-    fn lanes<L: Lanes>(from: &[Self]) -> L;
-}
-
-impl Number for f32 {
-    #[inline(always)]
-    fn lanes<L: Lanes>(from: &[f32]) -> L {
-        L::load(from)
-    }
-}
-
-impl Number for f16 {
-    #[inline(always)]
-    fn lanes<L: Lanes>(from: &[f16]) -> L {
-        L::load_f16(from)
-    }
-}
-
-impl Number for bf16 {
-    #[inline(always)]
-    fn lanes<L: Lanes>(from: &[bf16]) -> L {
-        L::load_bf16(from)
-    }
-}
 
 /// Computes the rows `rows` of `out`, counted as in the whole buffer.
 pub(super) fn product<T: Number>(
@@ -51,9 +24,9 @@ pub(super) fn product<T: Number>(
     );
     for tile in cols.start / tile_rows..cols.end.div_ceil(tile_rows) {
         let at = tile * tile_rows - cols.start;
-        let lanes = at..(at + tile_rows).min(cols.len());
+        let out_cols = at..(at + tile_rows).min(cols.len());
         let weights = &weights[tile * matrix.cols() * tile_rows..][..matrix.cols() * tile_rows];
-        run_wide(matrix.isa, TileProduct { weights, x, rows: rows.clone(), out, lanes });
+        run_wide(matrix.isa, TileProduct { weights, x, rows: rows.clone(), out, out_cols });
     }
 }
 
@@ -62,7 +35,7 @@ struct TileProduct<'a, 'x, 'o, T> {
     x: &'a Tile<'x, f32>,
     rows: Range<usize>,
     out: &'a mut TileMut<'o, f32>,
-    lanes: Range<usize>,
+    out_cols: Range<usize>,
 }
 
 impl<T: Number> Kernel for TileProduct<'_, '_, '_, T> {
@@ -88,7 +61,7 @@ impl<T: Number> TileProduct<'_, '_, '_, T> {
         let x: [&[f32]; R] = std::array::from_fn(|r| self.x.row(row + r - self.x.rows().start));
         let mut acc = [[[L::splat(0.0); 2]; 2]; R];
         let mut step = |weights: &[T], part: usize, x: [f32; R]| {
-            let weights = [T::lanes::<L>(weights), T::lanes::<L>(&weights[L::N..])];
+            let weights = [T::load::<L>(weights), T::load::<L>(&weights[L::N..])];
             for r in 0..R {
                 let value = L::splat(x[r]);
                 for w in 0..2 {
@@ -114,9 +87,9 @@ impl<T: Number> TileProduct<'_, '_, '_, T> {
             for w in 0..2 {
                 even[w].add(odd[w]).store(&mut sums[w * L::N..]);
             }
-            let lanes = self.lanes.clone();
+            let cols = self.out_cols.clone();
             let index = row + r - self.out.rows().start;
-            self.out.row(index)[lanes.clone()].copy_from_slice(&sums[..lanes.len()]);
+            self.out.row(index)[cols.clone()].copy_from_slice(&sums[..cols.len()]);
         }
         R
     }

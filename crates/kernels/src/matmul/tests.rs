@@ -1,5 +1,5 @@
 use super::*;
-use crate::testing::{Random, random_blocks};
+use crate::testing::{random_blocks, seeded, values};
 use crate::{DType, Isa, Shared};
 
 struct Case {
@@ -60,7 +60,7 @@ fn cases(dtype: DType) -> Vec<Case> {
 fn every_instruction_set_gives_the_bits_of_the_scalar_one() {
     for dtype in DType::all() {
         for case in cases(dtype) {
-            let x = Random::new(3).values(11 * case.cols);
+            let x = values(&mut seeded(3), 11 * case.cols);
             let expected = case.product(Isa::SCALAR, &x);
             for isa in Isa::available() {
                 assert_eq!(case.product(isa, &x), expected, "{dtype:?} {isa} {} x {}", case.rows, case.cols);
@@ -74,7 +74,7 @@ fn every_number_of_rows_gives_the_bits_of_single_rows() {
     for dtype in DType::all() {
         let case = Case::new(dtype, 19, 512, 5);
         for isa in Isa::available().into_iter().skip(1) {
-            let x = Random::new(4).values(18 * case.cols);
+            let x = values(&mut seeded(4), 18 * case.cols);
             let single: Vec<f32> = x.chunks(case.cols).flat_map(|row| case.product(isa, row)).collect();
             for n in 1..=18 {
                 assert_eq!(
@@ -92,7 +92,7 @@ fn rectangles_on_several_threads_give_the_bits_of_the_whole() {
     for dtype in DType::all() {
         let case = Case::new(dtype, 75, 256, 6);
         for isa in Isa::available() {
-            let x = Random::new(8).values(6 * case.cols);
+            let x = values(&mut seeded(8), 6 * case.cols);
             let matrix = case.pack(isa);
             let out = Shared::new(6, case.rows);
             std::thread::scope(|scope| {
@@ -114,7 +114,7 @@ fn rectangles_on_several_threads_give_the_bits_of_the_whole() {
 fn many_rows_and_a_later_start_give_the_same_bits() {
     for dtype in [DType::Q4_1, DType::Q8_0, DType::F16] {
         let case = Case::new(dtype, 24, 2048 + if dtype.is_quantized() { 0 } else { 1 }, 7);
-        let x = Random::new(2).values(90 * case.cols);
+        let x = values(&mut seeded(2), 90 * case.cols);
         for isa in Isa::available().into_iter().skip(1) {
             let whole = case.product(isa, &x);
             let single: Vec<f32> = x.chunks(case.cols).flat_map(|row| case.product(isa, row)).collect();
@@ -126,13 +126,14 @@ fn many_rows_and_a_later_start_give_the_same_bits() {
     }
 }
 
-/// The only errors are those of the 8-bit activations (half a step of 1/127 of the block's largest value each, so
-/// 0.0023 of the root mean square of a sum of independent ones) and of f16 scales of K-quants (2^-11 each).
+/// The only errors are those of the 8-bit activations (half a step of 1/127 of the block's largest value
+/// each, so 0.0023 of the root mean square of a sum of independent ones) and of f16 scales of K-quants (2^-11
+/// each).
 #[test]
 fn products_are_near_those_of_the_dequantized_weights() {
     for dtype in DType::all() {
         let case = Case::new(dtype, 40, 1024, 9);
-        let x = Random::new(10).values(2 * case.cols);
+        let x = values(&mut seeded(10), 2 * case.cols);
         let weights = case.dequantized();
         let out = case.product(Isa::detect(), &x);
         for (x, out) in x.chunks(case.cols).zip(out.chunks(case.rows)) {
@@ -152,23 +153,16 @@ fn products_are_near_those_of_the_dequantized_weights() {
 
 #[test]
 fn extreme_codes_do_not_overflow() {
-    for dtype in DType::all().filter(|dtype| dtype.is_quantized()) {
+    for dtype in DType::all() {
+        let Some(quant) = dtype.quant() else { continue };
         for fill in [0x00, 0xff, 0x80, 0x7f] {
             let mut case = Case::new(dtype, 17, 256, 2);
             let block = dtype.block_bytes();
             // Keep the scales of the random blocks, set every byte that holds codes.
             let halves = random_blocks(dtype, 1, 2);
             for bytes in case.bytes.chunks_mut(block) {
-                let (start, end) = match dtype {
-                    DType::Q2_K => (16, 80),
-                    DType::Q3_K => (0, 96),
-                    DType::Q6_K => (0, 192),
-                    DType::Q4_K | DType::Q5_K => (16, block),
-                    DType::Q4_1 | DType::Q5_1 => (4, block),
-                    _ => (2, block),
-                };
                 bytes.copy_from_slice(&halves);
-                bytes[start..end].fill(fill);
+                bytes[quant.code_bytes.clone()].fill(fill);
             }
             for sign in [1.0, -1.0] {
                 let x = vec![sign; 3 * case.cols];
@@ -190,7 +184,8 @@ fn rows_of_a_packed_matrix_are_those_of_the_file() {
             let mut row = vec![0.0; case.cols];
             for (i, expected) in case.dequantized().chunks(case.cols).enumerate() {
                 matrix.row(i, &mut row);
-                // Two scales of a K-quant are multiplied out and rounded to f16, as is the product for the minimum.
+                // Two scales of a K-quant are multiplied out and rounded to f16, as is the product for the
+                // minimum.
                 let largest = expected.iter().fold(0f32, |largest, value| largest.max(value.abs()));
                 let tolerance = if dtype.block_size() == 256 { largest / 500.0 } else { largest * 1e-6 };
                 for (value, expected) in row.iter().zip(expected) {
@@ -220,4 +215,24 @@ fn wrong_shapes_are_refused() {
     assert_eq!(pack(0, 256, 0), crate::PackError::Empty { rows: 0, cols: 256 });
     assert_eq!(pack(2, 128, 144), crate::PackError::Columns { cols: 128, block: 256, dtype: DType::Q4_K });
     assert_eq!(pack(2, 256, 144).to_string(), "2 x 256 values in Q4_K take 288 bytes, found 144");
+}
+
+/// One row of Q4_K times one row of activations, with the numbers that the head of this module computes on
+/// paper.
+#[test]
+fn the_example_of_the_module_docs_is_right() {
+    // d = 0.5 and dmin = 4, both scales of the first 32 values 1; after the three codes, 8 is a weight of 0.
+    let mut block = [0x88u8; 144];
+    block[..2].copy_from_slice(&f16::from_f32(0.5).to_le_bytes());
+    block[2..4].copy_from_slice(&f16::from_f32(4.0).to_le_bytes());
+    block[4..16].fill(1);
+    block[16..19].copy_from_slice(&[3, 12, 7]);
+    let mut x = [0.0; 256];
+    x[..3].copy_from_slice(&[1.0, -0.5, 1.27]);
+    let case = Case { dtype: DType::Q4_K, rows: 1, cols: 256, bytes: block.to_vec() };
+    assert_eq!(case.dequantized()[..4], [-2.5, 2.0, -0.5, 0.0]);
+    for isa in Isa::available() {
+        let out = case.product(isa, &x);
+        assert!((out[0] + 4.135).abs() < 1e-5, "{isa}: {out:?}");
+    }
 }

@@ -1,7 +1,7 @@
 //! Reductions of a row, mostly of logits.
 
 use crate::Isa;
-use crate::lanes::{Kernel, Lanes, exp, for_each, map, run};
+use crate::lanes::{Kernel, Lanes, Reduce, ReduceKernel, exp, for_each, map, run};
 
 /// The largest value; minus infinity for an empty slice.
 pub fn max(isa: Isa, values: &[f32]) -> f32 {
@@ -29,19 +29,8 @@ pub fn log_sum_exp(isa: Isa, values: &[f32]) -> f32 {
     max + run(isa, SumExp { values, max }).ln()
 }
 
-/// `values = e^x / sum(e^x)`; minus infinity gives 0. A slice without any value above minus infinity becomes zeros.
-pub fn softmax(isa: Isa, values: &mut [f32]) {
-    let max = max(isa, values);
-    if max == f32::NEG_INFINITY {
-        values.fill(0.0);
-        return;
-    }
-    let sum = run(isa, SumExp { values, max });
-    exp_scaled(isa, values, max, 1.0);
-    super::scale(isa, values, 1.0 / sum);
-}
-
-/// `values = e^((x - max) / divisor)`, with [`log_sum_exp`]'s accuracy; minus infinity and what is not a number give 0.
+/// `values = e^((x - max) / divisor)`, with [`log_sum_exp`]'s accuracy; minus infinity and what is not a
+/// number give 0.
 pub fn exp_scaled(isa: Isa, values: &mut [f32], max: f32, divisor: f32) {
     run(isa, ExpScaled { values, max, divisor });
 }
@@ -68,11 +57,11 @@ impl Kernel for ExpScaled<'_> {
 
 struct Max<'a>(&'a [f32]);
 
-impl Kernel for Max<'_> {
+impl ReduceKernel for Max<'_> {
     type Output = f32;
 
     #[inline(always)]
-    fn run<L: Lanes>(self) -> f32 {
+    fn run<L: Reduce>(self) -> f32 {
         let mut max = L::splat(f32::NEG_INFINITY);
         for_each::<L>(
             self.0,
@@ -86,11 +75,11 @@ impl Kernel for Max<'_> {
 
 struct Dot<'a>(&'a [f32], &'a [f32]);
 
-impl Kernel for Dot<'_> {
+impl ReduceKernel for Dot<'_> {
     type Output = f32;
 
     #[inline(always)]
-    fn run<L: Lanes>(self) -> f32 {
+    fn run<L: Reduce>(self) -> f32 {
         let (a, b) = (self.0.chunks_exact(L::N), self.1.chunks_exact(L::N));
         let rest = (a.remainder(), b.remainder());
         let mut sum = L::splat(0.0);
@@ -109,11 +98,11 @@ struct SumExp<'a> {
     max: f32,
 }
 
-impl Kernel for SumExp<'_> {
+impl ReduceKernel for SumExp<'_> {
     type Output = f32;
 
     #[inline(always)]
-    fn run<L: Lanes>(self) -> f32 {
+    fn run<L: Reduce>(self) -> f32 {
         let max = L::splat(self.max);
         let mut sum = L::splat(0.0);
         for_each::<L>(

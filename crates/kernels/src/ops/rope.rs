@@ -3,17 +3,19 @@
 use crate::Isa;
 use crate::lanes::{Kernel, Lanes, run};
 
-/// Which two numbers of a head are rotated together.
+/// Which two values of a head one rotary angle turns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Pairing {
-    /// `2i` and `2i + 1`: "norm" in llama.cpp, the order of llama GGUF files.
+pub enum RopePairing {
+    /// Values `2i` and `2i + 1`: "norm" in llama.cpp. GGUF files of llama models: their rows of Q and K were
+    /// permuted for it.
     Interleaved,
-    /// `i` and `i + half`: "neox", the order of Hugging Face and of qwen2.
-    Halves,
+    /// Values `i` and `i + half` of the rotated ones: "neox", the order of Hugging Face. Everything else.
+    Neox,
 }
 
-/// Fills the cosines and sines of one position: pair `i` turns by `position * frequencies[i]` (as the caller computed
-/// them: `base^(-2i / dim)`, divided by scaling factors if the model has them). Panics unless the lengths are equal.
+/// Fills the cosines and sines of one position: pair `i` turns by `position * frequencies[i]` (as the caller
+/// computed them: `base^(-2i / dim)`, divided by scaling factors if the model has them). Panics unless the
+/// lengths are equal.
 pub fn rope_tables(position: u32, frequencies: &[f32], cos: &mut [f32], sin: &mut [f32]) {
     assert!(cos.len() == frequencies.len() && sin.len() == frequencies.len());
     for (i, &frequency) in frequencies.iter().enumerate() {
@@ -23,16 +25,17 @@ pub fn rope_tables(position: u32, frequencies: &[f32], cos: &mut [f32], sin: &mu
     }
 }
 
-/// Rotates heads of `head_dim` numbers in place, all at one position. The first `2 * cos.len()` numbers of each head take
-/// part, the rest stay (partial rotary). Panics unless `values` is whole heads and `cos` and `sin` have one length that fits.
-pub fn rope(isa: Isa, pairing: Pairing, values: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
+/// Rotates heads of `head_dim` numbers in place, all at one position. The first `2 * cos.len()` numbers of
+/// each head take part, the rest stay (partial rotary). Panics unless `values` is whole heads and `cos` and
+/// `sin` have one length that fits.
+pub fn rope(isa: Isa, pairing: RopePairing, values: &mut [f32], head_dim: usize, cos: &[f32], sin: &[f32]) {
     assert_eq!(cos.len(), sin.len());
     assert!(2 * cos.len() <= head_dim && values.len().is_multiple_of(head_dim), "heads of {head_dim}");
     for head in values.chunks_exact_mut(head_dim) {
         let head = &mut head[..2 * cos.len()];
         match pairing {
-            Pairing::Interleaved => run(isa, Interleaved { head, cos, sin }),
-            Pairing::Halves => run(isa, Halves { head, cos, sin }),
+            RopePairing::Interleaved => run(isa, Interleaved { head, cos, sin }),
+            RopePairing::Neox => run(isa, Neox { head, cos, sin }),
         }
     }
 }
@@ -62,13 +65,13 @@ impl Kernel for Interleaved<'_> {
     }
 }
 
-struct Halves<'a> {
+struct Neox<'a> {
     head: &'a mut [f32],
     cos: &'a [f32],
     sin: &'a [f32],
 }
 
-impl Kernel for Halves<'_> {
+impl Kernel for Neox<'_> {
     type Output = ();
 
     #[inline(always)]

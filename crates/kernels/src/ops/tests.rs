@@ -1,14 +1,14 @@
 use super::*;
 use crate::Isa;
-use crate::testing::Random;
+use crate::testing::{seeded, values};
 
-/// Applies `f` to rows of every length up to 130 on every instruction set, and wants the bits of the scalar one and the
-/// value of `naive` within `bound`, relative and absolute.
+/// Applies `f` to rows of every length up to 130 on every instruction set, and wants the bits of the scalar
+/// one and the value of `naive` within `bound`, relative and absolute.
 fn check(bound: f64, f: impl Fn(Isa, &mut Vec<f32>, &[f32]), naive: impl Fn(&[f64], &[f64]) -> Vec<f64>) {
     for len in 1..=130 {
-        let mut random = Random::new(len);
-        let values: Vec<f32> = random.values(len as usize).iter().map(|x| x * 8.0).collect();
-        let other = random.values(len as usize);
+        let mut rng = seeded(len);
+        let mut row = || values(&mut rng, len as usize);
+        let (values, other) = (row().iter().map(|x| x * 8.0).collect::<Vec<f32>>(), row());
         let widen = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
         let mut expected = values.clone();
         f(Isa::SCALAR, &mut expected, &other);
@@ -36,23 +36,15 @@ fn exact_silu(x: f64) -> f64 {
     x / (1.0 + (-x).exp())
 }
 
-fn exact_gelu(x: f64) -> f64 {
-    0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())
-}
-
 #[test]
 fn elementwise_operations_agree_with_the_naive_ones() {
     check(1e-7, |isa, a, b| add(isa, a, b), map2(|a, b| a + b));
-    check(1e-7, |isa, a, b| mul(isa, a, b), map2(|a, b| a * b));
     check(1e-7, |isa, a, _| scale(isa, a, 0.3), map2(|a, _| a * f64::from(0.3f32)));
-    check(1e-6, |isa, a, _| silu(isa, a), map2(|a, _| exact_silu(a)));
     check(1e-6, |isa, a, b| silu_mul(isa, a, b), map2(|a, b| exact_silu(a) * b));
-    check(1e-6, |isa, a, _| gelu(isa, a), map2(|a, _| exact_gelu(a)));
-    check(1e-6, |isa, a, b| gelu_mul(isa, a, b), map2(|a, b| exact_gelu(a) * b));
 }
 
 #[test]
-fn norms_agree_with_the_naive_ones() {
+fn the_norm_agrees_with_the_naive_one() {
     check(
         1e-6,
         |isa, a, b| {
@@ -64,24 +56,11 @@ fn norms_agree_with_the_naive_ones() {
             a.iter().zip(b).map(|(a, b)| a / (mean + 1e-5).sqrt() * b).collect()
         },
     );
-    check(
-        1e-4,
-        |isa, a, b| {
-            let x = a.clone();
-            layer_norm(isa, &x, b, b, 1e-5, a);
-        },
-        |a, b| {
-            let mean = a.iter().sum::<f64>() / a.len() as f64;
-            let variance = a.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / a.len() as f64;
-            a.iter().zip(b).map(|(a, b)| (a - mean) / (variance + 1e-5).sqrt() * b + b).collect()
-        },
-    );
 }
 
 #[test]
 fn reductions_agree_with_the_naive_ones() {
     let sum_exp = |a: &[f64]| a.iter().map(|x| x.exp()).sum::<f64>();
-    check(1e-6, |isa, a, _| softmax(isa, a), |a, _| a.iter().map(|x| x.exp() / sum_exp(a)).collect());
     let scaled = |x: &f64, max: f64| ((x - max) / 1.5).exp();
     check(1e-6, |isa, a, _| exp_scaled(isa, a, 3.0, 1.5), |a, _| a.iter().map(|x| scaled(x, 3.0)).collect());
     check(1e-6, |isa, a, _| *a = vec![log_sum_exp(isa, a)], |a, _| vec![sum_exp(a).ln()]);
@@ -101,12 +80,12 @@ fn masked_logits_have_probability_zero() {
     for isa in Isa::available() {
         let mut logits = vec![f32::NEG_INFINITY; 20];
         assert_eq!(log_sum_exp(isa, &logits), f32::NEG_INFINITY);
-        softmax(isa, &mut logits);
+        exp_scaled(isa, &mut logits, 100.0, 1.0);
         assert_eq!(logits, [0.0; 20]);
         let mut logits = [[f32::NEG_INFINITY; 13], [100.0; 13]].concat();
-        softmax(isa, &mut logits);
-        assert_eq!(logits[..13], [0.0; 13]);
-        assert!((logits[13] - 1.0 / 13.0).abs() < 1e-7);
+        assert!((log_sum_exp(isa, &logits) - 100.0 - 13f32.ln()).abs() < 1e-5);
+        exp_scaled(isa, &mut logits, 100.0, 1.0);
+        assert_eq!(logits, [[0.0; 13], [1.0; 13]].concat());
     }
 }
 
@@ -134,12 +113,12 @@ fn rope_turns_pairs() {
     let frequencies: Vec<f32> = (0..20).map(|i| 10_000f32.powf(-(i as f32) / 20.0)).collect();
     let (mut cos, mut sin) = (vec![0.0; 20], vec![0.0; 20]);
     rope_tables(1234, &frequencies, &mut cos, &mut sin);
-    let heads = Random::new(1).values(3 * 48);
-    for pairing in [Pairing::Interleaved, Pairing::Halves] {
+    let heads = values(&mut seeded(1), 3 * 48);
+    for pairing in [RopePairing::Interleaved, RopePairing::Neox] {
         let mut expected: Vec<f64> = heads.iter().map(|&x| f64::from(x)).collect();
         for head in expected.chunks_mut(48) {
             for (i, &frequency) in frequencies.iter().enumerate() {
-                let (a, b) = if pairing == Pairing::Halves { (i, i + 20) } else { (2 * i, 2 * i + 1) };
+                let (a, b) = if pairing == RopePairing::Neox { (i, i + 20) } else { (2 * i, 2 * i + 1) };
                 let (s, c) = (1234.0 * f64::from(frequency)).sin_cos();
                 (head[a], head[b]) = (head[a] * c - head[b] * s, head[a] * s + head[b] * c);
             }

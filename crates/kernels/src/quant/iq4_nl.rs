@@ -1,8 +1,20 @@
-//! IQ4_NL, 18 bytes for 32 values: f16 scale, 16 bytes of nibbles as in Q4_0 that index a fixed table of signed bytes.
+//! IQ4_NL, 18 bytes for 32 values: f16 scale, 16 bytes of nibbles as in Q4_0 that index a fixed table of
+//! signed bytes.
 
 use super::{Codes, Offset, Quant, half_at};
 
-pub(crate) const QUANT: Quant = Quant { bits: 8, group: 32, offset: Offset::Zero(7), dequantize, unpack };
+pub(crate) const QUANT: Quant = Quant {
+    ggml_id: 20,
+    block_size: 32,
+    block_bytes: 18,
+    f16_at: &[0],
+    code_bytes: 2..18,
+    bits: 8,
+    group: 32,
+    offset: Offset::Zero(7),
+    dequantize,
+    unpack,
+};
 
 /// `kvalues_iq4nl` of ggml-common.h.
 const TABLE: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];

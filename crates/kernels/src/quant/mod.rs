@@ -1,9 +1,9 @@
 //! How each quantized format of GGUF lays out a block, one file per format, each with its scalar reference.
 //!
-//! Layouts are those of `ggml-common.h` and `ggml-quants.c` in llama.cpp. A format says two things: what the values of
-//! a block are ([`Quant::dequantize`], written the way the source of the format defines it), and how to see the same
-//! block as unsigned codes with a scale and a minimum per 16 or 32 values ([`Quant::unpack`]), which is all the packed
-//! matrix needs. A test holds them against each other.
+//! Layouts are those of `ggml-common.h` and `ggml-quants.c` in llama.cpp. A format says two things: what the
+//! values of a block are ([`Quant::dequantize`], written the way the source of the format defines it), and
+//! how to see the same block as unsigned codes with a scale and a minimum per 16 or 32 values
+//! ([`Quant::unpack`]), which is all the packed matrix needs. A test holds them against each other.
 
 pub(crate) mod q4_0;
 pub(crate) mod q4_1;
@@ -19,8 +19,20 @@ pub(crate) mod q6_k;
 
 pub(crate) mod iq4_nl;
 
-/// One quantized format.
+use std::ops::Range;
+
+/// One quantized format: everything that is to know about it.
 pub(crate) struct Quant {
+    /// Its number in `enum ggml_type` of ggml.h.
+    pub(crate) ggml_id: u32,
+    /// Values per block: a multiple of 32, at most 256.
+    pub(crate) block_size: usize,
+    /// Bytes per block in the file.
+    pub(crate) block_bytes: usize,
+    /// Where in a block its f16 numbers begin, the scales and minimums. Tests put ordinary numbers there.
+    pub(crate) f16_at: &'static [usize],
+    /// Which bytes of a block hold nothing but codes. Tests put extreme ones there.
+    pub(crate) code_bytes: Range<usize>,
     /// Bits of a code in the packed matrix: 4, 5, 6 or 8.
     pub(crate) bits: u32,
     /// Values that share a scale: 16 or 32.
@@ -31,6 +43,23 @@ pub(crate) struct Quant {
     pub(crate) dequantize: fn(block: &[u8], values: &mut [f32]),
     /// Reads one block of the file as codes.
     pub(crate) unpack: fn(block: &[u8], codes: &mut Codes),
+}
+
+impl Quant {
+    /// Panics, at compile time, where the declaration contradicts itself.
+    pub(crate) const fn check(&self) {
+        assert!(self.block_size.is_multiple_of(32) && self.block_size <= 256, "blocks are 32 to 256 values");
+        assert!(self.group == 16 || self.group == 32, "a scale covers 16 or 32 values");
+        let codes = &self.code_bytes;
+        assert!(codes.start < codes.end && codes.end <= self.block_bytes, "codes are bytes of the block");
+        let mut i = 0;
+        while i < self.f16_at.len() {
+            let at = self.f16_at[i];
+            assert!(at + 2 <= self.block_bytes, "an f16 is two bytes of the block");
+            assert!(at + 2 <= codes.start || codes.end <= at, "an f16 is no code");
+            i += 1;
+        }
+    }
 }
 
 /// How a code becomes a value.

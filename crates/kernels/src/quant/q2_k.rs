@@ -1,9 +1,21 @@
-//! Q2_K, 84 bytes for 256 values: 16 bytes of (4-bit scale, 4-bit minimum) per 16 values, 64 bytes of 2-bit codes, f16 d,
-//! f16 dmin; `value = d scale q - dmin min`. Codes: each 32 bytes hold 128 values, bits 2j of byte l is value 32j + l.
+//! Q2_K, 84 bytes for 256 values: 16 bytes of (4-bit scale, 4-bit minimum) per 16 values, 64 bytes of 2-bit
+//! codes, f16 d, f16 dmin; `value = d scale q - dmin min`. Codes: each 32 bytes hold 128 values, bits 2j of
+//! byte l is value 32j + l.
 
 use super::{Codes, Offset, Quant, half_at};
 
-pub(crate) const QUANT: Quant = Quant { bits: 4, group: 16, offset: Offset::Min, dequantize, unpack };
+pub(crate) const QUANT: Quant = Quant {
+    ggml_id: 10,
+    block_size: 256,
+    block_bytes: 84,
+    f16_at: &[80, 82],
+    code_bytes: 16..80,
+    bits: 4,
+    group: 16,
+    offset: Offset::Min,
+    dequantize,
+    unpack,
+};
 
 fn dequantize(block: &[u8], values: &mut [f32]) {
     let (d, dmin) = (half_at(block, 80), half_at(block, 82));

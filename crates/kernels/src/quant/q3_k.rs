@@ -1,9 +1,21 @@
-//! Q3_K, 110 bytes for 256 values: 32 bytes of high bits, 64 bytes of low two bits (order as in Q2_K), 12 bytes of sixteen
-//! 6-bit scales, f16 d; `value = d (scale - 32) (q - 4)`. Bit j of high byte l belongs to value 32j + l.
+//! Q3_K, 110 bytes for 256 values: 32 bytes of high bits, 64 bytes of low two bits (order as in Q2_K), 12
+//! bytes of sixteen 6-bit scales, f16 d; `value = d (scale - 32) (q - 4)`. Bit j of high byte l belongs to
+//! value 32j + l.
 
 use super::{Codes, Offset, Quant, half_at};
 
-pub(crate) const QUANT: Quant = Quant { bits: 4, group: 16, offset: Offset::Zero(2), dequantize, unpack };
+pub(crate) const QUANT: Quant = Quant {
+    ggml_id: 11,
+    block_size: 256,
+    block_bytes: 110,
+    f16_at: &[108],
+    code_bytes: 0..96,
+    bits: 4,
+    group: 16,
+    offset: Offset::Zero(2),
+    dequantize,
+    unpack,
+};
 
 /// Scale `index` of 16: low nibbles in bytes 0-7 (0-7 low, 8-15 high), two high bits in bytes 8-11.
 fn scale(packed: &[u8], index: usize) -> f32 {

@@ -1,8 +1,20 @@
-//! Q4_0, 18 bytes for 32 values: f16 scale, 16 bytes of nibbles (low: values 0-15, high: 16-31), `value = d (q - 8)`.
+//! Q4_0, 18 bytes for 32 values: f16 scale, 16 bytes of nibbles (low: values 0-15, high: 16-31), `value = d
+//! (q - 8)`.
 
 use super::{Codes, Offset, Quant, half_at};
 
-pub(crate) const QUANT: Quant = Quant { bits: 4, group: 32, offset: Offset::Zero(3), dequantize, unpack };
+pub(crate) const QUANT: Quant = Quant {
+    ggml_id: 2,
+    block_size: 32,
+    block_bytes: 18,
+    f16_at: &[0],
+    code_bytes: 2..18,
+    bits: 4,
+    group: 32,
+    offset: Offset::Zero(3),
+    dequantize,
+    unpack,
+};
 
 fn dequantize(block: &[u8], values: &mut [f32]) {
     let d = half_at(block, 0);

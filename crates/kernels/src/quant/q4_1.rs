@@ -2,7 +2,18 @@
 
 use super::{Codes, Offset, Quant, half_at};
 
-pub(crate) const QUANT: Quant = Quant { bits: 4, group: 32, offset: Offset::Min, dequantize, unpack };
+pub(crate) const QUANT: Quant = Quant {
+    ggml_id: 3,
+    block_size: 32,
+    block_bytes: 20,
+    f16_at: &[0, 2],
+    code_bytes: 4..20,
+    bits: 4,
+    group: 32,
+    offset: Offset::Min,
+    dequantize,
+    unpack,
+};
 
 fn dequantize(block: &[u8], values: &mut [f32]) {
     let (d, m) = (half_at(block, 0), half_at(block, 2));

@@ -1,9 +1,21 @@
-//! Q4_K, 144 bytes for 256 values: f16 d, f16 dmin, 12 bytes of eight 6-bit (scale, minimum) pairs, 128 bytes of nibbles;
-//! `value = d scale q - dmin min` per 32 values. Each 32 bytes hold 64 values: low nibbles, then high nibbles.
+//! Q4_K, 144 bytes for 256 values: f16 d, f16 dmin, 12 bytes of eight 6-bit (scale, minimum) pairs, 128 bytes
+//! of nibbles; `value = d scale q - dmin min` per 32 values. Each 32 bytes hold 64 values: low nibbles, then
+//! high nibbles.
 
 use super::{Codes, Offset, Quant, half_at, scale_min_k4};
 
-pub(crate) const QUANT: Quant = Quant { bits: 4, group: 32, offset: Offset::Min, dequantize, unpack };
+pub(crate) const QUANT: Quant = Quant {
+    ggml_id: 12,
+    block_size: 256,
+    block_bytes: 144,
+    f16_at: &[0, 2],
+    code_bytes: 16..144,
+    bits: 4,
+    group: 32,
+    offset: Offset::Min,
+    dequantize,
+    unpack,
+};
 
 fn dequantize(block: &[u8], values: &mut [f32]) {
     let (d, dmin) = (half_at(block, 0), half_at(block, 2));

@@ -1,8 +1,20 @@
-//! Q5_0, 22 bytes for 32 values: f16 scale, 32 high bits, 16 bytes of nibbles as in Q4_0, `value = d (q - 16)`.
+//! Q5_0, 22 bytes for 32 values: f16 scale, 32 high bits, 16 bytes of nibbles as in Q4_0, `value = d (q -
+//! 16)`.
 
 use super::{Codes, Offset, Quant, half_at};
 
-pub(crate) const QUANT: Quant = Quant { bits: 5, group: 32, offset: Offset::Zero(4), dequantize, unpack };
+pub(crate) const QUANT: Quant = Quant {
+    ggml_id: 6,
+    block_size: 32,
+    block_bytes: 22,
+    f16_at: &[0],
+    code_bytes: 2..22,
+    bits: 5,
+    group: 32,
+    offset: Offset::Zero(4),
+    dequantize,
+    unpack,
+};
 
 fn dequantize(block: &[u8], values: &mut [f32]) {
     let d = half_at(block, 0);

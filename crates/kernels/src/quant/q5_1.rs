@@ -1,8 +1,20 @@
-//! Q5_1, 24 bytes for 32 values: f16 scale, f16 minimum, 32 high bits, 16 bytes of nibbles, `value = d q + m`.
+//! Q5_1, 24 bytes for 32 values: f16 scale, f16 minimum, 32 high bits, 16 bytes of nibbles, `value = d q +
+//! m`.
 
 use super::{Codes, Offset, Quant, half_at};
 
-pub(crate) const QUANT: Quant = Quant { bits: 5, group: 32, offset: Offset::Min, dequantize, unpack };
+pub(crate) const QUANT: Quant = Quant {
+    ggml_id: 7,
+    block_size: 32,
+    block_bytes: 24,
+    f16_at: &[0, 2],
+    code_bytes: 4..24,
+    bits: 5,
+    group: 32,
+    offset: Offset::Min,
+    dequantize,
+    unpack,
+};
 
 fn dequantize(block: &[u8], values: &mut [f32]) {
     let (d, m) = (half_at(block, 0), half_at(block, 2));

@@ -1,9 +1,20 @@
-//! Q5_K, 176 bytes for 256 values: as Q4_K with 32 bytes of high bits before the nibbles; bit j of high byte l belongs to
-//! value 32j + l.
+//! Q5_K, 176 bytes for 256 values: as Q4_K with 32 bytes of high bits before the nibbles; bit j of high byte
+//! l belongs to value 32j + l.
 
 use super::{Codes, Offset, Quant, half_at, scale_min_k4};
 
-pub(crate) const QUANT: Quant = Quant { bits: 5, group: 32, offset: Offset::Min, dequantize, unpack };
+pub(crate) const QUANT: Quant = Quant {
+    ggml_id: 13,
+    block_size: 256,
+    block_bytes: 176,
+    f16_at: &[0, 2],
+    code_bytes: 16..176,
+    bits: 5,
+    group: 32,
+    offset: Offset::Min,
+    dequantize,
+    unpack,
+};
 
 fn dequantize(block: &[u8], values: &mut [f32]) {
     let (d, dmin) = (half_at(block, 0), half_at(block, 2));

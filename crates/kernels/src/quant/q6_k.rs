@@ -1,9 +1,20 @@
-//! Q6_K, 210 bytes for 256 values: 128 bytes of low nibbles, 64 bytes of high two bits, 16 signed scales, f16 d;
-//! `value = d scale (q - 32)` per 16 values. Each half of 128 values takes 64 low and 32 high bytes.
+//! Q6_K, 210 bytes for 256 values: 128 bytes of low nibbles, 64 bytes of high two bits, 16 signed scales, f16
+//! d; `value = d scale (q - 32)` per 16 values. Each half of 128 values takes 64 low and 32 high bytes.
 
 use super::{Codes, Offset, Quant, half_at};
 
-pub(crate) const QUANT: Quant = Quant { bits: 6, group: 16, offset: Offset::Zero(5), dequantize, unpack };
+pub(crate) const QUANT: Quant = Quant {
+    ggml_id: 14,
+    block_size: 256,
+    block_bytes: 210,
+    f16_at: &[208],
+    code_bytes: 0..192,
+    bits: 6,
+    group: 16,
+    offset: Offset::Zero(5),
+    dequantize,
+    unpack,
+};
 
 fn dequantize(block: &[u8], values: &mut [f32]) {
     let d = half_at(block, 208);

@@ -2,7 +2,18 @@
 
 use super::{Codes, Offset, Quant, half_at};
 
-pub(crate) const QUANT: Quant = Quant { bits: 8, group: 32, offset: Offset::Zero(7), dequantize, unpack };
+pub(crate) const QUANT: Quant = Quant {
+    ggml_id: 8,
+    block_size: 32,
+    block_bytes: 34,
+    f16_at: &[0],
+    code_bytes: 2..34,
+    bits: 8,
+    group: 32,
+    offset: Offset::Zero(7),
+    dequantize,
+    unpack,
+};
 
 fn dequantize(block: &[u8], values: &mut [f32]) {
     let d = half_at(block, 0);

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, ValueKind};
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Value};
+use minijinja::value::{Kwargs, Serde};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 use serde_json::Map;
 
 use super::{ChatError, json, time};
@@ -20,7 +20,6 @@ pub(super) fn compile(source: &str, fuel: u64) -> Result<Environment<'static>, C
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.expect("the default delimiters are valid"));
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_formatter(write_value);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     environment.set_fuel(Some(fuel));
     environment.add_filter("tojson", to_json);
@@ -68,18 +67,8 @@ fn raise_exception(message: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
 }
 
-/// Python's spelling of none and bools, in which models saw them.
-fn write_value(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
-    let word = match value.kind() {
-        ValueKind::None => "None",
-        ValueKind::Bool if value.is_true() => "True",
-        ValueKind::Bool => "False",
-        _ => return minijinja::escape_formatter(out, state, value),
-    };
-    out.write_str(word).map_err(Error::from)
-}
-
-/// `json.dumps` with the defaults of transformers: no HTML escapes, no ASCII escapes, spaces after `,` and `:`.
+/// `json.dumps` with the defaults of transformers: no HTML escapes, no ASCII escapes, spaces after `,` and
+/// `:`.
 fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     let indent = arguments.get::<Option<usize>>("indent")?;
     let separators = arguments.get::<Option<Vec<String>>>("separators")?;
@@ -97,8 +86,8 @@ fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
     Ok(Value::from(json::write(&value, &style)))
 }
 
-/// Turns `{% generation %}` and `{% endgeneration %}`, marks of transformers for training, into a block that does
-/// nothing: `{% if true %}`, which keeps the rules about the space around it.
+/// Turns `{% generation %}` and `{% endgeneration %}`, marks of transformers for training, into a block that
+/// does nothing: `{% if true %}`, which keeps the rules about the space around it.
 fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;

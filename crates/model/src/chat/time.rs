@@ -65,8 +65,8 @@ pub(super) fn format(unix_s: i64, format: &str) -> String {
     out
 }
 
-/// Year, month and day of a day counted from 1970-01-01, by Howard Hinnant's `civil_from_days`: years that start in
-/// March, in eras of 400 years.
+/// Year, month and day of a day counted from 1970-01-01, by Howard Hinnant's `civil_from_days`: years that
+/// start in March, in eras of 400 years.
 fn civil(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);

@@ -19,13 +19,13 @@ impl<'a> Cursor<'a> {
     }
 
     /// Bytes not read yet.
-    pub(super) fn left(&self) -> usize {
+    pub(super) fn remaining(&self) -> usize {
         self.bytes.len() - self.offset
     }
 
     /// The next `count` bytes.
     pub(super) fn take(&mut self, count: u64, what: &'static str) -> Result<&'a [u8], GgufError> {
-        let left = self.left();
+        let left = self.remaining();
         match usize::try_from(count) {
             Ok(count) if count <= left => {
                 let taken = &self.bytes[self.offset..self.offset + count];
@@ -38,7 +38,7 @@ impl<'a> Cursor<'a> {
 
     fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], GgufError> {
         let bytes = self.take(N as u64, what)?;
-        Ok(bytes.try_into().expect("`take` gives as many bytes as asked for"))
+        Ok(bytes.try_into().expect("`take` gives as many bytes as requested"))
     }
 
     pub(super) fn u8(&mut self, what: &'static str) -> Result<u8, GgufError> {
@@ -65,15 +65,15 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(bytes).map_err(|_| GgufError::Utf8 { what, offset })
     }
 
-    /// Checks a claimed count of items of at least `item_bytes` each against the bytes left, so that it may be
-    /// used as a capacity.
+    /// Checks a claimed count of items of at least `item_bytes` each against the bytes left, so that it may
+    /// be used as a capacity.
     pub(super) fn count(
         &self,
         found: u64,
         item_bytes: usize,
         what: &'static str,
     ) -> Result<usize, GgufError> {
-        let left = self.left();
+        let left = self.remaining();
         let most = left / item_bytes;
         match usize::try_from(found) {
             Ok(count) if count <= most => Ok(count),

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use kernels::DType;
 
-/// Why a GGUF file was refused. Each message names the thing, what was found, what was expected, and the way out
-/// where there is one.
+/// Why a GGUF file was refused. Each message names the thing, what was found, what was expected, and the way
+/// out where there is one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GgufError {

@@ -39,7 +39,8 @@ struct RawTensor {
 
 /// The least bytes of a metadata pair: length of the key, type, value.
 const PAIR_BYTES_MIN: usize = 8 + 4 + 1;
-/// The least bytes of a row of the tensor table: length of the name, dimension count, one dimension, type, offset.
+/// The least bytes of a row of the tensor table: length of the name, dimension count, one dimension, type,
+/// offset.
 const TENSOR_BYTES_MIN: usize = 8 + 4 + 8 + 4 + 8;
 
 pub(super) fn read(data: &[u8]) -> Result<Header, GgufError> {

@@ -4,10 +4,10 @@
 //! "GGUF" version:u32 tensors:u64 pairs:u64 | pairs… | tensor table… | padding to `alignment` | tensor bytes…
 //! ```
 //!
-//! A file comes from anywhere, so nothing it says is believed: each count and length is checked against the bytes
-//! that are left before anything is allocated, and each tensor must lie inside of the file, aligned, overlapping no
-//! other. Reading never panics and allocates at most a small multiple of the size of the file's header.
-//! Versions 2 and 3, little endian.
+//! A file comes from anywhere, so nothing it says is believed: each count and length is checked against the
+//! bytes that are left before anything is allocated, and each tensor must lie inside of the file, aligned,
+//! overlapping no other. Reading never panics and allocates at most a small multiple of the size of the
+//! file's header. Versions 2 and 3, little endian.
 
 mod cursor;
 mod error;
@@ -84,7 +84,7 @@ impl Gguf {
         &self.data[tensor.range.clone()]
     }
 
-    /// The file's bytes, shared with whoever keeps reading the weights.
+    /// The file's bytes, shared with the [`crate::Weights`] read from it.
     pub fn data(&self) -> &Arc<Data> {
         &self.data
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::rope::Scaling;
+use super::rope::RopeScaling;
 use super::{ARCHITECTURES, HyperError, Hyperparameters, Raw, RopePairing, supported};
 use crate::weights::Weights;
 
@@ -13,9 +13,9 @@ impl Hyperparameters {
     /// An unknown architecture, a missing or impossible value, or tensors that do not fit.
     pub fn from_config(config: &Value, weights: &Weights) -> Result<Self, HyperError> {
         let found = string(config, "model_type")?.ok_or_else(|| missing("model_type"))?;
-        let row = ARCHITECTURES
+        let spec = ARCHITECTURES
             .iter()
-            .find(|row| row.model_types.contains(&found))
+            .find(|spec| spec.model_types.contains(&found))
             .ok_or_else(|| HyperError::Architecture { found: found.to_owned(), supported: supported() })?;
         let required = |key: &str| integer(config, key)?.ok_or_else(|| missing(key));
         let context_length = required("max_position_embeddings")?;
@@ -49,7 +49,7 @@ impl Hyperparameters {
         let theta = float(config, "rope_theta")?.or(float(parameters, "rope_theta")?).unwrap_or(10_000.0);
         let scaling = config.get("rope_scaling").filter(|value| !value.is_null()).unwrap_or(parameters);
         Raw {
-            row,
+            spec,
             layers: required("num_hidden_layers")?,
             hidden: required("hidden_size")?,
             heads: required("num_attention_heads")?,
@@ -67,13 +67,13 @@ impl Hyperparameters {
     }
 }
 
-fn rope_scaling(scaling: &Value) -> Result<Scaling, HyperError> {
+fn rope_scaling(scaling: &Value) -> Result<RopeScaling, HyperError> {
     let kind = string(scaling, "rope_type")?.or(string(scaling, "type")?).unwrap_or("default");
     let required = |key: &str| float(scaling, key)?.ok_or_else(|| missing(&format!("rope_scaling.{key}")));
     match kind {
-        "default" => Ok(Scaling::None),
-        "linear" => Ok(Scaling::Linear { factor: required("factor")? }),
-        "llama3" => Ok(Scaling::Llama3 {
+        "default" => Ok(RopeScaling::None),
+        "linear" => Ok(RopeScaling::Linear { factor: required("factor")? }),
+        "llama3" => Ok(RopeScaling::Llama3 {
             factor: required("factor")?,
             low_freq_factor: required("low_freq_factor")?,
             high_freq_factor: required("high_freq_factor")?,

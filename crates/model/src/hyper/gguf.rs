@@ -1,6 +1,6 @@
 //! Hyper-parameters from GGUF metadata.
 
-use super::rope::Scaling;
+use super::rope::RopeScaling;
 use super::{ARCHITECTURES, HyperError, Hyperparameters, Raw, supported};
 use crate::gguf::Gguf;
 use crate::weights::Weights;
@@ -13,11 +13,11 @@ impl Hyperparameters {
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, HyperError> {
         let found =
             gguf.get_str("general.architecture")?.ok_or_else(|| missing("general.architecture".into()))?;
-        let row = ARCHITECTURES
+        let spec = ARCHITECTURES
             .iter()
-            .find(|row| row.gguf == found)
+            .find(|spec| spec.gguf == found)
             .ok_or_else(|| HyperError::Architecture { found: found.to_owned(), supported: supported() })?;
-        let key = |suffix: &str| format!("{}.{suffix}", row.gguf);
+        let key = |suffix: &str| format!("{}.{suffix}", spec.gguf);
         let optional = |suffix: &str| gguf.get_u64(&key(suffix));
         let required = |suffix: &str| optional(suffix)?.ok_or_else(|| missing(key(suffix)));
 
@@ -36,7 +36,7 @@ impl Hyperparameters {
             });
         }
         let raw = Raw {
-            row,
+            spec,
             layers: required("block_count")?,
             hidden: required("embedding_length")?,
             heads: required("attention.head_count")?,
@@ -46,8 +46,8 @@ impl Hyperparameters {
             context_length: required("context_length")?,
             rope_theta: gguf.get_f32(&key("rope.freq_base"))?.unwrap_or(10_000.0),
             rope_dims: optional("rope.dimension_count")?,
-            rope_factors: scaling(gguf, row.gguf)?,
-            rope_pairing: row.gguf_pairing,
+            rope_factors: scaling(gguf, spec.gguf)?,
+            rope_pairing: spec.gguf_pairing,
             norm_eps: gguf
                 .get_f32(&key("attention.layer_norm_rms_epsilon"))?
                 .ok_or_else(|| missing(key("attention.layer_norm_rms_epsilon")))?,
@@ -64,14 +64,14 @@ impl Hyperparameters {
     }
 }
 
-fn scaling(gguf: &Gguf, architecture: &str) -> Result<Scaling, HyperError> {
+fn scaling(gguf: &Gguf, architecture: &str) -> Result<RopeScaling, HyperError> {
     let kind = gguf.get_str(&format!("{architecture}.rope.scaling.type"))?;
     let factor = gguf.get_f32(&format!("{architecture}.rope.scaling.factor"))?;
     // Files of before 2023-11 have only this key, and it means linear scaling.
     let factor_old = gguf.get_f32(&format!("{architecture}.rope.scale_linear"))?;
     match (kind, factor.or(factor_old)) {
-        (None | Some("linear"), Some(factor)) if factor != 1.0 => Ok(Scaling::Linear { factor }),
-        (None | Some("linear" | "none"), _) => Ok(Scaling::None),
+        (None | Some("linear"), Some(factor)) if factor != 1.0 => Ok(RopeScaling::Linear { factor }),
+        (None | Some("linear" | "none"), _) => Ok(RopeScaling::None),
         (Some(found), _) => Err(HyperError::Unsupported {
             what: format!("rotary scaling of type `{found}`"),
             instead: "use a file converted without it, within the model's original context length",

@@ -1,7 +1,7 @@
 //! Hyper-parameters: the numbers that turn a pile of tensors into a model.
 //!
-//! They come from GGUF metadata or from a `config.json`, are checked here once, against limits, each other and the
-//! shapes of the tensors, and can then be relied on everywhere else.
+//! They come from GGUF metadata or from a `config.json`, are checked here once, against limits, each other
+//! and the shapes of the tensors, and can then be relied on everywhere else.
 
 mod config;
 mod error;
@@ -10,6 +10,7 @@ mod layout;
 mod rope;
 
 pub use error::HyperError;
+pub use kernels::ops::RopePairing;
 
 use crate::weights::Weights;
 
@@ -24,8 +25,8 @@ pub enum Architecture {
     Qwen3,
 }
 
-/// What distinguishes the architectures for this crate: one row each.
-struct Row {
+/// What distinguishes the architectures for this crate.
+struct Spec {
     architecture: Architecture,
     /// `general.architecture` in GGUF.
     gguf: &'static str,
@@ -36,22 +37,22 @@ struct Row {
     qk_norm: bool,
 }
 
-const ARCHITECTURES: &[Row] = &[
-    Row {
+const ARCHITECTURES: &[Spec] = &[
+    Spec {
         architecture: Architecture::Llama,
         gguf: "llama",
         model_types: &["llama", "mistral"],
         gguf_pairing: RopePairing::Interleaved,
         qk_norm: false,
     },
-    Row {
+    Spec {
         architecture: Architecture::Qwen2,
         gguf: "qwen2",
         model_types: &["qwen2"],
         gguf_pairing: RopePairing::Neox,
         qk_norm: false,
     },
-    Row {
+    Spec {
         architecture: Architecture::Qwen3,
         gguf: "qwen3",
         model_types: &["qwen3"],
@@ -63,26 +64,20 @@ const ARCHITECTURES: &[Row] = &[
 impl Architecture {
     /// All architectures.
     pub fn all() -> impl Iterator<Item = Self> {
-        ARCHITECTURES.iter().map(|row| row.architecture)
+        ARCHITECTURES.iter().map(|spec| spec.architecture)
     }
 
     /// The name used in GGUF files and messages.
     pub fn name(self) -> &'static str {
-        self.row().gguf
+        self.spec().gguf
     }
 
-    fn row(self) -> &'static Row {
-        ARCHITECTURES.iter().find(|row| row.architecture == self).expect("each architecture has a row")
+    fn spec(self) -> &'static Spec {
+        ARCHITECTURES
+            .iter()
+            .find(|spec| spec.architecture == self)
+            .expect("each architecture is in the table")
     }
-}
-
-/// Which two values of a head one rotary angle turns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RopePairing {
-    /// Values `2 i` and `2 i + 1`. GGUF files of llama models: their rows of Q and K were permuted for it.
-    Interleaved,
-    /// Values `i` and `i + rope_dims / 2`. Everything else.
-    Neox,
 }
 
 /// The numbers of a model. Every count is at least 1 and checked against the shapes of the tensors.
@@ -106,11 +101,13 @@ pub struct Hyperparameters {
     pub vocab: usize,
     /// Most positions the model was trained for.
     pub context_length: usize,
-    /// Base of the rotary frequencies: pair `i` turns by `position * theta^(-2 i / rope_dims) / rope_factors[i]`.
+    /// Base of the rotary frequencies: pair `i` turns by `position * theta^(-2 i / rope_dims) /
+    /// rope_factors[i]`.
     pub rope_theta: f32,
     /// Leading values of each head that are rotated; even, at most `head_dim`.
     pub rope_dims: usize,
-    /// Divisors of the rotary frequencies, `rope_dims / 2` of them; `None` is all 1. Llama 3 and linear scaling.
+    /// Divisors of the rotary frequencies, `rope_dims / 2` of them; `None` is all 1. Llama 3 and linear
+    /// scaling.
     pub rope_factors: Option<Vec<f32>>,
     /// Which values are rotated together, which also says how the rows of Q and K are ordered.
     pub rope_pairing: RopePairing,
@@ -137,8 +134,8 @@ impl Hyperparameters {
         self.heads * self.head_dim
     }
 
-    /// Checks that `weights` has each tensor that these hyper-parameters need, in the right shape, and no tensor
-    /// that the architecture would ignore.
+    /// Checks that `weights` has each tensor that these hyper-parameters need, in the right shape, and no
+    /// tensor that the architecture would ignore.
     ///
     /// # Errors
     /// The first tensor that is missing, has another shape, or is not known.
@@ -149,7 +146,7 @@ impl Hyperparameters {
 
 /// Numbers as a file gives them, before they are checked.
 struct Raw {
-    row: &'static Row,
+    spec: &'static Spec,
     layers: u64,
     hidden: u64,
     heads: u64,
@@ -159,7 +156,7 @@ struct Raw {
     context_length: u64,
     rope_theta: f32,
     rope_dims: Option<u64>,
-    rope_factors: rope::Scaling,
+    rope_factors: rope::RopeScaling,
     rope_pairing: RopePairing,
     norm_eps: f32,
 }
@@ -201,7 +198,7 @@ impl Raw {
             .get(layout::EMBEDDINGS)
             .ok_or_else(|| HyperError::MissingTensor { name: layout::EMBEDDINGS.to_owned() })?;
         let hyper = Hyperparameters {
-            architecture: self.row.architecture,
+            architecture: self.spec.architecture,
             layers,
             hidden,
             heads,
@@ -218,7 +215,7 @@ impl Raw {
             tied_embeddings: !weights.contains(layout::OUTPUT),
             attention_bias: weights.contains("blk.0.attn_q.bias"),
             attention_output_bias: weights.contains("blk.0.attn_output.bias"),
-            qk_norm: self.row.qk_norm,
+            qk_norm: self.spec.qk_norm,
         };
         hyper.check(weights)?;
         Ok(hyper)
@@ -240,5 +237,5 @@ fn positive(what: &'static str, found: f32) -> Result<f32, HyperError> {
 
 /// The names of all architectures, for messages.
 fn supported() -> String {
-    ARCHITECTURES.iter().map(|row| row.gguf).collect::<Vec<_>>().join(", ")
+    ARCHITECTURES.iter().map(|spec| spec.gguf).collect::<Vec<_>>().join(", ")
 }

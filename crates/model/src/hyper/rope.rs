@@ -1,4 +1,4 @@
-//! Scaling of rotary frequencies, reduced to one divisor per frequency.
+//! RopeScaling of rotary frequencies, reduced to one divisor per frequency.
 
 use kernels::DType;
 
@@ -8,7 +8,7 @@ use crate::weights::Weights;
 
 /// How a file stretches the rotary frequencies.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Scaling {
+pub(super) enum RopeScaling {
     /// As trained, unless the file has the tensor `rope_freqs.weight`.
     None,
     /// All frequencies divided by one factor.
@@ -17,7 +17,7 @@ pub(super) enum Scaling {
     Llama3 { factor: f32, low_freq_factor: f32, high_freq_factor: f32, original_context: f32 },
 }
 
-impl Scaling {
+impl RopeScaling {
     /// The divisors of the `rope_dims / 2` frequencies; `None` is all 1.
     pub(super) fn factors(
         self,

@@ -23,7 +23,7 @@ pub enum SafetensorsError {
         /// What is wrong.
         reason: String,
     },
-    /// The folder has pickled weights only. Reading them runs code of whoever made them.
+    /// The folder has pickled weights only. Reading them runs code of their author.
     #[error(
         "`{}` has its weights only as pickled files (.bin, .pt), which can run any code and are not read; use a version of the model in safetensors or GGUF",
         folder.display()

@@ -1,7 +1,7 @@
 //! A model folder as Hugging Face lays it out: config.json and one or more safetensors files.
 //!
-//! Tensors get the names and the row order that this crate uses everywhere ([`crate::Weights`]); the bytes stay where
-//! they are in the mapped files. The safetensors library checks headers, offsets and sizes.
+//! Tensors get the names and the row order that this crate uses everywhere ([`crate::Weights`]); the bytes
+//! stay where they are in the mapped files. The safetensors library checks headers, offsets and sizes.
 
 mod error;
 mod names;
@@ -18,7 +18,7 @@ pub use error::SafetensorsError;
 
 use crate::data::Data;
 use crate::json::{self, JsonError};
-use crate::weights::{Entry, Weights};
+use crate::weights::{TensorEntry, Weights};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -26,7 +26,8 @@ const INDEX: &str = "model.safetensors.index.json";
 /// Maps the weights of a model folder.
 ///
 /// # Errors
-/// A file that is missing or damaged, a tensor in a type other than F32, F16 and BF16, or one that is not known.
+/// A file that is missing or damaged, a tensor in a type other than F32, F16 and BF16, or one that is not
+/// known.
 pub fn open(folder: &Path) -> Result<Weights, SafetensorsError> {
     let mut files = Vec::new();
     let mut tensors = BTreeMap::new();
@@ -52,7 +53,7 @@ pub fn open(folder: &Path) -> Result<Weights, SafetensorsError> {
                 return Err(SafetensorsError::Shape { name, shape: tensor.shape.clone() });
             }
             let (from, to) = tensor.data_offsets;
-            let entry = Entry {
+            let entry = TensorEntry {
                 file: files.len(),
                 dtype,
                 shape: tensor.shape.clone(),
@@ -75,8 +76,8 @@ pub fn config(folder: &Path) -> Result<Value, SafetensorsError> {
     Ok(json::read(&folder.join("config.json"))?)
 }
 
-/// The chat template: `chat_template.jinja`, or `chat_template` of tokenizer_config.json, which may be a list of named
-/// ones, of which `default` counts.
+/// The chat template: `chat_template.jinja`, or `chat_template` of tokenizer_config.json, which may be a list
+/// of named ones, of which `default` counts.
 ///
 /// # Errors
 /// When a file that is there cannot be read.

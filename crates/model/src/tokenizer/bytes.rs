@@ -37,15 +37,15 @@ impl TokenTable {
 
 /// How a vocabulary writes bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ByteEncoding {
     /// Each byte as a printable character.
     ByteLevel,
     /// Spaces as `▁`, single bytes as `<0x0A>`.
     SentencePiece,
 }
 
-impl Kind {
-    /// The bytes that an ordinary token stands for.
+impl ByteEncoding {
+    /// The bytes of an ordinary token.
     pub(super) fn bytes(self, token: &str) -> Vec<u8> {
         match self {
             Self::ByteLevel => from_byte_level(token),
@@ -53,8 +53,8 @@ impl Kind {
         }
     }
 
-    /// The bytes that a token stands for which was added to the vocabulary by name: the name, in which only
-    /// SentencePiece hides spaces.
+    /// The bytes of a token that was added to the vocabulary by name: the name, in which only SentencePiece
+    /// hides spaces.
     pub(super) fn added_bytes(self, token: &str) -> Vec<u8> {
         match self {
             Self::ByteLevel => token.as_bytes().to_vec(),
@@ -63,8 +63,8 @@ impl Kind {
     }
 }
 
-/// The bytes behind a token of a byte-level vocabulary, in which each byte is written as a printable character:
-/// itself where it is one, else `U+0100` and up in the order of the bytes.
+/// The bytes behind a token of a byte-level vocabulary, in which each byte is written as a printable
+/// character: itself where it is one, else `U+0100` and up in the order of the bytes.
 fn from_byte_level(token: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(token.len());
     for c in token.chars() {
@@ -77,7 +77,7 @@ fn from_byte_level(token: &str) -> Vec<u8> {
     bytes
 }
 
-/// The printable character that stands for `byte` in a byte-level vocabulary.
+/// The printable character of `byte` in a byte-level vocabulary.
 pub(crate) fn byte_level_char(byte: u8) -> char {
     if is_printable(byte) {
         return char::from(byte);
@@ -112,7 +112,7 @@ fn from_sentence_piece(token: &str) -> Vec<u8> {
     }
 }
 
-/// The byte that a token like `<0x0A>` stands for.
+/// The byte of a token like `<0x0A>`.
 fn byte_token(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }

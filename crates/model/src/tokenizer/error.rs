@@ -29,7 +29,7 @@ pub enum TokenizerError {
     },
     /// A way to split text into words that is not in the table.
     #[error("the tokenizer splits text by the rule `{found}`, which is not known; known are {known}")]
-    Pre {
+    PreTokenizer {
         /// `tokenizer.ggml.pre`.
         found: String,
         /// All known names, with commas.

@@ -8,7 +8,7 @@ use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
-use super::bytes::{Kind, TokenTable};
+use super::bytes::{ByteEncoding, TokenTable};
 use super::{SpecialTokens, TokenKind, Tokenizer, TokenizerError, pre, stop};
 use crate::gguf::Gguf;
 
@@ -58,8 +58,8 @@ impl Tokenizer {
 
 fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, TokenizerError> {
     let name = gguf.get_str("tokenizer.ggml.pre")?.unwrap_or("default");
-    let pre =
-        pre::find(name).ok_or_else(|| TokenizerError::Pre { found: name.to_owned(), known: pre::known() })?;
+    let pre = pre::find(name)
+        .ok_or_else(|| TokenizerError::PreTokenizer { found: name.to_owned(), known: pre::known() })?;
     let ids = vocabulary.ids();
     let lines = gguf.get_strings(MERGES)?.ok_or(TokenizerError::Missing { key: MERGES })?;
     let mut merges = Vec::with_capacity(lines.len());
@@ -91,7 +91,7 @@ fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, Tok
     steps.push(ByteLevel::new(space_prefix, false, false).into());
     let mut tokenizer = tokenizers::Tokenizer::new(bpe);
     tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(steps)));
-    vocabulary.finish(gguf, tokenizer, Kind::ByteLevel, pre.add_bos, space_prefix)
+    vocabulary.finish(gguf, tokenizer, ByteEncoding::ByteLevel, pre.add_bos, space_prefix)
 }
 
 fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, TokenizerError> {
@@ -120,11 +120,11 @@ fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer,
     steps.push(Replace::new(" ", "▁").map_err(TokenizerError::Build)?.into());
     let mut tokenizer = tokenizers::Tokenizer::new(bpe);
     tokenizer.with_normalizer(Some(Normalizers::new(steps))).map_err(TokenizerError::Build)?;
-    vocabulary.finish(gguf, tokenizer, Kind::SentencePiece, true, space_prefix)
+    vocabulary.finish(gguf, tokenizer, ByteEncoding::SentencePiece, true, space_prefix)
 }
 
-/// SentencePiece joins the neighbours whose joint token has the best score, which is BPE with the scores as ranks:
-/// every way to cut a token into two tokens is a merge, tokens of better score first.
+/// SentencePiece joins the neighbours whose joint token has the best score, which is BPE with the scores as
+/// ranks: every way to cut a token into two tokens is a merge, tokens of better score first.
 fn merges_of_scores(vocabulary: &Vocabulary<'_>, scores: &[f32], ids: &Vocab) -> Vec<(String, String)> {
     let mut ranked = Vec::new();
     for (id, token) in vocabulary.tokens.iter().enumerate() {
@@ -169,7 +169,7 @@ impl Vocabulary<'_> {
         &self,
         gguf: &Gguf,
         mut tokenizer: tokenizers::Tokenizer,
-        tokens: Kind,
+        tokens: ByteEncoding,
         add_bos_default: bool,
         space_prefix: bool,
     ) -> Result<Tokenizer, TokenizerError> {

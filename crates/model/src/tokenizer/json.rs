@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::bytes::{Kind, TokenTable};
+use super::bytes::{ByteEncoding, TokenTable};
 use super::{SpecialTokens, TokenKind, Tokenizer, TokenizerError, stop};
 use crate::json::{self, JsonError};
 
@@ -32,7 +32,7 @@ impl Tokenizer {
 
         let is_byte_level = mentions_byte_level(&description["decoder"])
             || mentions_byte_level(&description["pre_tokenizer"]);
-        let kind = if is_byte_level { Kind::ByteLevel } else { Kind::SentencePiece };
+        let kind = if is_byte_level { ByteEncoding::ByteLevel } else { ByteEncoding::SentencePiece };
         let table = table(&inner, kind);
 
         let optional = |name: &str| json::read_optional(&folder.join(name)).map_err(TokenizerError::from);
@@ -80,7 +80,7 @@ impl From<JsonError> for TokenizerError {
 }
 
 /// The bytes of all ids up to the greatest; holes become unused tokens.
-fn table(inner: &tokenizers::Tokenizer, kind: Kind) -> TokenTable {
+fn table(inner: &tokenizers::Tokenizer, kind: ByteEncoding) -> TokenTable {
     let added = inner.get_added_tokens_decoder();
     let vocabulary = inner.get_vocab(true);
     let mut tokens: Vec<(u32, String)> = vocabulary.into_iter().map(|(token, id)| (id, token)).collect();

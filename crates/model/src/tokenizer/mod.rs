@@ -1,8 +1,8 @@
 //! Text to token ids and back.
 //!
-//! Splitting and merging is done by the `tokenizers` library, whose `Tokenizer` is built either from GGUF metadata or
-//! from a tokenizer.json. The way back is our own: a table of the bytes of every token, which constrained decoding
-//! needs anyway, and which makes streaming a matter of appending bytes.
+//! Splitting and merging is done by the `tokenizers` library, whose `Tokenizer` is built either from GGUF
+//! metadata or from a tokenizer.json. The way back is our own: a table of the bytes of every token, which
+//! constrained decoding needs anyway, and which makes streaming a matter of appending bytes.
 
 mod bytes;
 mod error;
@@ -10,14 +10,12 @@ mod gguf;
 mod json;
 mod pre;
 mod stop;
-mod stream;
 
 use std::sync::OnceLock;
 
 use bytes::TokenTable;
 pub(crate) use bytes::byte_level_char;
 pub use error::TokenizerError;
-pub use stream::Detokenizer;
 
 /// What kind of token an id is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +32,8 @@ pub enum TokenKind {
 pub struct Tokenizer {
     /// Finds control tokens in text.
     parsing: tokenizers::Tokenizer,
-    /// Takes control tokens as text. A copy, because the library has the choice as a setting of the tokenizer; made
-    /// when first needed, as it takes some ten megabytes.
+    /// Takes control tokens as text. A copy, because the library has the choice as a setting of the
+    /// tokenizer; made when first needed, as it takes some ten megabytes.
     plain: OnceLock<tokenizers::Tokenizer>,
     table: TokenTable,
     special: SpecialTokens,
@@ -68,8 +66,8 @@ impl Tokenizer {
         Self { parsing, plain: OnceLock::new(), table, special, space_prefix }
     }
 
-    /// Token ids of `text`, in which control tokens have no power: `<|im_end|>` is nine characters. For everything
-    /// that comes from a user. Adds no BOS.
+    /// Token ids of `text`, in which control tokens have no power: `<|im_end|>` is nine characters. For
+    /// everything that comes from a user. Adds no BOS.
     ///
     /// # Errors
     /// [`TokenizerError::Encode`] when the library refuses the text.
@@ -102,9 +100,9 @@ impl Tokenizer {
         ids
     }
 
-    /// The text of a whole sequence as bytes, which need not be UTF-8. Control tokens give nothing, ids outside of
-    /// the vocabulary neither. A space that encoding added in front is taken away; for the continuation of a text
-    /// use [`Detokenizer`], which keeps it.
+    /// The text of a whole sequence as bytes, which need not be UTF-8. Control tokens give nothing, ids
+    /// outside of the vocabulary neither. A space that encoding added in front is taken away; the
+    /// continuation of a text keeps it, so append the [`Self::token_bytes`] of its tokens.
     pub fn decode(&self, ids: &[u32]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for &id in ids {
@@ -129,8 +127,8 @@ impl Tokenizer {
         bytes
     }
 
-    /// The bytes of one token: what it adds to the text, or the name of a control token. `None` outside of the
-    /// vocabulary. A token may hold a part of a character.
+    /// The bytes of one token: what it adds to the text, or the name of a control token. `None` outside of
+    /// the vocabulary. A token may hold a part of a character.
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
         self.table.bytes(id)
     }

@@ -1,11 +1,11 @@
 //! How byte-level tokenizers split text into words before merging: one row per rule of `tokenizer.ggml.pre`.
 //!
-//! The expressions are those of llama.cpp, which are those of the models' own tokenizer.json written without case
-//! folding. They are applied one after the other: each splits the pieces that the one before left, and a piece that
-//! does not match stays a piece.
+//! The expressions are those of llama.cpp, which are those of the models' own tokenizer.json written without
+//! case folding. They are applied one after the other: each splits the pieces that the one before left, and a
+//! piece that does not match stays a piece.
 
 /// One rule.
-pub(super) struct Pre {
+pub(super) struct PreTokenizer {
     /// Names in `tokenizer.ggml.pre`.
     names: &'static [&'static str],
     /// Regular expressions in the syntax of Oniguruma.
@@ -22,56 +22,56 @@ const QWEN2: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|
 const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-const TABLE: &[Pre] = &[
-    Pre {
+const TABLE: &[PreTokenizer] = &[
+    PreTokenizer {
         names: &["default"],
         patterns: &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", r"[0-9][0-9][0-9]"],
         ignore_merges: false,
         add_bos: false,
     },
-    Pre {
+    PreTokenizer {
         names: &["gpt-2", "phi-2", "jina-es", "jina-de", "mpt", "olmo", "jais", "roberta-bpe", "gigachat"],
         patterns: &[GPT2],
         ignore_merges: false,
         add_bos: false,
     },
-    Pre {
+    PreTokenizer {
         names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "lfm2"],
         patterns: &[LLAMA3],
         ignore_merges: true,
         add_bos: true,
     },
-    Pre {
+    PreTokenizer {
         names: &["dbrx", "smaug-bpe", "chatglm-bpe", "glm4"],
         patterns: &[LLAMA3],
         ignore_merges: false,
         add_bos: false,
     },
-    Pre {
+    PreTokenizer {
         names: &["qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez"],
         patterns: &[QWEN2],
         ignore_merges: false,
         add_bos: false,
     },
-    Pre {
+    PreTokenizer {
         names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
         patterns: &[r"\p{N}", GPT2],
         ignore_merges: false,
         add_bos: false,
     },
-    Pre {
+    PreTokenizer {
         names: &["falcon"],
         patterns: &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, r"[0-9][0-9][0-9]"],
         ignore_merges: false,
         add_bos: false,
     },
-    Pre {
+    PreTokenizer {
         names: &["deepseek-coder"],
         patterns: &[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", r"[一-龥ࠀ-一가-\x{d7ff}]+", r"\p{N}"],
         ignore_merges: false,
         add_bos: false,
     },
-    Pre {
+    PreTokenizer {
         names: &["deepseek-llm", "deepseek"],
         patterns: &[
             r"[\r\n]",
@@ -85,7 +85,7 @@ const TABLE: &[Pre] = &[
         ignore_merges: false,
         add_bos: false,
     },
-    Pre {
+    PreTokenizer {
         names: &["deepseek-v3", "hunyuan-dense"],
         patterns: &[
             r"\p{N}{1,3}",
@@ -95,15 +95,15 @@ const TABLE: &[Pre] = &[
         ignore_merges: false,
         add_bos: false,
     },
-    Pre { names: &["gpt-4o", "llama4"], patterns: &[GPT4O], ignore_merges: false, add_bos: false },
-    Pre { names: &["tekken"], patterns: &[TEKKEN], ignore_merges: true, add_bos: true },
-    Pre {
+    PreTokenizer { names: &["gpt-4o", "llama4"], patterns: &[GPT4O], ignore_merges: false, add_bos: false },
+    PreTokenizer { names: &["tekken"], patterns: &[TEKKEN], ignore_merges: true, add_bos: true },
+    PreTokenizer {
         names: &["poro-chat", "bloom", "gpt3-finnish"],
         patterns: &[r" ?[^(\s|.,!?…。，、।۔،)]+"],
         ignore_merges: false,
         add_bos: false,
     },
-    Pre {
+    PreTokenizer {
         names: &["viking"],
         patterns: &[r" ?[^(\s|.,!?…。，、।۔،)]+", r"\p{N}"],
         ignore_merges: false,
@@ -112,7 +112,7 @@ const TABLE: &[Pre] = &[
 ];
 
 /// The rule called `name`.
-pub(super) fn find(name: &str) -> Option<&'static Pre> {
+pub(super) fn find(name: &str) -> Option<&'static PreTokenizer> {
     TABLE.iter().find(|pre| pre.names.contains(&name))
 }
 

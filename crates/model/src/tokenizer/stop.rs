@@ -3,7 +3,8 @@
 use super::TokenKind;
 use super::bytes::TokenTable;
 
-/// Names of control tokens that end a turn or a text, over all known models. Files often name only one of theirs.
+/// Names of control tokens that end a turn or a text, over all known models. Files often name only one of
+/// theirs.
 const STOP_NAMES: &[&str] = &[
     "<|im_end|>",
     "<|eot_id|>",

@@ -1,24 +1,25 @@
-//! A batch made ready for the workers: who attends to what, which rows go together, what is answered from where.
+//! A batch prepared for the workers: attention masks, rotary tables, and the tasks into which rows are
+//! grouped.
 
 use crate::network::Network;
 use backend::{AdapterId, BackendError, Batch, Limits, PageId};
 use std::ops::Range;
 
-/// Rows whose queries share one pass over the pages: with three heads a group, queries, sums and a page of 16 slots by
-/// 64 numbers are 32 KiB, one first-level cache.
+/// Rows whose queries share one pass over the pages: with three heads a group, queries, sums and a page of 16
+/// slots by 64 numbers are 32 KiB, one first-level cache.
 const ATTENTION_ROWS: usize = 16;
 
 /// Rows whose keys and values a worker stores in one go.
 const WRITE_ROWS: usize = 8;
 
 /// Rows of one sequence that write one page.
-pub(crate) struct Write {
+pub(crate) struct PageWrite {
     pub(crate) page: PageId,
     pub(crate) rows: Range<usize>,
 }
 
 /// Rows of one sequence that attend together.
-pub(crate) struct Block {
+pub(crate) struct AttentionBlock {
     pub(crate) sequence: usize,
     pub(crate) rows: Range<usize>,
 }
@@ -26,37 +27,37 @@ pub(crate) struct Block {
 /// One sequence of the batch.
 pub(crate) struct Sequence {
     pub(crate) rows: Range<usize>,
-    /// Its pages in [`Plan::pages`].
+    /// Its pages in [`PreparedBatch::pages`].
     pub(crate) pages: Range<usize>,
-    /// Where the masks of its first row begin in [`Plan::masks`]; each row has one per page.
+    /// Where the masks of its first row begin in [`PreparedBatch::masks`]; each row has one per page.
     masks: usize,
     pub(crate) adapter: Option<AdapterId>,
 }
 
-/// A row that something is asked of, and its requests in `Batch::outputs`.
-pub(crate) struct Asked {
+/// A row with output requests, and which of `Batch::outputs` they are.
+pub(crate) struct OutputRow {
     pub(crate) row: usize,
     pub(crate) requests: Range<usize>,
 }
 
-/// See the module's description. Reused from batch to batch.
+/// See the module docs. Reused from batch to batch.
 #[derive(Default)]
-pub(crate) struct Plan {
+pub(crate) struct PreparedBatch {
     pub(crate) batch: Batch,
     pub(crate) sequences: Vec<Sequence>,
     pub(crate) pages: Vec<PageId>,
-    pub(crate) writes: Vec<Write>,
+    pub(crate) writes: Vec<PageWrite>,
     /// Which of `writes` a worker does together: their rows follow each other.
     pub(crate) write_tasks: Vec<Range<usize>>,
-    pub(crate) blocks: Vec<Block>,
-    pub(crate) asked: Vec<Asked>,
+    pub(crate) blocks: Vec<AttentionBlock>,
+    pub(crate) output_rows: Vec<OutputRow>,
     /// Cosine and sine of each rotary pair, per row.
     pub(crate) cos: Vec<f32>,
     pub(crate) sin: Vec<f32>,
     masks: Vec<u64>,
 }
 
-impl Plan {
+impl PreparedBatch {
     pub(crate) fn rows(&self) -> usize {
         self.batch.rows()
     }
@@ -74,14 +75,14 @@ impl Plan {
     /// Multiplications that the batch takes: of matrices, and of attention to all slots of the pages.
     pub(crate) fn multiplications(&self, network: &Network, page_tokens: u32) -> u64 {
         let (layers, output) = network.multiplications();
-        let products = self.rows() * layers + self.asked.len() * output;
+        let products = self.rows() * layers + self.output_rows.len() * output;
         let attended = |s: &Sequence| s.rows.len() * s.pages.len() * page_tokens as usize;
         let attended: usize = self.sequences.iter().map(attended).sum();
         (products + 2 * attended * network.hyper.q_width() * network.hyper.layers) as u64
     }
 
-    /// Takes a batch over, after checking everything that the contract says of it.
-    pub(crate) fn take(
+    /// Checks a batch against the contract and derives everything else from it.
+    pub(crate) fn prepare(
         &mut self,
         batch: &Batch,
         limits: &Limits,
@@ -101,12 +102,10 @@ impl Plan {
             self.mask_rows(index, limits).map_err(BackendError::InvalidBatch)?;
             self.split_writes(index, limits.page_tokens);
             let starts = rows.clone().step_by(ATTENTION_ROWS);
-            self.blocks.extend(
-                starts.map(|start| Block {
-                    sequence: index,
-                    rows: start..(start + ATTENTION_ROWS).min(rows.end),
-                }),
-            );
+            self.blocks.extend(starts.map(|start| AttentionBlock {
+                sequence: index,
+                rows: start..(start + ATTENTION_ROWS).min(rows.end),
+            }));
         }
         // The longest work first, so that no worker is left alone with it at the end.
         let sequences = &self.sequences;
@@ -116,7 +115,7 @@ impl Plan {
         });
         self.group_writes();
         self.group_outputs();
-        self.turn(frequencies);
+        self.fill_rope_tables(frequencies);
         Ok(())
     }
 
@@ -157,7 +156,7 @@ impl Plan {
         let mut start = sequence.rows.start;
         for same in slots.chunk_by(|a, b| a / page_tokens == b / page_tokens) {
             let page = self.pages[sequence.pages.start + (same[0] / page_tokens) as usize];
-            self.writes.push(Write { page, rows: start..start + same.len() });
+            self.writes.push(PageWrite { page, rows: start..start + same.len() });
             start += same.len();
         }
     }
@@ -178,15 +177,15 @@ impl Plan {
     }
 
     fn group_outputs(&mut self) {
-        self.asked.clear();
+        self.output_rows.clear();
         let mut start = 0;
         for same in self.batch.outputs.chunk_by(|a, b| a.row == b.row) {
-            self.asked.push(Asked { row: same[0].row, requests: start..start + same.len() });
+            self.output_rows.push(OutputRow { row: same[0].row, requests: start..start + same.len() });
             start += same.len();
         }
     }
 
-    fn turn(&mut self, frequencies: &[f32]) {
+    fn fill_rope_tables(&mut self, frequencies: &[f32]) {
         let pairs = frequencies.len();
         self.cos.resize(self.rows() * pairs, 0.0);
         self.sin.resize(self.rows() * pairs, 0.0);
