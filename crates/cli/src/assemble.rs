@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use backend_cpu::{CpuBackend, CpuOptions};
 use model::Model;
-use model::store::ModelStore;
+use model_store::ModelStore;
 use runtime::{Runtime, RuntimeConfig, ServedModel};
 use scheduler::{Engine, EngineConfig, EngineHandle, SchedulerConfig};
 

@@ -5,7 +5,8 @@ use std::process::Command;
 /// Each crate, the crates of the workspace it may use, and the boundary libraries that have their one home there.
 const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("kernels", &[], &[]),
-    ("model", &["kernels"], &["memmap2", "tokenizers", "minijinja", "reqwest", "safetensors"]),
+    ("model", &["kernels"], &["memmap2", "tokenizers", "minijinja", "safetensors"]),
+    ("model-store", &["kernels", "model"], &["reqwest", "rustls", "sha2", "zip"]),
     ("backend", &[], &[]),
     ("backend-cpu", &["backend", "kernels", "model"], &["core_affinity"]),
     ("scheduler", &["backend"], &[]),
@@ -17,7 +18,7 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ("server", &["runtime"], &["axum", "hyper", "hyper-util"]),
     (
         "cli",
-        &["backend", "backend-cpu", "kernels", "model", "runtime", "scheduler", "server"],
+        &["backend", "backend-cpu", "kernels", "model", "model-store", "runtime", "scheduler", "server"],
         &["clap", "reedline", "toml", "etcetera", "tracing-subscriber"],
     ),
     ("xtask", &[], &[]),

@@ -18,7 +18,7 @@ pub(crate) struct RunFlags {
     /// A program: a `.wasm` file, or a name (see PIE_PROGRAMS).
     program: String,
     /// Model to run it on: a name of `pie model list`, or a file.
-    #[arg(short, long, default_value = model::store::DEFAULT_MODEL)]
+    #[arg(short, long, default_value = model_store::DEFAULT_MODEL)]
     model: String,
     /// Settings, as for `pie start`.
     #[arg(short, long)]

@@ -24,7 +24,7 @@ pub(crate) struct StartFlags {
     #[arg(short, long)]
     config: Option<PathBuf>,
     /// Model to serve when the config names none.
-    #[arg(short, long, default_value = model::store::DEFAULT_MODEL)]
+    #[arg(short, long, default_value = model_store::DEFAULT_MODEL)]
     model: String,
     /// Address to listen on.
     #[arg(long)]

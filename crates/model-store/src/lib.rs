@@ -188,7 +188,7 @@ impl ModelStore {
         }
     }
 
-    /// The path to give to [`crate::Model::open`].
+    /// The path to give to [`model::Model::open`].
     ///
     /// # Errors
     /// As [`Self::info`].
@@ -245,7 +245,7 @@ impl ModelStore {
             Source::Generated => {
                 let file = "test-tiny.gguf";
                 let path = partial.join(file);
-                crate::test_model::write(&path, DType::Q8_0, 0)
+                model::test_model::write(&path, DType::Q8_0, 0)
                     .map_err(|source| SourceError::Io { path: path.clone(), source })?;
                 let files = vec![manifest::describe(partial, file)?];
                 Ok(Delivery { main: Some(file.to_owned()), source: "generated".to_owned(), files })

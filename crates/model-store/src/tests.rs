@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::test_model;
+use model::test_model;
 
 /// What the server does with one path.
 #[derive(Clone)]
@@ -282,7 +282,7 @@ fn local_files_are_copied_and_checked() {
     let manifest = store.add(path.to_str().unwrap(), &mut |_| {}).unwrap();
     assert_eq!(manifest.name, "my-model");
     std::fs::remove_file(&path).unwrap();
-    crate::Model::open(&store.resolve("my-model").unwrap()).unwrap();
+    model::Model::open(&store.resolve("my-model").unwrap()).unwrap();
 
     let bad = folder.path().join("bad.gguf");
     std::fs::write(&bad, b"<html>").unwrap();
@@ -298,7 +298,7 @@ fn a_model_being_added_elsewhere_is_left_alone() {
     assert!(matches!(store.add("test-tiny", &mut |_| {}), Err(StoreError::Busy { .. })));
     drop(lock);
     store.add("test-tiny", &mut |_| {}).unwrap();
-    crate::Model::open(&store.resolve("test-tiny").unwrap()).unwrap();
+    model::Model::open(&store.resolve("test-tiny").unwrap()).unwrap();
 }
 
 #[test]
