@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use reedline::{DefaultPrompt, DefaultPromptSegment, ExternalPrinter, Reedline, Signal};
 use runtime::{AllowedHosts, Event, Inferlet, LaunchOptions};
-use server::Routes;
+use server::Mounts;
 
 use super::run::find_program;
 use crate::assemble::Assembly;
@@ -90,16 +90,16 @@ pub(crate) async fn start(flags: StartFlags) -> Result<()> {
             arguments: Vec::new(),
         });
     }
-    let routes = Routes::default();
-    let address = server::listen(&settings.host, settings.port, routes.clone()).await;
+    let mounts = Mounts::default();
+    let address = server::listen(&settings.host, settings.port, mounts.clone()).await;
     let address = address.map_err(|error| anyhow!("{error} with `--port`"))?;
     let assembly = Assembly::start(&settings).await?;
     let host = settings.host.clone();
-    let shell = Shell { assembly: Arc::new(assembly), logs: Arc::default(), routes: routes.clone(), host };
+    let shell = Shell { assembly: Arc::new(assembly), logs: Arc::default(), mounts: mounts.clone(), host };
     for service in settings.services {
         shell.serve(service).await?;
     }
-    routes.set_ready();
+    mounts.set_ready();
     eprintln!("engine started, http://{address}/health answers; `help` lists the commands");
     shell.run().await?;
     match Arc::try_unwrap(shell.assembly) {
@@ -117,7 +117,7 @@ const LOG_BYTES: usize = 1 << 20;
 struct Shell {
     assembly: Arc<Assembly>,
     logs: Logs,
-    routes: Routes,
+    mounts: Mounts,
     host: String,
 }
 
@@ -207,10 +207,10 @@ impl Shell {
                 printer.line(&self.serve(ServiceSettings { program, place, arguments }).await?);
             }
             ["serve", ..] => bail!("expected `serve FILE|NAME PATH|PORT [-- ARGS]`"),
-            ["unserve", path] if self.routes.unmount(path) => {}
+            ["unserve", path] if self.mounts.unmount(path) => {}
             ["unserve", path] => bail!("nothing is served below `{path}`; see `services`"),
             ["services"] => {
-                for (path, program) in self.routes.list() {
+                for (path, program) in self.mounts.list() {
                     printer.line(&format!("{path}  {program}"));
                 }
             }
@@ -242,7 +242,7 @@ impl Shell {
         let service = self.assembly.runtime.serve(&found, options)?;
         match place {
             Place::Path(path) => {
-                self.routes.mount(&path, service)?;
+                self.mounts.mount(&path, service)?;
                 Ok(format!("`{program}` answers below {path}"))
             }
             Place::Port(port) => {
