@@ -1,4 +1,4 @@
-//! `pie run`: one inferlet in an engine of its own.
+//! `pie run`: one inferlet on models loaded for it alone.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
