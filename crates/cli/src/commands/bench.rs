@@ -12,7 +12,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::assemble::{load, model_path};
-use crate::config::{ModelSettings, PoolSize};
+use crate::config::ModelSettings;
 use crate::home::Home;
 use crate::progress;
 
@@ -86,7 +86,7 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
     let pages = most(|t| t.batch * (t.context + t.tokens).div_ceil(16));
     let settings = ModelSettings {
         threads: flags.threads,
-        pool: PoolSize::Pages(pages),
+        max_num_kv_pages: Some(pages),
         ..ModelSettings::new(&flags.model)
     };
     let path = model_path(&Home::find()?, &flags.model)?;

@@ -8,7 +8,7 @@ use super::follow::{Destination, Logs, follow};
 use super::terminal::{self, Printer};
 use crate::assemble::Assembly;
 use crate::commands::run::find_program;
-use crate::config::Place;
+use crate::config::Mount;
 
 const HELP: &str = "\
 run [--detach] FILE|NAME [-- ARGS]   run an inferlet; detached, its output is kept for `logs`
@@ -82,8 +82,8 @@ impl<'a> Shell<'a> {
             }
             ["serve", program, place] => {
                 let mount = match place.parse() {
-                    Ok(port) => Place::Port(port),
-                    Err(_) => Place::Path(place.to_string()),
+                    Ok(port) => Mount::Port(port),
+                    Err(_) => Mount::Path(place.to_string()),
                 };
                 printer.line(&self.serve(program, mount, arguments).await?);
             }
@@ -116,16 +116,16 @@ impl<'a> Shell<'a> {
     }
 
     /// Lets a program answer HTTP requests; says where.
-    pub(super) async fn serve(&self, program: &str, mount: Place, arguments: Vec<String>) -> Result<String> {
+    pub(super) async fn serve(&self, program: &str, mount: Mount, arguments: Vec<String>) -> Result<String> {
         let found = find_program(&self.assembly.runtime, program).await?;
         let options = LaunchOptions { arguments, user: "local".into(), limits: None };
         let service = self.assembly.runtime.serve(&found, options)?;
         match mount {
-            Place::Path(path) => {
+            Mount::Path(path) => {
                 self.mounts.mount(&path, service)?;
                 Ok(format!("`{program}` answers below {path}"))
             }
-            Place::Port(port) => {
+            Mount::Port(port) => {
                 let address = server::listen_for(&self.host, port, service).await?;
                 Ok(format!("`{program}` answers on http://{address}"))
             }
