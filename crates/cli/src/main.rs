@@ -1,5 +1,5 @@
-//! The `pie` binary: flags, config file, wiring, exit codes. The only place that reads the environment, names the CPU
-//! backend and prints.
+//! The `pie` binary: flags, config file, wiring, exit codes. The only place that reads the environment, names
+//! the CPU backend and prints.
 
 #![expect(
     clippy::print_stdout,

@@ -1,6 +1,7 @@
 //! One file over HTTP: resumed, verified, complete or not there.
 //!
-//! Own code on reqwest, because hf-hub neither resumes nor stays small (it brings 140 crates and a second TLS library).
+//! Own code on reqwest, because hf-hub neither resumes nor stays small (it brings 140 crates and a second TLS
+//! library).
 
 use std::error::Error;
 use std::fs::{File, OpenOptions};

@@ -1,4 +1,5 @@
-//! Models that are on this machine already: copied, so that the store does not depend on what others do to them.
+//! Models that are on this machine already: copied, so that the store does not depend on what others do to
+//! them.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

@@ -13,11 +13,11 @@ use model::test_model;
 /// What the server does with one path.
 #[derive(Clone)]
 enum Reply {
-    /// The body, or the asked part of it.
+    /// The body, or the requested part of it.
     Body(Vec<u8>),
     /// The first bytes of the body, then the connection ends; each time so many more.
     Cut(Vec<u8>, usize),
-    /// The whole body, whatever part was asked for.
+    /// The whole body, whichever part was requested.
     NoRanges(Vec<u8>),
     Status(u16),
 }
@@ -303,7 +303,7 @@ fn a_model_being_added_elsewhere_is_left_alone() {
 
 #[test]
 fn names_come_from_what_is_asked_for() {
-    let name = |what: &str| plan(what).map(|(name, _)| name).map_err(|error| error.to_string());
+    let name = |what: &str| name_and_sources(what).map(|(name, _)| name).map_err(|error| error.to_string());
     assert_eq!(name("smollm2-135m-instruct").unwrap(), "smollm2-135m-instruct");
     assert_eq!(name("hf:Qwen/Qwen3-0.6B").unwrap(), "qwen3-0.6b-local");
     assert_eq!(name("hf:a/b:sub/Model-Q4_K_M.gguf").unwrap(), "model-q4_k_m");
