@@ -159,8 +159,9 @@ fn markdown(heads: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let used: Vec<usize> =
         (0..heads.len()).filter(|&column| rows.iter().any(|row| !row[column].is_empty())).collect();
     let line = |cells: &dyn Fn(usize) -> String| {
-        let cells: Vec<String> = used.iter().map(|&column| cells(column)).collect();
-        format!("| {} |\n", cells.join(" | ")).replace("|  |", "| |")
+        let cells = used.iter().map(|&column| cells(column));
+        let cells = cells.map(|cell| if cell.is_empty() { " |".to_string() } else { format!(" {cell} |") });
+        format!("|{}\n", cells.collect::<String>())
     };
     let mut table = line(&|column| sentence(heads[column]).to_lowercase());
     table += &format!("|{}\n", "---|".repeat(used.len()));

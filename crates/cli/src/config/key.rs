@@ -265,12 +265,12 @@ macro_rules! section {
         impl<'de> serde::Deserialize<'de> for $Section {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<$Section, D::Error> {
                 #[derive(serde::Deserialize)]
-                struct Given {
+                struct Written {
                     $($key: Option<$type>,)*
                 }
-                let given = Given::deserialize(from)?;
+                let written = Written::deserialize(from)?;
                 Ok($Section {
-                    $($key: match given.$key {
+                    $($key: match written.$key {
                         Some(value) => value.into(),
                         None => field_default!($default, $type),
                     },)*
