@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use crate::report::{Runs, integer};
+use crate::report::Runs;
 use crate::{Arguments, Home, Row};
 
 pub(crate) const ROWS: &[Row] = &[

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::report::{Run, Runs, integer, texts};
+use crate::report::{Run, Runs, texts};
 use crate::{Arguments, Home, On, Row};
 
 pub(crate) const ROWS: &[Row] = &[
