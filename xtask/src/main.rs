@@ -101,7 +101,8 @@ fn bench(arguments: &[String]) -> Result<()> {
 
 /// Lets the tests that compare these documents with the code write them.
 fn docs() -> Result<()> {
-    let tests = ["test", "--release", "--locked", "--package", "cli", "--bin", "pie", "config::documents"];
+    // Selected as in `build`, for the same reason.
+    let tests = ["test", "--release", "--locked", "--workspace", "--bin", "pie", "config::documents"];
     run(cargo("").args(tests).env("PIE_UPDATE_DOCUMENTS", "1"))
 }
 
