@@ -1,4 +1,4 @@
-//! Tasks of the project: `cargo xtask demo | test | guests | bench`.
+//! Tasks of the project: `cargo xtask demo | test | guests | bench | docs`.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a terminal")]
 
@@ -14,6 +14,7 @@ cargo xtask TASK
   test      every test: the crates', the guests' and those on the real model
   guests    build the example inferlets and the test programs for wasm32-wasip2
   bench     build and run `pie bench` on the default model; arguments are passed on
+  docs      write the tables of docs/config.md, and example_config.toml, from the code
 
 Nothing needs installing by hand beyond Rust, a C compiler and pip.";
 
@@ -29,6 +30,7 @@ fn main() -> Result<()> {
         "test" => test(&rest),
         "guests" => guests(),
         "bench" => bench(&rest),
+        "docs" => docs(),
         "" | "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())
@@ -38,7 +40,7 @@ fn main() -> Result<()> {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask stands in the workspace").to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is a folder of the workspace").to_path_buf()
 }
 
 fn run(command: &mut Command) -> Result<()> {
@@ -68,7 +70,8 @@ fn guests() -> Result<()> {
 }
 
 fn build() -> Result<()> {
-    // The whole workspace, as the tests do: another selection may choose other features, and compile wasmtime again.
+    // The whole workspace, as the tests do: another selection may choose other features, and compile wasmtime
+    // again.
     run(cargo("").args(["build", "--release", "--locked", "--workspace"]))
 }
 
@@ -94,6 +97,13 @@ fn bench(arguments: &[String]) -> Result<()> {
     build()?;
     run(pie().args(["model", "add", MODEL]))?;
     run(pie().args(["bench", MODEL]).args(arguments))
+}
+
+/// Lets the tests that compare these documents with the code write them.
+fn docs() -> Result<()> {
+    // Selected as in `build`, for the same reason.
+    let tests = ["test", "--release", "--locked", "--workspace", "--bin", "pie", "config::documents"];
+    run(cargo("").args(tests).env("PIE_UPDATE_DOCUMENTS", "1"))
 }
 
 /// Runs every test in the release profile, which the demo builds as well.

@@ -1,5 +1,5 @@
-//! Wiring: from settings to running engines and a runtime over them. With
-//! `pie bench`, which measures it, the only place that names the CPU backend.
+//! Wiring: from settings to running engines and a runtime over them. With `pie bench`, which measures it, the
+//! only place that names the CPU backend.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use backend_cpu::{CpuBackend, CpuOptions};
 use model::Model;
-use model::store::ModelStore;
+use model_store::ModelStore;
 use runtime::{Runtime, RuntimeConfig, ServedModel};
 use scheduler::{Engine, EngineConfig, EngineHandle, SchedulerConfig};
 
@@ -16,7 +16,7 @@ use crate::config::{ModelSettings, PoolSize, Settings};
 use crate::home::{Home, program_folders, store_settings};
 use crate::progress;
 
-/// Everything that runs.
+/// The runtime, and the engines below it.
 pub(crate) struct Assembly {
     pub(crate) runtime: Runtime,
     engines: Vec<(EngineHandle, Engine)>,
@@ -32,7 +32,7 @@ impl Assembly {
             let path = model_path(&home, &model_settings.model)?;
             let (model, backend) = tokio::task::block_in_place(|| load(&path, model_settings))?;
             let scheduler = SchedulerConfig {
-                policy: settings.policy,
+                policy: settings.server.policy(),
                 prefix_cache: model_settings.prefix_cache,
                 ..SchedulerConfig::default()
             };
@@ -43,13 +43,13 @@ impl Assembly {
             engines.push((handle, engine));
         }
         let config = RuntimeConfig {
-            cache: Some(settings.cache.clone().unwrap_or_else(|| home.cache())),
+            cache: Some(settings.server.cache_dir.clone().unwrap_or_else(|| home.cache())),
             data: Some(home.data()),
             programs: program_folders(&home),
             adapters: Some(home.adapters()),
-            inferlets: settings.inferlets,
-            limits: settings.limits.clone(),
-            allowed_hosts: Arc::new(settings.allowed_hosts.clone()),
+            inferlets: settings.limits.inferlets,
+            limits: settings.limits.of_an_inferlet(),
+            allowed_hosts: Arc::new(settings.network.allowed_hosts()),
             ..RuntimeConfig::default()
         };
         let runtime = Runtime::start(config, served).await?;
@@ -89,8 +89,8 @@ pub(crate) fn model_path(home: &Home, model: &str) -> Result<PathBuf> {
 /// Opens a model and packs its weights.
 pub(crate) fn load(path: &Path, settings: &ModelSettings) -> Result<(Model, CpuBackend)> {
     let model = Model::open(path)?;
-    let page_bytes = CpuBackend::page_bytes(&model.hyperparameters, settings.page_tokens) as u64;
-    let pages = match settings.pool {
+    let page_bytes = CpuBackend::page_bytes(&model.hyperparameters, settings.kv_page_size) as u64;
+    let pages = match settings.pool() {
         PoolSize::Pages(pages) => pages,
         PoolSize::Bytes(bytes) => (bytes / page_bytes).clamp(1, u64::from(u32::MAX)) as u32,
     };
@@ -98,8 +98,8 @@ pub(crate) fn load(path: &Path, settings: &ModelSettings) -> Result<(Model, CpuB
     let options = CpuOptions {
         threads: settings.threads.unwrap_or(defaults.threads),
         pages,
-        page_tokens: settings.page_tokens,
-        batch_tokens: settings.batch_tokens,
+        page_tokens: settings.kv_page_size,
+        batch_tokens: settings.max_batch_tokens,
         ..defaults
     };
     let bar = progress::bytes(&format!("loading {}", model.name), Some(0));
@@ -111,8 +111,8 @@ pub(crate) fn load(path: &Path, settings: &ModelSettings) -> Result<(Model, CpuB
     Ok((model, backend?))
 }
 
-/// Names weights and page layout: the file's size and first and last megabyte decide, not the whole of it, so that a
-/// start does not read gigabytes.
+/// Names weights and page layout: the file's size and first and last megabyte decide, not the whole of it, so
+/// that a start does not read gigabytes.
 fn fingerprint(path: &Path, settings: &ModelSettings) -> Result<String> {
     const PART: u64 = 1 << 20;
     let file = match path.is_dir() {
@@ -127,7 +127,7 @@ fn fingerprint(path: &Path, settings: &ModelSettings) -> Result<String> {
         (&mut file).take(PART).read_to_end(&mut bytes)?;
         file.seek(SeekFrom::Start(length.saturating_sub(PART)))?;
         file.take(PART).read_to_end(&mut bytes)?;
-        bytes.extend(settings.page_tokens.to_le_bytes());
+        bytes.extend(settings.kv_page_size.to_le_bytes());
         Ok(blake3::hash(&bytes).to_hex()[..32].to_string())
     };
     read().with_context(|| format!("cannot read the model `{}`", file.display()))

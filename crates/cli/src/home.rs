@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use etcetera::BaseStrategy;
-use model::store::StoreSettings;
+use model_store::StoreSettings;
 
 /// The folders under `PIE_HOME`.
 #[derive(Clone, Debug)]

@@ -1,5 +1,5 @@
-//! The `pie` binary: flags, config file, wiring, exit codes. The only place that reads the environment, names the CPU
-//! backend and prints.
+//! The `pie` binary: flags, config file, wiring, exit codes. The only place that reads the environment, names
+//! the CPU backend and prints.
 
 #![expect(
     clippy::print_stdout,
@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Serve programs to language models.
+/// Run programs next to a language model.
 ///
 /// An inferlet is a small WebAssembly program that runs next to the model and drives each forward pass.
 #[derive(Parser)]
@@ -42,9 +42,9 @@ Files live in PIE_HOME (default: the user's data directory).";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run one inferlet in an engine of its own, and stream what it sends.
+    /// Load a model, run one inferlet on it, and stream what it sends.
     Run(commands::run::RunFlags),
-    /// Start the engine and a shell to run inferlets in it.
+    /// Start the server, and a shell to run inferlets in it.
     Start(commands::start::StartFlags),
     /// Add, list, remove and describe models.
     Model(commands::model::ModelFlags),

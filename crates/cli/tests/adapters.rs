@@ -1,4 +1,5 @@
-//! Low-rank adapters, from their files through a program to the logits, compared with a model whose weights are merged.
+//! Low-rank adapters, from their files through a program to the logits, compared with a model whose weights
+//! are merged.
 
 mod common;
 
@@ -17,7 +18,8 @@ const ALPHA: f32 = 8.0;
 const HEAD_DIM: usize = HIDDEN / HEADS;
 const KV: usize = KV_HEADS * HEAD_DIM;
 
-/// The adapted weights: name in GGUF, name in PEFT, outputs, inputs. Between both layers every kind of matrix.
+/// The adapted weights: name in GGUF, name in PEFT, outputs, inputs. Between both layers every kind of
+/// matrix.
 const WEIGHTS: [(&str, &str, usize, usize); 9] = [
     ("blk.0.attn_q", "layers.0.self_attn.q_proj", HIDDEN, HIDDEN),
     ("blk.0.attn_v", "layers.0.self_attn.v_proj", KV, HIDDEN),
@@ -59,8 +61,8 @@ fn gguf(pairs: &[Pair]) -> Vec<u8> {
     writer.to_bytes()
 }
 
-/// `adapter_config.json` and `adapter_model.safetensors`. Hugging Face stores the rows of a query or key head with the
-/// first values of all rotated pairs before the second ones, a GGUF llama pair after pair.
+/// `adapter_config.json` and `adapter_model.safetensors`. Hugging Face stores the rows of a query or key head
+/// with the first values of all rotated pairs before the second ones, a GGUF llama pair after pair.
 fn peft(pairs: &[Pair]) -> (String, Vec<u8>) {
     let mut tensors = Vec::new();
     for ((name, path, rows, cols), pair) in WEIGHTS.iter().zip(pairs) {
@@ -152,9 +154,10 @@ fn an_adapter_does_what_merged_weights_do_and_changes_nobody_else() {
 
     let (plain, target) = (logits(&found["plain"]), logits(&expected["plain"]));
     let size = target.iter().fold(0.0f32, |size, logit| size.max(logit.abs()));
-    // The product of A and x is rounded, and so is each merged weight: about 1e-6 of the logits (measured: 7e-7). More can
-    // come of keys and values, which are kept with 11 bits: where the two fall on different sides of a rounding, one value
-    // differs by 2^-11 of itself. A wrong scale, row order or matrix gives differences of the size of the logits.
+    // The product of A and x is rounded, and so is each merged weight: about 1e-6 of the logits (measured:
+    // 7e-7). More can come of keys and values, which are kept with 11 bits: where the two fall on different
+    // sides of a rounding, one value differs by 2^-11 of itself. A wrong scale, row order or matrix gives
+    // differences of the size of the logits.
     let tolerance = size / 4096.0;
     let answers = found["adapted"].as_array().unwrap();
     assert_eq!(answers.len(), 4);

@@ -32,6 +32,12 @@ fn every_command_has_a_help() {
     for expected in ["run ", "start ", "model ", "bench ", "doctor ", "Examples:", "PIE_HOME"] {
         assert!(help.contains(expected), "`{expected}` is not in {help}");
     }
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let start = words(&text(&run(&["start", "--help"]).stdout));
+    for policy in scheduler::POLICIES {
+        let expected = words(&format!("{}: {}", policy.name, policy.about));
+        assert!(start.contains(&expected), "`{expected}` is not in {start}");
+    }
     // And every program has one, for which it does nothing.
     let output = run(&["run", "graph-of-thought", "--model", "test-tiny", "--", "--help"]);
     let help = text(&output.stdout);

@@ -1,54 +1,84 @@
-//! Who may depend on whom: the table of ARCHITECTURE.md, compared with the manifests.
+//! Who may depend on whom: the table of ARCHITECTURE.md ("The crates"), compared with the manifests.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
-/// Each crate, the crates of the workspace it may use, and the boundary libraries that have their one home there.
-const TABLE: &[(&str, &[&str], &[&str])] = &[
-    ("kernels", &[], &[]),
-    ("model", &["kernels"], &["memmap2", "tokenizers", "minijinja", "reqwest", "safetensors"]),
-    ("backend", &[], &[]),
-    ("backend-cpu", &["backend", "kernels", "model"], &["core_affinity"]),
-    ("scheduler", &["backend"], &[]),
-    (
-        "runtime",
-        &["backend", "model", "scheduler"],
-        &["wasmtime", "wasmtime-wasi", "wasmtime-wasi-http", "llguidance", "redb"],
-    ),
-    ("server", &["runtime"], &["axum", "hyper", "hyper-util"]),
-    (
-        "cli",
-        &["backend", "backend-cpu", "kernels", "model", "runtime", "scheduler", "server"],
-        &["clap", "reedline", "toml", "etcetera", "tracing-subscriber"],
-    ),
-    ("xtask", &[], &[]),
-];
+/// A row of the table.
+struct Row {
+    /// Crates of the workspace that it may use; none for all.
+    allowed: Option<BTreeSet<String>>,
+    /// Libraries that have their one home in this crate.
+    libraries: BTreeSet<String>,
+}
 
-#[test]
-fn crates_depend_only_on_those_below_and_libraries_have_one_home() {
+/// The rows by the name of the crate.
+fn table() -> BTreeMap<String, Row> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ARCHITECTURE.md");
+    let page = std::fs::read_to_string(page).expect("ARCHITECTURE.md");
+    let (_, section) = page.split_once("\n## The crates\n").expect("a section about the crates");
+    let lines = section.lines().skip_while(|line| !line.starts_with("| crate |"));
+    let mut lines = lines.take_while(|line| line.starts_with('|'));
+    let head = lines.next().expect("a table");
+    assert_eq!(head, "| crate | may depend on | its own boundary libraries | never sees |");
+    lines.skip(1).map(row).collect()
+}
+
+fn row(line: &str) -> (String, Row) {
+    let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+    let [name, allowed, libraries, _] = cells[..] else { panic!("four columns are expected: {line}") };
+    let items = |cell: &str| -> Vec<String> {
+        let items = cell.split(", ").filter(|item| *item != "–");
+        items.map(|item| item.split(" (").next().unwrap_or(item).to_string()).collect()
+    };
+    let code = |item: &str| item.trim_matches('`').to_string();
+    let allowed = match allowed {
+        "all" => None,
+        some => Some(items(some).iter().map(|item| code(item)).collect()),
+    };
+    // What is in backticks belongs to the language, and is no library.
+    let libraries = items(libraries).into_iter().filter(|item| !item.contains('`')).collect();
+    (code(name), Row { allowed, libraries })
+}
+
+/// The packages of the workspace, each with what it depends on but for tests.
+fn packages() -> BTreeMap<String, BTreeSet<String>> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--no-deps", "--locked"])
         .output()
         .expect("cargo metadata runs");
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
-    let packages = metadata["packages"].as_array().expect("packages");
-    assert_eq!(packages.len(), TABLE.len(), "a crate is missing in this table, or gone");
-    let crates: Vec<&str> = TABLE.iter().map(|(name, ..)| *name).collect();
-    for package in packages {
-        let name = package["name"].as_str().expect("name");
-        let row = TABLE.iter().find(|(known, ..)| *known == name);
-        let (_, allowed, own) = row.unwrap_or_else(|| panic!("`{name}` is missing in this table"));
+    let name = |value: &serde_json::Value| value["name"].as_str().expect("a name").to_string();
+    let used = |package: &serde_json::Value| {
         let used = package["dependencies"].as_array().expect("dependencies").iter();
-        let used = used.filter(|d| d["kind"].is_null()).filter_map(|d| d["name"].as_str());
+        used.filter(|used| used["kind"].is_null()).map(name).collect()
+    };
+    let packages = metadata["packages"].as_array().expect("packages").iter();
+    packages.map(|package| (name(package), used(package))).collect()
+}
+
+#[test]
+fn crates_depend_only_on_those_below_and_libraries_have_one_home() {
+    let (table, mut packages) = (table(), packages());
+    // Not a part of pie: it starts cargo.
+    let tasks = packages.remove("xtask").expect("xtask");
+    assert!(tasks.iter().all(|used| !packages.contains_key(used)), "`xtask` depends on a crate of pie");
+    let known: Vec<&String> = table.keys().collect();
+    assert_eq!(known, packages.keys().collect::<Vec<_>>(), "the table's crates are not the workspace's");
+    for (name, used) in &packages {
+        let Row { allowed, libraries } = &table[name];
+        for other in allowed.iter().flatten() {
+            assert!(table.contains_key(other), "`{name}` may depend on `{other}`, which is no crate");
+        }
+        for library in libraries {
+            assert!(used.contains(library), "`{name}` is the home of `{library}` and does not use it");
+        }
         for used in used {
-            if crates.contains(&used) {
-                assert!(allowed.contains(&used), "`{name}` must not depend on `{used}`");
-            }
-            let home = TABLE.iter().find(|(_, _, own)| own.contains(&used));
-            assert!(
-                home.is_none() || own.contains(&used),
-                "`{used}` has its home in `{}`, not in `{name}`",
-                home.unwrap().0
-            );
+            let is_allowed = allowed.as_ref().is_none_or(|allowed| allowed.contains(used));
+            assert!(is_allowed || !table.contains_key(used), "`{name}` must not depend on `{used}`");
+            let home = table.iter().find(|(_, row)| row.libraries.contains(used));
+            let home = home.map_or(name, |(home, _)| home);
+            assert_eq!(home, name, "`{used}` has its home in `{home}`, not in `{name}`");
         }
     }
 }

@@ -235,8 +235,8 @@ fn what_is_not_supported_is_refused_by_name() {
     }
 }
 
-/// The limits that `docs/api.md` names: each text is taken though it does not hold. One that is no longer taken leaves the
-/// list there and here.
+/// The limits that `docs/api.md` names: each text is taken though it does not hold. One that is no longer
+/// taken leaves the list there and here.
 #[test]
 fn the_known_limits_of_json_schema_are_those_of_the_documents() {
     let bit = json!({ "type": "integer", "minimum": 0, "maximum": 1 });

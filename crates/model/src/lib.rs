@@ -1,4 +1,4 @@
-//! A model at rest: its files, hyper-parameters, tokenizer and chat template, and where models are kept.
+//! A model at rest: its files, hyper-parameters, tokenizer and chat template.
 //!
 //! Two file kinds, [`gguf`] and safetensors, are read into one set of [`Hyperparameters`] and one naming of
 //! [`Weights`], so that a backend need not know which it was. Nothing here computes, and nothing reads the
@@ -13,7 +13,6 @@ mod json;
 pub mod lora;
 mod model;
 pub mod safetensors;
-pub mod store;
 pub mod test_model;
 mod tokenizer;
 mod weights;

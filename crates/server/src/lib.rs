@@ -1,8 +1,11 @@
-//! The HTTP front: `/health`, and programs that answer requests, each under a path or on a port of its own.
+//! The HTTP front: the server's own [`ROUTES`], and programs that answer requests, each below a path or on a
+//! port of its own.
 //!
-//! [`listen`] takes the port and answers until the process ends; [`Routes`] says who answers what, and may change
-//! meanwhile. A request to a program is streamed both ways, and is given up when its client leaves.
+//! [`listen`] takes the port and answers until the process ends; [`Mounts`] has the programs by their paths,
+//! and may change meanwhile. A request to a program is streamed both ways, and is given up when its client
+//! leaves.
 
+mod mounts;
 mod routes;
 
 use std::net::SocketAddr;
@@ -17,7 +20,8 @@ use runtime::Service;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-pub use routes::{RouteError, Routes};
+pub use mounts::{MountError, Mounts};
+pub use routes::{ROUTES, Route};
 
 /// Connections open at once; more wait in the queue of the system.
 const CONNECTIONS: usize = 4096;
@@ -35,14 +39,14 @@ pub struct ListenError {
     reason: std::io::Error,
 }
 
-/// Listens and answers `/health` and whatever is mounted in `routes`, until the process ends. Returns the address,
-/// whose port differs from the one asked for 0.
+/// Listens and answers the [`ROUTES`] and the programs in `mounts`, until the process ends. Returns the
+/// address; port 0 takes any that is free.
 ///
 /// # Errors
 /// When the address is taken or not this machine's.
-pub async fn listen(host: &str, port: u16, routes: Routes) -> Result<SocketAddr, ListenError> {
+pub async fn listen(host: &str, port: u16, mounts: Mounts) -> Result<SocketAddr, ListenError> {
     let (listener, address) = bind(host, port).await?;
-    tokio::spawn(accept(listener, routes::front(routes)));
+    tokio::spawn(accept(listener, routes::server_router(mounts)));
     Ok(address)
 }
 
@@ -52,7 +56,7 @@ pub async fn listen(host: &str, port: u16, routes: Routes) -> Result<SocketAddr,
 /// As for [`listen`].
 pub async fn listen_for(host: &str, port: u16, service: Service) -> Result<SocketAddr, ListenError> {
     let (listener, address) = bind(host, port).await?;
-    tokio::spawn(accept(listener, routes::single(service)));
+    tokio::spawn(accept(listener, routes::program_router(service)));
     Ok(address)
 }
 
@@ -75,7 +79,7 @@ async fn accept(listener: TcpListener, router: Router) {
                 continue;
             }
         };
-        // Tokens are small messages that somebody waits for.
+        // Tokens are small messages, and the client waits for each.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
         tokio::spawn(async move {
@@ -108,16 +112,21 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_answered_before_the_server_is_ready() {
-        let routes = Routes::default();
-        let address = listen("127.0.0.1", 0, routes.clone()).await.unwrap();
+        let mounts = Mounts::default();
+        let address = listen("127.0.0.1", 0, mounts.clone()).await.unwrap();
         for (path, body) in [("/health", r#"{"status":"starting"}"#), ("/hello", "models are being loaded")] {
             let answer = get(address, path).await;
             assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1"), "{answer}");
             assert!(answer.contains(body), "{answer}");
         }
-        routes.set_ready();
+        mounts.set_ready();
         let answer = get(address, "/health").await;
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(r#"{"status":"ok"}"#), "{answer}");
-        assert!(get(address, "/hello").await.starts_with("HTTP/1.1 404 "));
+        let unknown = get(address, "/hello").await;
+        assert!(unknown.starts_with("HTTP/1.1 404 "), "{unknown}");
+        for route in ROUTES {
+            assert!(unknown.contains(route.path), "`{}` is not in {unknown}", route.path);
+            assert!(!get(address, route.path).await.starts_with("HTTP/1.1 404 "), "`{}`", route.path);
+        }
     }
 }

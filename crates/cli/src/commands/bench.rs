@@ -1,4 +1,5 @@
-//! `pie bench`: what llama-bench is to llama.cpp. Prefill and decode speed of one model, beside the machine's limits.
+//! `pie bench`: what llama-bench is to llama.cpp. Prefill and decode speed of one model, beside the machine's
+//! limits.
 
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::assemble::{load, model_path};
-use crate::config::{ModelSettings, PoolSize};
+use crate::config::ModelSettings;
 use crate::home::Home;
 use crate::progress;
 
@@ -49,7 +50,7 @@ pub(crate) struct BenchFlags {
 }
 
 #[derive(Serialize)]
-struct Row<'a> {
+struct Measurement<'a> {
     model: &'a str,
     test: &'static str,
     tokens: u32,
@@ -86,7 +87,7 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
     let pages = most(|t| t.batch * (t.context + t.tokens).div_ceil(16));
     let settings = ModelSettings {
         threads: flags.threads,
-        pool: PoolSize::Pages(pages),
+        max_num_kv_pages: Some(pages),
         ..ModelSettings::new(&flags.model)
     };
     let path = model_path(&Home::find()?, &flags.model)?;
@@ -141,7 +142,7 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
         }
         speeds.sort_by(f64::total_cmp);
         let speed = Speed { median: speeds[speeds.len() / 2], min: speeds[0], max: speeds[speeds.len() - 1] };
-        let row = Row {
+        let measured = Measurement {
             model: &model.name,
             test: test.name(),
             tokens: test.tokens,
@@ -153,18 +154,18 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
             int8_share: operations_per_token(&model) * speed.median / 1e9 / machine.int8_gop_per_s,
         };
         match flags.json {
-            true => println!("{}", serde_json::to_string(&row)?),
+            true => println!("{}", serde_json::to_string(&measured)?),
             false => {
                 _ = table.add_row([
-                    row.test.to_string(),
-                    row.tokens.to_string(),
-                    row.batch.to_string(),
-                    row.context.to_string(),
+                    measured.test.to_string(),
+                    measured.tokens.to_string(),
+                    measured.batch.to_string(),
+                    measured.context.to_string(),
                     format!("{:.1}", speed.median),
                     format!("{:.1}", speed.min),
                     format!("{:.1}", speed.max),
-                    format!("{:.0} %", row.bandwidth_share * 100.0),
-                    format!("{:.0} %", row.int8_share * 100.0),
+                    format!("{:.0} %", measured.bandwidth_share * 100.0),
+                    format!("{:.0} %", measured.int8_share * 100.0),
                 ])
             }
         }
@@ -292,7 +293,8 @@ impl Sequences {
         self.batch.outputs.push(OutputRequest { row, kind: OutputKind::Token(SamplingParams::greedy()) });
     }
 
-    /// Runs the batch and takes the tokens drawn: a wrong number of them is an error, so no run counts that did nothing.
+    /// Runs the batch and takes the tokens drawn: a wrong number of them is an error, so no run counts that
+    /// did nothing.
     fn finish(&mut self, backend: &mut CpuBackend) -> Result<Vec<u32>> {
         backend.run(&self.batch, &mut self.output)?;
         ensure!(self.output.values.len() == self.batch.outputs.len(), "the backend answered too little");

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use clap::Args;
 use kernels::{Isa, measure};
-use model::store::{DEFAULT_MODEL, ModelStore};
+use model_store::{DEFAULT_MODEL, ModelStore};
 use serde::Serialize;
 
 use crate::home::{Home, program_folders, store_settings};

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use indicatif::{HumanBytes, ProgressBar};
 use model::Model;
-use model::store::{Manifest, ModelStore, Phase, Progress, index};
+use model_store::{Manifest, ModelStore, Phase, Progress, index};
 
 use crate::home::{Home, store_settings};
 use crate::progress;
@@ -122,7 +122,7 @@ fn list(store: &ModelStore, available: bool, json: bool) -> Result<()> {
         return Ok(());
     }
     if models.is_empty() {
-        println!("no models yet; `pie model add {}` fetches the default one", model::store::DEFAULT_MODEL);
+        println!("no models yet; `pie model add {}` fetches the default one", model_store::DEFAULT_MODEL);
         return Ok(());
     }
     for model in models {

@@ -1,15 +1,15 @@
-//! `pie run`: one inferlet in an engine of its own.
+//! `pie run`: one inferlet on models loaded for it alone.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
-use runtime::{AllowedHosts, Event, Inferlet, InferletError, Input, LaunchOptions, Program, Runtime};
+use runtime::{Event, Inferlet, InferletError, Input, LaunchOptions, Program, Runtime};
 
 use crate::assemble::Assembly;
-use crate::config::{ModelSettings, Settings};
+use crate::config::CommonFlags;
 
 /// Flags of `pie run`.
 #[derive(Args)]
@@ -17,38 +17,15 @@ use crate::config::{ModelSettings, Settings};
 pub(crate) struct RunFlags {
     /// A program: a `.wasm` file, or a name (see PIE_PROGRAMS).
     program: String,
-    /// Model to run it on: a name of `pie model list`, or a file.
-    #[arg(short, long, default_value = model::store::DEFAULT_MODEL)]
-    model: String,
-    /// Settings, as for `pie start`.
-    #[arg(short, long)]
-    config: Option<PathBuf>,
-    /// Compute threads; all cores by default.
-    #[arg(short, long)]
-    threads: Option<usize>,
-    /// A host that the program may send HTTP requests to: example.com, *.example.com, 127.0.0.1:8000 or *.
-    #[arg(long, value_name = "HOST")]
-    allow_host: Vec<String>,
+    #[command(flatten)]
+    common: CommonFlags,
     /// Arguments of the program, after `--`.
     #[arg(last = true)]
     arguments: Vec<String>,
 }
 
 pub(crate) async fn run(flags: RunFlags) -> Result<()> {
-    let mut settings = match &flags.config {
-        Some(path) => Settings::read(path)?,
-        None => Settings::default(),
-    };
-    if settings.models.is_empty() {
-        settings.models.push(ModelSettings::new(&flags.model));
-    }
-    if !flags.allow_host.is_empty() {
-        settings.allowed_hosts = AllowedHosts::parse(&flags.allow_host).context("`--allow-host`")?;
-    }
-    for model in &mut settings.models {
-        model.threads = flags.threads.or(model.threads);
-    }
-    let assembly = Assembly::start(&settings).await?;
+    let assembly = Assembly::start(&flags.common.settings(&[])?).await?;
     let program = find_program(&assembly.runtime, &flags.program).await?;
     let options = LaunchOptions { arguments: flags.arguments, user: "local".into(), limits: None };
     let mut inferlet = assembly.runtime.launch(&program, options)?;

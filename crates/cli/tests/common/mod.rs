@@ -63,8 +63,8 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Runs the test program on a model with these arguments, each message a line of its input, and gives the lines that
-/// it answers.
+/// Runs the test program on a model with these arguments, each message a line of its input, and gives the
+/// lines that it answers.
 pub(crate) fn ask(home: &Path, model: &str, arguments: &[&str], messages: &[String]) -> Vec<Value> {
     let mut command = pie(home, &["run", "test-programs", "--model", model, "--"]);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

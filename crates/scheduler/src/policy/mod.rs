@@ -139,15 +139,19 @@ pub struct PolicyRow {
 pub const POLICIES: &[PolicyRow] = &[
     PolicyRow {
         name: "adaptive",
-        about: "as soon as the backend is idle and the inferlets just answered have come back",
+        about: "as soon as the backend is idle and the inferlets just answered have come back (it waits a tenth of the last batch for them, 0.5 ms at most)",
         make: |_, _| PolicyKind::Adaptive,
     },
-    PolicyRow { name: "eager", about: "every pass alone, at once", make: |_, _| PolicyKind::Eager },
-    PolicyRow { name: "k", about: "exactly k passes", make: |k, _| PolicyKind::K { k } },
+    PolicyRow { name: "eager", about: "for every pass alone, at once", make: |_, _| PolicyKind::Eager },
+    PolicyRow {
+        name: "k",
+        about: "when k passes wait; a pass that has waited for 100 ms goes anyway",
+        make: |k, _| PolicyKind::K { k },
+    },
     PolicyRow { name: "t", about: "when the oldest pass has waited t", make: |_, t| PolicyKind::T { t } },
     PolicyRow {
         name: "kort",
-        about: "k passes, or when the oldest has waited t",
+        about: "when k passes wait, or the oldest has waited t",
         make: |k, t| PolicyKind::KOrT { k, t },
     },
 ];

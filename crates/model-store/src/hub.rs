@@ -5,8 +5,8 @@ use std::path::Path;
 use reqwest::blocking::Client;
 use serde::Deserialize;
 
-use super::index::Checksum;
-use super::{Delivery, Phase, Progress, ProgressFn, SourceError, StoreSettings, download};
+use crate::index::Checksum;
+use crate::{Delivery, Phase, Progress, ProgressFn, SourceError, StoreSettings, download};
 
 /// Quantizations in the order of preference, when a repository has several GGUF files and none is named.
 const PREFERRED: &[&str] = &["q4_k_m", "q8_0", "q5_k_m", "q4_0", "q4_1", "q6_k", "bf16", "f16", "f32"];
@@ -22,9 +22,9 @@ const SIDE_FILES: &[&str] = &[
 ];
 
 /// Access to a hub.
-pub(super) struct Hub<'a> {
-    pub(super) client: &'a Client,
-    pub(super) settings: &'a StoreSettings,
+pub(crate) struct Hub<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) settings: &'a StoreSettings,
 }
 
 /// A file of a repository, as the hub lists it.
@@ -43,7 +43,7 @@ struct Lfs {
 }
 
 impl Hub<'_> {
-    pub(super) fn deliver(
+    pub(crate) fn deliver(
         &self,
         repository: &str,
         file: Option<&str>,

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why the store cannot do what it was asked.
+/// Why the store failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -20,7 +20,7 @@ pub enum StoreError {
         "`{found}` is no model of the index, no file and no folder; give one of {known}, `hf:OWNER/REPO[:FILE]`, or a path"
     )]
     Unknown {
-        /// What was asked for.
+        /// The text that was given.
         found: String,
         /// The names of the index, with commas.
         known: String,
@@ -28,7 +28,7 @@ pub enum StoreError {
     /// An address that cannot be one.
     #[error("`{found}` is no address of a model, expected `hf:OWNER/REPO` or `hf:OWNER/REPO:FILE`")]
     Address {
-        /// What was asked for.
+        /// The text that was given.
         found: String,
     },
     /// A model that was not added.
@@ -67,7 +67,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(super) fn io(path: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io { path: path.to_owned(), source }
     }
 }

@@ -8,16 +8,16 @@ use std::sync::{Arc, Mutex};
 use sha2::{Digest, Sha256};
 
 use super::*;
-use crate::test_model;
+use model::test_model;
 
 /// What the server does with one path.
 #[derive(Clone)]
 enum Reply {
-    /// The body, or the asked part of it.
+    /// The body, or the requested part of it.
     Body(Vec<u8>),
     /// The first bytes of the body, then the connection ends; each time so many more.
     Cut(Vec<u8>, usize),
-    /// The whole body, whatever part was asked for.
+    /// The whole body, whichever part was requested.
     NoRanges(Vec<u8>),
     Status(u16),
 }
@@ -282,7 +282,7 @@ fn local_files_are_copied_and_checked() {
     let manifest = store.add(path.to_str().unwrap(), &mut |_| {}).unwrap();
     assert_eq!(manifest.name, "my-model");
     std::fs::remove_file(&path).unwrap();
-    crate::Model::open(&store.resolve("my-model").unwrap()).unwrap();
+    model::Model::open(&store.resolve("my-model").unwrap()).unwrap();
 
     let bad = folder.path().join("bad.gguf");
     std::fs::write(&bad, b"<html>").unwrap();
@@ -298,12 +298,12 @@ fn a_model_being_added_elsewhere_is_left_alone() {
     assert!(matches!(store.add("test-tiny", &mut |_| {}), Err(StoreError::Busy { .. })));
     drop(lock);
     store.add("test-tiny", &mut |_| {}).unwrap();
-    crate::Model::open(&store.resolve("test-tiny").unwrap()).unwrap();
+    model::Model::open(&store.resolve("test-tiny").unwrap()).unwrap();
 }
 
 #[test]
 fn names_come_from_what_is_asked_for() {
-    let name = |what: &str| plan(what).map(|(name, _)| name).map_err(|error| error.to_string());
+    let name = |what: &str| name_and_sources(what).map(|(name, _)| name).map_err(|error| error.to_string());
     assert_eq!(name("smollm2-135m-instruct").unwrap(), "smollm2-135m-instruct");
     assert_eq!(name("hf:Qwen/Qwen3-0.6B").unwrap(), "qwen3-0.6b-local");
     assert_eq!(name("hf:a/b:sub/Model-Q4_K_M.gguf").unwrap(), "model-q4_k_m");

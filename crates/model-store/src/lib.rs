@@ -7,8 +7,8 @@
 //! DIR/.partial/NAME.lock     held while NAME is being added
 //! ```
 //!
-//! A model appears in one rename, so a reader sees all of it or nothing. Settings come as arguments; this crate reads
-//! no environment. Calls block: from async code use a thread for blocking work.
+//! A model appears in one rename, so a reader sees all of it or nothing. Settings come as arguments; this
+//! crate reads no environment. Calls block: from async code use a thread for blocking work.
 
 mod download;
 mod error;
@@ -32,7 +32,7 @@ pub use manifest::{Manifest, ManifestFile};
 use index::Source;
 use kernels::DType;
 
-/// What a store is told from outside.
+/// How a store reaches the network. The caller reads the environment.
 #[derive(Debug, Clone)]
 pub struct StoreSettings {
     /// Base address of the Hugging Face hub or a mirror of it, without `/` at the end.
@@ -99,7 +99,8 @@ pub struct ModelStore {
     client: OnceLock<reqwest::blocking::Client>,
 }
 
-/// What a source delivered into the partial folder: the file to open (or nothing for the folder), and from where.
+/// What a source delivered into the partial folder: the file to open (or nothing for the folder), and from
+/// where.
 struct Delivery {
     main: Option<String>,
     source: String,
@@ -118,14 +119,14 @@ impl ModelStore {
         Ok(Self { folder: folder.to_owned(), settings, client: OnceLock::new() })
     }
 
-    /// Adds a model and returns what it became. `what` is a name of the [`index`], `hf:OWNER/REPO[:FILE]`, or the
-    /// path of a GGUF file or a model folder. A model that is there already is left as it is.
+    /// Adds a model and returns what it became. `what` is a name of the [`index`], `hf:OWNER/REPO[:FILE]`, or
+    /// the path of a GGUF file or a model folder. A model that is there already is left as it is.
     ///
     /// # Errors
-    /// [`StoreError::Sources`] with the failure of each source; nothing is added then, but what was downloaded is
-    /// kept and the next call resumes.
+    /// [`StoreError::Sources`] with the failure of each source; nothing is added then, but what was
+    /// downloaded is kept and the next call resumes.
     pub fn add(&self, what: &str, progress: &mut ProgressFn<'_>) -> Result<Manifest, StoreError> {
-        let (name, sources) = plan(what)?;
+        let (name, sources) = name_and_sources(what)?;
         self.add_from(name, &sources, progress)
     }
 
@@ -188,7 +189,7 @@ impl ModelStore {
         }
     }
 
-    /// The path to give to [`crate::Model::open`].
+    /// The path to give to [`model::Model::open`].
     ///
     /// # Errors
     /// As [`Self::info`].
@@ -245,7 +246,7 @@ impl ModelStore {
             Source::Generated => {
                 let file = "test-tiny.gguf";
                 let path = partial.join(file);
-                crate::test_model::write(&path, DType::Q8_0, 0)
+                model::test_model::write(&path, DType::Q8_0, 0)
                     .map_err(|source| SourceError::Io { path: path.clone(), source })?;
                 let files = vec![manifest::describe(partial, file)?];
                 Ok(Delivery { main: Some(file.to_owned()), source: "generated".to_owned(), files })
@@ -331,7 +332,7 @@ impl ModelStore {
 }
 
 /// The name a model gets, and the sources to try in turn.
-fn plan(what: &str) -> Result<(String, Vec<Source>), StoreError> {
+fn name_and_sources(what: &str) -> Result<(String, Vec<Source>), StoreError> {
     if let Some(entry) = index().iter().find(|entry| entry.name == what) {
         return Ok((what.to_owned(), entry.sources()));
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::SourceError;
+use crate::SourceError;
 
 /// A model of the store, as in its `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,13 +37,13 @@ pub struct ManifestFile {
 }
 
 /// Length and sum of a file that is there.
-pub(super) fn describe(folder: &Path, file: &str) -> Result<ManifestFile, SourceError> {
+pub(crate) fn describe(folder: &Path, file: &str) -> Result<ManifestFile, SourceError> {
     let (bytes, sha256) = sum(&folder.join(file), &mut |_| {})?;
     Ok(ManifestFile { file: file.to_owned(), bytes, sha256 })
 }
 
 /// Length and SHA-256 of a file; `step` is told the bytes read so far.
-pub(super) fn sum(path: &Path, step: &mut dyn FnMut(u64)) -> Result<(u64, String), SourceError> {
+pub(crate) fn sum(path: &Path, step: &mut dyn FnMut(u64)) -> Result<(u64, String), SourceError> {
     let io = |source| SourceError::Io { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(io)?;
     let mut hasher = Sha256::new();

@@ -1,6 +1,7 @@
 //! One file over HTTP: resumed, verified, complete or not there.
 //!
-//! Own code on reqwest, because hf-hub neither resumes nor stays small (it brings 140 crates and a second TLS library).
+//! Own code on reqwest, because hf-hub neither resumes nor stays small (it brings 140 crates and a second TLS
+//! library).
 
 use std::error::Error;
 use std::fs::{File, OpenOptions};
@@ -12,8 +13,8 @@ use reqwest::StatusCode;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{AUTHORIZATION, CONTENT_RANGE, RANGE};
 
-use super::index::Checksum;
-use super::{ManifestFile, Phase, Progress, ProgressFn, SourceError, StoreSettings, manifest};
+use crate::index::Checksum;
+use crate::{ManifestFile, Phase, Progress, ProgressFn, SourceError, StoreSettings, manifest};
 
 /// How often a broken connection is taken up again without progress in between.
 const ATTEMPTS: u32 = 4;
@@ -22,7 +23,7 @@ const ATTEMPTS: u32 = 4;
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A client with the settings' timeouts and ring as cryptography.
-pub(super) fn client(settings: &StoreSettings) -> Result<Client, SourceError> {
+pub(crate) fn client(settings: &StoreSettings) -> Result<Client, SourceError> {
     // Fails when a provider is already there, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
@@ -34,7 +35,7 @@ pub(super) fn client(settings: &StoreSettings) -> Result<Client, SourceError> {
 }
 
 /// Sends a GET.
-pub(super) fn get(
+pub(crate) fn get(
     client: &Client,
     url: &str,
     token: Option<&str>,
@@ -51,7 +52,7 @@ pub(super) fn get(
 }
 
 /// Fetches `url` into `folder/file`, by way of `folder/file.part`.
-pub(super) fn fetch(
+pub(crate) fn fetch(
     client: &Client,
     url: &str,
     token: Option<&str>,
@@ -188,7 +189,7 @@ fn range_start(response: &Response) -> Option<u64> {
 }
 
 /// Compares with what is expected; a file that differs is deleted.
-pub(super) fn verify(
+pub(crate) fn verify(
     path: &Path,
     file: &str,
     expected: Option<&Checksum>,
@@ -227,7 +228,7 @@ fn length(path: &Path) -> Result<u64, SourceError> {
 }
 
 /// An error of the network with all its causes: the outermost alone says nothing.
-pub(super) fn unreachable(url: &str, error: &dyn Error) -> SourceError {
+pub(crate) fn unreachable(url: &str, error: &dyn Error) -> SourceError {
     let mut reason = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

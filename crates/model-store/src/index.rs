@@ -23,7 +23,7 @@ pub struct IndexEntry {
 
 /// A place to get a model from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Source {
+pub(crate) enum Source {
     Hub { repository: String, file: Option<String>, checksum: Option<Checksum> },
     Package { package: String, member: String, checksum: Checksum },
     Local { path: PathBuf },
@@ -32,9 +32,9 @@ pub(super) enum Source {
 
 /// What a file must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Checksum {
-    pub(super) bytes: u64,
-    pub(super) sha256: String,
+pub(crate) struct Checksum {
+    pub(crate) bytes: u64,
+    pub(crate) sha256: String,
 }
 
 impl fmt::Display for Source {
@@ -51,7 +51,7 @@ impl fmt::Display for Source {
 
 impl IndexEntry {
     /// The places to try, in turn.
-    pub(super) fn sources(&self) -> Vec<Source> {
+    pub(crate) fn sources(&self) -> Vec<Source> {
         let checksum = self.checksum.map(|(bytes, sha256)| Checksum { bytes, sha256: sha256.to_owned() });
         let mut sources = Vec::new();
         if let Some((repository, file)) = self.hub {

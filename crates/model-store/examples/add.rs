@@ -1,10 +1,10 @@
-//! Adds a model to a store and opens it: `cargo run -p model --example add -- FOLDER NAME`.
+//! Adds a model to a store and opens it: `cargo run -p model-store --example add -- FOLDER NAME`.
 #![expect(clippy::print_stdout, reason = "an example for the terminal")]
 
 use std::path::Path;
 
 use model::Model;
-use model::store::{DEFAULT_MODEL, ModelStore, StoreSettings};
+use model_store::{DEFAULT_MODEL, ModelStore, StoreSettings};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);

@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::index::Checksum;
-use super::{Delivery, Phase, Progress, ProgressFn, SourceError, download};
+use crate::index::Checksum;
+use crate::{Delivery, Phase, Progress, ProgressFn, SourceError, download};
 
 /// How often pip's progress is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-pub(super) fn deliver(
+pub(crate) fn deliver(
     python: &Path,
     package: &str,
     member: &str,

@@ -1,16 +1,17 @@
-//! Models that are on this machine already: copied, so that the store does not depend on what others do to them.
+//! Models that are on this machine already: copied, so that the store does not depend on what others do to
+//! them.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::Path;
 
-use super::{Delivery, Phase, Progress, ProgressFn, SourceError, manifest};
-use crate::gguf::Gguf;
+use crate::{Delivery, Phase, Progress, ProgressFn, SourceError, manifest};
+use model::gguf::Gguf;
 
 /// Endings of files that belong to a model folder.
 const ENDINGS: &[&str] = &["safetensors", "json", "jinja"];
 
-pub(super) fn deliver(
+pub(crate) fn deliver(
     path: &Path,
     partial: &Path,
     progress: &mut ProgressFn<'_>,
@@ -20,7 +21,7 @@ pub(super) fn deliver(
     if path.is_dir() {
         let io = |source| SourceError::Io { path: path.to_owned(), source };
         // Reads only headers, and says what is wrong before gigabytes are copied.
-        crate::safetensors::open(path).map_err(|error| no_model(error.to_string()))?;
+        model::safetensors::open(path).map_err(|error| no_model(error.to_string()))?;
         let mut files = Vec::new();
         for entry in fs::read_dir(path).map_err(io)? {
             let entry = entry.map_err(io)?.path();

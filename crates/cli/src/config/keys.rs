@@ -1,0 +1,224 @@
+//! Every key of the config file, declared once. How a row reads: `key.rs`. To add a key, add a row here, read
+//! its field where the value goes, and run `cargo xtask docs`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use backend_cpu::CpuOptions;
+use runtime::{AllowedHosts, InferletLimits, RuntimeConfig};
+use scheduler::SchedulerConfig;
+use serde::Deserialize;
+use toml::Value;
+
+use super::key::{
+    Choice, Commands, Flag, Key, KeyType, Section, field_default, field_type, is_required, section,
+};
+
+section! {
+    /// The keys outside of any table.
+    ServerSettings {
+        /// Address that `pie start` listens on, for its own routes and the programs that are served.
+        host: String = ("127.0.0.1".to_string())
+            .flag(Flag::new("host", "HOST", Commands::Start));
+        /// Port that `pie start` listens on; 0 takes any that is free.
+        port: u16 = 8080
+            .range(0, 65535)
+            .flag(Flag::new("port", "PORT", Commands::Start));
+        /// Accepted, without effect: nothing on the port needs a key yet.
+        enable_auth: bool = false;
+        /// Accepted and checked, without effect: nothing on the port needs a key yet.
+        auth_secret: String = none
+            .absent("none")
+            .checked("at least 16 bytes", check_secret)
+            .example("\"a long text that nobody can guess\"");
+        /// Folder of compiled programs.
+        cache_dir: PathBuf = none
+            .absent("`PIE_HOME/cache`")
+            .example("\"/var/cache/pie\"");
+        /// When a batch is fired.
+        batching_strategy: String = (scheduler::POLICIES[0].name.to_string())
+            .one_of(strategies)
+            .flag(Flag::new("batching-strategy", "STRATEGY", Commands::Start));
+        /// Passes of a batch, for `k` and `kort`.
+        batching_strategy_k: u32 = 8
+            .range(1, 4096)
+            .flag(Flag::new("batching-strategy-k", "K", Commands::Start).requires("batching-strategy"));
+        /// Longest wait of the oldest pass in milliseconds, for `t` and `kort`.
+        batching_strategy_t: u64 = 16
+            .unit("ms")
+            .range(1, 60_000)
+            .flag(Flag::new("batching-strategy-t", "T", Commands::Start).requires("batching-strategy"));
+    }
+}
+
+section! {
+    /// One model to serve.
+    ModelSettings {
+        /// A name of `pie model list`, or the path of a file or folder.
+        model: String = required
+            .example("\"smollm2-135m-instruct\"");
+        /// Name under which programs open it.
+        name: String = none
+            .absent("the name in the store, or the file's without its ending")
+            .example("\"small\"");
+        /// Threads that compute; a batch of a fraction of a millisecond takes one.
+        threads: usize = none
+            .absent("the machine's cores")
+            .range(1, 1024)
+            .example("4")
+            .flag(Flag::new("threads", "THREADS", Commands::RunAndStart).short('t'));
+        /// Tokens of a page of key/value memory.
+        kv_page_size: u32 = (CpuOptions::default().page_tokens)
+            .unit("tokens")
+            .multiples(8, 8, 64);
+        /// Size of the pool of pages; at least one page is made. 1 GiB holds 46,000 tokens of the default
+        /// model.
+        kv_memory_mb: u64 = 1024
+            .unit("MiB")
+            .range(1, 1 << 24);
+        /// Size of the pool in pages.
+        max_num_kv_pages: u32 = none
+            .absent("as many as fit `kv_memory_mb`")
+            .at_least(1)
+            .excludes("kv_memory_mb")
+            .example("4096");
+        /// Rows (tokens) of one batch; longer prompts are computed in chunks.
+        max_batch_tokens: u32 = (CpuOptions::default().batch_tokens)
+            .range(1, 8192);
+        /// Whether computed prefixes are kept and reused.
+        prefix_cache: bool = (SchedulerConfig::default().prefix_cache);
+    }
+}
+
+section! {
+    /// What one inferlet may use.
+    LimitSettings {
+        /// Inferlets that run at once, of the whole server; more wait. With 16384 that run or wait, launches
+        /// are refused.
+        inferlets: u32 = (RuntimeConfig::default().inferlets)
+            .range(1, 16384);
+        /// Linear memory.
+        memory_mb: usize = (InferletLimits::default().memory_bytes >> 20)
+            .unit("MiB")
+            .range(1, 4096);
+        /// Processor time of the program itself; the model's is not counted.
+        cpu_ms: u64 = none
+            .unit("ms")
+            .absent("no limit")
+            .range(1, 86_400_000)
+            .example("60000");
+        /// Distinct pages it holds at once, of each model.
+        kv_pages: u32 = none
+            .absent("as many as the pool has")
+            .at_least(1)
+            .example("1024");
+        /// Messages, stdout and stderr together.
+        output_mb: u64 = (InferletLimits::default().output_bytes >> 20)
+            .unit("MiB")
+            .range(1, 1 << 20);
+    }
+}
+
+section! {
+    /// What programs may reach.
+    NetworkSettings {
+        /// Hosts that programs may send HTTP requests to: `example.com`, `*.example.com`, `127.0.0.1:8000` or
+        /// `*`.
+        allow_hosts: Vec<String> = (Vec::new())
+            .checked("", check_hosts)
+            .flag(Flag::new("allow-host", "HOST", Commands::RunAndStart));
+    }
+}
+
+section! {
+    /// A program that answers HTTP requests from the start.
+    ServiceSettings {
+        /// A name or a `.wasm` file; it must export the WASI HTTP handler (`#[inferlet::serve]`).
+        program: String = required
+            .example("\"http-server\"");
+        /// Answers below this path of the server's port. The program sees the rest, and the path itself as
+        /// `x-forwarded-prefix`. The longest path that fits decides; the server's own routes cannot be taken.
+        path: String = none
+            .example("\"/hello\"");
+        /// Answers every path on a port of its own, of the same `host`. Either `path` or `port` is needed.
+        port: u16 = none
+            .range(0, 65535)
+            .excludes("path")
+            .example("8081");
+        /// What `runtime.arguments` gives.
+        arguments: Vec<String> = (Vec::new());
+    }
+}
+
+/// A table of the file and its keys.
+pub(crate) struct Table {
+    /// Its name; empty for the keys outside of any table.
+    pub(crate) name: &'static str,
+    pub(crate) keys: &'static [Key],
+    /// Whether there may be several, as `[[name]]`.
+    pub(crate) is_list: bool,
+    #[cfg(test)]
+    pub(crate) about: &'static str,
+    #[cfg(test)]
+    pub(crate) defaults: fn() -> Vec<(&'static str, Value)>,
+}
+
+const fn table<S: Section>(name: &'static str, is_list: bool) -> Table {
+    Table {
+        name,
+        keys: S::KEYS,
+        is_list,
+        #[cfg(test)]
+        about: S::ABOUT,
+        #[cfg(test)]
+        defaults: S::defaults,
+    }
+}
+
+pub(crate) const TABLES: &[Table] = &[
+    table::<ServerSettings>("", false),
+    table::<ModelSettings>("backend", true),
+    table::<LimitSettings>("limits", false),
+    table::<NetworkSettings>("network", false),
+    table::<ServiceSettings>("serve", true),
+];
+
+/// All tables as they are read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Tables {
+    pub(super) backend: Vec<ModelSettings>,
+    pub(super) limits: LimitSettings,
+    pub(super) network: NetworkSettings,
+    pub(super) serve: Vec<ServiceSettings>,
+}
+
+/// Keys of the paper's artifact that have no meaning here, and why.
+pub(crate) const FOREIGN_KEYS: &[(&str, &str)] = &[
+    ("backend_type", "pie has one backend, the CPU, built in"),
+    ("exec_path", "the backend is built in"),
+    ("device", "the backend computes on the CPU; see `threads`"),
+    ("dtype", "the weights are computed in the format of their file"),
+    ("dist_size", "a pass says itself how many probabilities it wants"),
+    ("max_num_embeds", "embedding rows live in the memory of their inferlet"),
+    ("verbose", "use `pie --verbose`"),
+    ("log", "the log goes to stderr; set PIE_LOG to choose"),
+];
+
+fn strategies() -> Vec<Choice> {
+    let choice = |row: &scheduler::PolicyRow| Choice { name: row.name, about: row.about };
+    scheduler::POLICIES.iter().map(choice).collect()
+}
+
+fn check_secret(secret: &Value) -> Result<()> {
+    let long = secret.as_str().is_none_or(|secret| secret.len() >= 16);
+    ensure!(long, "`auth_secret` is too short: expected at least 16 bytes");
+    Ok(())
+}
+
+fn check_hosts(hosts: &Value) -> Result<()> {
+    let entries = hosts.as_array().into_iter().flatten();
+    let entries: Vec<&str> = entries.filter_map(Value::as_str).collect();
+    AllowedHosts::parse(&entries).context("`allow_hosts`")?;
+    Ok(())
+}
