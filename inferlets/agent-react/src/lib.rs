@@ -21,8 +21,8 @@ async fn main(mut args: Args) -> Result<String> {
     let mut chat = Chat::new(&model)?;
     // With its own number, no two runs have the same prompt.
     chat.system(SYSTEM).user(&format!("Task {}: {task}", runtime::instance_id()));
-    let context = chat.prepare()?;
-    context.fill("Thought:");
+    let context = chat.generation_prompt()?;
+    context.append("Thought:");
     let (start, mut waited, mut tokens) = (Instant::now(), Duration::ZERO, 0);
     for call in 1..=calls {
         let mut thought = context.generate(Sampler::greedy()).max_tokens(max_tokens).stop("Observation:");
@@ -36,7 +36,7 @@ async fn main(mut args: Args) -> Result<String> {
         let before = Instant::now();
         sleep(delay).await;
         waited += before.elapsed();
-        context.fill(&format!("\nObservation: Result from function call {call}\nThought:"));
+        context.append(&format!("\nObservation: Result from function call {call}\nThought:"));
     }
     let text = context.generate(Sampler::greedy()).max_tokens(max_tokens).text().await?;
     let (total, waited) = (start.elapsed().as_millis() as u64, waited.as_millis() as u64);

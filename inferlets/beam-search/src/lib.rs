@@ -13,7 +13,7 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
-    let prompt = chat.user(&prompt).prepare()?;
+    let prompt = chat.user(&prompt).generation_prompt()?;
     let beams = beam_search(prompt, width, max_tokens).await?;
     let work = model.work();
     let describe = |beam: &Beam| -> Result<Value> {
@@ -58,7 +58,7 @@ async fn plain_search(
                 continue;
             }
             let mut context = Context::new(model)?;
-            let logits = context.fill_tokens(prompt).fill_tokens(&one.tokens).logits().await?;
+            let logits = context.append_tokens(prompt).append_tokens(&one.tokens).logits().await?;
             let scores = log_softmax(&logits).into_iter().zip(0..);
             next.extend(scores.map(|(score, token)| (one.log_prob + score, index, Some(token))));
         }

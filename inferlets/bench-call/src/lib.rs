@@ -37,7 +37,7 @@ async fn main(mut args: Args) -> Result<String> {
 
 async fn control(model: &Model, rounds: usize, batch: usize) -> Result<Value> {
     let mut context = Context::new(model)?;
-    context.fill(PROMPT).flush().await?;
+    context.append(PROMPT).prefill().await?;
     let length = context.tokens().len();
     let (mut read, mut fork, mut truncate, mut usage) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
@@ -64,7 +64,7 @@ fn many(batch: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
 /// Passes of one token, with each kind of output: the whole time, and what of it was not the model's.
 async fn passes(model: &Model, rounds: usize) -> Result<Value> {
     let mut context = Context::new(model)?;
-    context.fill(PROMPT).flush().await?;
+    context.append(PROMPT).prefill().await?;
     let sampling = || OutputKind::Token(Sampler::greedy().sampling(&[], None));
     let mut report = json!({});
     for (name, kind) in [
@@ -87,7 +87,7 @@ async fn passes(model: &Model, rounds: usize) -> Result<Value> {
 /// A pass of one token, which is taken back: microseconds, and those among them that the model computed.
 async fn pass(context: &mut Context, kind: Option<OutputKind<'_>>) -> Result<(f64, f64)> {
     let (length, before) = (context.tokens().len(), context.model().work().compute);
-    context.fill_tokens(&[0]);
+    context.append_tokens(&[0]);
     let start = Instant::now();
     context.pass(kind.map(|kind| OutputRequest { row: 0, kind }).into_iter().collect()).await?;
     let elapsed = micros(start);
@@ -100,8 +100,8 @@ async fn grammar(model: &Model, rounds: usize) -> Result<Value> {
     let constraint = model.constraint(Grammar::JsonSchema(SCHEMA.to_string())).await?;
     let (mut with, mut without) = (Context::new(model)?, Context::new(model)?);
     // The last token stays pending: a step computes it.
-    with.fill(PROMPT).flush_front().await?;
-    without.fill(PROMPT).flush_front().await?;
+    with.append(PROMPT).prefill_but_last().await?;
+    without.append(PROMPT).prefill_but_last().await?;
     let sampler = Sampler::temperature(1.0);
     let (mut bound, mut free, mut added) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
@@ -114,7 +114,7 @@ async fn grammar(model: &Model, rounds: usize) -> Result<Value> {
         free.push(micros(start));
         added.push(bound[bound.len() - 1] - free[free.len() - 1]);
         without.truncate(with.tokens().len() - 1)?;
-        without.fill_tokens(&[token]);
+        without.append_tokens(&[token]);
     }
     let (bound, free, added) = (median(bound), median(free), median(added));
     Ok(
@@ -148,7 +148,7 @@ async fn together(inferlets: usize, rounds: usize) -> Result<Value> {
 /// model's microseconds.
 async fn work(model: &Model, parent: &str, rounds: usize) -> Result<Value> {
     let mut context = Context::new(model)?;
-    context.fill(PROMPT).flush().await?;
+    context.append(PROMPT).prefill().await?;
     let signal = messaging::subscribe(parent, true)?;
     messaging::push(parent.to_string(), "ready".to_string()).await?;
     signal.next().await?;

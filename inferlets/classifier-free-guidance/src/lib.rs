@@ -17,8 +17,8 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let (mut with, mut without) = (Chat::new(&model)?, Chat::new(&model)?);
-    let with = with.system(&wanted).user(&prompt).prepare()?;
-    let without = without.system(&unwanted).user(&prompt).prepare()?;
+    let with = with.system(&wanted).user(&prompt).generation_prompt()?;
+    let without = without.system(&unwanted).user(&prompt).generation_prompt()?;
     let tokens = guided(with.fork()?, without.fork()?, scale, max_tokens).await?;
     let mut report = json!({ "text": model.detokenize(&tokens)?, "tokens": tokens.len() });
     if check {
@@ -43,8 +43,8 @@ async fn guided(mut with: Context, mut without: Context, scale: f32, max_tokens:
             break;
         }
         tokens.push(token);
-        with.fill_tokens(&[token]);
-        without.fill_tokens(&[token]);
+        with.append_tokens(&[token]);
+        without.append_tokens(&[token]);
     }
     Ok(tokens)
 }

@@ -43,7 +43,7 @@ async fn serve(request: Request) -> Result<Response> {
 async fn complete(prompt: &str, mut writer: BodyWriter) -> Result<()> {
     let model = Model::open_default()?;
     let mut context = Context::new(&model)?;
-    context.fill(prompt);
+    context.append(prompt);
     let mut generation = context.generate(Sampler::greedy()).max_tokens(32);
     while let Some(piece) = generation.next().await? {
         writer.write(piece).await?;

@@ -35,7 +35,8 @@ async fn main(mut args: Args) -> Result<String> {
     let mut plain = chat.fork()?;
 
     let jacobi = Jacobi { window, guesses: Vec::new() };
-    let mut generation = Speculation::new(chat.prepare()?, Sampler::greedy(), jacobi).max_tokens(max_tokens);
+    let mut generation =
+        Speculation::new(chat.generation_prompt()?, Sampler::greedy(), jacobi).max_tokens(max_tokens);
     while let Some(tokens) = generation.next().await? {
         session::send(model.detokenize(&tokens)?).await?;
     }

@@ -40,8 +40,8 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
-    let root = chat.user(&format!("{question} Think step by step.")).prepare()?;
-    root.flush_front().await?;
+    let root = chat.user(&format!("{question} Think step by step.")).generation_prompt()?;
+    root.prefill_but_last().await?;
     let (context, text) = (root.fork()?, String::new());
     let mut tree =
         vec![Node { parent: None, children: Vec::new(), context, text, depth: 0, visits: 0.0, reward: 0.0 }];
@@ -60,8 +60,8 @@ async fn main(mut args: Args) -> Result<String> {
             let grow = |(mut context, seed): (Context, u64)| async move {
                 let sampler = Sampler::temperature(0.8).seed(seed);
                 let text = context.generate(sampler).max_tokens(step_tokens).stop("\n").text().await?;
-                context.fill("\n");
-                context.flush_front().await.map(|()| (context, text))
+                context.append("\n");
+                context.prefill_but_last().await.map(|()| (context, text))
             };
             let grown = try_join_all(forks.into_iter().zip(iteration * 1000..).map(grow)).await?;
             for (context, text) in grown {

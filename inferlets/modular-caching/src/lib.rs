@@ -42,12 +42,12 @@ async fn main(mut args: Args) -> Result<String> {
     let mut prompt = Context::new(&model)?;
     let (mut reused, mut saved_tokens) = (Vec::<&str>::new(), 0);
     for (name, context, hit) in try_join_all(chosen).await? {
-        prompt.append(&context)?;
+        prompt.append_context(&context)?;
         saved_tokens += context.tokens().len();
         reused.extend(hit.then_some(name));
     }
-    prompt.fill_special("<|im_end|>\n<|im_start|>user\n").fill(&question);
-    prompt.fill_special("<|im_end|>\n<|im_start|>assistant\n");
+    prompt.append_tokens(&model.tokenize_special("<|im_end|>\n<|im_start|>user\n")).append(&question);
+    prompt.append_tokens(&model.tokenize_special("<|im_end|>\n<|im_start|>assistant\n"));
     let text = prompt.generate(Sampler::greedy()).max_tokens(max_tokens).text().await?;
     let (work, hits) = (model.work().json(), reused.len());
     let report =
@@ -68,7 +68,7 @@ async fn module<'a>(
     }
     let positions = Some((place..).take(tokens.len()).collect());
     let mut context = Context::new(model)?;
-    context.fill_tokens(&tokens).pass_in(Layout { positions, masks: None }, Vec::new()).await?;
+    context.append_tokens(&tokens).pass_in(Layout { positions, masks: None }, Vec::new()).await?;
     context.save(&key, true).await?;
     Ok((name, context, false))
 }

@@ -15,7 +15,7 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
-    let prompt = chat.user(&prompt).prepare()?;
+    let prompt = chat.user(&prompt).generation_prompt()?;
     let score = |candidate: &str| {
         let (tokens, fork, again) = (model.tokenize(candidate), prompt.fork(), prompt.fork());
         async move {
@@ -38,7 +38,7 @@ async fn step_by_step(mut context: Context, tokens: &[u32]) -> Result<f64> {
     let mut sum = 0.0;
     for token in tokens {
         sum += log_softmax(&context.logits().await?)[*token as usize];
-        context.fill_tokens(&[*token]);
+        context.append_tokens(&[*token]);
     }
     Ok(sum)
 }

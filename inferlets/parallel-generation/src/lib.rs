@@ -13,11 +13,11 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut one = Context::new(&model)?;
-    one.fill(&prompt).flush().await?;
+    one.append(&prompt).prefill().await?;
     let mut two = one.fork()?;
     let shared = one.tokens().len();
-    one.fill(&first);
-    two.fill(&second);
+    one.append(&first);
+    two.append(&second);
     let before = model.work();
     let answers = try_join!(
         one.generate(Sampler::greedy()).max_tokens(max_tokens).text(),

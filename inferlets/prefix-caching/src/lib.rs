@@ -13,11 +13,11 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
-    let tokens = chat.system(SYSTEM).tokens()?;
+    let tokens = chat.system(SYSTEM).message_tokens()?;
     if invalidate {
         Context::delete(&model, &Context::snapshot_name("prefix-caching", &tokens)).await?;
     }
-    let (context, hit) = Context::open_or_compute(&model, "prefix-caching", &tokens, true).await?;
+    let (context, hit) = Context::open_or_prefill(&model, "prefix-caching", &tokens, true).await?;
     let saved = context.tokens().len();
     chat.resume(context);
 

@@ -31,7 +31,7 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut base = Chat::new(&model)?;
-    base.system(SYSTEM).compute().await?;
+    base.system(SYSTEM).prefill().await?;
     let solver = Solver { base, max_depth, max_tokens };
     let (answer, problems) = solver.solve(question, 0).await?;
     Ok(json!({ "answer": answer, "problems": problems, "work": model.work().json() }).to_string())

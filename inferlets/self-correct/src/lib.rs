@@ -17,7 +17,7 @@ async fn main(mut args: Args) -> Result<String> {
         bail!("a forbidden word is empty");
     }
     let mut chat = Chat::new(&model)?;
-    let context = chat.user(&prompt).prepare()?;
+    let context = chat.user(&prompt).generation_prompt()?;
     let start = context.tokens().len();
     let mut rewinds = 0;
     // For each place, the tokens that led to a forbidden word there.
@@ -50,7 +50,7 @@ async fn main(mut args: Args) -> Result<String> {
         // One token before it is pending again, so that a pass has something to compute.
         let before = context.tokens()[start + first - 1];
         context.truncate(start + first - 1)?;
-        context.fill_tokens(&[before]);
+        context.append_tokens(&[before]);
         place = first;
         rewinds += 1;
     }

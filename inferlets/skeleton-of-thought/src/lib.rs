@@ -16,7 +16,7 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
-    chat.system(SYSTEM).compute().await?;
+    chat.system(SYSTEM).prefill().await?;
     let mut plan = chat.fork()?;
     plan.user(&format!(
         "{question} Outline the answer in up to {points} points: <point>a few words</point>."

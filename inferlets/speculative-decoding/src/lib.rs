@@ -23,7 +23,8 @@ async fn main(mut args: Args) -> Result<String> {
     let mut plain = chat.fork()?;
 
     let drafter = NgramDrafter::new(order, length);
-    let mut generation = Speculation::new(chat.prepare()?, sampler.clone(), drafter).max_tokens(max_tokens);
+    let mut generation =
+        Speculation::new(chat.generation_prompt()?, sampler.clone(), drafter).max_tokens(max_tokens);
     while let Some(tokens) = generation.next().await? {
         session::send(model.detokenize(&tokens)?).await?;
     }

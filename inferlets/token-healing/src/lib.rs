@@ -13,7 +13,7 @@ async fn main(mut args: Args) -> Result<String> {
     let model = Model::open_default()?;
     let mut context = Context::new(&model)?;
     let mut tokens = model.tokenize(&prompt);
-    context.fill_tokens(&tokens);
+    context.append_tokens(&tokens);
     let plain = context.generate(Sampler::greedy()).max_tokens(max_tokens).text().await?;
 
     // The text before must not be empty: a pass needs a token.
@@ -22,7 +22,7 @@ async fn main(mut args: Args) -> Result<String> {
     let begin: String = taken_back.chars().map(|c| format!("\\x{{{:x}}}", c as u32)).collect();
     let constraint = model.constraint(Grammar::Regex(format!("{begin}(?s:.*)"))).await?;
     context.truncate(tokens.len() - 1)?;
-    context.fill_tokens(&tokens[tokens.len() - 1..]);
+    context.append_tokens(&tokens[tokens.len() - 1..]);
     let healed =
         context.generate(Sampler::greedy()).constraint(&constraint).max_tokens(max_tokens).text().await?;
 

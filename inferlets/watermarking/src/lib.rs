@@ -18,7 +18,7 @@ async fn main(mut args: Args) -> Result<String> {
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
     let mut unmarked = chat.user(&prompt).fork()?;
-    let (context, mut tokens) = (chat.prepare()?, Vec::new());
+    let (context, mut tokens) = (chat.generation_prompt()?, Vec::new());
     while tokens.len() < max_tokens {
         let previous = context.tokens().last().copied().unwrap_or(0);
         let green = (0..model.facts().vocabulary_size).filter(|token| is_green(previous, *token, gamma));

@@ -12,10 +12,10 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
-    let context = chat.user(&prompt).prepare()?;
+    let context = chat.user(&prompt).generation_prompt()?;
     let window = Window { sink, size };
     let prompt_tokens = context.tokens().len();
-    context.flush_front().await?;
+    context.prefill_but_last().await?;
     window.slide(context)?;
 
     let (mut most, mut text) = (0, Vec::new());

@@ -53,7 +53,7 @@ pub async fn beam_search(prompt: &Context, width: usize, max_tokens: usize) -> R
             let mut tokens = beams[index].tokens.clone();
             let ended = token.is_none_or(|token| stop_tokens.contains(&token));
             if let Some(token) = token.filter(|_| !ended) {
-                context.fill_tokens(&[token]);
+                context.append_tokens(&[token]);
                 tokens.push(token);
             }
             Ok(Beam { context, tokens, log_prob, ended })

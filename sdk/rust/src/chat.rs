@@ -68,9 +68,9 @@ impl Chat {
     /// for one token: each needs something to compute.
     ///
     /// # Errors
-    /// As for [`Chat::prepare`], a pass and [`Chat::fork`].
+    /// As for [`Chat::generation_prompt`], a pass and [`Chat::fork`].
     pub async fn branch(&mut self, count: usize) -> Result<Vec<Chat>> {
-        self.prepare()?.flush_front().await?;
+        self.generation_prompt()?.prefill_but_last().await?;
         (0..count).map(|_| self.fork()).collect()
     }
 
@@ -89,7 +89,7 @@ impl Chat {
     /// # Errors
     /// When the template refuses the messages.
     pub fn generate(&mut self, sampler: Sampler) -> Result<Generation<'_>> {
-        self.prepare()?;
+        self.generation_prompt()?;
         Ok(self.context.generate(sampler))
     }
 
@@ -97,15 +97,15 @@ impl Chat {
     ///
     /// # Errors
     /// When the template refuses the messages.
-    pub fn prepare(&mut self) -> Result<&mut Context> {
+    pub fn generation_prompt(&mut self) -> Result<&mut Context> {
         self.format(true)
     }
 
-    /// Tokens of the messages so far, without the header of an answer: what [`Chat::compute`] computes.
+    /// Tokens of the messages so far, without the header of an answer: what [`Chat::prefill`] computes.
     ///
     /// # Errors
     /// When the template refuses the messages.
-    pub fn tokens(&self) -> Result<Vec<u32>> {
+    pub fn message_tokens(&self) -> Result<Vec<u32>> {
         self.formatted(false)
     }
 
@@ -127,16 +127,16 @@ impl Chat {
         // At least one token must be computed to ask for what follows.
         let same = same.min(tokens.len().saturating_sub(1));
         self.context.truncate(same)?;
-        self.context.fill_tokens(&tokens[same..]);
+        self.context.append_tokens(&tokens[same..]);
         Ok(&mut self.context)
     }
 
     /// Computes the messages so far and waits for more: forks made now share all of it.
     ///
     /// # Errors
-    /// As for [`Chat::prepare`] and a pass.
-    pub async fn compute(&mut self) -> Result<()> {
-        self.format(false)?.flush().await
+    /// As for [`Chat::generation_prompt`] and a pass.
+    pub async fn prefill(&mut self) -> Result<()> {
+        self.format(false)?.prefill().await
     }
 
     /// Generates the assistant's next message within a grammar and adds it. None, and no message, when it is not

@@ -14,7 +14,7 @@ use crate::{Error, Model, Result, Sampler};
 ///
 /// ```text
 /// tokens    t0 t1 t2 … t7 | t8 t9
-///           computed        pending      <- fill() adds here, the next pass moves the bar
+///           computed        pending      <- append() adds here, the next pass moves the bar
 /// ```
 pub struct Context {
     handle: api::Context,
@@ -89,7 +89,7 @@ impl Context {
     /// # Errors
     /// As for a pass; `limit-exceeded` when the user has too many snapshots.
     pub async fn save(&mut self, name: &str, persistent: bool) -> Result<()> {
-        self.flush().await?;
+        self.prefill().await?;
         Ok(self.handle.save(name.to_string(), persistent).await?)
     }
 
@@ -114,19 +114,13 @@ impl Context {
     }
 
     /// Appends text; control tokens in it stay plain text.
-    pub fn fill(&mut self, text: &str) -> &mut Context {
+    pub fn append(&mut self, text: &str) -> &mut Context {
         let tokens = self.model.tokenize(text);
-        self.fill_tokens(&tokens)
-    }
-
-    /// Appends text in which control tokens count as such, for instance a formatted chat.
-    pub fn fill_special(&mut self, text: &str) -> &mut Context {
-        let tokens = self.model.tokenize_special(text);
-        self.fill_tokens(&tokens)
+        self.append_tokens(&tokens)
     }
 
     /// Appends tokens.
-    pub fn fill_tokens(&mut self, tokens: &[u32]) -> &mut Context {
+    pub fn append_tokens(&mut self, tokens: &[u32]) -> &mut Context {
         self.tokens.extend_from_slice(tokens);
         self
     }
@@ -175,7 +169,7 @@ impl Context {
     ///
     /// # Errors
     /// As for [`Context::pass`].
-    pub async fn flush(&mut self) -> Result<()> {
+    pub async fn prefill(&mut self) -> Result<()> {
         if self.computed < self.tokens.len() {
             self.pass(Vec::new()).await?;
         }
@@ -186,14 +180,14 @@ impl Context {
     ///
     /// # Errors
     /// As for [`Context::pass`].
-    pub async fn flush_front(&mut self) -> Result<()> {
+    pub async fn prefill_but_last(&mut self) -> Result<()> {
         if self.pending().len() < 2 {
             return Ok(());
         }
         let last = self.tokens.pop().expect("two are pending");
-        let flushed = self.flush().await;
+        let prefilled = self.prefill().await;
         self.tokens.push(last);
-        flushed
+        prefilled
     }
 
     /// Computes the pending tokens in one pass and answers `outputs`, whose rows count from the first pending token.
@@ -263,12 +257,12 @@ impl Context {
         let Some(first) = self.pending().len().checked_sub(1) else {
             bail!("nothing is pending: fill the context before asking for what comes next");
         };
-        self.fill_tokens(front);
+        self.append_tokens(front);
         let wanted = tokens.iter().zip(first as u32..);
         let wanted =
             wanted.map(|(token, row)| OutputRequest { row, kind: OutputKind::LogProbs(vec![*token]) });
         let values = self.pass(wanted.collect()).await?;
-        self.fill_tokens(&[*last]);
+        self.append_tokens(&[*last]);
         let value = |output| match output {
             Output::LogProbs(values) if values.len() == 1 => Ok(values[0]),
             other => bail!("asked for a log-probability, got {other:?}"),
@@ -293,7 +287,7 @@ impl Context {
     ///
     /// # Errors
     /// As for [`Context::open`] and [`Context::save`].
-    pub async fn open_or_compute(
+    pub async fn open_or_prefill(
         model: &Model,
         name: &str,
         tokens: &[u32],
@@ -304,11 +298,11 @@ impl Context {
             return Ok((context, true));
         }
         let mut context = Context::new(model)?;
-        context.fill_tokens(tokens).save(&name, persistent).await?;
+        context.append_tokens(tokens).save(&name, persistent).await?;
         Ok((context, false))
     }
 
-    /// The name under which [`Context::open_or_compute`] saves.
+    /// The name under which [`Context::open_or_prefill`] saves.
     pub fn snapshot_name(name: &str, tokens: &[u32]) -> String {
         // FNV-1a: the name must be the same in every build.
         let hash =
@@ -334,9 +328,9 @@ impl Context {
     ///
     /// # Errors
     /// When either has pending tokens, or the models differ.
-    pub fn append(&mut self, other: &Context) -> Result<()> {
+    pub fn append_context(&mut self, other: &Context) -> Result<()> {
         if !self.pending().is_empty() || !other.pending().is_empty() {
-            bail!("contexts with pending tokens cannot be joined: flush them first");
+            bail!("contexts with pending tokens cannot be joined: prefill them first");
         }
         self.handle.append(&other.handle)?;
         self.tokens.extend_from_slice(&other.tokens);

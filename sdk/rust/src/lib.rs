@@ -11,7 +11,7 @@
 //!
 //!     let model = Model::open_default()?;
 //!     let mut context = Context::new(&model)?;
-//!     context.fill(&prompt);
+//!     context.append(&prompt);
 //!     Ok(context.generate(Sampler::greedy()).max_tokens(64).text().await?)
 //! }
 //! # }

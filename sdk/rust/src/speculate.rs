@@ -106,7 +106,7 @@ impl<'a, D: Drafter> Speculation<'a, D> {
             bail!("nothing is pending: fill the context before asking for what comes next");
         }
         let length = self.context.tokens().len();
-        self.context.fill_tokens(&draft);
+        self.context.append_tokens(&draft);
         let wanted = (0..=draft.len()).map(|guess| {
             let history = &self.context.tokens()[..length + guess];
             let kind = OutputKind::Token(self.sampler.sampling(history, None));
@@ -139,7 +139,7 @@ impl<'a, D: Drafter> Speculation<'a, D> {
         let accepted = right.min(tokens.len());
         self.accepted += accepted;
         self.context.truncate(length + accepted)?;
-        self.context.fill_tokens(&tokens[accepted..]);
+        self.context.append_tokens(&tokens[accepted..]);
         self.tokens.extend_from_slice(&tokens);
         Ok(Some(tokens))
     }

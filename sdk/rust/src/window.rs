@@ -32,7 +32,7 @@ impl Window {
         if context.next_position() as usize + context.pending().len() > positions {
             // A new context begins at position 0; one that lost its first tokens does not go back there.
             let mut anew = Context::new(context.model())?;
-            anew.fill_tokens(context.tokens());
+            anew.append_tokens(context.tokens());
             *context = anew;
         }
         Ok(())

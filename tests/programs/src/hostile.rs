@@ -51,12 +51,12 @@ pub fn contexts() -> Result<String> {
 pub async fn wait() -> Result<String> {
     let model = Model::open_default()?;
     let mut context = Context::new(&model)?;
-    context.fill("a prompt of some length, so that it holds pages");
-    context.flush().await?;
+    context.append("a prompt of some length, so that it holds pages");
+    context.prefill().await?;
     session::send("started".to_string()).await?;
     loop {
-        context.fill("more");
-        context.flush().await?;
+        context.append("more");
+        context.prefill().await?;
         if context.tokens().len() > 500 {
             context.truncate(8)?;
         }
@@ -67,8 +67,8 @@ pub async fn wait() -> Result<String> {
 pub async fn leak() -> Result<String> {
     let model = Model::open_default()?;
     let mut context = Context::new(&model)?;
-    context.fill(&"words ".repeat(40));
-    context.flush().await?;
+    context.append(&"words ".repeat(40));
+    context.prefill().await?;
     for _ in 0..8 {
         std::mem::forget(context.fork()?);
     }

@@ -20,7 +20,7 @@ async fn greedy(context: &mut Context, tokens: usize) -> Result<Vec<u32>> {
 
 fn filled(model: &Model) -> Result<Context> {
     let mut context = Context::new(model)?;
-    context.fill(PROMPT);
+    context.append(PROMPT);
     Ok(context)
 }
 
@@ -28,7 +28,7 @@ fn filled(model: &Model) -> Result<Context> {
 pub async fn generate(value: &str) -> Result<String> {
     let model = Model::open_default()?;
     let mut context = Context::new(&model)?;
-    context.fill(value).fill(PROMPT);
+    context.append(value).append(PROMPT);
     Ok(format!("{:?}", greedy(&mut context, 24).await?))
 }
 
@@ -48,11 +48,11 @@ pub async fn pages(value: &str) -> Result<String> {
     let length: usize = value.parse()?;
     let model = Model::open_default()?;
     let mut first = Context::new(&model)?;
-    first.fill(&inferlet::runtime::arguments().join(" ")).fill(PROMPT);
+    first.append(&inferlet::runtime::arguments().join(" ")).append(PROMPT);
     let mut drawn = greedy(&mut first, 4).await?;
     let mut forks = [first.fork()?, first.fork()?, first];
     for (index, fork) in forks.iter_mut().enumerate() {
-        fork.fill(&format!(" fork {index}"));
+        fork.append(&format!(" fork {index}"));
         while fork.tokens().len() < length {
             drawn.extend(greedy(fork, 1).await?);
         }
@@ -70,22 +70,22 @@ pub async fn chunks() -> Result<String> {
     };
     let want = |pending: usize| vec![OutputRequest { row: pending as u32 - 1, kind: OutputKind::Logits }];
     let mut whole = Context::new(&model)?;
-    whole.fill_tokens(&tokens);
+    whole.append_tokens(&tokens);
     let expected = logits(whole.pass(want(tokens.len())).await?)?;
     for chunk in [1, 7, 64] {
         let mut context = Context::new(&model)?;
         let mut last = Vec::new();
         for piece in tokens.chunks(chunk) {
-            context.fill_tokens(piece);
+            context.append_tokens(piece);
             last = context.pass(want(piece.len())).await?;
         }
         ensure!(logits(last)? == expected, "chunks of {chunk} give other logits");
     }
     let mut base = Context::new(&model)?;
-    base.fill_tokens(&tokens[..tokens.len() - 3]);
-    base.flush().await?;
+    base.append_tokens(&tokens[..tokens.len() - 3]);
+    base.prefill().await?;
     let mut fork = base.fork()?;
-    fork.fill_tokens(&tokens[tokens.len() - 3..]);
+    fork.append_tokens(&tokens[tokens.len() - 3..]);
     ensure!(logits(fork.pass(want(3)).await?)? == expected, "a fork gives other logits");
     Ok("equal".into())
 }
@@ -166,14 +166,14 @@ pub async fn remove() -> Result<String> {
     let mut context = Context::new(&model)?;
     let tokens: Vec<u32> = (0..page as u32 * 8).map(|t| 10 + t % 200).collect();
     // Every other token: no prefix of another test, whose cached pages would count as held.
-    context.fill_tokens(&tokens);
-    context.flush().await?;
+    context.append_tokens(&tokens);
+    context.prefill().await?;
     let before = inferlet::runtime::usage().await?.pages_used;
     context.remove(page, page * 6)?;
     let after = inferlet::runtime::usage().await?.pages_used;
     ensure!(before == 8 && after == 3, "8 pages, then {before} and {after}");
     ensure!(context.handle().next_position() == page as u32 * 8, "the positions stay");
-    context.fill("and on");
+    context.append("and on");
     greedy(&mut context, 3).await?;
     Ok("freed".into())
 }
@@ -233,7 +233,7 @@ pub async fn cancel() -> Result<String> {
 pub async fn many() -> Result<String> {
     let model = Model::open_default()?;
     let mut base = filled(&model)?;
-    base.flush().await?;
+    base.prefill().await?;
     let forks = (0..16).map(|_| base.fork()).collect::<Result<Vec<_>>>()?;
     let pass = |index: u32| Pass {
         input: Input::Tokens(vec![20 + index]),
@@ -293,7 +293,7 @@ pub async fn save(name: &str) -> Result<String> {
     let model = Model::open_default()?;
     let mut context = filled(&model)?;
     context.save(name, name.starts_with("persistent")).await?;
-    context.fill(" And");
+    context.append(" And");
     Ok(format!("{:?}", greedy(&mut context, 8).await?))
 }
 
@@ -303,6 +303,6 @@ pub async fn open(name: &str) -> Result<String> {
     let mut context = Context::open(&model, name, model.tokenize(PROMPT)).await?;
     let listed = context::snapshots(model.handle()).await?;
     ensure!(listed.iter().any(|s| s.name == name), "`{name}` is not in {listed:?}");
-    context.fill(" And");
+    context.append(" And");
     Ok(format!("{:?}", greedy(&mut context, 8).await?))
 }

@@ -20,7 +20,7 @@ pub async fn answers(value: &str) -> Result<String> {
     }
     let samplers = samplers(&model);
     let mut base = Context::new(&model)?;
-    base.fill("A short answer in JSON:\n").flush_front().await?;
+    base.append("A short answer in JSON:\n").prefill_but_last().await?;
     let mut lines = Vec::new();
     for (group, schemas) in schemas.chunks(GROUP).enumerate() {
         let answers = schemas.iter().enumerate().map(|(index, schema)| {
