@@ -2,7 +2,7 @@
 //! model are replaced by scripted ones here, so that every run does the same work; `--live` leaves them to the model.
 
 use boa_engine::{Context as Engine, Source};
-use inferlet::{Args, Chat, Model, Result, Sampler, json, session};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, json, session};
 
 const SYSTEM: &str = "You are CodeACT. You solve a task by writing JavaScript in a block between ```javascript and ```. \
     The value of its last line is told to you. Give the final answer when you know it.";
@@ -27,7 +27,7 @@ async fn main(mut args: Args) -> Result<String> {
     chat.system(SYSTEM).user(&task);
     let mut results = Vec::new();
     for turn in 0..calls {
-        let generated = chat.generate(Sampler::greedy())?.max_tokens(max_tokens).text().await?;
+        let generated = chat.generate(SamplingParams::greedy())?.max_tokens(max_tokens).text().await?;
         // More turns than the script has go through it again.
         let answer = if live { &generated } else { SCRIPT[turn % (SCRIPT.len() - 1)] };
         chat.assistant(answer);
@@ -37,7 +37,7 @@ async fn main(mut args: Args) -> Result<String> {
         chat.user(&format!("Code execution result: {result}"));
         results.push(result);
     }
-    let last = chat.answer(Sampler::greedy(), max_tokens).await?;
+    let last = chat.answer(SamplingParams::greedy(), max_tokens).await?;
     let text = if live { &last } else { SCRIPT[SCRIPT.len() - 1] };
     Ok(json!({ "text": text, "results": results, "work": model.work().json() }).to_string())
 }

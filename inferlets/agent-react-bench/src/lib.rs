@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use inferlet::futures::future::join_all;
-use inferlet::{Args, Chat, Context, Model, Result, Sampler, json, runtime, sleep};
+use inferlet::{Args, Chat, Context, Model, Result, SamplingParams, json, runtime, sleep};
 
 const INTRO: &str = "You are a research assistant who answers questions with the help of two tools. Think first, then \
     call one tool, then wait for what it says. Say so when the tools do not give the answer.\n\n";
@@ -55,7 +55,8 @@ async fn main(mut args: Args) -> Result<String> {
     let (at_once, mut waits) = (if concurrent { 3 } else { 1 }, 0);
     for (round, turns) in TURNS.chunks(at_once).enumerate() {
         for (action, _) in turns {
-            let mut thought = context.generate(Sampler::greedy()).max_tokens(max_tokens).ignore_stop_tokens();
+            let mut thought =
+                context.generate(SamplingParams::greedy()).max_tokens(max_tokens).ignore_stop_tokens();
             while thought.next().await?.is_some() {}
             context.append(&format!("\n{action}\n"));
         }

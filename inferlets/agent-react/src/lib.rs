@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use inferlet::{Args, Chat, Model, Result, Sampler, json, runtime, session, sleep};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, json, runtime, session, sleep};
 
 const SYSTEM: &str = "You solve a task in steps. Each step is a Thought, then an Action: Search[query] looks something up, \
     Calculator[expression] computes. An Observation with the result follows. End with Final Answer.";
@@ -25,7 +25,8 @@ async fn main(mut args: Args) -> Result<String> {
     context.append("Thought:");
     let (start, mut waited, mut tokens) = (Instant::now(), Duration::ZERO, 0);
     for call in 1..=calls {
-        let mut thought = context.generate(Sampler::greedy()).max_tokens(max_tokens).stop("Observation:");
+        let mut thought =
+            context.generate(SamplingParams::greedy()).max_tokens(max_tokens).stop("Observation:");
         let mut text = String::new();
         while let Some(piece) = thought.next().await? {
             text.push_str(&piece);
@@ -38,7 +39,7 @@ async fn main(mut args: Args) -> Result<String> {
         waited += before.elapsed();
         context.append(&format!("\nObservation: Result from function call {call}\nThought:"));
     }
-    let text = context.generate(Sampler::greedy()).max_tokens(max_tokens).text().await?;
+    let text = context.generate(SamplingParams::greedy()).max_tokens(max_tokens).text().await?;
     let (total, waited) = (start.elapsed().as_millis() as u64, waited.as_millis() as u64);
     let work = model.work().json();
     let context_tokens = context.tokens().len();

@@ -3,7 +3,7 @@
 
 use inferlet::anyhow::{anyhow, bail};
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Model, Result, Sampler, json, messaging, runtime, session};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, json, messaging, runtime, session};
 
 /// Name, section and instruction of each role.
 const ROLES: [(&str, &str, &str); 4] = [
@@ -62,7 +62,7 @@ async fn agent(index: usize, group: &str, max_tokens: usize, theme: String) -> R
     let mut chat = Chat::new(&Model::open_default()?)?;
     chat.system("You are one of four authors of a story. Write your part only.");
     chat.user(&format!("{instruction}\n\n{story}"));
-    let text = chat.answer(Sampler::greedy(), max_tokens).await?;
+    let text = chat.answer(SamplingParams::greedy(), max_tokens).await?;
     let story = format!("{story}\n\n### {section}\n{}", text.trim());
     if let Some((next, ..)) = ROLES.get(index + 1) {
         messaging::push(queue(next), story.clone())

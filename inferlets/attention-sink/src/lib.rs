@@ -1,7 +1,7 @@
 //! Text without end in bounded memory (StreamingLLM): the first tokens and a window of the last ones stay, what is
 //! between leaves attention and its pages are freed.
 
-use inferlet::{Args, Chat, Model, Result, Sampler, Window, json, runtime, session};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, Window, json, runtime, session};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -22,7 +22,7 @@ async fn main(mut args: Args) -> Result<String> {
     let (mut most, mut text) = (0, Vec::new());
     for step in 1..=max_tokens {
         // Stop tokens are passed over: the text goes on to the given length.
-        text.push(context.step(&Sampler::greedy(), None).await?.token);
+        text.push(context.step(&SamplingParams::greedy(), None).await?.token);
         window.slide(context)?;
         if step % 16 == 0 || step == max_tokens {
             most = most.max(runtime::usage().await?.pages_used as usize);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use inferlet::forward::{self, Input, OutputKind, OutputRequest, Pass};
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Context, Grammar, Model, Result, Sampler, Value, json, messaging, runtime};
+use inferlet::{Args, Context, Grammar, Model, Result, SamplingParams, Value, json, messaging, runtime};
 
 const PROMPT: &str = "The quick brown fox jumps over the lazy dog, and then goes home.";
 const SCHEMA: &str = r#"{"type": "array", "minItems": 50, "items": {"type": "object", "additionalProperties": false,
@@ -65,7 +65,7 @@ fn many(batch: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
 async fn passes(model: &Model, rounds: usize) -> Result<Value> {
     let mut context = Context::new(model)?;
     context.append(PROMPT).prefill().await?;
-    let sampling = || OutputKind::Token(Sampler::greedy().sampling(&[], None));
+    let sampling = || OutputKind::Token(SamplingParams::greedy().for_token(&[], None));
     let mut report = json!({});
     for (name, kind) in [
         ("no_output", None),
@@ -102,15 +102,15 @@ async fn grammar(model: &Model, rounds: usize) -> Result<Value> {
     // The last token stays pending: a step computes it.
     with.append(PROMPT).prefill_but_last().await?;
     without.append(PROMPT).prefill_but_last().await?;
-    let sampler = Sampler::temperature(1.0);
+    let sampling = SamplingParams::temperature(1.0);
     let (mut bound, mut free, mut added) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let start = Instant::now();
-        let token = with.step(&sampler, Some(&constraint)).await?.token;
+        let token = with.step(&sampling, Some(&constraint)).await?.token;
         constraint.advance(&[token])?;
         bound.push(micros(start));
         let start = Instant::now();
-        without.step(&sampler, None).await?;
+        without.step(&sampling, None).await?;
         free.push(micros(start));
         added.push(bound[bound.len() - 1] - free[free.len() - 1]);
         without.truncate(with.tokens().len() - 1)?;
@@ -154,7 +154,7 @@ async fn work(model: &Model, parent: &str, rounds: usize) -> Result<Value> {
     signal.next().await?;
     let mut share_ns = 0;
     for _ in 0..rounds {
-        let kind = OutputKind::Token(Sampler::greedy().sampling(&[], None));
+        let kind = OutputKind::Token(SamplingParams::greedy().for_token(&[], None));
         let (input, outputs) = (Input::Tokens(vec![0]), vec![OutputRequest { row: 0, kind }]);
         // Nothing is kept, so that the next pass is the next call.
         let pass = Pass { input, positions: None, masks: None, adapter: None, keep: false, outputs };

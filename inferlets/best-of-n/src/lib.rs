@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Model, Result, Sampler, json};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, json};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -17,7 +17,7 @@ async fn main(mut args: Args) -> Result<String> {
     let mut chat = Chat::new(&model)?;
     let forks = chat.user(&prompt).branch(candidates).await?;
     let draw = |(mut fork, seed): (Chat, u64)| async move {
-        fork.answer(Sampler::temperature(temperature).seed(seed), max_tokens).await
+        fork.answer(SamplingParams::temperature(temperature).seed(seed), max_tokens).await
     };
     let answers = try_join_all(forks.into_iter().zip(0..).map(draw)).await?;
 

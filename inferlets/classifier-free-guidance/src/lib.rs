@@ -2,7 +2,7 @@
 //! two distributions is made larger. A negative instruction in place of none pushes away from it.
 
 use inferlet::futures::try_join;
-use inferlet::{Args, Chat, Context, Model, Result, Sampler, arg_max, json};
+use inferlet::{Args, Chat, Context, Model, Result, SamplingParams, arg_max, json};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -23,7 +23,7 @@ async fn main(mut args: Args) -> Result<String> {
     let mut report = json!({ "text": model.detokenize(&tokens)?, "tokens": tokens.len() });
     if check {
         let one = guided(with.fork()?, without.fork()?, 1.0, max_tokens).await?;
-        let mut plain = with.generate(Sampler::greedy()).max_tokens(max_tokens);
+        let mut plain = with.generate(SamplingParams::greedy()).max_tokens(max_tokens);
         while plain.next().await?.is_some() {}
         report["equal"] = json!(one == plain.tokens());
         report["differs"] = json!(one != tokens);

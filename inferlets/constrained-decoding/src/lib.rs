@@ -2,7 +2,7 @@
 //! the tokens that the grammar allows and draws among them; the text is in the language by construction.
 
 use inferlet::anyhow::bail;
-use inferlet::{Args, Chat, Grammar, Model, Result, Sampler, json, session};
+use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, json, session};
 
 const SCHEMA: &str = r#"{"type": "object", "additionalProperties": false, "required": ["name", "age", "city"],
     "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "minimum": 0,
@@ -31,8 +31,8 @@ async fn main(mut args: Args) -> Result<String> {
     let constraint = model.constraint(grammar).await?;
     let mut chat = Chat::new(&model)?;
     chat.user(&prompt);
-    let sampler = Sampler::temperature(temperature).seed(seed);
-    let mut generation = chat.generate(sampler)?.constraint(&constraint).max_tokens(max_tokens);
+    let sampling = SamplingParams::temperature(temperature).seed(seed);
+    let mut generation = chat.generate(sampling)?.constraint(&constraint).max_tokens(max_tokens);
     let mut text = String::new();
     while let Some(piece) = generation.next().await? {
         session::send(piece.clone()).await?;

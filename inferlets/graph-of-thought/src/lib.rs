@@ -3,7 +3,7 @@
 
 use inferlet::futures::StreamExt;
 use inferlet::futures::stream::FuturesUnordered;
-use inferlet::{Args, Chat, Model, Result, Sampler, json, session};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, json, session};
 
 const SYSTEM: &str = "You are a thoughtful adviser who writes briefly.";
 
@@ -29,7 +29,7 @@ async fn main(mut args: Args) -> Result<String> {
     base.system(SYSTEM).user(&format!("{question} Propose one idea."));
     let chats = base.branch(lengths.len()).await?;
     let propose = |((mut chat, length), number): ((Chat, usize), u64)| async move {
-        let text = chat.answer(Sampler::temperature(0.8).seed(number), length).await?;
+        let text = chat.answer(SamplingParams::temperature(0.8).seed(number), length).await?;
         Ok(Thought { chat, text, proposals: vec![number] })
     };
     let mut proposing: FuturesUnordered<_> = chats.into_iter().zip(lengths).zip(1..).map(propose).collect();
@@ -62,6 +62,6 @@ async fn main(mut args: Args) -> Result<String> {
 async fn merge(later: Thought, earlier: Thought, max_tokens: usize) -> Result<Thought> {
     let mut chat = later.chat;
     chat.user(&format!("Compare this with your idea and join the two into one: {}", earlier.text));
-    let text = chat.answer(Sampler::greedy(), max_tokens).await?;
+    let text = chat.answer(SamplingParams::greedy(), max_tokens).await?;
     Ok(Thought { chat, text, proposals: [later.proposals, earlier.proposals].concat() })
 }

@@ -2,7 +2,7 @@
 //! the question sees everything. As a check, one leaf is replaced: no row outside it may change, to the last bit.
 
 use inferlet::forward::{OutputKind, OutputRequest};
-use inferlet::{Args, Context, Layout, Model, Result, Sampler, json, mask};
+use inferlet::{Args, Context, Layout, Model, Result, SamplingParams, json, mask};
 
 /// Text of each node, and the node above it.
 const NODES: [(&str, usize); 5] = [
@@ -25,7 +25,7 @@ async fn main(mut args: Args) -> Result<String> {
         nodes.flat_map(|(node, tokens)| tokens.into_iter().map(move |t| (t, node))).collect();
     let mut document = Context::new(&model)?;
     let values = compute(&mut document, &rows).await?;
-    let text = document.append(&question).generate(Sampler::greedy()).max_tokens(16).text().await?;
+    let text = document.append(&question).generate(SamplingParams::greedy()).max_tokens(16).text().await?;
 
     rows.iter_mut().filter(|(_, node)| *node == 2).for_each(|(token, _)| *token += 1);
     let again = compute(&mut Context::new(&model)?, &rows).await?;

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use inferlet::http::{Body, BodyWriter, Method, Request, Response, StatusCode};
-use inferlet::{Context, Model, Result, Sampler, http, sleep, spawn};
+use inferlet::{Context, Model, Result, SamplingParams, http, sleep, spawn};
 
 const TEXT_BYTES: usize = 1 << 20;
 
@@ -44,7 +44,7 @@ async fn complete(prompt: &str, mut writer: BodyWriter) -> Result<()> {
     let model = Model::open_default()?;
     let mut context = Context::new(&model)?;
     context.append(prompt);
-    let mut generation = context.generate(Sampler::greedy()).max_tokens(32);
+    let mut generation = context.generate(SamplingParams::greedy()).max_tokens(32);
     while let Some(piece) = generation.next().await? {
         writer.write(piece).await?;
     }

@@ -1,7 +1,7 @@
 //! Jacobi decoding: a window of guesses is refined by every pass, which computes all of them at once, and the guesses
 //! that agree with what the model says are the text. `--check` compares with plain decoding, token by token.
 
-use inferlet::{Args, Chat, Drafter, Model, Result, Sampler, Speculation, json, session};
+use inferlet::{Args, Chat, Drafter, Model, Result, SamplingParams, Speculation, json, session};
 
 /// Guesses what the last pass said of the places after the first wrong guess.
 struct Jacobi {
@@ -36,7 +36,7 @@ async fn main(mut args: Args) -> Result<String> {
 
     let jacobi = Jacobi { window, guesses: Vec::new() };
     let mut generation =
-        Speculation::new(chat.generation_prompt()?, Sampler::greedy(), jacobi).max_tokens(max_tokens);
+        Speculation::new(chat.generation_prompt()?, SamplingParams::greedy(), jacobi).max_tokens(max_tokens);
     while let Some(tokens) = generation.next().await? {
         session::send(model.detokenize(&tokens)?).await?;
     }
@@ -47,7 +47,7 @@ async fn main(mut args: Args) -> Result<String> {
         "accepted": generation.accepted,
     });
     if check {
-        let mut expected = plain.generate(Sampler::greedy())?.max_tokens(max_tokens);
+        let mut expected = plain.generate(SamplingParams::greedy())?.max_tokens(max_tokens);
         while expected.next().await?.is_some() {}
         report["equal"] = json!(expected.tokens() == generation.tokens());
     }

@@ -2,7 +2,7 @@
 //! memory and limits; here they are more of this program.
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Model, Result, Sampler, json, runtime};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, json, runtime};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -15,7 +15,7 @@ async fn main(mut args: Args) -> Result<String> {
         let mut chat = Chat::new(&Model::open_default()?)?;
         return chat
             .user(&format!("Say one thing about {topic}."))
-            .answer(Sampler::greedy(), max_tokens)
+            .answer(SamplingParams::greedy(), max_tokens)
             .await;
     }
     let topics = ["rivers", "mountains", "deserts", "forests", "islands"].into_iter().cycle().take(children);

@@ -2,7 +2,7 @@
 //! a sentence, a rollout finishes the answer and is graded from 0 to 100 by the model itself.
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Context, Grammar, Model, Result, Sampler, json, session};
+use inferlet::{Args, Chat, Context, Grammar, Model, Result, SamplingParams, json, session};
 
 /// A step of reasoning after those of its parent.
 struct Node {
@@ -58,8 +58,8 @@ async fn main(mut args: Args) -> Result<String> {
         if tree[at].visits > 0.0 && tree[at].depth < depth {
             let forks = (0..branches).map(|_| tree[at].context.fork()).collect::<Result<Vec<_>>>()?;
             let grow = |(mut context, seed): (Context, u64)| async move {
-                let sampler = Sampler::temperature(0.8).seed(seed);
-                let text = context.generate(sampler).max_tokens(step_tokens).stop("\n").text().await?;
+                let sampling = SamplingParams::temperature(0.8).seed(seed);
+                let text = context.generate(sampling).max_tokens(step_tokens).stop("\n").text().await?;
                 context.append("\n");
                 context.prefill_but_last().await.map(|()| (context, text))
             };
@@ -81,8 +81,8 @@ async fn main(mut args: Args) -> Result<String> {
             at = tree[at].children.first().copied().unwrap_or(at);
         }
         let mut rollout = tree[at].context.fork()?;
-        let sampler = Sampler::temperature(0.8).seed(iteration);
-        let rest = rollout.generate(sampler).max_tokens(rollout_tokens).text().await?;
+        let sampling = SamplingParams::temperature(0.8).seed(iteration);
+        let rest = rollout.generate(sampling).max_tokens(rollout_tokens).text().await?;
         let answer = format!("{}{rest}", tree[at].text);
         let reward = grade(&model, &question, &answer).await?;
         session::send(format!("{iteration}: node {at}, depth {}, {reward}\n", tree[at].depth)).await?;
@@ -108,6 +108,7 @@ async fn grade(model: &Model, question: &str, answer: &str) -> Result<f64> {
     judge.user(&format!(
         "Question: {question}\nAnswer: {answer}\nGrade the answer from 0 (wrong) to 100 (right). Write the number only."
     ));
-    let grade = judge.answer_in(Grammar::Regex("100|[1-9]?[0-9]".to_string()), Sampler::greedy(), 6).await?;
+    let grade =
+        judge.answer_in(Grammar::Regex("100|[1-9]?[0-9]".to_string()), SamplingParams::greedy(), 6).await?;
     Ok(grade.and_then(|grade| grade.parse().ok()).unwrap_or(0.0))
 }

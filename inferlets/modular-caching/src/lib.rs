@@ -3,7 +3,7 @@
 
 use inferlet::anyhow::bail;
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Context, Layout, Model, Result, Sampler, json};
+use inferlet::{Args, Context, Layout, Model, Result, SamplingParams, json};
 
 /// A name, and a text that can be understood alone.
 const MODULES: [(&str, &str); 4] = [
@@ -48,7 +48,7 @@ async fn main(mut args: Args) -> Result<String> {
     }
     prompt.append_tokens(&model.tokenize_special("<|im_end|>\n<|im_start|>user\n")).append(&question);
     prompt.append_tokens(&model.tokenize_special("<|im_end|>\n<|im_start|>assistant\n"));
-    let text = prompt.generate(Sampler::greedy()).max_tokens(max_tokens).text().await?;
+    let text = prompt.generate(SamplingParams::greedy()).max_tokens(max_tokens).text().await?;
     let (work, hits) = (model.work().json(), reused.len());
     let report =
         json!({ "text": text, "reused": reused, "hits": hits, "module_tokens": saved_tokens, "work": work });

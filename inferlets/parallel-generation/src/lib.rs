@@ -1,7 +1,7 @@
 //! Two continuations of one prompt, generated at once: the prompt is computed once, every step is one batch.
 
 use inferlet::futures::try_join;
-use inferlet::{Args, Context, Model, Result, Sampler, json};
+use inferlet::{Args, Context, Model, Result, SamplingParams, json};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -20,8 +20,8 @@ async fn main(mut args: Args) -> Result<String> {
     two.append(&second);
     let before = model.work();
     let answers = try_join!(
-        one.generate(Sampler::greedy()).max_tokens(max_tokens).text(),
-        two.generate(Sampler::greedy()).max_tokens(max_tokens).text(),
+        one.generate(SamplingParams::greedy()).max_tokens(max_tokens).text(),
+        two.generate(SamplingParams::greedy()).max_tokens(max_tokens).text(),
     )?;
     let texts = [format!("{prompt}{first}{}", answers.0), format!("{prompt}{second}{}", answers.1)];
     let report = json!({

@@ -1,6 +1,6 @@
 //! A long system prompt is computed once, saved, and opened by every later run, also after a restart of the server.
 
-use inferlet::{Args, Chat, Context, Model, Result, Sampler, json};
+use inferlet::{Args, Chat, Context, Model, Result, SamplingParams, json};
 
 const SYSTEM: &str = include_str!("system.txt");
 
@@ -21,6 +21,6 @@ async fn main(mut args: Args) -> Result<String> {
     let saved = context.tokens().len();
     chat.resume(context);
 
-    let text = chat.user(&prompt).answer(Sampler::greedy(), max_tokens).await?;
+    let text = chat.user(&prompt).answer(SamplingParams::greedy(), max_tokens).await?;
     Ok(json!({ "text": text, "hit": hit, "saved_tokens": saved, "work": model.work().json() }).to_string())
 }

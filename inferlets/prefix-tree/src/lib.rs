@@ -2,7 +2,7 @@
 //! generated in one batch.
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Context, Model, Result, Sampler, json, session};
+use inferlet::{Args, Context, Model, Result, SamplingParams, json, session};
 
 const ROOT: &str = "You are a teacher of biology who answers in one sentence.\n\n";
 /// The branches of each level.
@@ -38,7 +38,7 @@ async fn main(mut args: Args) -> Result<String> {
     let prompt_work = model.work().json();
 
     let answers = nodes.iter_mut().map(|leaf| {
-        let generation = leaf.generate(Sampler::greedy()).max_tokens(max_tokens);
+        let generation = leaf.generate(SamplingParams::greedy()).max_tokens(max_tokens);
         generation.stop("\n").text()
     });
     let answers = try_join_all(answers).await?;

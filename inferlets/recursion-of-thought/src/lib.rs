@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use inferlet::futures::try_join;
-use inferlet::{Args, Chat, Grammar, Model, Result, Sampler, json, session};
+use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, json, session};
 
 const SYSTEM: &str = "You solve a problem by splitting it into smaller ones.";
 /// The branches stand first: small models take up whatever form they read first.
@@ -52,7 +52,7 @@ impl Solver {
             let mut chat = self.base.fork()?;
             chat.user(&format!("{DIVIDE}{problem}"));
             let form = Grammar::Regex(FORM.to_string());
-            let Some(split) = chat.answer_in(form, Sampler::greedy(), self.max_tokens).await? else {
+            let Some(split) = chat.answer_in(form, SamplingParams::greedy(), self.max_tokens).await? else {
                 // Neither a leaf nor two branches within the tokens allowed: answer without splitting.
                 return Ok((self.ask(&format!("Answer briefly: {problem}")).await?, 1));
             };
@@ -71,7 +71,7 @@ impl Solver {
 
     /// One question in a fork of the base conversation.
     async fn ask(&self, question: &str) -> Result<String> {
-        self.base.fork()?.user(question).answer(Sampler::greedy(), self.max_tokens).await
+        self.base.fork()?.user(question).answer(SamplingParams::greedy(), self.max_tokens).await
     }
 }
 

@@ -2,7 +2,7 @@
 //! where the word began, and something else is drawn there. Nothing before is computed again.
 
 use inferlet::anyhow::bail;
-use inferlet::{Args, Chat, Model, Result, Sampler, json};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, json};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -24,8 +24,8 @@ async fn main(mut args: Args) -> Result<String> {
     let mut banned: Vec<Vec<(u32, f32)>> = vec![Vec::new(); max_tokens];
     let mut place = 0;
     while place < max_tokens {
-        let sampler = Sampler::greedy().logit_bias(banned[place].clone());
-        let token = context.step(&sampler, None).await?.token;
+        let sampling = SamplingParams::greedy().logit_bias(banned[place].clone());
+        let token = context.step(&sampling, None).await?.token;
         let stopped = model.facts().stop_tokens.contains(&token);
         if stopped {
             let length = context.tokens().len() - 1;

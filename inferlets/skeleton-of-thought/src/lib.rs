@@ -1,7 +1,7 @@
 //! Skeleton of thought: first an outline, then every point of it at once, each in a fork of the conversation.
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Grammar, Model, Result, Sampler, json, session};
+use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, json, session};
 
 const SYSTEM: &str = "You write clear and factual texts.";
 
@@ -24,7 +24,7 @@ async fn main(mut args: Args) -> Result<String> {
     // The form is the grammar's concern; a last point cut off by the limit is not among those found.
     let form = format!("(<point>[^<\n]{{3,60}}</point>\n?){{1,{}}}", points.max(1));
     let constraint = model.constraint(Grammar::Regex(form)).await?;
-    let outline = plan.generate(Sampler::greedy())?.constraint(&constraint).max_tokens(plan_tokens);
+    let outline = plan.generate(SamplingParams::greedy())?.constraint(&constraint).max_tokens(plan_tokens);
     let outline = outline.text().await?;
     let found = outline.split("<point>").filter_map(|part| Some(part.split_once("</point>")?.0.trim()));
     let found: Vec<&str> = found.collect();
@@ -32,7 +32,7 @@ async fn main(mut args: Args) -> Result<String> {
     let write = |point: &&str| {
         let (fork, wanted) =
             (chat.fork(), format!("{question} Write two sentences on this point only: {point}"));
-        async move { fork?.user(&wanted).answer(Sampler::greedy(), point_tokens).await }
+        async move { fork?.user(&wanted).answer(SamplingParams::greedy(), point_tokens).await }
     };
     let before = model.work();
     let texts = try_join_all(found.iter().map(write)).await?;

@@ -1,7 +1,7 @@
 //! Several tokens per pass without a change of the text: what followed the same words before is guessed, and one pass
 //! checks the whole guess. `--check` compares with plain decoding, token by token.
 
-use inferlet::{Args, Chat, Model, NgramDrafter, Result, Sampler, Speculation, json, session};
+use inferlet::{Args, Chat, Model, NgramDrafter, Result, SamplingParams, Speculation, json, session};
 
 const PROMPT: &str = "Write the numbers from one to twenty in words, twice. Write nothing else.";
 
@@ -17,14 +17,14 @@ async fn main(mut args: Args) -> Result<String> {
     args.finish()?;
 
     let model = Model::open_default()?;
-    let sampler = Sampler::temperature(temperature).seed(seed);
+    let sampling = SamplingParams::temperature(temperature).seed(seed);
     let mut chat = Chat::new(&model)?;
     chat.user(&prompt);
     let mut plain = chat.fork()?;
 
     let drafter = NgramDrafter::new(order, length);
     let mut generation =
-        Speculation::new(chat.generation_prompt()?, sampler.clone(), drafter).max_tokens(max_tokens);
+        Speculation::new(chat.generation_prompt()?, sampling.clone(), drafter).max_tokens(max_tokens);
     while let Some(tokens) = generation.next().await? {
         session::send(model.detokenize(&tokens)?).await?;
     }
@@ -36,7 +36,7 @@ async fn main(mut args: Args) -> Result<String> {
         "accepted": generation.accepted,
     });
     if check {
-        let mut expected = plain.generate(sampler)?.max_tokens(max_tokens);
+        let mut expected = plain.generate(sampling)?.max_tokens(max_tokens);
         while expected.next().await?.is_some() {}
         report["equal"] = json!(expected.tokens() == generation.tokens());
     }

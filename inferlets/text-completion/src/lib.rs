@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use inferlet::{Args, Chat, Model, Result, Sampler, session};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, session};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -20,7 +20,8 @@ async fn main(mut args: Args) -> Result<String> {
 
     let start = Instant::now();
     let mut text = String::new();
-    let mut generation = chat.generate(Sampler::temperature(temperature).seed(seed))?.max_tokens(max_tokens);
+    let mut generation =
+        chat.generate(SamplingParams::temperature(temperature).seed(seed))?.max_tokens(max_tokens);
     while let Some(piece) = generation.next().await? {
         session::send(piece.clone()).await?;
         text.push_str(&piece);

@@ -2,7 +2,7 @@
 //! last token is taken back, and the model chooses again among the tokens that begin with, or are a beginning of, the
 //! text taken back.
 
-use inferlet::{Args, Context, Grammar, Model, Result, Sampler, json};
+use inferlet::{Args, Context, Grammar, Model, Result, SamplingParams, json};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -14,7 +14,7 @@ async fn main(mut args: Args) -> Result<String> {
     let mut context = Context::new(&model)?;
     let mut tokens = model.tokenize(&prompt);
     context.append_tokens(&tokens);
-    let plain = context.generate(Sampler::greedy()).max_tokens(max_tokens).text().await?;
+    let plain = context.generate(SamplingParams::greedy()).max_tokens(max_tokens).text().await?;
 
     // The text before must not be empty: a pass needs a token.
     let last = if tokens.len() > 1 { tokens.pop() } else { None };
@@ -23,8 +23,12 @@ async fn main(mut args: Args) -> Result<String> {
     let constraint = model.constraint(Grammar::Regex(format!("{begin}(?s:.*)"))).await?;
     context.truncate(tokens.len() - 1)?;
     context.append_tokens(&tokens[tokens.len() - 1..]);
-    let healed =
-        context.generate(Sampler::greedy()).constraint(&constraint).max_tokens(max_tokens).text().await?;
+    let healed = context
+        .generate(SamplingParams::greedy())
+        .constraint(&constraint)
+        .max_tokens(max_tokens)
+        .text()
+        .await?;
 
     let kept = model.detokenize(&tokens)?;
     let (plain, text) = (format!("{prompt}{plain}"), format!("{kept}{healed}"));

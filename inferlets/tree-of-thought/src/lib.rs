@@ -3,7 +3,7 @@
 //! are generated in one batch. The best judged result is the answer.
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Grammar, Model, Result, Sampler, json, session, tree_tokens};
+use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, json, session, tree_tokens};
 
 const SYSTEM: &str = "You solve problems step by step and write as little as possible.";
 const PROPOSE: &str = "Propose one way to solve this, in one sentence: ";
@@ -29,8 +29,8 @@ async fn main(mut args: Args) -> Result<String> {
 
     let judge = |(mut leaf, seed): (Chat, u64)| async move {
         // The grammar makes any model, however small, answer with a number.
-        let sampler = Sampler::temperature(temperature).seed(seed);
-        let grade = leaf.answer_in(Grammar::Regex("[1-5]".to_string()), sampler, 4).await?;
+        let sampling = SamplingParams::temperature(temperature).seed(seed);
+        let grade = leaf.answer_in(Grammar::Regex("[1-5]".to_string()), sampling, 4).await?;
         let grade = grade.and_then(|grade| grade.parse::<u32>().ok()).unwrap_or(0);
         Ok::<_, inferlet::anyhow::Error>((grade, leaf))
     };
@@ -74,8 +74,8 @@ async fn grow(mut chats: Vec<Chat>, branches: usize) -> Result<Vec<Chat>> {
 async fn think(chats: Vec<Chat>, branches: usize, temperature: f32, max_tokens: usize) -> Result<Vec<Chat>> {
     let mut grown = grow(chats, branches).await?;
     let answers = grown.iter_mut().zip(0..).map(|(chat, seed)| {
-        let sampler = Sampler::temperature(temperature).seed(seed);
-        chat.answer(sampler, max_tokens)
+        let sampling = SamplingParams::temperature(temperature).seed(seed);
+        chat.answer(sampling, max_tokens)
     });
     try_join_all(answers).await?;
     Ok(grown)

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use inferlet::{Args, Chat, Model, Result, Sampler, json};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, json};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -12,7 +12,7 @@ async fn main(mut args: Args) -> Result<String> {
     let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 128)?;
     let gamma = args.option("gamma", 'g', "share of green tokens", 0.5)?;
     let delta = args.option("delta", 'd', "added to the logits of green tokens", 4.0)?;
-    let sampler = Sampler::temperature(args.option("temperature", 't', "of the draws", 0.8)?);
+    let sampling = SamplingParams::temperature(args.option("temperature", 't', "of the draws", 0.8)?);
     args.finish()?;
 
     let model = Model::open_default()?;
@@ -22,14 +22,14 @@ async fn main(mut args: Args) -> Result<String> {
     while tokens.len() < max_tokens {
         let previous = context.tokens().last().copied().unwrap_or(0);
         let green = (0..model.facts().vocabulary_size).filter(|token| is_green(previous, *token, gamma));
-        let sampler = sampler.clone().logit_bias(green.map(|token| (token, delta)).collect());
-        let token = context.step(&sampler, None).await?.token;
+        let sampling = sampling.clone().logit_bias(green.map(|token| (token, delta)).collect());
+        let token = context.step(&sampling, None).await?.token;
         if model.facts().stop_tokens.contains(&token) {
             break;
         }
         tokens.push(token);
     }
-    let mut plain = unmarked.generate(sampler)?.max_tokens(max_tokens);
+    let mut plain = unmarked.generate(sampling)?.max_tokens(max_tokens);
     while plain.next().await?.is_some() {}
     let (marked_z, plain_z) = (z_score(&tokens, gamma), z_score(plain.tokens(), gamma));
     let (text, found) = (model.detokenize(&tokens)?, marked_z > 4.0 && plain_z < 4.0);

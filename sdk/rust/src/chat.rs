@@ -2,7 +2,7 @@
 
 use crate::bindings::pie::inferlet::model::ChatOptions;
 pub use crate::bindings::pie::inferlet::model::Message;
-use crate::{Context, Generation, Grammar, Model, Result, Sampler};
+use crate::{Context, Generation, Grammar, Model, Result, SamplingParams};
 
 /// A conversation over one context. Each turn computes only what is new.
 ///
@@ -88,9 +88,9 @@ impl Chat {
     ///
     /// # Errors
     /// When the template refuses the messages.
-    pub fn generate(&mut self, sampler: Sampler) -> Result<Generation<'_>> {
+    pub fn generate(&mut self, sampling: SamplingParams) -> Result<Generation<'_>> {
         self.generation_prompt()?;
-        Ok(self.context.generate(sampler))
+        Ok(self.context.generate(sampling))
     }
 
     /// The context, ready for the assistant's turn: for programs that drive the passes themselves.
@@ -147,11 +147,11 @@ impl Chat {
     pub async fn answer_in(
         &mut self,
         grammar: Grammar,
-        sampler: Sampler,
+        sampling: SamplingParams,
         max_tokens: usize,
     ) -> Result<Option<String>> {
         let constraint = self.context.model().constraint(grammar).await?;
-        let generation = self.generate(sampler)?.constraint(&constraint).max_tokens(max_tokens);
+        let generation = self.generate(sampling)?.constraint(&constraint).max_tokens(max_tokens);
         let text = generation.text().await?;
         if !constraint.complete() {
             return Ok(None);
@@ -164,8 +164,8 @@ impl Chat {
     ///
     /// # Errors
     /// As for [`Context::step`].
-    pub async fn answer(&mut self, sampler: Sampler, max_tokens: usize) -> Result<String> {
-        let text = self.generate(sampler)?.max_tokens(max_tokens).text().await?;
+    pub async fn answer(&mut self, sampling: SamplingParams, max_tokens: usize) -> Result<String> {
+        let text = self.generate(sampling)?.max_tokens(max_tokens).text().await?;
         self.assistant(&text);
         Ok(text)
     }

@@ -8,7 +8,7 @@ use crate::bindings::pie::inferlet::forward::{
 };
 use crate::bindings::pie::inferlet::grammar::Constraint;
 use crate::generate::Generation;
-use crate::{Error, Model, Result, Sampler};
+use crate::{Error, Model, Result, SamplingParams};
 
 /// Tokens in the key/value cache, and *pending* tokens after them that the next pass computes.
 ///
@@ -216,8 +216,12 @@ impl Context {
     ///
     /// # Errors
     /// As for [`Context::pass`].
-    pub async fn step(&mut self, sampler: &Sampler, constraint: Option<&Constraint>) -> Result<TokenLogProb> {
-        let kind = OutputKind::Token(sampler.sampling(&self.tokens, constraint));
+    pub async fn step(
+        &mut self,
+        sampling: &SamplingParams,
+        constraint: Option<&Constraint>,
+    ) -> Result<TokenLogProb> {
+        let kind = OutputKind::Token(sampling.for_token(&self.tokens, constraint));
         let drawn = match self.last_row(kind).await? {
             Output::Token(drawn) => drawn,
             other => bail!("asked for a token, got {other:?}"),
@@ -354,8 +358,8 @@ impl Context {
     }
 
     /// Begins to generate; see [`Generation`].
-    pub fn generate(&mut self, sampler: Sampler) -> Generation<'_> {
-        Generation::new(self, sampler)
+    pub fn generate(&mut self, sampling: SamplingParams) -> Generation<'_> {
+        Generation::new(self, sampling)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Token after token until something ends it.
 
 use crate::bindings::pie::inferlet::grammar::Constraint;
-use crate::{Context, Detokenizer, Result, Sampler};
+use crate::{Context, Detokenizer, Result, SamplingParams};
 
 /// Why a generation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Ended {
 /// The stop token is not added to the context; all other tokens are, those of a stop text among them.
 pub struct Generation<'a> {
     context: &'a mut Context,
-    sampler: Sampler,
+    sampling: SamplingParams,
     constraint: Option<&'a Constraint>,
     max_tokens: usize,
     stop_tokens: Vec<u32>,
@@ -33,12 +33,12 @@ pub struct Generation<'a> {
 }
 
 impl<'a> Generation<'a> {
-    pub(crate) fn new(context: &'a mut Context, sampler: Sampler) -> Generation<'a> {
+    pub(crate) fn new(context: &'a mut Context, sampling: SamplingParams) -> Generation<'a> {
         let detokenizer = Detokenizer::new(context.model());
         let stop_tokens = context.model().facts().stop_tokens.clone();
         Generation {
             context,
-            sampler,
+            sampling,
             constraint: None,
             max_tokens: 256,
             stop_tokens,
@@ -115,7 +115,7 @@ impl<'a> Generation<'a> {
         if self.constraint.is_some_and(|c| c.finished()) {
             return Ok(self.end(Ended::Constraint));
         }
-        let token = self.context.step(&self.sampler, self.constraint).await?.token;
+        let token = self.context.step(&self.sampling, self.constraint).await?.token;
         if self.stop_tokens.contains(&token) {
             let length = self.context.tokens().len() - 1;
             self.context.truncate(length)?;

@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! # mod program {
-//! use inferlet::{Args, Context, Model, Result, Sampler};
+//! use inferlet::{Args, Context, Model, Result, SamplingParams};
 //!
 //! #[inferlet::main]
 //! async fn main(mut args: Args) -> Result<String> {
@@ -12,7 +12,7 @@
 //!     let model = Model::open_default()?;
 //!     let mut context = Context::new(&model)?;
 //!     context.append(&prompt);
-//!     Ok(context.generate(Sampler::greedy()).max_tokens(64).text().await?)
+//!     Ok(context.generate(SamplingParams::greedy()).max_tokens(64).text().await?)
 //! }
 //! # }
 //! # fn main() {}
@@ -30,7 +30,7 @@ mod detokenizer;
 mod generate;
 pub mod http;
 mod model;
-mod sampler;
+mod sampling;
 mod speculate;
 mod tools;
 mod window;
@@ -60,7 +60,7 @@ pub use futures;
 pub use generate::{Ended, Generation};
 pub use inferlet_macros::{main, serve};
 pub use model::{Model, Work};
-pub use sampler::{Sampler, arg_max, log_softmax};
+pub use sampling::{SamplingParams, arg_max, log_softmax};
 pub use serde_json::{self, Value, json};
 pub use speculate::{Drafter, NgramDrafter, Speculation};
 pub use tools::{ToolCall, tool_call_schema, tool_calls};

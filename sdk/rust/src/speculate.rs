@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::bail;
 
 use crate::forward::{Output, OutputKind, OutputRequest};
-use crate::{Context, Result, Sampler};
+use crate::{Context, Result, SamplingParams};
 
 /// Guesses what comes next.
 pub trait Drafter {
@@ -47,11 +47,11 @@ impl Drafter for NgramDrafter {
 }
 
 /// A running generation that checks drafts. The text is the one that [`Context::generate`] gives with the same
-/// sampler, whatever the drafter says: a guess is kept only if it is the token that the sampler draws there, and the
+/// sampling, whatever the drafter says: a guess is kept only if it is the token that the sampling draws there, and the
 /// draw depends on the seed and the position alone.
 pub struct Speculation<'a, D> {
     context: &'a mut Context,
-    sampler: Sampler,
+    sampling: SamplingParams,
     drafter: D,
     max_tokens: usize,
     tokens: Vec<u32>,
@@ -66,11 +66,11 @@ pub struct Speculation<'a, D> {
 
 impl<'a, D: Drafter> Speculation<'a, D> {
     /// Begins to generate after the pending tokens of a context.
-    pub fn new(context: &'a mut Context, sampler: Sampler, drafter: D) -> Speculation<'a, D> {
+    pub fn new(context: &'a mut Context, sampling: SamplingParams, drafter: D) -> Speculation<'a, D> {
         let (tokens, max_tokens) = (Vec::new(), 256);
         Speculation {
             context,
-            sampler,
+            sampling,
             drafter,
             max_tokens,
             tokens,
@@ -109,7 +109,7 @@ impl<'a, D: Drafter> Speculation<'a, D> {
         self.context.append_tokens(&draft);
         let wanted = (0..=draft.len()).map(|guess| {
             let history = &self.context.tokens()[..length + guess];
-            let kind = OutputKind::Token(self.sampler.sampling(history, None));
+            let kind = OutputKind::Token(self.sampling.for_token(history, None));
             OutputRequest { row: (pending - 1 + guess) as u32, kind }
         });
         let wanted = wanted.collect();

@@ -12,7 +12,7 @@ use inferlet::bindings::pie::inferlet::forward::{self, Input, OutputKind, Output
 use inferlet::bindings::pie::inferlet::grammar::{Constraint, Source};
 use inferlet::bindings::pie::inferlet::model::{ChatOptions, Message, Model as Handle};
 use inferlet::bindings::pie::inferlet::{adapter, context, messaging, model as api, runtime, session, store};
-use inferlet::{Error, Model, Result, Sampler};
+use inferlet::{Error, Model, Result, SamplingParams};
 
 type Refused = BTreeSet<&'static str>;
 
@@ -174,7 +174,7 @@ async fn passes(refused: &mut Refused, model: &Model) -> Result<()> {
 async fn outputs(refused: &mut Refused, model: &Model) -> Result<()> {
     let context = Context::create(model.handle())?;
     let vocabulary = model.facts().vocabulary_size;
-    let greedy = || Sampler::greedy().sampling(&[], None);
+    let greedy = || SamplingParams::greedy().for_token(&[], None);
     let kinds = || {
         [
             OutputKind::Token(greedy()),
@@ -239,7 +239,7 @@ async fn of_another_model(refused: &mut Refused, model: &Model, other: &Handle) 
     let rows = Embeddings::from_tokens(other, vec![1, 2]).await?;
     let constraint = Constraint::compile(other, Source::Json).await?;
     let loaded = adapter::Adapter::load(other, adapter::Source::Gguf(tiny_adapter())).await?;
-    let sampling = Sampler::greedy().sampling(&[], Some(&constraint));
+    let sampling = SamplingParams::greedy().for_token(&[], Some(&constraint));
     let wrong = [
         Pass { input: Input::Embeddings(&rows), ..pass(vec![], vec![]) },
         Pass { adapter: Some(&loaded), ..pass(vec![1], vec![]) },

@@ -5,7 +5,7 @@ use inferlet::bindings::pie::inferlet::forward::{self, Input, Output, OutputKind
 use inferlet::bindings::pie::inferlet::grammar::{Constraint, Source};
 use inferlet::bindings::pie::inferlet::{context, embeds as api};
 use inferlet::futures::future::{Either, join_all, select};
-use inferlet::{Context, Model, Result, Sampler};
+use inferlet::{Context, Model, Result, SamplingParams};
 
 const PROMPT: &str =
     "The quick brown fox jumps over the lazy dog, and the dog does not mind it at all today.";
@@ -13,7 +13,7 @@ const PROMPT: &str =
 async fn greedy(context: &mut Context, tokens: usize) -> Result<Vec<u32>> {
     let mut drawn = Vec::new();
     for _ in 0..tokens {
-        drawn.push(context.step(&Sampler::greedy(), None).await?.token);
+        drawn.push(context.step(&SamplingParams::greedy(), None).await?.token);
     }
     Ok(drawn)
 }
@@ -35,10 +35,10 @@ pub async fn generate(value: &str) -> Result<String> {
 pub async fn seeded(value: &str) -> Result<String> {
     let model = Model::open_default()?;
     let mut context = filled(&model)?;
-    let sampler = Sampler::temperature(1.0).seed(value.parse()?);
+    let sampling = SamplingParams::temperature(1.0).seed(value.parse()?);
     let mut drawn = Vec::new();
     for _ in 0..24 {
-        drawn.push(context.step(&sampler, None).await?.token);
+        drawn.push(context.step(&sampling, None).await?.token);
     }
     Ok(format!("{drawn:?}"))
 }
@@ -101,7 +101,7 @@ pub async fn outputs() -> Result<String> {
         OutputKind::LogProbs(vec![3, 5]),
         OutputKind::Entropy,
         OutputKind::Hidden,
-        OutputKind::Token(Sampler::greedy().sampling(&[], None)),
+        OutputKind::Token(SamplingParams::greedy().for_token(&[], None)),
     ];
     let requests = kinds.into_iter().map(|kind| OutputRequest { row, kind }).collect();
     let values = context.pass(requests).await?;
@@ -272,7 +272,12 @@ pub async fn grammar() -> Result<String> {
         let constraint = Constraint::compile(model.handle(), source).await?;
         let mut context = filled(&model)?;
         texts.push(
-            context.generate(Sampler::temperature(1.0)).constraint(&constraint).max_tokens(60).text().await?,
+            context
+                .generate(SamplingParams::temperature(1.0))
+                .constraint(&constraint)
+                .max_tokens(60)
+                .text()
+                .await?,
         );
     }
     let constraint = Constraint::compile(model.handle(), Source::Regex("ab|ac".into())).await?;

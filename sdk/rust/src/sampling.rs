@@ -3,12 +3,12 @@
 use crate::bindings::pie::inferlet::forward::Sampling;
 use crate::bindings::pie::inferlet::grammar::Constraint;
 
-/// Sampling parameters, built up from [`Sampler::greedy`] or [`Sampler::temperature`].
+/// Sampling parameters, built up from [`SamplingParams::greedy`] or [`SamplingParams::temperature`].
 ///
 /// The draw of a token depends on the seed and the token's position only, so a seed gives the same text whatever
 /// else the server computes.
 #[derive(Clone, Debug)]
-pub struct Sampler {
+pub struct SamplingParams {
     temperature: f32,
     top_k: u32,
     top_p: f32,
@@ -20,15 +20,15 @@ pub struct Sampler {
     seed: u64,
 }
 
-impl Sampler {
+impl SamplingParams {
     /// Always the most probable token.
-    pub fn greedy() -> Sampler {
-        Sampler::temperature(0.0)
+    pub fn greedy() -> SamplingParams {
+        SamplingParams::temperature(0.0)
     }
 
     /// Draws from the distribution at this temperature.
-    pub fn temperature(temperature: f32) -> Sampler {
-        Sampler {
+    pub fn temperature(temperature: f32) -> SamplingParams {
+        SamplingParams {
             temperature,
             top_k: 0,
             top_p: 1.0,
@@ -42,47 +42,47 @@ impl Sampler {
     }
 
     /// Only the `k` most probable tokens.
-    pub fn top_k(self, top_k: u32) -> Sampler {
-        Sampler { top_k, ..self }
+    pub fn top_k(self, top_k: u32) -> SamplingParams {
+        SamplingParams { top_k, ..self }
     }
 
     /// Only the most probable tokens that together reach probability `p`.
-    pub fn top_p(self, top_p: f32) -> Sampler {
-        Sampler { top_p, ..self }
+    pub fn top_p(self, top_p: f32) -> SamplingParams {
+        SamplingParams { top_p, ..self }
     }
 
     /// Only tokens at least `p` times as probable as the most probable one.
-    pub fn min_p(self, min_p: f32) -> Sampler {
-        Sampler { min_p, ..self }
+    pub fn min_p(self, min_p: f32) -> SamplingParams {
+        SamplingParams { min_p, ..self }
     }
 
     /// Divides the positive logits of tokens seen before, multiplies the negative ones.
-    pub fn repetition_penalty(self, repetition_penalty: f32) -> Sampler {
-        Sampler { repetition_penalty, ..self }
+    pub fn repetition_penalty(self, repetition_penalty: f32) -> SamplingParams {
+        SamplingParams { repetition_penalty, ..self }
     }
 
     /// Subtracts from the logits of tokens seen before, as in the OpenAI API.
-    pub fn presence_penalty(self, presence_penalty: f32) -> Sampler {
-        Sampler { presence_penalty, ..self }
+    pub fn presence_penalty(self, presence_penalty: f32) -> SamplingParams {
+        SamplingParams { presence_penalty, ..self }
     }
 
     /// Subtracts from the logits of tokens once for each time seen, as in the OpenAI API.
-    pub fn frequency_penalty(self, frequency_penalty: f32) -> Sampler {
-        Sampler { frequency_penalty, ..self }
+    pub fn frequency_penalty(self, frequency_penalty: f32) -> SamplingParams {
+        SamplingParams { frequency_penalty, ..self }
     }
 
     /// Adds to the logits of single tokens.
-    pub fn logit_bias(self, logit_bias: Vec<(u32, f32)>) -> Sampler {
-        Sampler { logit_bias, ..self }
+    pub fn logit_bias(self, logit_bias: Vec<(u32, f32)>) -> SamplingParams {
+        SamplingParams { logit_bias, ..self }
     }
 
     /// Another seed gives another text.
-    pub fn seed(self, seed: u64) -> Sampler {
-        Sampler { seed, ..self }
+    pub fn seed(self, seed: u64) -> SamplingParams {
+        SamplingParams { seed, ..self }
     }
 
     /// The parameters for one token of a pass.
-    pub fn sampling<'a>(&self, history: &[u32], constraint: Option<&'a Constraint>) -> Sampling<'a> {
+    pub fn for_token<'a>(&self, history: &[u32], constraint: Option<&'a Constraint>) -> Sampling<'a> {
         let penalized =
             self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0;
         Sampling {
@@ -101,9 +101,9 @@ impl Sampler {
     }
 }
 
-impl Default for Sampler {
-    fn default() -> Sampler {
-        Sampler::greedy()
+impl Default for SamplingParams {
+    fn default() -> SamplingParams {
+        SamplingParams::greedy()
     }
 }
 
