@@ -29,7 +29,7 @@ async fn main(mut args: Args) -> Result<String> {
             let passes = passes(&model, rounds).await?;
             json!({ "control": control, "forward": passes, "grammar": grammar(&model, rounds).await? })
         }
-        ("", inferlets) => together(inferlets, rounds).await?,
+        ("", inferlets) => at_once(inferlets, rounds).await?,
         (parent, _) => work(&model, parent, rounds).await?,
     };
     Ok(report.to_string())
@@ -86,13 +86,13 @@ async fn passes(model: &Model, rounds: usize) -> Result<Value> {
 
 /// A pass of one token, which is taken back: microseconds, and those among them that the model computed.
 async fn pass(context: &mut Context, kind: Option<OutputKind<'_>>) -> Result<(f64, f64)> {
-    let (length, before) = (context.tokens().len(), context.model().work().compute);
+    let (length, before) = (context.tokens().len(), context.model().work().batch_time);
     context.append_tokens(&[0]);
     let start = Instant::now();
     context.pass(kind.map(|kind| OutputRequest { row: 0, kind }).into_iter().collect()).await?;
     let elapsed = micros(start);
     context.truncate(length)?;
-    Ok((elapsed, (context.model().work().compute - before).as_secs_f64() * 1e6))
+    Ok((elapsed, (context.model().work().batch_time - before).as_secs_f64() * 1e6))
 }
 
 /// Steps with and without a grammar in turn, on the same tokens.
@@ -123,7 +123,7 @@ async fn grammar(model: &Model, rounds: usize) -> Result<Value> {
 }
 
 /// Launches programs that begin at once, and divides what they took beyond the model's time by their passes.
-async fn together(inferlets: usize, rounds: usize) -> Result<Value> {
+async fn at_once(inferlets: usize, rounds: usize) -> Result<Value> {
     let parent = runtime::instance_id();
     let arguments = || vec![format!("--child={parent}"), format!("--rounds={rounds}")];
     let launched = (0..inferlets).map(|_| runtime::launch("bench-call".to_string(), arguments()));

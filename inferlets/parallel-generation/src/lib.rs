@@ -28,7 +28,7 @@ async fn main(mut args: Args) -> Result<String> {
         "texts": texts,
         "shared_tokens": shared,
         "tokens_apart": one.tokens().len() + two.tokens().len(),
-        "together": (model.work() - before).together(),
+        "together": (model.work() - before).passes_per_batch(),
         "work": model.work().json(),
     });
     Ok(report.to_string())

@@ -36,7 +36,7 @@ async fn main(mut args: Args) -> Result<String> {
     };
     let before = model.work();
     let texts = try_join_all(found.iter().map(write)).await?;
-    let together = (model.work() - before).together();
+    let together = (model.work() - before).passes_per_batch();
     for (point, text) in found.iter().zip(&texts) {
         session::send(format!("## {point}\n{}\n\n", text.trim())).await?;
     }

@@ -5,7 +5,7 @@ use crate::{Context, Detokenizer, Result, SamplingParams};
 
 /// Why a generation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum FinishReason {
     /// The model drew one of its stop tokens.
     StopToken,
     /// A stop text appeared.
@@ -29,7 +29,7 @@ pub struct Generation<'a> {
     detokenizer: Detokenizer,
     held: String,
     tokens: Vec<u32>,
-    ended: Option<Ended>,
+    finish_reason: Option<FinishReason>,
 }
 
 impl<'a> Generation<'a> {
@@ -46,7 +46,7 @@ impl<'a> Generation<'a> {
             detokenizer,
             held: String::new(),
             tokens: Vec::new(),
-            ended: None,
+            finish_reason: None,
         }
     }
 
@@ -77,8 +77,8 @@ impl<'a> Generation<'a> {
     }
 
     /// Why it ended; none while it runs.
-    pub fn ended(&self) -> Option<&Ended> {
-        self.ended.as_ref()
+    pub fn finish_reason(&self) -> Option<&FinishReason> {
+        self.finish_reason.as_ref()
     }
 
     /// Draws tokens until there is text to give out; none at the end.
@@ -86,7 +86,7 @@ impl<'a> Generation<'a> {
     /// # Errors
     /// As for [`Context::step`].
     pub async fn next(&mut self) -> Result<Option<String>> {
-        while self.ended.is_none() {
+        while self.finish_reason.is_none() {
             let text = self.draw().await?;
             if !text.is_empty() {
                 return Ok(Some(text));
@@ -110,16 +110,16 @@ impl<'a> Generation<'a> {
     /// Draws one token and gives the text that can no longer be part of a stop text.
     async fn draw(&mut self) -> Result<String> {
         if self.tokens.len() >= self.max_tokens {
-            return Ok(self.end(Ended::MaxTokens));
+            return Ok(self.end(FinishReason::MaxTokens));
         }
         if self.constraint.is_some_and(|c| c.finished()) {
-            return Ok(self.end(Ended::Constraint));
+            return Ok(self.end(FinishReason::Constraint));
         }
         let token = self.context.step(&self.sampling, self.constraint).await?.token;
         if self.stop_tokens.contains(&token) {
             let length = self.context.tokens().len() - 1;
             self.context.truncate(length)?;
-            return Ok(self.end(Ended::StopToken));
+            return Ok(self.end(FinishReason::StopToken));
         }
         self.tokens.push(token);
         if let Some(constraint) = self.constraint {
@@ -129,7 +129,7 @@ impl<'a> Generation<'a> {
         let found = self.stop_texts.iter().filter_map(|s| self.held.find(s).map(|at| (at, s.clone()))).min();
         if let Some((at, stop)) = found {
             self.held.truncate(at);
-            self.ended = Some(Ended::StopText(stop));
+            self.finish_reason = Some(FinishReason::StopText(stop));
             return Ok(std::mem::take(&mut self.held));
         }
         let keep = self.stop_texts.iter().map(|s| partial_suffix(&self.held, s)).max().unwrap_or(0);
@@ -137,8 +137,8 @@ impl<'a> Generation<'a> {
         Ok(std::mem::replace(&mut self.held, rest))
     }
 
-    fn end(&mut self, ended: Ended) -> String {
-        self.ended = Some(ended);
+    fn end(&mut self, reason: FinishReason) -> String {
+        self.finish_reason = Some(reason);
         let rest = self.detokenizer.finish();
         std::mem::take(&mut self.held) + &rest
     }

@@ -57,7 +57,7 @@ pub use chat::{Chat, Message};
 pub use context::{Context, Layout, mask, tree_tokens};
 pub use detokenizer::Detokenizer;
 pub use futures;
-pub use generate::{Ended, Generation};
+pub use generate::{FinishReason, Generation};
 pub use inferlet_macros::{main, serve};
 pub use model::{Model, Work};
 pub use sampling::{SamplingParams, arg_max, log_softmax};

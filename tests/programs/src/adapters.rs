@@ -29,12 +29,12 @@ pub async fn adapted() -> Result<String> {
             }
         }
     }
-    let together = together(&model, &loaded).await?;
+    let in_one_call = in_one_call(&model, &loaded).await?;
     Ok(json!({
         "available": available(),
         "plain": { "logits": plain.0, "tokens": plain.1 },
         "adapted": adapted,
-        "together": together,
+        "together": in_one_call,
     })
     .to_string())
 }
@@ -85,7 +85,7 @@ async fn answer(model: &Model, adapter: Option<&Adapter>) -> Result<(Vec<u32>, V
 }
 
 /// The logits after the prompt for each adapter and for none, all in one call.
-async fn together(model: &Model, adapters: &[Adapter]) -> Result<Vec<Vec<u32>>> {
+async fn in_one_call(model: &Model, adapters: &[Adapter]) -> Result<Vec<Vec<u32>>> {
     let tokens = model.tokenize(PROMPT);
     let adapters: Vec<Option<&Adapter>> = adapters.iter().map(Some).chain([None]).collect();
     let contexts: Vec<Context> =

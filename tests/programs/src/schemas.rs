@@ -3,7 +3,7 @@
 use inferlet::bindings::pie::inferlet::grammar::Constraint;
 use inferlet::futures::future::join_all;
 use inferlet::{
-    Context, Ended, Error, Grammar, Model, Result, SamplingParams, Value, json, serde_json, session,
+    Context, Error, FinishReason, Grammar, Model, Result, SamplingParams, Value, json, serde_json, session,
 };
 
 /// Contexts that generate at once.
@@ -68,7 +68,8 @@ async fn answer(
         let mut generation = fork.generate(sampling).constraint(&constraint).max_tokens(most);
         while generation.next().await?.is_some() {}
         tokens.extend_from_slice(generation.tokens());
-        ended = matches!(generation.ended(), Some(Ended::Constraint | Ended::StopToken));
+        ended =
+            matches!(generation.finish_reason(), Some(FinishReason::Constraint | FinishReason::StopToken));
         if ended {
             break;
         }
