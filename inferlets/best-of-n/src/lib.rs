@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 
-use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Model, Result, SamplingParams, json};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, answer_all, json};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -15,11 +14,8 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
-    let forks = chat.user(&prompt).branch(candidates).await?;
-    let draw = |(mut fork, seed): (Chat, u64)| async move {
-        fork.answer(SamplingParams::temperature(temperature).seed(seed), max_tokens).await
-    };
-    let answers = try_join_all(forks.into_iter().zip(0..).map(draw)).await?;
+    let mut forks = chat.user(&prompt).branch(candidates).await?;
+    let answers = answer_all(&mut forks, SamplingParams::temperature(temperature), max_tokens).await?;
 
     let score = |answer: &String| answers.iter().map(|other| similarity(answer, other)).sum::<f64>();
     let scores: Vec<f64> = answers.iter().map(score).collect();

@@ -1,7 +1,6 @@
 //! Skeleton of thought: first an outline, then every point of it at once, each in a fork of the conversation.
 
-use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, json, session};
+use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, answer_all, json, session};
 
 const SYSTEM: &str = "You write clear and factual texts.";
 
@@ -29,13 +28,12 @@ async fn main(mut args: Args) -> Result<String> {
     let found = outline.split("<point>").filter_map(|part| Some(part.split_once("</point>")?.0.trim()));
     let found: Vec<&str> = found.collect();
 
-    let write = |point: &&str| {
-        let (fork, wanted) =
-            (chat.fork(), format!("{question} Write two sentences on this point only: {point}"));
-        async move { fork?.user(&wanted).answer(SamplingParams::greedy(), point_tokens).await }
-    };
+    let mut forks = found.iter().map(|_| chat.fork()).collect::<Result<Vec<_>>>()?;
+    for (fork, point) in forks.iter_mut().zip(&found) {
+        fork.user(&format!("{question} Write two sentences on this point only: {point}"));
+    }
     let before = model.work();
-    let texts = try_join_all(found.iter().map(write)).await?;
+    let texts = answer_all(&mut forks, SamplingParams::greedy(), point_tokens).await?;
     let together = (model.work() - before).passes_per_batch();
     for (point, text) in found.iter().zip(&texts) {
         session::send(format!("## {point}\n{}\n\n", text.trim())).await?;

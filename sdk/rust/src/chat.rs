@@ -1,5 +1,7 @@
 //! Conversations in the model's own chat format.
 
+use futures::future::try_join_all;
+
 use crate::bindings::pie::inferlet::model::ChatOptions;
 pub use crate::bindings::pie::inferlet::model::Message;
 use crate::{Context, Generation, Grammar, Model, Result, SamplingParams};
@@ -57,6 +59,11 @@ impl Chat {
     /// The messages so far.
     pub fn messages(&self) -> &[Message] {
         &self.messages
+    }
+
+    /// Text of the last message; empty when there is none.
+    pub fn last_text(&self) -> &str {
+        self.messages.last().map_or("", |message| &message.content)
     }
 
     /// The context, with what is computed of the conversation.
@@ -169,4 +176,18 @@ impl Chat {
         self.assistant(&text);
         Ok(text)
     }
+}
+
+/// Answers every conversation, all at once: a step of all is one batch. Each has a seed of its own, the first that of
+/// `sampling`, the next the one after it.
+///
+/// # Errors
+/// As for [`Chat::answer`].
+pub async fn answer_all(
+    chats: &mut [Chat],
+    sampling: SamplingParams,
+    max_tokens: usize,
+) -> Result<Vec<String>> {
+    let answers = chats.iter_mut().zip(0..);
+    try_join_all(answers.map(|(chat, index)| chat.answer(sampling.seed_after(index), max_tokens))).await
 }

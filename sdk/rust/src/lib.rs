@@ -53,7 +53,7 @@ pub use beam::{Beam, beam_search};
 pub use bindings::pie::inferlet::grammar::{Constraint, Source as Grammar};
 pub use bindings::pie::inferlet::types::Error;
 pub use bindings::pie::inferlet::{adapter, clock, embeds, forward, messaging, runtime, session, store};
-pub use chat::{Chat, Message};
+pub use chat::{Chat, Message, answer_all};
 pub use context::{Context, Layout, mask, tree_tokens};
 pub use detokenizer::Detokenizer;
 pub use futures;

@@ -81,6 +81,11 @@ impl SamplingParams {
         SamplingParams { seed, ..self }
     }
 
+    /// The same with the seed that comes `count` seeds later.
+    pub(crate) fn seed_after(&self, count: u64) -> SamplingParams {
+        SamplingParams { seed: self.seed.wrapping_add(count), ..self.clone() }
+    }
+
     /// The parameters for one token of a pass.
     pub fn for_token<'a>(&self, history: &[u32], constraint: Option<&'a Constraint>) -> Sampling<'a> {
         let penalized =
