@@ -64,24 +64,17 @@ impl Context {
         Ok(Context { handle, model: model.clone(), tokens: Vec::new(), computed: 0 })
     }
 
-    /// A context over a handle whose tokens are known, such as an opened snapshot.
+    /// Opens a saved context. Its tokens are not stored with it; the caller knows them.
     ///
     /// # Errors
-    /// When the handle does not hold `tokens.len()` tokens.
-    pub fn from_handle(model: &Model, handle: api::Context, tokens: Vec<u32>) -> Result<Context> {
+    /// `not-found` when there is none of that name; when it holds another number of tokens.
+    pub async fn open(model: &Model, name: &str, tokens: Vec<u32>) -> Result<Context> {
+        let handle = api::open(model.handle(), name.to_string()).await?;
         if handle.length() as usize != tokens.len() {
             bail!("the context holds {} tokens, {} were given", handle.length(), tokens.len());
         }
         let computed = tokens.len();
         Ok(Context { handle, model: model.clone(), tokens, computed })
-    }
-
-    /// Opens a saved context. Its tokens are not stored with it; the caller knows them.
-    ///
-    /// # Errors
-    /// `not-found` when there is none of that name.
-    pub async fn open(model: &Model, name: &str, tokens: Vec<u32>) -> Result<Context> {
-        Context::from_handle(model, api::open(model.handle(), name.to_string()).await?, tokens)
     }
 
     /// Saves the computed tokens under a name; pending ones are computed first.
@@ -222,7 +215,7 @@ impl Context {
         constraint: Option<&Constraint>,
     ) -> Result<TokenLogProb> {
         let kind = OutputKind::Token(sampling.for_token(&self.tokens, constraint));
-        let drawn = match self.last_row(kind).await? {
+        let drawn = match self.last_output(kind).await? {
             Output::Token(drawn) => drawn,
             other => bail!("asked for a token, got {other:?}"),
         };
@@ -235,7 +228,7 @@ impl Context {
     /// # Errors
     /// As for [`Context::pass`].
     pub async fn top_k(&mut self, k: u32) -> Result<Vec<TokenLogProb>> {
-        match self.last_row(OutputKind::TopK(k)).await? {
+        match self.last_output(OutputKind::TopK(k)).await? {
             Output::TopK(top) => Ok(top),
             other => bail!("asked for the top k, got {other:?}"),
         }
@@ -246,7 +239,7 @@ impl Context {
     /// # Errors
     /// As for [`Context::pass`].
     pub async fn logits(&mut self) -> Result<Vec<f32>> {
-        match self.last_row(OutputKind::Logits).await? {
+        match self.last_output(OutputKind::Logits).await? {
             Output::Logits(logits) => Ok(logits),
             other => bail!("asked for logits, got {other:?}"),
         }
@@ -258,11 +251,9 @@ impl Context {
     /// As for [`Context::pass`].
     pub async fn log_probs(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         let Some((last, front)) = tokens.split_last() else { return Ok(Vec::new()) };
-        let Some(first) = self.pending().len().checked_sub(1) else {
-            bail!("nothing is pending: fill the context before asking for what comes next");
-        };
+        let first = self.last_row()?;
         self.append_tokens(front);
-        let wanted = tokens.iter().zip(first as u32..);
+        let wanted = tokens.iter().zip(first..);
         let wanted =
             wanted.map(|(token, row)| OutputRequest { row, kind: OutputKind::LogProbs(vec![*token]) });
         let values = self.pass(wanted.collect()).await?;
@@ -347,12 +338,17 @@ impl Context {
         self.handle.next_position()
     }
 
-    /// Computes the pending tokens and answers one output of the last row.
-    async fn last_row(&mut self, kind: OutputKind<'_>) -> Result<Output> {
-        if self.pending().is_empty() {
-            bail!("nothing is pending: fill the context before asking for what comes next");
+    /// Row of the last pending token, which says what comes next.
+    pub(crate) fn last_row(&self) -> Result<u32> {
+        match self.pending().len().checked_sub(1) {
+            Some(row) => Ok(row as u32),
+            None => bail!("nothing is pending: append a token before asking what comes next"),
         }
-        let row = self.pending().len() as u32 - 1;
+    }
+
+    /// Computes the pending tokens and gives one output of the last row.
+    async fn last_output(&mut self, kind: OutputKind<'_>) -> Result<Output> {
+        let row = self.last_row()?;
         let values = self.pass(vec![OutputRequest { row, kind }]).await?;
         Ok(values.into_iter().next().expect("one value for one request"))
     }

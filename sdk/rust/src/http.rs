@@ -29,7 +29,7 @@ use futures::{SinkExt, Stream};
 use wasip3::http::types::ErrorCode;
 use wasip3::http_compat;
 
-pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+pub use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::{Error, Result};
 

@@ -132,6 +132,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_parameter_reaches_the_server() {
+        let sampling = SamplingParams::temperature(0.7).top_k(5).top_p(0.9).min_p(0.1).seed(3);
+        let plain = sampling.for_token(&[1, 2], None);
+        assert!(plain.history.is_empty(), "nothing looks at the history");
+        assert_eq!((plain.temperature, plain.top_k, plain.top_p, plain.min_p), (0.7, 5, 0.9, 0.1));
+        assert_eq!((plain.seed, sampling.seed_after(2).for_token(&[], None).seed), (3, 5));
+        let penalized = sampling.repetition_penalty(1.1).presence_penalty(0.2).frequency_penalty(0.3);
+        let penalized = penalized.logit_bias(vec![(4, 1.0)]).for_token(&[1, 2], None);
+        let penalties =
+            (penalized.repetition_penalty, penalized.presence_penalty, penalized.frequency_penalty);
+        assert_eq!(penalties, (1.1, 0.2, 0.3));
+        assert_eq!((penalized.history, penalized.logit_bias), (vec![1, 2], vec![(4, 1.0)]));
+    }
+
+    #[test]
     fn log_probabilities_add_up() {
         let sum: f64 = log_softmax(&[1.0, -3.0, 800.0, 799.0]).iter().map(|value| value.exp()).sum();
         assert!((sum - 1.0).abs() < 1e-12, "{sum}");

@@ -101,16 +101,13 @@ impl<'a, D: Drafter> Speculation<'a, D> {
         }
         let mut draft = self.drafter.draft(self.context.tokens());
         draft.truncate(self.max_tokens - self.tokens.len() - 1);
-        let pending = self.context.pending().len();
-        if pending == 0 {
-            bail!("nothing is pending: fill the context before asking for what comes next");
-        }
+        let first_row = self.context.last_row()?;
         let length = self.context.tokens().len();
         self.context.append_tokens(&draft);
         let wanted = (0..=draft.len()).map(|guess| {
             let history = &self.context.tokens()[..length + guess];
             let kind = OutputKind::Token(self.sampling.for_token(history, None));
-            OutputRequest { row: (pending - 1 + guess) as u32, kind }
+            OutputRequest { row: first_row + guess as u32, kind }
         });
         let wanted = wanted.collect();
         let drawn = match self.context.pass(wanted).await {
@@ -142,15 +139,6 @@ impl<'a, D: Drafter> Speculation<'a, D> {
         self.context.append_tokens(&tokens[accepted..]);
         self.tokens.extend_from_slice(&tokens);
         Ok(Some(tokens))
-    }
-
-    /// Runs to the end; all tokens.
-    ///
-    /// # Errors
-    /// As for [`Speculation::next`].
-    pub async fn all(&mut self) -> Result<Vec<u32>> {
-        while self.next().await?.is_some() {}
-        Ok(self.tokens.clone())
     }
 }
 

@@ -38,15 +38,15 @@ macro_rules! expect {
 
 pub async fn all() -> Result<String> {
     let mut refused = Refused::new();
-    let models = api::models();
+    let models = Model::names();
     ensure!(models.len() == 2, "the case wants two models: {models:?}");
     let model = Model::open_default()?;
-    let other = api::open(Some(&models[1]))?;
+    let other = Model::open(&models[1])?;
     models_and_chats(&mut refused, &model)?;
-    contexts(&mut refused, &model, &other).await?;
+    contexts(&mut refused, &model, other.handle()).await?;
     passes(&mut refused, &model).await?;
     outputs(&mut refused, &model).await?;
-    of_another_model(&mut refused, &model, &other).await?;
+    of_another_model(&mut refused, &model, other.handle()).await?;
     embeddings(&mut refused, &model).await?;
     grammars(&mut refused, &model).await?;
     adapters(&mut refused, &model).await?;
