@@ -1,5 +1,6 @@
-//! A CodeACT agent: it acts by writing JavaScript, which an engine inside the program itself runs. The answers of the
-//! model are replaced by scripted ones here, so that every run does the same work; `--live` leaves them to the model.
+//! A CodeACT agent: it acts by writing JavaScript, which an engine inside the program itself runs. The
+//! answers of the model are replaced by scripted ones here, so that every run does the same work; `--live`
+//! leaves them to the model.
 
 use boa_engine::{Context as Engine, Source};
 use inferlet::{Args, Chat, Model, Result, SamplingParams, json, session};

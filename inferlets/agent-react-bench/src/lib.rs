@@ -1,14 +1,15 @@
-//! A scripted agent with long tool descriptions, and three optimisations that only the program itself can make:
-//! `--use-prefix-cache` opens a saved system prompt, `--concurrent-calls` runs tools at once where nothing depends on
-//! one before, `--drop-tool-cache` takes the description of a tool that is done out of the cache.
+//! A scripted agent with long tool descriptions, and three optimisations that only the program itself can
+//! make: `--use-prefix-cache` opens a saved system prompt, `--concurrent-calls` runs tools at once where
+//! nothing depends on one before, `--drop-tool-cache` takes the description of a tool that is done out of the
+//! cache.
 
 use std::time::{Duration, Instant};
 
 use inferlet::futures::future::join_all;
 use inferlet::{Args, Chat, Context, Model, Result, SamplingParams, json, runtime, sleep};
 
-const INTRO: &str = "You are a research assistant who answers questions with the help of two tools. Think first, then \
-    call one tool, then wait for what it says. Say so when the tools do not give the answer.\n\n";
+const INTRO: &str = "You are a research assistant who answers questions with the help of two tools. Think \
+    first, then call one tool, then wait for what it says. Say so when the tools do not give the answer.\n\n";
 const SEARCH: &str = include_str!("web_search.txt");
 const CODE: &str = include_str!("code_interpreter.txt");
 const OUTRO: &str =

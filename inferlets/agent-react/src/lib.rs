@@ -1,5 +1,5 @@
-//! A ReAct agent: think, call a tool, read what it says, think on. The context stays in the cache while a tool runs,
-//! so after an observation only the observation is computed.
+//! A ReAct agent: think, call a tool, read what it says, think on. The context stays in the cache while a
+//! tool runs, so after an observation only the observation is computed.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Four agents write a story, one section each: every role is a program of its own, and hands its work to the next
-//! through a queue, which keeps the message until it is taken. Without a role, all four are launched.
+//! Four agents write a story, one section each: every role is a program of its own, and hands its work to the
+//! next through a queue, which keeps the message until it is taken. Without a role, all four are launched.
 
 use inferlet::anyhow::{anyhow, bail};
 use inferlet::futures::future::try_join_all;
@@ -15,7 +15,7 @@ const ROLES: [(&str, &str, &str); 4] = [
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
-    let group = args.option("group", 'g', "swarms of different groups do not meet", "0".to_string())?;
+    let group = args.option("group", 'g', "prefix of the queues between agents", "0".to_string())?;
     let max_tokens = args.option("tokens", 't', "tokens of a section at most", 96)?;
     let theme = args.option("prompt", 'p', "theme", "A lighthouse at the end of the world".to_string())?;
     let role =

@@ -1,5 +1,5 @@
-//! Text without end in bounded memory (StreamingLLM): the first tokens and a window of the last ones stay, what is
-//! between leaves attention and its pages are freed.
+//! Text without end in bounded memory (StreamingLLM): the first tokens and a window of the last ones stay,
+//! the tokens between leave attention and their pages are freed.
 
 use inferlet::{Args, Chat, Model, Result, SamplingParams, Window, json, runtime, session};
 

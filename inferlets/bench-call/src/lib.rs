@@ -1,6 +1,6 @@
-//! What the calls of the API cost, in microseconds: those that only read or change a context, passes of one token, and
-//! what a grammar adds to a step. A pass costs what it takes beyond the model's own time; with `--inferlets`, that
-//! many programs make passes at once, and share it.
+//! What the calls of the API cost, in microseconds: those that only read or change a context, passes of one
+//! token, and what a grammar adds to a step. A pass costs what it takes beyond the model's own time; with
+//! `--inferlets`, that many programs make passes at once, and share it.
 
 use std::time::Instant;
 
@@ -9,8 +9,8 @@ use inferlet::futures::future::try_join_all;
 use inferlet::{Args, Context, Grammar, Model, Result, SamplingParams, Value, json, messaging, runtime};
 
 const PROMPT: &str = "The quick brown fox jumps over the lazy dog, and then goes home.";
-const SCHEMA: &str = r#"{"type": "array", "minItems": 50, "items": {"type": "object", "additionalProperties": false,
-    "required": ["name", "age"], "properties": {"name": {"type": "string", "maxLength": 20},
+const SCHEMA: &str = r#"{"type": "array", "minItems": 50, "items": {"type": "object",
+    "additionalProperties": false, "required": ["name", "age"], "properties": {"name": {"type": "string", "maxLength": 20},
     "age": {"type": "integer", "minimum": 0, "maximum": 120}}}}"#;
 
 #[inferlet::main]
@@ -61,7 +61,7 @@ fn many(batch: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
     Ok(micros(start) / batch as f64)
 }
 
-/// Passes of one token, with each kind of output: the whole time, and what of it was not the model's.
+/// Passes of one token, with each kind of output: the whole time, and the part of it beyond the model's time.
 async fn passes(model: &Model, rounds: usize) -> Result<Value> {
     let mut context = Context::new(model)?;
     context.append(PROMPT).prefill().await?;
@@ -117,12 +117,11 @@ async fn grammar(model: &Model, rounds: usize) -> Result<Value> {
         without.append_tokens(&[token]);
     }
     let (bound, free, added) = (median(bound), median(free), median(added));
-    Ok(
-        json!({ "step": free, "constrained_step": bound, "added": added, "added_percent": 100.0 * added / free }),
-    )
+    let added_percent = 100.0 * added / free;
+    Ok(json!({ "step": free, "constrained_step": bound, "added": added, "added_percent": added_percent }))
 }
 
-/// Launches programs that begin at once, and divides what they took beyond the model's time by their passes.
+/// Launches programs that begin at once, and divides their time beyond the model's by their passes.
 async fn at_once(inferlets: usize, rounds: usize) -> Result<Value> {
     let parent = runtime::instance_id();
     let arguments = || vec![format!("--child={parent}"), format!("--rounds={rounds}")];
@@ -139,9 +138,10 @@ async fn at_once(inferlets: usize, rounds: usize) -> Result<Value> {
     let shares = reports.iter().map(|report| Ok(inferlet::serde_json::from_str::<f64>(report)?));
     let compute = shares.sum::<Result<f64>>()?;
     let each = (elapsed - compute) / (inferlets * rounds) as f64;
-    Ok(
-        json!({ "inferlets": inferlets, "passes_each": rounds, "whole": elapsed, "model": compute, "overhead_each": each }),
-    )
+    Ok(json!({
+        "inferlets": inferlets, "passes_each": rounds, "whole": elapsed, "model": compute,
+        "overhead_each": each,
+    }))
 }
 
 /// What a launched program does: passes one after the other, once the signal is given. Its share of the

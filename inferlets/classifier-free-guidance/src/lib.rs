@@ -1,5 +1,5 @@
-//! Guidance by contrast: the model answers with and without an instruction in one batch, and the difference of the
-//! two distributions is made larger. A negative instruction in place of none pushes away from it.
+//! Guidance by contrast: the model answers with and without an instruction in one batch, and the difference
+//! of the two distributions is made larger. A negative instruction in place of none pushes away from it.
 
 use inferlet::futures::try_join;
 use inferlet::{Args, Chat, Context, Model, Result, SamplingParams, arg_max, json};

@@ -1,5 +1,6 @@
-//! Answers in a given form: JSON Schema, any JSON, a regular expression, a Lark grammar or EBNF. The server finds
-//! the tokens that the grammar allows and draws among them; the text is in the language by construction.
+//! Answers in a given form: JSON Schema, any JSON, a regular expression, a Lark grammar or EBNF. The server
+//! finds the tokens that the grammar allows and draws among them; the text is in the language by
+//! construction.
 
 use inferlet::anyhow::bail;
 use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, json, session};

@@ -1,5 +1,5 @@
-//! Graph of thought: proposals of different lengths are merged two by two, in the order in which they finish, until
-//! one is left. A merge goes on in the conversation of the one that finished later.
+//! Graph of thought: proposals of different lengths are merged two by two, in the order in which they finish,
+//! until one is left. A merge goes on in the conversation of the one that finished later.
 
 use inferlet::futures::StreamExt;
 use inferlet::futures::stream::FuturesUnordered;
@@ -7,7 +7,8 @@ use inferlet::{Args, Chat, Model, Result, SamplingParams, json, session};
 
 const SYSTEM: &str = "You are a thoughtful adviser who writes briefly.";
 
-/// A conversation whose last message is a thought, and the numbers of the proposals in it, the last to finish first.
+/// A conversation whose last message is a thought, and the numbers of the proposals in it, the last to finish
+/// first.
 struct Thought {
     chat: Chat,
     text: String,
@@ -36,7 +37,7 @@ async fn main(mut args: Args) -> Result<String> {
     let mut merging = FuturesUnordered::new();
     let (mut waiting, mut merges): (Option<Thought>, usize) = (None, 0);
     loop {
-        // Whatever is finished next, of either kind.
+        // The next to finish, of either kind.
         let thought: Result<Thought> = inferlet::futures::select! {
             thought = proposing.select_next_some() => thought,
             thought = merging.select_next_some() => thought,

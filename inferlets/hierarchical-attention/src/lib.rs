@@ -1,5 +1,6 @@
-//! A document as a tree, computed in one pass in which a node sees itself and the nodes above it, not its siblings;
-//! the question sees everything. As a check, one leaf is replaced: no row outside it may change, to the last bit.
+//! A document as a tree, computed in one pass in which a node sees itself and the nodes above it, not its
+//! siblings; the question sees everything. As a check, one leaf is replaced: no row outside it may change, to
+//! the last bit.
 
 use inferlet::forward::{OutputKind, OutputRequest};
 use inferlet::{Args, Context, Layout, Model, Result, SamplingParams, json, mask};

@@ -1,5 +1,6 @@
-//! Answers HTTP requests: every request is an inferlet of its own. `/complete` streams what the model says to the text
-//! posted to it, `/echo` and `/echo-headers` give back what came, `/wait` takes its time without holding up anybody.
+//! Answers HTTP requests: every request is an inferlet of its own. `/complete` streams the continuation of
+//! the posted text, `/echo` and `/echo-headers` send the request back, `/wait` takes its time without holding
+//! up other requests.
 
 use std::time::{Duration, Instant};
 

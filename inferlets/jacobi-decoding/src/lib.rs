@@ -1,9 +1,10 @@
-//! Jacobi decoding: a window of guesses is refined by every pass, which computes all of them at once, and the guesses
-//! that agree with what the model says are the text. `--check` compares with plain decoding, token by token.
+//! Jacobi decoding: a window of guesses is refined by every pass, which computes all of them at once, and the
+//! guesses that equal the model's own tokens are the text. `--check` compares with plain decoding, token by
+//! token.
 
 use inferlet::{Args, Chat, Drafter, Model, Result, SamplingParams, Speculation, json, session};
 
-/// Guesses what the last pass said of the places after the first wrong guess.
+/// Guesses the tokens that the last pass drew after the first wrong guess.
 struct Jacobi {
     window: usize,
     guesses: Vec<u32>,

@@ -1,5 +1,5 @@
-//! Monte Carlo tree search over lines of reasoning: the tree's nodes are conversations that fork one another, a step is
-//! a sentence, a rollout finishes the answer and is graded from 0 to 100 by the model itself.
+//! Monte Carlo tree search over lines of reasoning: the tree's nodes are conversations that fork one another,
+//! a step is a sentence, a rollout finishes the answer and is graded from 0 to 100 by the model itself.
 
 use inferlet::futures::future::try_join_all;
 use inferlet::{Args, Chat, Context, Grammar, Model, Result, SamplingParams, json, session};
@@ -16,7 +16,8 @@ struct Node {
 }
 
 impl Node {
-    /// Upper confidence bound: the mean reward, and more for what was seldom tried. A node never tried comes first.
+    /// Upper confidence bound: the mean reward, and more for what was seldom tried. A node never tried comes
+    /// first.
     fn bound(&self, parent_visits: f64, exploration: f64) -> f64 {
         match self.visits {
             0.0 => f64::INFINITY,
@@ -97,7 +98,8 @@ async fn main(mut args: Args) -> Result<String> {
         }
     }
     let report = json!({
-        "answer": best, "grade": best_reward, "nodes": tree.len(), "visits": tree[0].visits, "work": model.work().json(),
+        "answer": best, "grade": best_reward, "nodes": tree.len(), "visits": tree[0].visits,
+        "work": model.work().json(),
     });
     Ok(report.to_string())
 }
@@ -106,7 +108,8 @@ async fn main(mut args: Args) -> Result<String> {
 async fn grade(model: &Model, question: &str, answer: &str) -> Result<f64> {
     let mut judge = Chat::new(model)?;
     judge.user(&format!(
-        "Question: {question}\nAnswer: {answer}\nGrade the answer from 0 (wrong) to 100 (right). Write the number only."
+        "Question: {question}\nAnswer: {answer}\nGrade the answer from 0 (wrong) to 100 (right). Write the \
+         number only."
     ));
     let grade =
         judge.answer_in(Grammar::Regex("100|[1-9]?[0-9]".to_string()), SamplingParams::greedy(), 6).await?;

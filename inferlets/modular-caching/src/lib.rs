@@ -1,5 +1,5 @@
-//! Prompt modules that are computed apart, each at positions of its own, saved, and put together in any selection
-//! without computing them again. Only the question is new.
+//! Prompt modules that are computed apart, each at positions of its own, saved, and put together in any
+//! selection without computing them again. Only the question is new.
 
 use inferlet::anyhow::bail;
 use inferlet::futures::future::try_join_all;

@@ -1,5 +1,5 @@
-//! How probable each of some answers is, exactly: one pass over a fork scores all tokens of a candidate. The scores
-//! are compared with those of one token at a time, from all logits.
+//! How probable each of some answers is, exactly: one pass over a fork scores all tokens of a candidate. The
+//! scores are compared with those of one token at a time, from all logits.
 
 use inferlet::futures::future::try_join_all;
 use inferlet::{Args, Chat, Context, Model, Result, json, log_softmax};

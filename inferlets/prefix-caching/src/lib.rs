@@ -1,4 +1,5 @@
-//! A long system prompt is computed once, saved, and opened by every later run, also after a restart of the server.
+//! A long system prompt is computed once, saved, and opened by every later run, also after a restart of the
+//! server.
 
 use inferlet::{Args, Chat, Context, Model, Result, SamplingParams, json};
 

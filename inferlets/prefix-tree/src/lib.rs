@@ -1,5 +1,5 @@
-//! Eight prompts that share beginnings, as a tree of forks: what they share is computed once, and all answers are
-//! generated in one batch.
+//! Eight prompts that share beginnings, as a tree of forks: a shared beginning is computed once, and all
+//! answers are generated in one batch.
 
 use inferlet::futures::future::try_join_all;
 use inferlet::{Args, Context, Model, Result, SamplingParams, json, session};
@@ -31,7 +31,8 @@ async fn main(mut args: Args) -> Result<String> {
         };
         nodes = nodes.iter().flat_map(|node| level.map(|text| fork(node, text))).collect::<Result<_>>()?;
     }
-    // All but the last token of a prompt, which asks for the answer. As one tree, and as prompts of their own:
+    // All but the last token of a prompt, which asks for the answer. As one tree, and as prompts of their
+    // own:
     tree_tokens += nodes.iter().map(|leaf| leaf.pending().len() - 1).sum::<usize>();
     let prompt_tokens: usize = nodes.iter().map(|leaf| leaf.tokens().len() - 1).sum();
     try_join_all(nodes.iter_mut().map(Context::prefill_but_last)).await?;

@@ -1,5 +1,5 @@
-//! Recursion of thought: a problem is either answered at once or split in two, each half is solved the same way in a
-//! fork of its own, both at once, and the solutions are put together.
+//! Recursion of thought: a problem is either answered at once or split in two, each half is solved the same
+//! way in a fork of its own, both at once, and the solutions are put together.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use inferlet::futures::try_join;
 use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, json, session};
 
 const SYSTEM: &str = "You solve a problem by splitting it into smaller ones.";
-/// The branches stand first: small models take up whatever form they read first.
+/// The branches come first: small models take up the form that they read first.
 const DIVIDE: &str = "Write two smaller problems that help to solve this one, as \
     <branch>problem</branch><branch>problem</branch>. Only if you know the answer, write <leaf>answer</leaf>. ";
 /// A leaf or two branches: nothing else can be generated.

@@ -1,5 +1,5 @@
-//! A program that watches what is written and takes it back: when a forbidden word appears, the context goes back to
-//! where the word began, and something else is drawn there. Nothing before is computed again.
+//! A program that watches what is written and takes it back: when a forbidden word appears, the context goes
+//! back to where the word began, and something else is drawn there. Nothing before is computed again.
 
 use inferlet::anyhow::bail;
 use inferlet::{Args, Chat, Model, Result, SamplingParams, json};

@@ -1,5 +1,5 @@
-//! Several tokens per pass without a change of the text: what followed the same words before is guessed, and one pass
-//! checks the whole guess. `--check` compares with plain decoding, token by token.
+//! Several tokens per pass without a change of the text: the continuation of the same words before is the
+//! draft, and one pass verifies the whole draft. `--check` compares with plain decoding, token by token.
 
 use inferlet::{Args, Chat, Model, NgramDrafter, Result, SamplingParams, Speculation, json, session};
 

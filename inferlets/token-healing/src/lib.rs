@@ -1,6 +1,6 @@
-//! A prompt that ends within a word's usual token ("https:" or "The capital of Fra") makes the model stumble. Here its
-//! last token is taken back, and the model chooses again among the tokens that begin with, or are a beginning of, the
-//! text taken back.
+//! A prompt that ends within a word's usual token ("https:" or "The capital of Fra") makes the model stumble.
+//! Here its last token is taken back, and the model chooses again among the tokens that begin with, or are a
+//! beginning of, the text taken back.
 
 use inferlet::{Args, Context, Grammar, Model, Result, SamplingParams, json};
 

@@ -1,5 +1,6 @@
-//! A conversation with tools. The grammar of a call comes from the tools' own schemas, so that even a small model calls
-//! a tool that exists with arguments of the right form; `--free` leaves it to the model whether and how to call.
+//! A conversation with tools. The grammar of a call comes from the tools' own schemas, so that even a small
+//! model calls a tool that exists with arguments of the right form; `--free` leaves it to the model whether
+//! and how to call.
 
 use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, ToolCall, Value, json, session};
 use inferlet::{tool_call_schema, tool_calls};
@@ -16,7 +17,8 @@ async fn main(mut args: Args) -> Result<String> {
     let tools = json!([
         { "type": "function", "function": {
             "name": "calculate", "description": "Computes with two numbers.",
-            "parameters": { "type": "object", "additionalProperties": false, "required": ["a", "operation", "b"],
+            "parameters": { "type": "object", "additionalProperties": false,
+                "required": ["a", "operation", "b"],
                 "properties": { "a": number, "b": number,
                     "operation": { "enum": ["add", "subtract", "multiply", "divide"] } } } } },
         { "type": "function", "function": {

@@ -1,6 +1,6 @@
-//! Tree of thought: proposals, each carried out in several ways, each result judged in several ways. Every level
-//! forks the conversations of the level before, so what branches share is computed once, and all branches of a level
-//! are generated in one batch. The best judged result is the answer.
+//! Tree of thought: proposals, each carried out in several ways, each result judged in several ways. Every
+//! level forks the conversations of the level before, so the tokens that branches share are computed once,
+//! and all branches of a level are generated in one batch. The best judged result is the answer.
 
 use inferlet::futures::future::try_join_all;
 use inferlet::{

@@ -1,5 +1,6 @@
-//! A watermark that nobody sees and a detector finds: the previous token splits the vocabulary into green and red,
-//! and green tokens are made likelier. The detector counts them; chance gives a z-score near 0, the mark a high one.
+//! A watermark that nobody sees and a detector finds: the previous token splits the vocabulary into green and
+//! red, and green tokens are made likelier. The detector counts them; chance gives a z-score near 0, the mark
+//! a high one.
 
 use std::collections::HashSet;
 
@@ -44,8 +45,8 @@ fn is_green(previous: u32, token: u32, gamma: f64) -> bool {
     ((hash ^ hash >> 31) as f64) < gamma * u64::MAX as f64
 }
 
-/// How far the count of green tokens is from chance, in standard deviations. A pair of tokens counts once, or text
-/// that repeats itself would look marked.
+/// How far the count of green tokens is from chance, in standard deviations. A pair of tokens counts once, or
+/// text that repeats itself would look marked.
 fn z_score(tokens: &[u32], gamma: f64) -> f64 {
     let pairs: HashSet<_> = tokens.windows(2).map(|pair| (pair[0], pair[1])).collect();
     let green = pairs.iter().filter(|(previous, token)| is_green(*previous, *token, gamma)).count();

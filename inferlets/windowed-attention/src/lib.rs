@@ -1,4 +1,5 @@
-//! Text without end in bounded memory: only a window of the last tokens stays, and the pages of what left it are freed.
+//! Text without end in bounded memory: only a window of the last tokens stays, and the pages of all others
+//! are freed.
 
 use inferlet::{Args, Chat, Model, Result, SamplingParams, Window, json, runtime, session};
 

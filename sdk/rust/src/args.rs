@@ -1,4 +1,4 @@
-//! Command-line arguments of a program: what stands after `--` at launch.
+//! Command-line arguments of a program, given after `--` at launch.
 
 use std::fmt::{Display, Write};
 use std::str::FromStr;
@@ -7,8 +7,8 @@ use anyhow::{anyhow, bail};
 
 use crate::Result;
 
-/// The arguments not yet taken. Each `option` and `flag` call takes its own; [`Args::finish`] refuses the rest and
-/// answers `--help` with everything that was asked for.
+/// The arguments not yet taken. Each `option` and `flag` call takes its own; [`Args::finish`] refuses the
+/// rest and answers `--help` with the list of all options.
 pub struct Args {
     left: Vec<String>,
     help: String,
@@ -70,8 +70,8 @@ impl Args {
     /// Ends the reading of arguments.
     ///
     /// # Errors
-    /// When an argument is left over. `--help` comes as an error too, which ends a program that passes it on well: its
-    /// result is the list of options.
+    /// When an argument is left over. `--help` is an error too: a program that passes it on ends well, with
+    /// the list of options as its result.
     pub fn finish(self) -> Result<()> {
         if self.left.iter().any(|a| a == "--help" || a == "-h") {
             bail!(Help(self.help));
@@ -112,7 +112,7 @@ where
     })
 }
 
-/// The answer to `--help`: what a program prints that was asked for nothing else.
+/// The list of options: the program's result when `--help` is given.
 #[derive(Debug)]
 pub(crate) struct Help(String);
 

@@ -6,10 +6,10 @@ use crate::bindings::pie::inferlet::model::ChatOptions;
 pub use crate::bindings::pie::inferlet::model::Message;
 use crate::{Context, Generation, Grammar, Model, Result, SamplingParams};
 
-/// A conversation over one context. Each turn computes only what is new.
+/// A conversation over one context. Each turn computes only new tokens.
 ///
-/// The prompt is formatted as a whole each time and the longest prefix that the context already holds is kept, so a
-/// template that rewrites earlier turns stays correct and merely costs more.
+/// The prompt is formatted as a whole each time and the longest prefix that the context already holds is
+/// kept, so a template that rewrites earlier turns stays correct and merely costs more.
 pub struct Chat {
     context: Context,
     messages: Vec<Message>,
@@ -66,13 +66,13 @@ impl Chat {
         self.messages.last().map_or("", |message| &message.content)
     }
 
-    /// The context, with what is computed of the conversation.
+    /// The context, with the computed tokens of the conversation.
     pub fn context(&self) -> &Context {
         &self.context
     }
 
-    /// `count` conversations with the same past, ready for different answers. What they share is computed before, but
-    /// for one token: each needs something to compute.
+    /// `count` conversations with the same past, ready for different answers. The shared prompt is prefilled
+    /// except its last token, which each branch needs to sample from.
     ///
     /// # Errors
     /// As for [`Chat::generation_prompt`], a pass and [`Chat::fork`].
@@ -90,8 +90,8 @@ impl Chat {
         Ok(Chat { context: self.context.fork()?, messages, tools })
     }
 
-    /// Brings the context to the assistant's turn and begins to generate. Add the answer with [`Chat::assistant`], or
-    /// use [`Chat::answer`], which does.
+    /// Brings the context to the assistant's turn and begins to generate. Add the answer with
+    /// [`Chat::assistant`], or use [`Chat::answer`], which does.
     ///
     /// # Errors
     /// When the template refuses the messages.
@@ -100,7 +100,8 @@ impl Chat {
         Ok(self.context.generate(sampling))
     }
 
-    /// The context, ready for the assistant's turn: for programs that drive the passes themselves.
+    /// The context, with the prompt up to the header of the assistant's turn: for programs that drive the
+    /// passes themselves.
     ///
     /// # Errors
     /// When the template refuses the messages.
@@ -108,7 +109,7 @@ impl Chat {
         self.format(true)
     }
 
-    /// Tokens of the messages so far, without the header of an answer: what [`Chat::prefill`] computes.
+    /// Tokens of the messages so far, without the header of an answer: those that [`Chat::prefill`] computes.
     ///
     /// # Errors
     /// When the template refuses the messages.
@@ -138,7 +139,7 @@ impl Chat {
         Ok(&mut self.context)
     }
 
-    /// Computes the messages so far and waits for more: forks made now share all of it.
+    /// Prefills the messages so far, without the header of an answer: forks made now share all of them.
     ///
     /// # Errors
     /// As for [`Chat::generation_prompt`] and a pass.
@@ -146,8 +147,8 @@ impl Chat {
         self.format(false)?.prefill().await
     }
 
-    /// Generates the assistant's next message within a grammar and adds it. None, and no message, when it is not
-    /// complete after `max_tokens`.
+    /// Generates the assistant's next message within a grammar and adds it. None, and no message, when it is
+    /// not complete after `max_tokens`.
     ///
     /// # Errors
     /// When the grammar is wrong, and as for [`Context::step`].
@@ -178,8 +179,8 @@ impl Chat {
     }
 }
 
-/// Answers every conversation, all at once: a step of all is one batch. Each has a seed of its own, the first that of
-/// `sampling`, the next the one after it.
+/// Answers every conversation, all at once: a step of all is one batch. Each has a seed of its own, the first
+/// that of `sampling`, the next the one after it.
 ///
 /// # Errors
 /// As for [`Chat::answer`].

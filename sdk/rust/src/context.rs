@@ -1,4 +1,4 @@
-//! A context with the tokens that are still to be computed.
+//! A context, and the tokens appended to it that are not computed yet.
 
 use anyhow::bail;
 
@@ -23,7 +23,8 @@ pub struct Context {
     computed: usize,
 }
 
-/// Where the pending tokens of one pass stand and what they see; the default continues, and is causal.
+/// Positions and masks of the pending tokens of a pass. By default positions continue, and attention is
+/// causal.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
     /// A position for each pending token.
@@ -32,7 +33,8 @@ pub struct Layout {
     pub masks: Option<Vec<RowMask>>,
 }
 
-/// The run lengths of a mask: whether each token of the context, and of the pass up to the row itself, is seen.
+/// The run lengths of a mask, from whether each token is attended to: those of the context, then those of the
+/// pass up to the row itself.
 pub fn mask(seen: impl IntoIterator<Item = bool>) -> RowMask {
     let (mut runs, mut last) = (vec![0], false);
     for seen in seen {
@@ -45,7 +47,7 @@ pub fn mask(seen: impl IntoIterator<Item = bool>) -> RowMask {
     runs
 }
 
-/// Tokens of several texts as one tree: what they begin with in common counts once.
+/// Tokens of several texts as one tree: common beginnings count once.
 pub fn tree_tokens<'a>(texts: impl IntoIterator<Item = &'a [u32]>) -> usize {
     let mut texts: Vec<&[u32]> = texts.into_iter().collect();
     texts.sort_unstable();
@@ -91,7 +93,8 @@ impl Context {
         &self.model
     }
 
-    /// The handle, for calls of [`crate::bindings`]. Tokens that such a call adds or removes are not known here.
+    /// The handle, for calls of [`crate::bindings`]. This type does not notice tokens that such a call adds
+    /// or removes.
     pub fn handle(&self) -> &api::Context {
         &self.handle
     }
@@ -169,7 +172,7 @@ impl Context {
         Ok(())
     }
 
-    /// Computes the pending tokens but the last one, so that forks made now share them and can still ask what follows.
+    /// Computes the pending tokens except the last one, which each fork made now needs to sample from.
     ///
     /// # Errors
     /// As for [`Context::pass`].
@@ -183,15 +186,16 @@ impl Context {
         prefilled
     }
 
-    /// Computes the pending tokens in one pass and answers `outputs`, whose rows count from the first pending token.
+    /// Computes the pending tokens in one pass and answers `outputs`, whose rows count from the first pending
+    /// token.
     ///
     /// # Errors
-    /// When nothing is pending, and what the server says of the pass.
+    /// When nothing is pending, and those of `forward.execute`.
     pub async fn pass(&mut self, outputs: Vec<OutputRequest<'_>>) -> Result<Vec<Output>> {
         self.pass_in(Layout::default(), outputs).await
     }
 
-    /// [`Context::pass`] with positions or masks of one's own.
+    /// [`Context::pass`] with other positions or masks.
     ///
     /// # Errors
     /// As for [`Context::pass`].
@@ -217,7 +221,7 @@ impl Context {
         let kind = OutputKind::Token(sampling.for_token(&self.tokens, constraint));
         let drawn = match self.last_output(kind).await? {
             Output::Token(drawn) => drawn,
-            other => bail!("asked for a token, got {other:?}"),
+            other => bail!("requested a token, got {other:?}"),
         };
         self.tokens.push(drawn.token);
         Ok(drawn)
@@ -230,7 +234,7 @@ impl Context {
     pub async fn top_k(&mut self, k: u32) -> Result<Vec<TokenLogProb>> {
         match self.last_output(OutputKind::TopK(k)).await? {
             Output::TopK(top) => Ok(top),
-            other => bail!("asked for the top k, got {other:?}"),
+            other => bail!("requested the top k, got {other:?}"),
         }
     }
 
@@ -241,7 +245,7 @@ impl Context {
     pub async fn logits(&mut self) -> Result<Vec<f32>> {
         match self.last_output(OutputKind::Logits).await? {
             Output::Logits(logits) => Ok(logits),
-            other => bail!("asked for logits, got {other:?}"),
+            other => bail!("requested logits, got {other:?}"),
         }
     }
 
@@ -260,7 +264,7 @@ impl Context {
         self.append_tokens(&[*last]);
         let value = |output| match output {
             Output::LogProbs(values) if values.len() == 1 => Ok(values[0]),
-            other => bail!("asked for a log-probability, got {other:?}"),
+            other => bail!("requested a log-probability, got {other:?}"),
         };
         values.into_iter().map(value).collect()
     }
@@ -268,7 +272,7 @@ impl Context {
     /// Opens a snapshot of these tokens, if there is one of that name.
     ///
     /// # Errors
-    /// As for [`Context::open`], but for a snapshot that is not there.
+    /// As for [`Context::open`], except when there is no such snapshot.
     pub async fn find(model: &Model, name: &str, tokens: &[u32]) -> Result<Option<Context>> {
         match Context::open(model, name, tokens.to_vec()).await {
             Ok(context) => Ok(Some(context)),
@@ -277,8 +281,9 @@ impl Context {
         }
     }
 
-    /// Opens the snapshot `name` if it is there, and else computes `tokens` and saves them under that name. With it
-    /// comes whether it was there. The name is used for these tokens only: a hash of them is added to it.
+    /// Opens the snapshot `name` if there is one; otherwise computes `tokens` and saves them under that name.
+    /// The flag says whether there was one. The name is used for these tokens only: a hash of them is added
+    /// to it.
     ///
     /// # Errors
     /// As for [`Context::open`] and [`Context::save`].
@@ -310,7 +315,7 @@ impl Context {
     /// Deletes a snapshot; whether there was one.
     ///
     /// # Errors
-    /// What the server says, but for a snapshot that is not there.
+    /// Those of `context.delete`, except when there is no such snapshot.
     pub async fn delete(model: &Model, name: &str) -> Result<bool> {
         match api::delete(model.handle(), name.to_string()).await {
             Ok(()) => Ok(true),
@@ -319,7 +324,8 @@ impl Context {
         }
     }
 
-    /// Appends the computed tokens of another context with their keys, values and positions; nothing is recomputed.
+    /// Appends the computed tokens of another context with their keys, values and positions; nothing is
+    /// recomputed.
     ///
     /// # Errors
     /// When either has pending tokens, or the models differ.

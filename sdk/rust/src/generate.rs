@@ -16,7 +16,8 @@ pub enum FinishReason {
     MaxTokens,
 }
 
-/// A running generation: settings first, then [`Generation::next`] for each piece or [`Generation::text`] for all.
+/// A running generation: settings first, then [`Generation::next`] for each piece or [`Generation::text`] for
+/// all.
 ///
 /// The stop token is not added to the context; all other tokens are, those of a stop text among them.
 pub struct Generation<'a> {

@@ -18,9 +18,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! Two layers: [`bindings`] is the API as `wit/` defines it, a call for each thing the server does; the rest of this
-//! crate is built on it and has no other access. Futures compose as usual: `futures::join!`, `select!`,
-//! `FuturesUnordered`. Passes awaited together are computed in one batch.
+//! Two layers: [`bindings`] is the API as `wit/` defines it, a call for each thing the server does; the rest
+//! of this crate is built on it and has no other access. Futures compose as usual: `futures::join!`,
+//! `select!`, `FuturesUnordered`. Passes awaited together are computed in one batch.
 
 mod args;
 mod beam;
@@ -37,7 +37,7 @@ mod window;
 
 /// The API exactly as `wit/` defines it.
 pub mod bindings {
-    #![allow(missing_docs, reason = "generated; the documentation stands in wit/")]
+    #![allow(missing_docs, reason = "generated; the documentation is in wit/")]
     wit_bindgen::generate!({
         world: "inferlet",
         path: "../../wit",
@@ -70,7 +70,8 @@ pub use window::Window;
 #[doc(hidden)]
 pub use wasip3;
 
-/// The result of almost everything here. The server's typed error is found with `error.downcast_ref::<Error>()`.
+/// The result of almost everything here. The server's typed error is found with
+/// `error.downcast_ref::<Error>()`.
 pub type Result<T, E = anyhow::Error> = std::result::Result<T, E>;
 
 /// Turns the result of the program into the export's form. Called by [`main`].

@@ -16,7 +16,7 @@ pub struct Model {
     inner: Rc<(api::Model, api::ModelFacts, Cell<Work>)>,
 }
 
-/// What the passes of this program cost so far: all contexts of a [`Model`] and its clones together.
+/// The cost of this program's passes so far, over all contexts of a [`Model`] and its clones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
     /// Passes computed.
@@ -31,7 +31,7 @@ pub struct Work {
     pub batch_time_share: Duration,
 }
 
-/// What was done since an earlier moment.
+/// The work since an earlier moment.
 impl Sub for Work {
     type Output = Work;
 
@@ -52,8 +52,8 @@ impl Work {
         json!({ "passes": self.passes, "tokens": self.tokens, "computed": self.computed })
     }
 
-    /// Passes in a batch, on average over the time of the batches: 1 when each pass had a batch alone, 3 when three
-    /// branches always took their steps in one batch. 1 too when nothing was computed.
+    /// Passes in a batch, on average over the time of the batches: 1 when each pass had a batch alone, 3 when
+    /// three branches always took their steps in one batch. 1 too when nothing was computed.
     pub fn passes_per_batch(&self) -> f64 {
         if self.batch_time_share.is_zero() {
             1.0
@@ -100,7 +100,7 @@ impl Model {
         &self.inner.0
     }
 
-    /// What the passes of this program cost so far.
+    /// The cost of this program's passes so far.
     pub fn work(&self) -> Work {
         self.inner.2.get()
     }

@@ -5,8 +5,8 @@ use crate::bindings::pie::inferlet::grammar::Constraint;
 
 /// Sampling parameters, built up from [`SamplingParams::greedy`] or [`SamplingParams::temperature`].
 ///
-/// The draw of a token depends on the seed and the token's position only, so a seed gives the same text whatever
-/// else the server computes.
+/// The draw of a token depends on the seed and the token's position only, so a seed gives the same text
+/// whatever else the server computes.
 #[derive(Clone, Debug)]
 pub struct SamplingParams {
     temperature: f32,

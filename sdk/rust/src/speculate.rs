@@ -1,4 +1,4 @@
-//! Speculative decoding: guess several tokens, check them all in one pass.
+//! Speculative decoding: draft several tokens, verify them all in one pass.
 
 use std::collections::HashMap;
 
@@ -7,12 +7,12 @@ use anyhow::bail;
 use crate::forward::{Output, OutputKind, OutputRequest};
 use crate::{Context, Result, SamplingParams};
 
-/// Guesses what comes next.
+/// Drafts the next tokens.
 pub trait Drafter {
     /// Tokens that may follow `tokens`; none costs nothing and gains nothing.
     fn draft(&mut self, tokens: &[u32]) -> Vec<u32>;
 
-    /// What the model said after the first guess that was wrong: tokens drawn on wrong input, but maybe right.
+    /// The tokens that the model drew after the first rejected guess: drawn on wrong input, but maybe right.
     fn rejected(&mut self, drawn: &[u32]) {
         let _ = drawn;
     }
@@ -46,9 +46,9 @@ impl Drafter for NgramDrafter {
     }
 }
 
-/// A running generation that checks drafts. The text is the one that [`Context::generate`] gives with the same
-/// sampling, whatever the drafter says: a guess is kept only if it is the token that the sampling draws there, and the
-/// draw depends on the seed and the position alone.
+/// A running generation that verifies drafts. The text is the one that [`Context::generate`] gives with the
+/// same sampling, whatever the drafter says: a guess is kept only if it is the token that the sampling draws
+/// there, and the draw depends on the seed and the position alone.
 pub struct Speculation<'a, D> {
     context: &'a mut Context,
     sampling: SamplingParams,
@@ -113,7 +113,7 @@ impl<'a, D: Drafter> Speculation<'a, D> {
         let drawn = match self.context.pass(wanted).await {
             Ok(values) => values.into_iter().map(|output| match output {
                 Output::Token(drawn) => Ok(drawn.token),
-                other => bail!("asked for a token, got {other:?}"),
+                other => bail!("requested a token, got {other:?}"),
             }),
             Err(error) => {
                 self.context.truncate(length)?;
@@ -132,7 +132,7 @@ impl<'a, D: Drafter> Speculation<'a, D> {
             tokens.truncate(stop);
             self.ended = true;
         }
-        // What was right behind a stop token is of no use.
+        // Guesses accepted behind a stop token are dropped.
         let accepted = right.min(tokens.len());
         self.accepted += accepted;
         self.context.truncate(length + accepted)?;

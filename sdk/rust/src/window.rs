@@ -1,12 +1,13 @@
 //! A context that forgets: memory stays flat however long the text gets.
 //!
-//! Tokens keep their positions when others leave, so positions run out where the model's context ends. There the kept
-//! tokens are computed once more, from position 0 on: `sink + size` tokens for every `context_length` generated ones.
+//! Tokens keep their positions when others leave, so positions run out where the model's context ends. There
+//! the kept tokens are computed once more, from position 0 on: `sink + size` tokens for every
+//! `context_length` generated ones.
 
 use crate::{Context, Result};
 
-/// Keeps the first `sink` tokens, to which models pay attention whatever they say, and the last `size`. Tokens between
-/// leave attention, and their pages are freed.
+/// Keeps the first `sink` tokens, to which models pay attention whatever they say, and the last `size`.
+/// Tokens between leave attention, and their pages are freed.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     /// Tokens kept at the beginning.
@@ -16,8 +17,8 @@ pub struct Window {
 }
 
 impl Window {
-    /// Drops what is outside the window; call it after each step. Pending tokens are not touched, and count. Where no
-    /// position is left for another token, all kept tokens are pending again.
+    /// Removes the tokens outside the window; call it after each step. Pending tokens are not touched, and
+    /// count. Where no position is left for another token, all kept tokens are pending again.
     ///
     /// # Errors
     /// As for [`Context::remove`].

@@ -10,8 +10,9 @@ const PROMPT: &str = "The quick brown fox jumps over the lazy dog.";
 /// Tokens of a greedy continuation.
 const TOKENS: usize = 24;
 
-/// Takes one message, a list of adapters: `{"name": …}`, `{"gguf": hex}` or `{"peft": [config, hex]}`. The result says
-/// for each what the model answers with it, or why it was refused, and what the model answers without.
+/// Takes one message, a list of adapters: `{"name": …}`, `{"gguf": hex}` or `{"peft": [config, hex]}`. The
+/// result says for each what the model answers with it, or why it was refused, and what the model answers
+/// without.
 pub async fn adapted() -> Result<String> {
     let sources: Vec<Value> = serde_json::from_str(&session::receive().await?)?;
     let model = Model::open_default()?;
@@ -55,8 +56,8 @@ fn bytes(hex: &str) -> Result<Vec<u8>> {
     (0..hex.len()).step_by(2).map(pair).collect()
 }
 
-/// A pass that wants the logits of its last row. The masks say what holds without them too, but keep the rows out of the
-/// prefix cache, so that every pass computes all of its rows.
+/// A pass that wants the logits of its last row. The masks say what holds without them too, but keep the rows
+/// out of the prefix cache, so that every pass computes all of its rows.
 fn pass<'a>(tokens: &[u32], adapter: Option<&'a Adapter>) -> Pass<'a> {
     let outputs = vec![OutputRequest { row: tokens.len() as u32 - 1, kind: OutputKind::Logits }];
     let masks = Some(vec![vec![0]; tokens.len()]);

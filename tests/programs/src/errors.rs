@@ -1,7 +1,7 @@
 //! Every function with wrong arguments: each must answer with the right kind of error.
 //!
-//! The result names the functions that were refused, one a line, so that the host can compare them with `wit/`. It wants
-//! two models, a limit of 64 contexts and a client that sends nothing.
+//! The result names the functions that were refused, one a line, so that the host can compare them with
+//! `wit/`. It wants two models, a limit of 64 contexts and a client that sends nothing.
 
 use std::collections::BTreeSet;
 
@@ -387,7 +387,7 @@ async fn programs(refused: &mut Refused) -> Result<()> {
     }
     let long = vec!["y".repeat(1 << 19); 3];
     expect!(refused, "runtime.launch", LimitExceeded, runtime::launch("x".into(), long).await);
-    // A child that fails is told to whoever waits, as often as they ask, and can be cancelled afterwards.
+    // Each `wait` for a failed child reports the failure, and the child can be cancelled afterwards.
     let child = runtime::launch("test-programs".into(), vec!["fail".into()]).await?;
     expect!(refused, "runtime.wait", Closed, child.wait().await);
     child.cancel();

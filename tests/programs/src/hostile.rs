@@ -29,7 +29,8 @@ pub async fn huge_list() -> Result<String> {
     let model = Model::open_default()?;
     let context = Context::new(&model)?;
     let tokens = std::mem::ManuallyDrop::new(vec![1u32; 4]);
-    // SAFETY: it is not safe; the host must refuse the length before anybody reads it. Nothing here reads or frees it.
+    // SAFETY: it is not safe; the host must refuse the length before anybody reads it. Nothing here reads or
+    // frees it.
     let lie = unsafe { Vec::from_raw_parts(tokens.as_ptr().cast_mut(), 1 << 31, 1 << 31) };
     let lie = std::mem::ManuallyDrop::new(lie);
     let input = Input::Tokens(unsafe { std::ptr::read(&*lie) });

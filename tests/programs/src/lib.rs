@@ -1,5 +1,5 @@
-//! One component for all tests; the first argument names the case. A case that returns an error has failed, unless the
-//! test on the host expects it to end otherwise.
+//! One component for all tests; the first argument names the case. A case that returns an error has failed,
+//! unless the test on the host expects it to end otherwise.
 
 mod adapters;
 mod errors;

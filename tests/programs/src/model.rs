@@ -265,7 +265,11 @@ pub async fn grammar() -> Result<String> {
         Source::Regex("(yes|no), [a-f]{3}".into()),
         Source::Ebnf("root ::= \"a\" [0-9]{4} (\"x\" | \"y\")+ \"!\"".into()),
         Source::Lark("start: \"<\" /[a-z]{2,5}/ \">\"".into()),
-        Source::JsonSchema(r#"{"type":"object","properties":{"n":{"type":"integer","maximum":99}},"required":["n"],"additionalProperties":false}"#.into()),
+        Source::JsonSchema(
+            r#"{"type":"object","properties":{"n":{"type":"integer","maximum":99}},"required":["n"],
+            "additionalProperties":false}"#
+                .into(),
+        ),
     ];
     let mut texts = Vec::new();
     for source in sources {
@@ -285,7 +289,7 @@ pub async fn grammar() -> Result<String> {
     let fork = constraint.fork();
     constraint.advance(&a)?;
     constraint.advance(&b)?;
-    ensure!(constraint.complete() && !fork.complete(), "ab is complete, the fork stands at the beginning");
+    ensure!(constraint.complete() && !fork.complete(), "ab is complete, the fork is at the beginning");
     constraint.rollback(1)?;
     ensure!(fork.advance(&b).is_err(), "b is not allowed first");
     constraint.advance(&c)?;

@@ -11,8 +11,8 @@ const GROUP: usize = 32;
 /// Tokens drawn at first, and then with all the weight on what ends a text.
 const TOKENS: [usize; 2] = [128, 600];
 
-/// Takes a JSON Schema a message, and gives a line of JSON for each: the text drawn with seed `value`, or why the schema
-/// was refused.
+/// Takes a JSON Schema a message, and gives a line of JSON for each: the text drawn with seed `value`, or why
+/// the schema was refused.
 pub async fn answers(value: &str) -> Result<String> {
     let seed: u64 = value.parse()?;
     let model = Model::open_default()?;
@@ -78,7 +78,8 @@ async fn answer(
     Ok(json!({ "text": text, "complete": ended && constraint.complete(), "tokens": tokens.len() }))
 }
 
-/// What is drawn with at first, and later: both favour what ends a text, so that schemas without bounds have answers too.
+/// What is drawn with at first, and later: both favour what ends a text, so that schemas without bounds have
+/// answers too.
 fn samplings(model: &Model) -> [SamplingParams; 2] {
     let stop = &model.facts().stop_tokens;
     let only = |bytes: &[u8], of: &[u8]| !bytes.is_empty() && bytes.iter().all(|b| of.contains(b));
