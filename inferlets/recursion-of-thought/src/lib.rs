@@ -1,10 +1,8 @@
 //! Recursion of thought: a problem is either answered at once or split in two, each half is solved the same
 //! way in a fork of its own, both at once, and the solutions are put together.
 
-use std::future::Future;
-use std::pin::Pin;
-
-use inferlet::futures::try_join;
+use inferlet::futures::future::LocalBoxFuture;
+use inferlet::futures::{FutureExt, try_join};
 use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, json, session};
 
 const SYSTEM: &str = "You solve a problem by splitting it into smaller ones.";
@@ -39,12 +37,8 @@ async fn main(mut args: Args) -> Result<String> {
 
 impl Solver {
     /// The solution, and how many problems were looked at for it.
-    fn solve(
-        &self,
-        problem: String,
-        depth: usize,
-    ) -> Pin<Box<dyn Future<Output = Result<(String, usize)>> + '_>> {
-        Box::pin(async move {
+    fn solve(&self, problem: String, depth: usize) -> LocalBoxFuture<'_, Result<(String, usize)>> {
+        async move {
             session::send(format!("{}{problem}\n", "  ".repeat(depth))).await?;
             if depth >= self.max_depth {
                 return Ok((self.ask(&format!("Answer briefly: {problem}")).await?, 1));
@@ -66,7 +60,8 @@ impl Solver {
             let ((one, count), (two, more)) = halves?;
             let known = format!("{first}: {one}\n{second}: {two}\nPut together, briefly: {problem}");
             Ok((self.ask(&known).await?, 1 + count + more))
-        })
+        }
+        .boxed_local()
     }
 
     /// One question in a fork of the base conversation.
