@@ -16,7 +16,7 @@ pub struct Beam {
     pub ended: bool,
 }
 
-/// Keeps the `width` most probable continuations of a prompt, over `max_tokens` steps or until a stop token
+/// Keeps the `width` most probable continuations of a prompt, over `max_tokens` steps, until the context length is reached, or until a stop token
 /// ended all of them; the most probable first. Hypotheses share the pages of their common tokens, and a step
 /// is one batch. Of equals, the one from the better beam comes first.
 ///
@@ -27,7 +27,8 @@ pub async fn beam_search(prompt: &Context, width: usize, max_tokens: usize) -> R
     let width = width.clamp(1, prompt.model().facts().vocabulary_size as usize);
     let mut beams = vec![Beam { context: prompt.fork()?, tokens: Vec::new(), log_prob: 0.0, ended: false }];
     for _ in 0..max_tokens {
-        if beams.iter().all(|beam| beam.ended) {
+        let is_full = |beam: &Beam| !beam.tokens.is_empty() && beam.context.positions_left().is_none();
+        if beams.iter().all(|beam| beam.ended) || beams.iter().any(is_full) {
             break;
         }
         // Every beam with its successors: none for one that has ended.

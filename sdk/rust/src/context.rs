@@ -227,6 +227,17 @@ impl Context {
         Ok(drawn)
     }
 
+    /// Computes the pending tokens and gives the log-probability that each of these tokens comes next.
+    ///
+    /// # Errors
+    /// As for [`Context::pass`].
+    pub async fn next_log_probs(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        match self.last_output(OutputKind::LogProbs(tokens.to_vec())).await? {
+            Output::LogProbs(values) => Ok(values),
+            other => bail!("requested log-probabilities, got {other:?}"),
+        }
+    }
+
     /// Computes the pending tokens and gives the `k` most probable next ones.
     ///
     /// # Errors
@@ -342,6 +353,12 @@ impl Context {
     /// Position that the next computed token gets.
     pub fn next_position(&self) -> u32 {
         self.handle.next_position()
+    }
+
+    /// Positions behind the pending tokens that the model still has; none when it lacks some for these already.
+    pub(crate) fn positions_left(&self) -> Option<usize> {
+        let used = self.next_position() as usize + self.pending().len();
+        (self.model.facts().context_length as usize).checked_sub(used)
     }
 
     /// Row of the last pending token, which says what comes next.

@@ -1,7 +1,8 @@
 //! Token after token until something ends it.
 
 use crate::bindings::pie::inferlet::grammar::Constraint;
-use crate::{Context, Detokenizer, Result, SamplingParams};
+use crate::stop::{Stop, StopTexts};
+use crate::{Context, Detokenizer, Error, Result, SamplingParams};
 
 /// Why a generation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,21 +15,21 @@ pub enum FinishReason {
     Constraint,
     /// `max_tokens` were drawn.
     MaxTokens,
+    /// The model has no position left for another token.
+    ContextLength,
 }
 
-/// A running generation: settings first, then [`Generation::next`] for each piece or [`Generation::text`] for
-/// all.
+/// A running generation: settings first, then [`Generation::next`] for each piece or [`Generation::text`] for all.
 ///
-/// The stop token is not added to the context; all other tokens are, those of a stop text among them.
+/// The context gets the tokens of the text: neither a stop token nor a stop text is added to it.
 pub struct Generation<'a> {
     context: &'a mut Context,
     sampling: SamplingParams,
     constraint: Option<&'a Constraint>,
     max_tokens: usize,
     stop_tokens: Vec<u32>,
-    stop_texts: Vec<String>,
+    stop_texts: StopTexts,
     detokenizer: Detokenizer,
-    held: String,
     tokens: Vec<u32>,
     finish_reason: Option<FinishReason>,
 }
@@ -43,9 +44,8 @@ impl<'a> Generation<'a> {
             constraint: None,
             max_tokens: 256,
             stop_tokens,
-            stop_texts: Vec::new(),
+            stop_texts: StopTexts::default(),
             detokenizer,
-            held: String::new(),
             tokens: Vec::new(),
             finish_reason: None,
         }
@@ -56,9 +56,10 @@ impl<'a> Generation<'a> {
         Generation { max_tokens, ..self }
     }
 
-    /// Ends when this text appears; the text before it is the answer.
+    /// Ends when this text appears; the text before it is the answer. An empty one is refused by
+    /// [`Generation::next`].
     pub fn stop(mut self, text: &str) -> Self {
-        self.stop_texts.push(text.to_string());
+        self.stop_texts.add(text);
         self
     }
 
@@ -72,7 +73,7 @@ impl<'a> Generation<'a> {
         Generation { constraint: Some(constraint), ..self }
     }
 
-    /// Tokens drawn so far, without a stop token.
+    /// Tokens of the text so far: neither a stop token nor those of a stop text.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
@@ -85,8 +86,11 @@ impl<'a> Generation<'a> {
     /// Draws tokens until there is text to give out; none at the end.
     ///
     /// # Errors
-    /// As for [`Context::step`].
+    /// `invalid-argument` when a stop text is empty, and as for [`Context::step`].
     pub async fn next(&mut self) -> Result<Option<String>> {
+        if self.stop_texts.has_empty() {
+            return Err(Error::InvalidArgument("a stop text is empty".to_string()).into());
+        }
         while self.finish_reason.is_none() {
             let text = self.draw().await?;
             if !text.is_empty() {
@@ -99,7 +103,7 @@ impl<'a> Generation<'a> {
     /// The whole text.
     ///
     /// # Errors
-    /// As for [`Context::step`].
+    /// As for [`Generation::next`].
     pub async fn text(mut self) -> Result<String> {
         let mut text = String::new();
         while let Some(piece) = self.next().await? {
@@ -116,6 +120,9 @@ impl<'a> Generation<'a> {
         if self.constraint.is_some_and(|c| c.finished()) {
             return Ok(self.end(FinishReason::Constraint));
         }
+        if !self.tokens.is_empty() && self.context.positions_left().is_none() {
+            return Ok(self.end(FinishReason::ContextLength));
+        }
         let token = self.context.step(&self.sampling, self.constraint).await?.token;
         if self.stop_tokens.contains(&token) {
             let length = self.context.tokens().len() - 1;
@@ -126,27 +133,31 @@ impl<'a> Generation<'a> {
         if let Some(constraint) = self.constraint {
             constraint.advance(&[token])?;
         }
-        self.held.push_str(&self.detokenizer.push(&[token])?);
-        let found = self.stop_texts.iter().filter_map(|s| self.held.find(s).map(|at| (at, s.clone()))).min();
-        if let Some((at, stop)) = found {
-            self.held.truncate(at);
-            self.finish_reason = Some(FinishReason::StopText(stop));
-            return Ok(std::mem::take(&mut self.held));
+        let (text, stop) = self.stop_texts.push(&self.detokenizer.push(&[token])?);
+        if let Some(stop) = stop {
+            self.take_back(&stop)?;
+            self.finish_reason = Some(FinishReason::StopText(stop.stop));
         }
-        let keep = self.stop_texts.iter().map(|s| partial_suffix(&self.held, s)).max().unwrap_or(0);
-        let rest = self.held.split_off(self.held.len() - keep);
-        Ok(std::mem::replace(&mut self.held, rest))
+        Ok(text)
+    }
+
+    /// Takes a stop text out of the context.
+    fn take_back(&mut self, stop: &Stop) -> Result<()> {
+        let removed = self.tokens.len() - stop.tokens;
+        let rest = self.context.model().tokenize(&stop.rest);
+        self.tokens.truncate(stop.tokens);
+        self.tokens.extend_from_slice(&rest);
+        self.context.truncate(self.context.tokens().len().saturating_sub(removed))?;
+        self.context.append_tokens(&rest);
+        if let Some(constraint) = self.constraint {
+            constraint.rollback(removed as u32)?;
+            constraint.advance(&rest)?;
+        }
+        Ok(())
     }
 
     fn end(&mut self, reason: FinishReason) -> String {
         self.finish_reason = Some(reason);
-        let rest = self.detokenizer.finish();
-        std::mem::take(&mut self.held) + &rest
+        self.stop_texts.finish() + &self.detokenizer.finish()
     }
-}
-
-/// Bytes at the end of `text` that could be the beginning of `stop`.
-fn partial_suffix(text: &str, stop: &str) -> usize {
-    let starts = stop.char_indices().map(|(at, _)| at).skip(1);
-    starts.filter(|at| text.ends_with(&stop[..*at])).max().unwrap_or(0)
 }

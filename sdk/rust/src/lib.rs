@@ -32,6 +32,7 @@ pub mod http;
 mod model;
 mod sampling;
 mod speculate;
+mod stop;
 mod tools;
 mod window;
 

@@ -99,8 +99,12 @@ impl<'a, D: Drafter> Speculation<'a, D> {
         if self.ended || self.tokens.len() >= self.max_tokens {
             return Ok(None);
         }
+        let left = self.context.positions_left();
+        if left.is_none() && !self.tokens.is_empty() {
+            return Ok(None);
+        }
         let mut draft = self.drafter.draft(self.context.tokens());
-        draft.truncate(self.max_tokens - self.tokens.len() - 1);
+        draft.truncate(left.unwrap_or(0).min(self.max_tokens - self.tokens.len() - 1));
         let first_row = self.context.last_row()?;
         let length = self.context.tokens().len();
         self.context.append_tokens(&draft);
