@@ -2,7 +2,7 @@
 
 use crate::bindings::pie::inferlet::grammar::Constraint;
 use crate::stop::{Stop, StopTexts};
-use crate::{Context, Detokenizer, Error, Result, SamplingParams};
+use crate::{Context, Detokenizer, Error, Result, SamplingParams, Window};
 
 /// Why a generation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,7 @@ pub struct Generation<'a> {
     context: &'a mut Context,
     sampling: SamplingParams,
     constraint: Option<&'a Constraint>,
+    window: Option<Window>,
     max_tokens: usize,
     stop_tokens: Vec<u32>,
     stop_texts: StopTexts,
@@ -42,6 +43,7 @@ impl<'a> Generation<'a> {
             context,
             sampling,
             constraint: None,
+            window: None,
             max_tokens: 256,
             stop_tokens,
             stop_texts: StopTexts::default(),
@@ -71,6 +73,11 @@ impl<'a> Generation<'a> {
     /// Draws only what the constraint allows, and advances it.
     pub fn constraint(self, constraint: &'a Constraint) -> Self {
         Generation { constraint: Some(constraint), ..self }
+    }
+
+    /// Keeps only a window of the context, from the prompt on: the text never reaches the context length.
+    pub fn window(self, window: Window) -> Self {
+        Generation { window: Some(window), ..self }
     }
 
     /// Tokens of the text so far: neither a stop token nor those of a stop text.
@@ -120,7 +127,9 @@ impl<'a> Generation<'a> {
         if self.constraint.is_some_and(|c| c.finished()) {
             return Ok(self.end(FinishReason::Constraint));
         }
-        if !self.tokens.is_empty() && self.context.positions_left().is_none() {
+        if let Some(window) = self.window {
+            window.prefill(self.context).await?;
+        } else if !self.tokens.is_empty() && self.context.positions_left().is_none() {
             return Ok(self.end(FinishReason::ContextLength));
         }
         let token = self.context.step(&self.sampling, self.constraint).await?.token;
