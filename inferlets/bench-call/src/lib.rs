@@ -102,7 +102,7 @@ async fn grammar(model: &Model, rounds: usize) -> Result<Value> {
     // The last token stays pending: a step computes it.
     with.append(PROMPT).prefill_but_last().await?;
     without.append(PROMPT).prefill_but_last().await?;
-    let sampling = SamplingParams::temperature(1.0);
+    let sampling = SamplingParams::temperature(1.0).seed(0);
     let (mut bound, mut free, mut added) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let start = Instant::now();

@@ -17,7 +17,7 @@ async fn main(mut args: Args) -> Result<String> {
     let grammar = args.option("grammar", 'g', "text of the grammar", SCHEMA.to_string())?;
     let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 128)?;
     let temperature = args.option("temperature", 't', "0 is greedy", 0.0)?;
-    let seed = args.option("seed", 'r', "of the random draws", 0)?;
+    let seed = args.seed()?;
     args.finish()?;
 
     let grammar = match kind.as_str() {
@@ -41,5 +41,5 @@ async fn main(mut args: Args) -> Result<String> {
     }
     session::send("\n".to_string()).await?;
     let tokens = generation.tokens().len();
-    Ok(json!({ "text": text, "complete": constraint.complete(), "tokens": tokens }).to_string())
+    Ok(json!({ "text": text, "complete": constraint.complete(), "tokens": tokens, "seed": generation.seed() }).to_string())
 }

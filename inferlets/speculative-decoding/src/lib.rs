@@ -12,7 +12,7 @@ async fn main(mut args: Args) -> Result<String> {
     let order = args.option("order", 'o', "tokens that are looked up", 2)?;
     let length = args.option("draft", 'd', "tokens guessed at most", 4)?;
     let temperature = args.option("temperature", 't', "0 is greedy", 0.0)?;
-    let seed = args.option("seed", 'r', "of the random draws", 0)?;
+    let seed = args.seed()?;
     let check = args.flag("check", 'c', "decode plainly too, and compare");
     args.finish()?;
 
@@ -34,6 +34,7 @@ async fn main(mut args: Args) -> Result<String> {
         "passes": generation.passes,
         "drafted": generation.drafted,
         "accepted": generation.accepted,
+        "seed": seed,
     });
     if check {
         let mut expected = plain.generate(sampling)?.max_tokens(max_tokens);

@@ -25,6 +25,7 @@ pub enum FinishReason {
 pub struct Generation<'a> {
     context: &'a mut Context,
     sampling: SamplingParams,
+    seed: u64,
     constraint: Option<&'a Constraint>,
     window: Option<Window>,
     max_tokens: usize,
@@ -39,9 +40,11 @@ impl<'a> Generation<'a> {
     pub(crate) fn new(context: &'a mut Context, sampling: SamplingParams) -> Generation<'a> {
         let detokenizer = Detokenizer::new(context.model());
         let stop_tokens = context.model().facts().stop_tokens.clone();
+        let (sampling, seed) = sampling.seeded();
         Generation {
             context,
             sampling,
+            seed,
             constraint: None,
             window: None,
             max_tokens: 256,
@@ -78,6 +81,11 @@ impl<'a> Generation<'a> {
     /// Keeps only a window of the context, from the prompt on: the text never reaches the context length.
     pub fn window(self, window: Window) -> Self {
         Generation { window: Some(window), ..self }
+    }
+
+    /// The seed of the draws: that of the sampling parameters, or the random one.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// Tokens of the text so far: neither a stop token nor those of a stop text.

@@ -1,5 +1,7 @@
 //! How tokens are drawn.
 
+use std::hash::{BuildHasher, RandomState};
+
 use crate::bindings::pie::inferlet::forward::Sampling;
 use crate::bindings::pie::inferlet::grammar::Constraint;
 
@@ -17,7 +19,7 @@ pub struct SamplingParams {
     presence_penalty: f32,
     frequency_penalty: f32,
     logit_bias: Vec<(u32, f32)>,
-    seed: u64,
+    seed: Option<u64>,
 }
 
 impl SamplingParams {
@@ -37,7 +39,7 @@ impl SamplingParams {
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
             logit_bias: Vec::new(),
-            seed: 0,
+            seed: None,
         }
     }
 
@@ -76,17 +78,23 @@ impl SamplingParams {
         SamplingParams { logit_bias, ..self }
     }
 
-    /// Another seed gives another text.
+    /// The same seed gives the same text. Without one, every generation takes a random seed.
     pub fn seed(self, seed: u64) -> SamplingParams {
-        SamplingParams { seed, ..self }
+        SamplingParams { seed: Some(seed), ..self }
     }
 
-    /// The same with the seed that comes `count` seeds later.
+    /// The same with the seed that comes `count` seeds later, if there is a seed.
     pub(crate) fn seed_after(&self, count: u64) -> SamplingParams {
-        SamplingParams { seed: self.seed.wrapping_add(count), ..self.clone() }
+        SamplingParams { seed: self.seed.map(|seed| seed.wrapping_add(count)), ..self.clone() }
     }
 
-    /// The parameters for one token of a pass.
+    /// The same with a seed, a random one if there is none; and that seed.
+    pub(crate) fn seeded(self) -> (SamplingParams, u64) {
+        let seed = self.seed.unwrap_or_else(random_seed);
+        (self.seed(seed), seed)
+    }
+
+    /// The parameters for one token of a pass. Without a seed, each token has a random one.
     pub fn for_token<'a>(&self, history: &[u32], constraint: Option<&'a Constraint>) -> Sampling<'a> {
         let penalized =
             self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0;
@@ -101,7 +109,7 @@ impl SamplingParams {
             top_k: self.top_k,
             min_p: self.min_p,
             top_p: self.top_p,
-            seed: self.seed,
+            seed: self.seed.unwrap_or_else(random_seed),
         }
     }
 }
@@ -110,6 +118,11 @@ impl Default for SamplingParams {
     fn default() -> SamplingParams {
         SamplingParams::greedy()
     }
+}
+
+/// 64 random bits. The keys of a `RandomState` come from the system, and no two are equal.
+pub(crate) fn random_seed() -> u64 {
+    RandomState::new().hash_one(())
 }
 
 /// The most probable token of logits; the first of equals.
@@ -144,6 +157,14 @@ mod tests {
             (penalized.repetition_penalty, penalized.presence_penalty, penalized.frequency_penalty);
         assert_eq!(penalties, (1.1, 0.2, 0.3));
         assert_eq!((penalized.history, penalized.logit_bias), (vec![1, 2], vec![(4, 1.0)]));
+    }
+
+    #[test]
+    fn without_a_seed_there_is_a_random_one() {
+        let sampling = SamplingParams::temperature(1.0);
+        let ((_, one), (again, two)) = (sampling.clone().seeded(), sampling.seeded());
+        assert_ne!(one, two);
+        assert_eq!(again.seeded().1, two, "a seed stays");
     }
 
     #[test]

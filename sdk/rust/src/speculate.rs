@@ -68,6 +68,7 @@ impl<'a, D: Drafter> Speculation<'a, D> {
     /// Begins to generate after the pending tokens of a context.
     pub fn new(context: &'a mut Context, sampling: SamplingParams, drafter: D) -> Speculation<'a, D> {
         let (tokens, max_tokens) = (Vec::new(), 256);
+        let (sampling, _) = sampling.seeded();
         Speculation {
             context,
             sampling,

@@ -277,7 +277,7 @@ pub async fn grammar() -> Result<String> {
         let mut context = filled(&model)?;
         texts.push(
             context
-                .generate(SamplingParams::temperature(1.0))
+                .generate(SamplingParams::temperature(1.0).seed(0))
                 .constraint(&constraint)
                 .max_tokens(60)
                 .text()
