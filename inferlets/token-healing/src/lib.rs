@@ -2,7 +2,7 @@
 //! Here its last token is taken back, and the model chooses again among the tokens that begin with, or are a
 //! beginning of, the text taken back.
 
-use inferlet::{Args, Context, Grammar, Model, Result, SamplingParams, json};
+use inferlet::{Args, Context, Grammar, Model, Result, SamplingParams, json, regex_literal};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -19,7 +19,7 @@ async fn main(mut args: Args) -> Result<String> {
     // The text before must not be empty: a pass needs a token.
     let last = if tokens.len() > 1 { tokens.pop() } else { None };
     let taken_back = model.detokenize(last.as_slice())?;
-    let begin: String = taken_back.chars().map(|c| format!("\\x{{{:x}}}", c as u32)).collect();
+    let begin = regex_literal(&taken_back);
     let constraint = model.constraint(Grammar::Regex(format!("{begin}(?s:.*)"))).await?;
     context.truncate(tokens.len() - 1)?;
     context.append_tokens(&tokens[tokens.len() - 1..]);

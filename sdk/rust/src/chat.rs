@@ -168,6 +168,28 @@ impl Chat {
         Ok(Some(text))
     }
 
+    /// Lets the model choose one of some answers, and adds it; the index of the choice. None, and no message, when
+    /// the context length ended it.
+    ///
+    /// # Errors
+    /// `invalid-argument` when there are no choices, and as for [`Context::step`].
+    pub async fn choose(&mut self, choices: &[&str], sampling: SamplingParams) -> Result<Option<usize>> {
+        let grammar = choices.iter().map(|choice| regex_literal(choice)).collect::<Vec<_>>().join("|");
+        let longest = choices.iter().map(|choice| choice.len()).max().unwrap_or(0);
+        // A token has a byte at least, and the stop token comes after them.
+        let answer = self.answer_in(Grammar::Regex(grammar), sampling, longest + 1).await?;
+        Ok(answer.and_then(|answer| choices.iter().position(|choice| *choice == answer)))
+    }
+
+    /// Prefills the messages so far and saves the context under a name: see [`Context::save`]. Who opens it gives
+    /// [`Chat::message_tokens`], and goes on with [`Chat::resume`].
+    ///
+    /// # Errors
+    /// As for [`Chat::prefill`] and [`Context::save`].
+    pub async fn save(&mut self, name: &str, persistent: bool) -> Result<()> {
+        self.format(false)?.save(name, persistent).await
+    }
+
     /// Generates the assistant's next message and adds it.
     ///
     /// # Errors
@@ -191,4 +213,9 @@ pub async fn answer_all(
 ) -> Result<Vec<String>> {
     let answers = chats.iter_mut().zip(0..);
     try_join_all(answers.map(|(chat, index)| chat.answer(sampling.seed_after(index), max_tokens))).await
+}
+
+/// A regular expression that matches this text only: for [`Grammar::Regex`].
+pub fn regex_literal(text: &str) -> String {
+    text.chars().map(|c| format!("\\x{{{:x}}}", c as u32)).collect()
 }
