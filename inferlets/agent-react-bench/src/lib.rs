@@ -58,7 +58,7 @@ async fn main(mut args: Args) -> Result<String> {
         for (action, _) in turns {
             let mut thought =
                 context.generate(SamplingParams::greedy()).max_tokens(max_tokens).ignore_stop_tokens();
-            while thought.next().await?.is_some() {}
+            thought.rest().await?;
             context.append(&format!("\n{action}\n"));
         }
         join_all(turns.iter().map(|_| sleep(delay))).await;

@@ -24,7 +24,7 @@ async fn main(mut args: Args) -> Result<String> {
     if check {
         let one = guided(with.fork()?, without.fork()?, 1.0, max_tokens).await?;
         let mut plain = with.generate(SamplingParams::greedy()).max_tokens(max_tokens);
-        while plain.next().await?.is_some() {}
+        plain.rest().await?;
         report["equal"] = json!(one == plain.tokens());
         report["differs"] = json!(one != tokens);
     }

@@ -49,7 +49,7 @@ async fn main(mut args: Args) -> Result<String> {
     });
     if check {
         let mut expected = plain.generate(SamplingParams::greedy())?.max_tokens(max_tokens);
-        while expected.next().await?.is_some() {}
+        expected.rest().await?;
         report["equal"] = json!(expected.tokens() == generation.tokens());
     }
     Ok(report.to_string())

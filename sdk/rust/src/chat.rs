@@ -215,6 +215,19 @@ pub async fn answer_all(
     try_join_all(answers.map(|(chat, index)| chat.answer(sampling.seed_after(index), max_tokens))).await
 }
 
+/// Lets the model choose one of some answers in every conversation, all at once, with seeds as for [`answer_all`].
+///
+/// # Errors
+/// As for [`Chat::choose`].
+pub async fn choose_all(
+    chats: &mut [Chat],
+    choices: &[&str],
+    sampling: SamplingParams,
+) -> Result<Vec<Option<usize>>> {
+    let answers = chats.iter_mut().zip(0..);
+    try_join_all(answers.map(|(chat, index)| chat.choose(choices, sampling.seed_after(index)))).await
+}
+
 /// A regular expression that matches this text only: for [`Grammar::Regex`].
 pub fn regex_literal(text: &str) -> String {
     text.chars().map(|c| format!("\\x{{{:x}}}", c as u32)).collect()

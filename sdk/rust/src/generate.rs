@@ -120,6 +120,14 @@ impl<'a> Generation<'a> {
     /// # Errors
     /// As for [`Generation::next`].
     pub async fn text(mut self) -> Result<String> {
+        self.rest().await
+    }
+
+    /// The rest of the text: what [`Generation::text`] gives, for a generation that is still needed.
+    ///
+    /// # Errors
+    /// As for [`Generation::next`].
+    pub async fn rest(&mut self) -> Result<String> {
         let mut text = String::new();
         while let Some(piece) = self.next().await? {
             text.push_str(&piece);

@@ -57,7 +57,7 @@ pub use bindings::pie::inferlet::grammar::{Constraint, Source as Grammar};
 pub use bindings::pie::inferlet::types::Error;
 pub use bindings::pie::inferlet::{adapter, clock, embeds, forward, messaging, runtime, session, store};
 pub use calculator::calculate;
-pub use chat::{Chat, Message, answer_all, regex_literal};
+pub use chat::{Chat, Message, answer_all, choose_all, regex_literal};
 pub use context::{Context, Layout, mask, tree_tokens};
 pub use detokenizer::Detokenizer;
 pub use futures;

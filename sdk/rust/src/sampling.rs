@@ -84,7 +84,7 @@ impl SamplingParams {
     }
 
     /// The same with the seed that comes `count` seeds later, if there is a seed.
-    pub(crate) fn seed_after(&self, count: u64) -> SamplingParams {
+    pub fn seed_after(&self, count: u64) -> SamplingParams {
         SamplingParams { seed: self.seed.map(|seed| seed.wrapping_add(count)), ..self.clone() }
     }
 
