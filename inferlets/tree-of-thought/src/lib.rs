@@ -1,28 +1,28 @@
-//! Tree of thought: proposals, each carried out in several ways, each result judged in several ways. Every
-//! level forks the conversations of the level before, so the tokens that branches share are computed once,
-//! and all branches of a level are generated in one batch. The best judged result is the answer.
+//! Tree of thought: ways to solve a problem are proposed and graded, the best are carried out in several ways, and
+//! the results are graded; the rest of the tree is pruned. Every level forks the conversations of the level before,
+//! so the tokens that branches share are computed once, and all branches of a level are generated in one batch.
 
 use inferlet::futures::future::try_join_all;
 use inferlet::{
-    Args, Chat, Grammar, Model, Result, SamplingParams, Value, answer_all, json, session, tree_tokens,
+    Args, Chat, Model, Result, SamplingParams, Value, answer_all, choose_all, json, session, tree_tokens,
 };
 
 const SYSTEM: &str = "You solve problems step by step and write as little as possible.";
 const PROPOSE: &str = "Propose one way to solve this, in one sentence: ";
 const EXECUTE: &str = "Carry out this way and give the result.";
-const REFLECT: &str =
-    "How good is this result, from 1 (wrong) to 5 (certainly right)? Answer with the number only.";
+const REFLECT: &str = "How good is this, from 1 (wrong) to 5 (certainly right)? Answer with the number only.";
+const GRADES: [&str; 5] = ["1", "2", "3", "4", "5"];
 
 struct Search {
     branches: usize,
     max_tokens: usize,
-    temperature: f32,
+    sampling: SamplingParams,
 }
 
-/// A result, the sum of its grades, and the conversations in which it got them.
-struct Judged {
-    text: String,
-    grade: u32,
+/// A conversation that ends with a thought, the sum of its grades, and the forks in which it got them.
+struct Thought {
+    chat: Chat,
+    grade: usize,
     leaves: Vec<Chat>,
 }
 
@@ -30,75 +30,74 @@ struct Judged {
 async fn main(mut args: Args) -> Result<String> {
     let default = "What is the sum of 12345 and 54321?".to_string();
     let question = args.option("question", 'q', "problem to solve", default)?;
-    let branches = args.option("branches", 'b', "branches of each node", 2)?;
+    let branches = args.option("branches", 'b', "branches of each node", 3)?;
+    let keep = args.option("keep", 'k', "ways that are carried out", 2)?;
     let max_tokens = args.option("max-tokens", 't', "tokens of a thought at most", 128)?;
     let temperature = args.option("temperature", 'e', "of the draws", 0.8)?;
+    let seed = args.seed()?;
     args.finish()?;
 
     let model = Model::open_default()?;
-    let search = Search { branches, max_tokens, temperature };
+    let sampling = SamplingParams::temperature(temperature).seed(seed);
+    let search = Search { branches, max_tokens, sampling };
     let proposals = search.propose(Chat::new(&model)?, &question).await?;
-    let results = search.execute(proposals).await?;
-    let judged = search.reflect(results).await?;
-    for result in &judged {
-        session::send(format!("{}: {}\n", result.grade, result.text.trim())).await?;
+    let ways = search.reflect(proposals).await?;
+    let results = search.execute(&ways[..keep.min(ways.len())]).await?;
+    let results = search.reflect(results).await?;
+    for thought in ways.iter().chain(&results) {
+        session::send(format!("{}: {}\n", thought.grade, thought.chat.last_text().trim())).await?;
     }
-    Ok(report(&model, &judged).to_string())
+    Ok(report(&model, seed, &ways, &results).to_string())
 }
 
 impl Search {
     /// Proposes ways to solve the problem.
     async fn propose(&self, mut chat: Chat, question: &str) -> Result<Vec<Chat>> {
-        chat.system(SYSTEM).user(&format!("{PROPOSE}{question}"));
-        self.think(vec![chat]).await
+        self.think(chat.system(SYSTEM).user(&format!("{PROPOSE}{question}"))).await
     }
 
-    /// Carries out every proposal in several ways.
-    async fn execute(&self, mut proposals: Vec<Chat>) -> Result<Vec<Chat>> {
-        proposals.iter_mut().for_each(|proposal| _ = proposal.user(EXECUTE));
-        self.think(proposals).await
+    /// Carries out each of the ways kept, in several ways.
+    async fn execute(&self, ways: &[Thought]) -> Result<Vec<Chat>> {
+        let mut chats = ways.iter().map(|way| way.chat.fork()).collect::<Result<Vec<_>>>()?;
+        let results = try_join_all(chats.iter_mut().map(|chat| self.think(chat.user(EXECUTE)))).await?;
+        Ok(results.into_iter().flatten().collect())
     }
 
-    /// Branches every conversation and generates an answer in each branch; siblings are neighbours.
-    async fn think(&self, mut chats: Vec<Chat>) -> Result<Vec<Chat>> {
-        let branches = try_join_all(chats.iter_mut().map(|chat| chat.branch(self.branches))).await?;
-        let mut thoughts: Vec<Chat> = branches.into_iter().flatten().collect();
-        answer_all(&mut thoughts, SamplingParams::temperature(self.temperature), self.max_tokens).await?;
+    /// Grades every thought several times; the best come first, of equals the earlier.
+    async fn reflect(&self, thoughts: Vec<Chat>) -> Result<Vec<Thought>> {
+        let mut thoughts = try_join_all(thoughts.into_iter().map(|thought| self.grade(thought))).await?;
+        thoughts.sort_by_key(|thought| std::cmp::Reverse(thought.grade));
         Ok(thoughts)
     }
 
-    /// Grades every result several times.
-    async fn reflect(&self, results: Vec<Chat>) -> Result<Vec<Judged>> {
-        let seeds = (0..).step_by(self.branches.max(1));
-        try_join_all(results.into_iter().zip(seeds).map(|(result, seed)| self.judge(result, seed))).await
+    /// Branches a conversation and generates an answer in each branch.
+    async fn think(&self, chat: &mut Chat) -> Result<Vec<Chat>> {
+        let mut branches = chat.branch(self.branches).await?;
+        answer_all(&mut branches, self.sampling.clone(), self.max_tokens).await?;
+        Ok(branches)
     }
 
-    async fn judge(&self, mut result: Chat, first_seed: u64) -> Result<Judged> {
-        let text = result.last_text().to_string();
-        let mut leaves = result.user(REFLECT).branch(self.branches).await?;
-        let grades = leaves.iter_mut().zip(first_seed..).map(|(leaf, seed)| {
-            // The grammar makes any model, however small, answer with a number.
-            let sampling = SamplingParams::temperature(self.temperature).seed(seed);
-            leaf.answer_in(Grammar::Regex("[1-5]".to_string()), sampling, 4)
-        });
-        let grades = try_join_all(grades).await?;
-        let grade = grades.iter().flatten().filter_map(|grade| grade.parse::<u32>().ok()).sum();
-        Ok(Judged { text, grade, leaves })
+    async fn grade(&self, chat: Chat) -> Result<Thought> {
+        let mut leaves = chat.fork()?.user(REFLECT).branch(self.branches).await?;
+        let grades = choose_all(&mut leaves, &GRADES, self.sampling.clone()).await?;
+        let grade = grades.into_iter().flatten().map(|index| index + 1).sum();
+        Ok(Thought { chat, grade, leaves })
     }
 }
 
 /// The best result, and what the search cost.
-fn report(model: &Model, judged: &[Judged]) -> Value {
-    // Of equals, the first.
-    let best = judged.iter().rev().max_by_key(|result| result.grade);
-    let leaves = || judged.iter().flat_map(|result| &result.leaves);
+fn report(model: &Model, seed: u64, ways: &[Thought], results: &[Thought]) -> Value {
+    let grades = |thoughts: &[Thought]| thoughts.iter().map(|thought| thought.grade).collect::<Vec<_>>();
+    let leaves = || ways.iter().chain(results).flat_map(|thought| &thought.leaves);
     let paths = || leaves().map(|leaf| leaf.context().tokens());
     json!({
-        "answer": best.map(|best| &best.text),
-        "grade": best.map(|best| best.grade),
+        "answer": results.first().map(|best| best.chat.last_text()),
+        "ways": grades(ways),
+        "results": grades(results),
         "leaves": leaves().count(),
         "tokens_apart": paths().map(<[u32]>::len).sum::<usize>(),
         "tree_tokens": tree_tokens(paths()),
+        "seed": seed,
         "work": model.work().json(),
     })
 }
