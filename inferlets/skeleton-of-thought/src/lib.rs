@@ -1,4 +1,5 @@
-//! Skeleton of thought: first an outline, then every point of it at once, each in a fork of the conversation.
+//! Skeleton of thought: first an outline, then every point of it at once, each in a fork of the conversation with the
+//! outline in sight.
 
 use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, answer_all, json, session};
 
@@ -14,10 +15,8 @@ async fn main(mut args: Args) -> Result<String> {
     args.finish()?;
 
     let model = Model::open_default()?;
-    let mut chat = Chat::new(&model)?;
-    chat.system(SYSTEM).prefill().await?;
-    let mut plan = chat.fork()?;
-    plan.user(&format!(
+    let mut plan = Chat::new(&model)?;
+    plan.system(SYSTEM).user(&format!(
         "{question} Outline the answer in up to {points} points: <point>a few words</point>."
     ));
     // The form is the grammar's concern; a last point cut off by the limit is not among those found.
@@ -28,9 +27,10 @@ async fn main(mut args: Args) -> Result<String> {
     let found = outline.split("<point>").filter_map(|part| Some(part.split_once("</point>")?.0.trim()));
     let found: Vec<&str> = found.collect();
 
-    let mut forks = found.iter().map(|_| chat.fork()).collect::<Result<Vec<_>>>()?;
+    plan.assistant(&outline).prefill().await?;
+    let mut forks = found.iter().map(|_| plan.fork()).collect::<Result<Vec<_>>>()?;
     for (fork, point) in forks.iter_mut().zip(&found) {
-        fork.user(&format!("{question} Write two sentences on this point only: {point}"));
+        fork.user(&format!("Write two sentences on this point of the outline only: {point}"));
     }
     let before = model.work();
     let texts = answer_all(&mut forks, SamplingParams::greedy(), point_tokens).await?;
