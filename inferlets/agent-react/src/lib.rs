@@ -45,10 +45,9 @@ async fn main(mut args: Args) -> Result<String> {
         context.append(&format!("\nObservation: {result}\n"));
         calls.push(json!({ "call": call, "result": result }));
     }
-    let context_tokens = context.tokens().len();
+    let cached = context.tokens().len() - context.pending().len();
     let work = model.work().json();
-    Ok(json!({ "answer": answer, "calls": calls, "context_tokens": context_tokens, "work": work })
-        .to_string())
+    Ok(json!({ "answer": answer, "calls": calls, "cached_tokens": cached, "work": work }).to_string())
 }
 
 /// Carries out the action of a step: the call, and its result or what is wrong with it.
