@@ -5,7 +5,7 @@ use inferlet::bindings::pie::inferlet::forward::{self, Input, Output, OutputKind
 use inferlet::bindings::pie::inferlet::grammar::{Constraint, Source};
 use inferlet::bindings::pie::inferlet::{context, embeds as api};
 use inferlet::futures::future::{Either, join_all, select};
-use inferlet::{Context, Model, Result, SamplingParams};
+use inferlet::{Context, Error, FinishReason, Model, Result, SamplingParams};
 
 const PROMPT: &str =
     "The quick brown fox jumps over the lazy dog, and the dog does not mind it at all today.";
@@ -295,6 +295,79 @@ pub async fn grammar() -> Result<String> {
     constraint.advance(&c)?;
     ensure!(constraint.complete(), "ac is complete");
     Ok(texts.join("\u{1f}"))
+}
+
+/// A stop text is taken out of the text, the context and the constraint, wherever in a token it begins.
+pub async fn stop() -> Result<String> {
+    let model = Model::open_default()?;
+    let mut base = filled(&model)?;
+    base.prefill_but_last().await?;
+    let letters = || Constraint::compile(model.handle(), Source::Regex("[a-z ]{60}".into()));
+    let sampling = || SamplingParams::temperature(1.0).seed(7);
+    let constraint = letters().await?;
+    let whole = base.fork()?.generate(sampling()).constraint(&constraint).text().await?;
+    ensure!(whole.len() == 60, "`{whole}` has {} letters", whole.len());
+    for start in 0..whole.len() - 3 {
+        let (stop, mut fork, constraint) = (&whole[start..start + 3], base.fork()?, letters().await?);
+        let expected = whole.split(stop).next().unwrap_or_default();
+        let mut generation = fork.generate(sampling()).constraint(&constraint).stop(stop);
+        let text = generation.rest().await?;
+        ensure!(generation.finish_reason() == Some(&FinishReason::StopText(stop.into())), "`{stop}`: no end");
+        ensure!(model.detokenize(generation.tokens())? == text, "`{stop}`: other tokens than the text");
+        ensure!(text == expected, "`{stop}`: `{text}`, not `{expected}`");
+        let added = model.detokenize(&fork.tokens()[base.tokens().len()..])?;
+        ensure!(added == text, "`{stop}`: the context has `{added}`, the text is `{text}`");
+        constraint.advance(&model.tokenize(&whole[text.len()..]))?;
+        ensure!(constraint.complete(), "`{stop}`: the constraint is not where the text ends");
+    }
+    let empty = base.generate(sampling()).stop("").text().await;
+    let refused = empty.as_ref().is_err_and(|e| matches!(e.downcast_ref(), Some(Error::InvalidArgument(_))));
+    ensure!(refused, "an empty stop text: {empty:?}");
+    Ok(whole)
+}
+
+/// A generation ends where the context does, with its text; a prompt that is too long by itself is refused.
+pub async fn full() -> Result<String> {
+    let model = Model::open_default()?;
+    let length = model.facts().context_length as usize;
+    let mut context = Context::new(&model)?;
+    let prompt: Vec<u32> = (0..length as u32 - 8).map(|t| 10 + t % 200).collect();
+    context.append_tokens(&prompt);
+    let mut generation = context.generate(SamplingParams::greedy()).ignore_stop_tokens();
+    generation.rest().await?;
+    let (tokens, reason) = (generation.tokens().len(), generation.finish_reason().cloned());
+    // The last one is drawn from the last position, and has none itself.
+    ensure!(tokens == 8 + 1 && reason == Some(FinishReason::ContextLength), "{tokens} tokens, {reason:?}");
+    context.append_tokens(&prompt);
+    let refused = context.generate(SamplingParams::greedy()).text().await;
+    let typed = refused.as_ref().is_err_and(|e| matches!(e.downcast_ref(), Some(Error::InvalidArgument(_))));
+    ensure!(typed, "a prompt that is too long: {refused:?}");
+    Ok("full".into())
+}
+
+/// Without a seed no two texts are equal; with one, two are.
+pub async fn unseeded() -> Result<String> {
+    let model = Model::open_default()?;
+    let mut base = filled(&model)?;
+    base.prefill_but_last().await?;
+    let mut texts = Vec::new();
+    for seed in [None, None, Some(3), Some(3)] {
+        let sampling = SamplingParams::temperature(1.0);
+        let sampling = seed.map_or(sampling.clone(), |seed| sampling.seed(seed));
+        let mut fork = base.fork()?;
+        let mut generation = fork.generate(sampling).ignore_stop_tokens().max_tokens(16);
+        generation.rest().await?;
+        ensure!(seed.is_none_or(|seed| generation.seed() == seed), "another seed is reported");
+        texts.push((generation.seed(), generation.tokens().to_vec()));
+    }
+    ensure!(texts[0] != texts[1] && texts[2] == texts[3], "{texts:?}");
+    // The reported seed gives the same text again.
+    let (seed, tokens) = &texts[0];
+    let mut generation = base.generate(SamplingParams::temperature(1.0).seed(*seed));
+    generation = generation.ignore_stop_tokens().max_tokens(16);
+    generation.rest().await?;
+    ensure!(generation.tokens() == tokens, "the reported seed gives another text");
+    Ok("random".into())
 }
 
 /// Saves a context; what it would draw is the result.
