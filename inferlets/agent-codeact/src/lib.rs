@@ -67,8 +67,9 @@ fn engine() -> Engine {
     engine
 }
 
-/// The value of the last line of the code, or what went wrong.
+/// The value of the last line of the code, or what went wrong; its beginning, where it is long.
 fn run(engine: &mut Engine, code: &str) -> String {
     let value = engine.eval(Source::from_bytes(code)).and_then(|value| value.to_string(engine));
-    value.map_or_else(|error| format!("error: {error}"), |text| text.to_std_string_lossy())
+    let text = value.map_or_else(|error| format!("error: {error}"), |text| text.to_std_string_lossy());
+    text.chars().take(1000).collect()
 }

@@ -11,8 +11,8 @@ use anyhow::{bail, ensure};
 
 use crate::Result;
 
-/// Bytes of an expression at most: its depth is bounded with it.
-const EXPRESSION_BYTES: usize = 1000;
+/// Bytes of an expression at most. They bound its depth, and with it the stack that a program needs.
+const EXPRESSION_BYTES: usize = 200;
 
 /// The value of an arithmetic expression with `+ - * / % ^`, parentheses and decimal numbers. Commas between
 /// digits are passed over, as in `1,000,000`.
@@ -130,6 +130,12 @@ mod tests {
             let error = calculate(expression).unwrap_err().to_string();
             assert!(error.contains(said), "{expression}: {error}");
         }
-        assert!(calculate(&"(".repeat(100_000)).is_err(), "depth is bounded");
+        for deep in ["(", "-", "2^"] {
+            assert!(calculate(&deep.repeat(EXPRESSION_BYTES / deep.len())).is_err(), "{deep}");
+            assert!(
+                calculate(&deep.repeat(100_000)).unwrap_err().to_string().contains("more than"),
+                "{deep}"
+            );
+        }
     }
 }
