@@ -1,58 +1,75 @@
-//! A CodeACT agent: it acts by writing JavaScript, which an engine inside the program itself runs. The answers of the
-//! model are replaced by scripted ones here, so that every run does the same work; `--live` leaves them to the model.
+//! A CodeAct agent: it acts by writing JavaScript, which an engine inside the program itself runs. One engine
+//! serves all turns, so variables stay, and the code may call a tool, `search`. An answer without code is the
+//! final one. `--script` replaces the first answers, so that every run does the same work.
 
-use boa_engine::{Context as Engine, Source};
-use inferlet::{Args, Chat, Model, Result, Sampler, json, session};
+use boa_engine::{Context as Engine, JsString, JsValue, NativeFunction, Source};
+use inferlet::{Args, Chat, Documents, Model, Result, SamplingParams, json, session};
 
-const SYSTEM: &str = "You are CodeACT. You solve a task by writing JavaScript in a block between ```javascript and ```. \
-    The value of its last line is told to you. Give the final answer when you know it.";
+const DOCUMENTS: &str = include_str!("../../agent-react/src/documents.txt");
+const SYSTEM: &str = "You solve a task with JavaScript, in a block between ```javascript and ```. It is run, and you \
+    are told the value of its last line. Variables stay. search('words') gives facts. Answer when you know the value.";
+const FENCE: &str = "```javascript\n";
 const TASK: &str = "What is the sum of the first 10 prime numbers?";
-const SCRIPT: [&str; 3] = [
-    "I list the primes first.\n```javascript\nlet primes = [];\nfor (let n = 2; primes.length < 10; n++) {\n  \
-        if (primes.every(p => n % p !== 0)) primes.push(n);\n}\nprimes.join(', ')\n```",
-    "Now I add them.\n```javascript\n[2, 3, 5, 7, 11, 13, 17, 19, 23, 29].reduce((a, b) => a + b, 0)\n```",
-    "The sum of the first 10 prime numbers is 129.",
-];
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
     let task = args.option("prompt", 'p', "the task", TASK.to_string())?;
-    let calls: usize = args.option("function-calls", 'f', "turns with code", 2)?;
+    let turns: usize = args.option("turns", 'f', "turns at most", 6)?;
     let max_tokens = args.option("max-tokens", 't', "tokens of a turn at most", 256)?;
-    let live = args.flag("live", 'l', "take the code from the model");
+    let script =
+        args.option("script", 's', "answers in place of the first ones, with --- between", String::new())?;
     args.finish()?;
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
-    chat.system(SYSTEM).user(&task);
-    let mut results = Vec::new();
-    for turn in 0..calls {
-        let generated = chat.generate(Sampler::greedy())?.max_tokens(max_tokens).text().await?;
-        // More turns than the script has go through it again.
-        let answer = if live { &generated } else { SCRIPT[turn % (SCRIPT.len() - 1)] };
-        chat.assistant(answer);
-        let Some(code) = code_block(answer) else { break };
-        let result = evaluate(code);
-        session::send(format!("{code}\n=> {result}\n")).await?;
-        chat.user(&format!("Code execution result: {result}"));
+    // A small model needs to see once how it goes.
+    chat.system(SYSTEM).user("How many days are 3 weeks?").assistant("```javascript\n3 * 7\n```");
+    chat.user("The value is: 21").assistant("3 weeks are 21 days.").user(&task);
+    let mut script = script.split_terminator("---");
+    let (mut engine, mut results, mut answer) = (engine(), Vec::new(), None);
+    for turn in 0..turns {
+        let context = chat.generation_prompt()?;
+        // A small model answers from memory, right or wrong, unless its first answer begins as code does.
+        let start = if turn == 0 { FENCE } else { "" };
+        let generated =
+            context.append(start).generate(SamplingParams::greedy()).max_tokens(max_tokens).text().await?;
+        let text = script.next().map_or_else(|| format!("{start}{generated}"), str::to_string);
+        chat.assistant(&text);
+        session::send(format!("{text}\n")).await?;
+        let Some(code) = code_block(&text) else {
+            answer = Some(text);
+            break;
+        };
+        let result = run(&mut engine, code);
+        session::send(format!("=> {result}\n")).await?;
+        chat.user(&format!("The value is: {result}"));
         results.push(result);
     }
-    let last = chat.answer(Sampler::greedy(), max_tokens).await?;
-    let text = if live { &last } else { SCRIPT[SCRIPT.len() - 1] };
-    Ok(json!({ "text": text, "results": results, "work": model.work().json() }).to_string())
+    Ok(json!({ "answer": answer, "results": results, "work": model.work().json() }).to_string())
 }
 
 /// The code between the fences.
 fn code_block(text: &str) -> Option<&str> {
-    let (_, rest) = text.split_once("```javascript")?;
-    Some(rest.split("```").next()?.trim())
+    Some(text.split_once(FENCE)?.1.split("```").next()?.trim())
 }
 
-/// Runs code in an engine of its own, within limits; the value of its last line, or what went wrong.
-fn evaluate(code: &str) -> String {
+/// An engine with limits, and with the tool.
+fn engine() -> Engine {
+    let documents: &Documents = Box::leak(Box::new(Documents::paragraphs(DOCUMENTS)));
+    let search = NativeFunction::from_copy_closure(move |_, arguments, engine| {
+        let words = arguments.first().unwrap_or(&JsValue::undefined()).to_string(engine)?;
+        Ok(JsString::from(documents.search(&words.to_std_string_lossy(), 1).concat()).into())
+    });
     let mut engine = Engine::default();
     engine.runtime_limits_mut().set_loop_iteration_limit(1_000_000);
     engine.runtime_limits_mut().set_recursion_limit(200);
-    let value = engine.eval(Source::from_bytes(code)).and_then(|value| value.to_string(&mut engine));
-    value.map_or_else(|error| format!("error: {error}"), |text| text.to_std_string_lossy())
+    engine.register_global_callable(JsString::from("search"), 1, search).expect("it has no `search` yet");
+    engine
+}
+
+/// The value of the last line of the code, or what went wrong; its beginning, where it is long.
+fn run(engine: &mut Engine, code: &str) -> String {
+    let value = engine.eval(Source::from_bytes(code)).and_then(|value| value.to_string(engine));
+    let text = value.map_or_else(|error| format!("error: {error}"), |text| text.to_std_string_lossy());
+    text.chars().take(1000).collect()
 }

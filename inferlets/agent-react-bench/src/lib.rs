@@ -1,14 +1,15 @@
-//! A scripted agent with long tool descriptions, and three optimisations that only the program itself can make:
-//! `--use-prefix-cache` opens a saved system prompt, `--concurrent-calls` runs tools at once where nothing depends on
-//! one before, `--drop-tool-cache` takes the description of a tool that is done out of the cache.
+//! A scripted agent with long tool descriptions, and three optimisations that only the program itself can
+//! make: `--use-prefix-cache` opens a saved system prompt, `--concurrent-calls` runs tools at once where
+//! nothing depends on one before, `--drop-tool-cache` takes the description of a tool that is done out of the
+//! cache.
 
 use std::time::{Duration, Instant};
 
 use inferlet::futures::future::join_all;
-use inferlet::{Args, Chat, Context, Model, Result, Sampler, json, runtime, sleep};
+use inferlet::{Args, Chat, Context, Model, Result, SamplingParams, json, runtime, sleep};
 
-const INTRO: &str = "You are a research assistant who answers questions with the help of two tools. Think first, then \
-    call one tool, then wait for what it says. Say so when the tools do not give the answer.\n\n";
+const INTRO: &str = "You are a research assistant who answers questions with the help of two tools. Think \
+    first, then call one tool, then wait for what it says. Say so when the tools do not give the answer.\n\n";
 const SEARCH: &str = include_str!("web_search.txt");
 const CODE: &str = include_str!("code_interpreter.txt");
 const OUTRO: &str =
@@ -37,40 +38,41 @@ async fn main(mut args: Args) -> Result<String> {
     let start = Instant::now();
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
-    let system = chat.system(&format!("{INTRO}{SEARCH}{CODE}{OUTRO}")).tokens()?;
+    let system = chat.system(&format!("{INTRO}{SEARCH}{CODE}{OUTRO}")).message_tokens()?;
     // Where a text ends in the prompt: as far as the prompt up to there is the same.
     let end = |text: &str| -> Result<usize> {
-        let tokens = Chat::new(&model)?.system(text).tokens()?;
+        let tokens = Chat::new(&model)?.system(text).message_tokens()?;
         Ok(tokens.iter().zip(&system).take_while(|(a, b)| a == b).count())
     };
     let search = end(INTRO)?..end(&format!("{INTRO}{SEARCH}"))?;
     let hit = if cache {
-        let (context, hit) = Context::open_or_compute(&model, "agent-react-bench", &system, true).await?;
+        let (context, hit) = Context::open_or_prefill(&model, "agent-react-bench", &system, true).await?;
         chat.resume(context);
         hit
     } else {
         false
     };
-    let context = chat.user(TASK).prepare()?;
+    let context = chat.user(TASK).generation_prompt()?;
     let (at_once, mut waits) = (if concurrent { 3 } else { 1 }, 0);
     for (round, turns) in TURNS.chunks(at_once).enumerate() {
         for (action, _) in turns {
-            let mut thought = context.generate(Sampler::greedy()).max_tokens(max_tokens).ignore_stop_tokens();
-            while thought.next().await?.is_some() {}
-            context.fill(&format!("\n{action}\n"));
+            let mut thought =
+                context.generate(SamplingParams::greedy()).max_tokens(max_tokens).ignore_stop_tokens();
+            thought.rest().await?;
+            context.append(&format!("\n{action}\n"));
         }
         join_all(turns.iter().map(|_| sleep(delay))).await;
         waits += 1;
         for (number, (_, observation)) in turns.iter().enumerate() {
-            context.fill(&format!("Observation {}: {observation}\n", round * at_once + number + 1));
+            context.append(&format!("Observation {}: {observation}\n", round * at_once + number + 1));
         }
         if drop && (round + 1) * at_once == 3 {
             // Nothing refers to the tool any more: its pages are freed, what follows keeps its positions.
-            context.flush_front().await?;
+            context.prefill_but_last().await?;
             context.remove(search.start, search.end)?;
         }
     }
-    context.flush().await?;
+    context.prefill().await?;
     let (pages, work) = (runtime::usage().await?.pages_used, model.work().json());
     let ms = start.elapsed().as_millis() as u64;
     let report = json!({

@@ -1,56 +1,68 @@
-//! A ReAct agent: think, call a tool, read what it says, think on. The context stays in the cache while a tool runs,
-//! so after an observation only the observation is computed.
+//! A ReAct agent: think, call a tool, read its result, think on. The tools are a calculator, and a search over the
+//! documents beside this file. The context stays in the cache while a tool runs, so after an observation only the
+//! observation is computed.
 
-use std::time::{Duration, Instant};
+use inferlet::{Args, Chat, Documents, Model, Result, SamplingParams, calculate, json, session};
 
-use inferlet::{Args, Chat, Model, Result, Sampler, json, runtime, session, sleep};
+const SYSTEM: &str = "You answer a question in steps. Each step is two lines, a Thought and an Action, and then \
+you are given the Observation. The actions are Search[words], which looks up facts, and Calculator[expression], \
+which computes. When the observations answer the question, write Final Answer: and the answer. An example:
 
-const SYSTEM: &str = "You solve a task in steps. Each step is a Thought, then an Action: Search[query] looks something up, \
-    Calculator[expression] computes. An Observation with the result follows. End with Final Answer.";
+Question: How many legs do 12 spiders have?
+Thought: I need to know how many legs a spider has.
+Action: Search[legs of a spider]
+Observation: A spider has 8 legs.
+Thought: 12 spiders have 12 times 8 legs.
+Action: Calculator[12 * 8]
+Observation: 96
+Thought: I know the answer.
+Final Answer: 96";
+const TASK: &str = "How high is the Eiffel Tower?";
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
-    let default = "How many people live in the five largest cities of France together?".to_string();
-    let task = args.option("prompt", 'p', "the task", default)?;
-    let calls = args.option("function-calls", 'f', "tool calls", 3)?;
-    let max_tokens = args.option("tokens-between", 't', "tokens between calls at most", 50)?;
-    let delay = Duration::from_millis(args.option("delay", 'd', "milliseconds a tool takes", 100)?);
+    let task = args.option("prompt", 'p', "the question", TASK.to_string())?;
+    let steps = args.option("steps", 's', "steps at most", 6)?;
+    let max_tokens = args.option("max-tokens", 'n', "tokens of a step at most", 96)?;
     args.finish()?;
 
     let model = Model::open_default()?;
+    let documents = Documents::paragraphs(include_str!("documents.txt"));
     let mut chat = Chat::new(&model)?;
-    // With its own number, no two runs have the same prompt.
-    chat.system(SYSTEM).user(&format!("Task {}: {task}", runtime::instance_id()));
-    let context = chat.prepare()?;
-    context.fill("Thought:");
-    let (start, mut waited, mut tokens) = (Instant::now(), Duration::ZERO, 0);
-    for call in 1..=calls {
-        let mut thought = context.generate(Sampler::greedy()).max_tokens(max_tokens).stop("Observation:");
-        let mut text = String::new();
-        while let Some(piece) = thought.next().await? {
-            text.push_str(&piece);
+    let context = chat.system(SYSTEM).user(&format!("Question: {task}")).generation_prompt()?;
+    let (mut calls, mut answer) = (Vec::new(), None);
+    for _ in 0..steps {
+        context.append("Thought:");
+        let step = context.generate(SamplingParams::greedy()).max_tokens(max_tokens);
+        let step = step.stop("\nObservation:").stop("\nThought:").stop("\n\n").text().await?;
+        session::send(format!("Thought:{step}\n")).await?;
+        answer = step.split_once("Final Answer:").map(|(_, answer)| answer.trim().to_string());
+        if answer.is_some() {
+            break;
         }
-        tokens += thought.tokens().len();
-        let action = action(&text).unwrap_or(("Search", &task));
-        session::send(format!("{}\n-> {}[{}]\n", text.trim(), action.0, action.1)).await?;
-        let before = Instant::now();
-        sleep(delay).await;
-        waited += before.elapsed();
-        context.fill(&format!("\nObservation: Result from function call {call}\nThought:"));
+        let (call, result) = act(&documents, &step);
+        session::send(format!("Observation: {result}\n")).await?;
+        context.append(&format!("\nObservation: {result}\n"));
+        calls.push(json!({ "call": call, "result": result }));
     }
-    let text = context.generate(Sampler::greedy()).max_tokens(max_tokens).text().await?;
-    let (total, waited) = (start.elapsed().as_millis() as u64, waited.as_millis() as u64);
+    let cached = context.tokens().len() - context.pending().len();
     let work = model.work().json();
-    let context_tokens = context.tokens().len();
-    let report = json!({
-        "text": text, "calls": calls, "tokens": tokens, "context_tokens": context_tokens, "ms": total,
-        "tool_ms": waited, "work": work,
-    });
-    Ok(report.to_string())
+    Ok(json!({ "answer": answer, "calls": calls, "cached_tokens": cached, "work": work }).to_string())
 }
 
-/// Tool and argument of `Action: Tool[argument]`.
-fn action(text: &str) -> Option<(&str, &str)> {
-    let (tool, rest) = text.split_once("Action:")?.1.split_once('[')?;
-    Some((tool.trim(), rest.split_once(']')?.0))
+/// Carries out the action of a step: the call, and its result or what is wrong with it.
+fn act<'a>(documents: &Documents, step: &'a str) -> (Option<&'a str>, String) {
+    let call = step.split_once("Action:").and_then(|(_, action)| action.trim().lines().next());
+    let parts = call.and_then(|call| call.strip_suffix(']')?.split_once('['));
+    let result = match parts {
+        Some(("Search", words)) => match documents.search(words, 2).join(" ") {
+            found if found.is_empty() => "nothing was found".to_string(),
+            found => found,
+        },
+        Some(("Calculator", expression)) => {
+            calculate(expression).map_or_else(|error| format!("error: {error}"), |value| value.to_string())
+        }
+        _ => "error: write Action: and then Search[words] or Calculator[expression]".to_string(),
+    };
+    (call, result)
 }

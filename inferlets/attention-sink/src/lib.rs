@@ -1,7 +1,7 @@
-//! Text without end in bounded memory (StreamingLLM): the first tokens and a window of the last ones stay, what is
-//! between leaves attention and its pages are freed.
+//! Text without end in bounded memory (StreamingLLM): the first tokens and a window of the last ones stay, the
+//! tokens between leave attention and their pages are freed. So it is for the prompt, however long.
 
-use inferlet::{Args, Chat, Model, Result, Sampler, Window, json, runtime, session};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, Window, json, runtime, session};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -13,31 +13,24 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
-    let context = chat.user(&prompt).prepare()?;
-    let window = Window { sink, size };
-    let prompt_tokens = context.tokens().len();
-    context.flush_front().await?;
-    window.slide(context)?;
-
-    let (mut most, mut text) = (0, Vec::new());
-    for step in 1..=max_tokens {
-        // Stop tokens are passed over: the text goes on to the given length.
-        text.push(context.step(&Sampler::greedy(), None).await?.token);
-        window.slide(context)?;
-        if step % 16 == 0 || step == max_tokens {
-            most = most.max(runtime::usage().await?.pages_used as usize);
-            session::send(model.detokenize(&std::mem::take(&mut text))?).await?;
-        }
+    let context = chat.user(&prompt).generation_prompt()?;
+    let (window, prompt_tokens) = (Window { sink, size }, context.tokens().len());
+    // Stop tokens are passed over: the text goes on to the given length.
+    let generation = context.generate(SamplingParams::greedy()).ignore_stop_tokens();
+    let mut generation = generation.window(window).max_tokens(max_tokens);
+    let mut pages_most = 0;
+    while let Some(text) = generation.next().await? {
+        pages_most = pages_most.max(runtime::usage().await?.pages_used as usize);
+        session::send(text).await?;
     }
     session::send("\n".to_string()).await?;
     let page_tokens = model.facts().page_tokens as usize;
-    let bound = window.pages(page_tokens);
     let report = json!({
-        "tokens": max_tokens,
-        "pages_most": most,
-        "pages_bound": bound,
+        "prompt_tokens": prompt_tokens,
+        "tokens": generation.tokens().len(),
+        "pages_most": pages_most,
+        "pages_bound": window.pages(page_tokens),
         "pages_without": (prompt_tokens + max_tokens).div_ceil(page_tokens),
-        "flat": most <= bound,
     });
     Ok(report.to_string())
 }

@@ -1,7 +1,9 @@
 //! The most probable text of several kept at each step. The beams fork one context and share its pages.
 //! `--check` compares with a plain search that computes every hypothesis from its first token.
 
-use inferlet::{Args, Beam, Chat, Context, Model, Result, Sampler, Value, beam_search, json, log_softmax};
+use inferlet::{
+    Args, Beam, Chat, Context, Model, Result, SamplingParams, Value, beam_search, json, log_softmax,
+};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -13,7 +15,7 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
-    let prompt = chat.user(&prompt).prepare()?;
+    let prompt = chat.user(&prompt).generation_prompt()?;
     let beams = beam_search(prompt, width, max_tokens).await?;
     let work = model.work();
     let describe = |beam: &Beam| -> Result<Value> {
@@ -28,7 +30,7 @@ async fn main(mut args: Args) -> Result<String> {
             Some(&found[..]) == expected && (beam.log_prob - plain.log_prob).abs() < 1e-2
         };
         report["equal"] = json!(beams.len() == plain.len() && beams.iter().zip(&plain).all(same));
-        let greedy = prompt.generate(Sampler::greedy()).max_tokens(max_tokens).text().await?;
+        let greedy = prompt.generate(SamplingParams::greedy()).max_tokens(max_tokens).text().await?;
         report["greedy"] = json!(greedy);
     }
     Ok(report.to_string())
@@ -58,7 +60,7 @@ async fn plain_search(
                 continue;
             }
             let mut context = Context::new(model)?;
-            let logits = context.fill_tokens(prompt).fill_tokens(&one.tokens).logits().await?;
+            let logits = context.append_tokens(prompt).append_tokens(&one.tokens).logits().await?;
             let scores = log_softmax(&logits).into_iter().zip(0..);
             next.extend(scores.map(|(score, token)| (one.log_prob + score, index, Some(token))));
         }

@@ -1,16 +1,16 @@
-//! What the calls of the API cost, in microseconds: those that only read or change a context, passes of one token, and
-//! what a grammar adds to a step. A pass costs what it takes beyond the model's own time; with `--inferlets`, that
-//! many programs make passes at once, and share it.
+//! What the calls of the API cost, in microseconds: those that only read or change a context, passes of one
+//! token, and what a grammar adds to a step. A pass costs what it takes beyond the model's own time; with
+//! `--inferlets`, that many programs make passes at once, and share it.
 
 use std::time::Instant;
 
 use inferlet::forward::{self, Input, OutputKind, OutputRequest, Pass};
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Context, Grammar, Model, Result, Sampler, Value, json, messaging, runtime};
+use inferlet::{Args, Context, Grammar, Model, Result, SamplingParams, Value, json, messaging, runtime};
 
 const PROMPT: &str = "The quick brown fox jumps over the lazy dog, and then goes home.";
-const SCHEMA: &str = r#"{"type": "array", "minItems": 50, "items": {"type": "object", "additionalProperties": false,
-    "required": ["name", "age"], "properties": {"name": {"type": "string", "maxLength": 20},
+const SCHEMA: &str = r#"{"type": "array", "minItems": 50, "items": {"type": "object",
+    "additionalProperties": false, "required": ["name", "age"], "properties": {"name": {"type": "string", "maxLength": 20},
     "age": {"type": "integer", "minimum": 0, "maximum": 120}}}}"#;
 
 #[inferlet::main]
@@ -29,7 +29,7 @@ async fn main(mut args: Args) -> Result<String> {
             let passes = passes(&model, rounds).await?;
             json!({ "control": control, "forward": passes, "grammar": grammar(&model, rounds).await? })
         }
-        ("", inferlets) => together(inferlets, rounds).await?,
+        ("", inferlets) => at_once(inferlets, rounds).await?,
         (parent, _) => work(&model, parent, rounds).await?,
     };
     Ok(report.to_string())
@@ -37,7 +37,7 @@ async fn main(mut args: Args) -> Result<String> {
 
 async fn control(model: &Model, rounds: usize, batch: usize) -> Result<Value> {
     let mut context = Context::new(model)?;
-    context.fill(PROMPT).flush().await?;
+    context.append(PROMPT).prefill().await?;
     let length = context.tokens().len();
     let (mut read, mut fork, mut truncate, mut usage) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
@@ -61,11 +61,11 @@ fn many(batch: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
     Ok(micros(start) / batch as f64)
 }
 
-/// Passes of one token, with each kind of output: the whole time, and what of it was not the model's.
+/// Passes of one token, with each kind of output: the whole time, and the part of it beyond the model's time.
 async fn passes(model: &Model, rounds: usize) -> Result<Value> {
     let mut context = Context::new(model)?;
-    context.fill(PROMPT).flush().await?;
-    let sampling = || OutputKind::Token(Sampler::greedy().sampling(&[], None));
+    context.append(PROMPT).prefill().await?;
+    let sampling = || OutputKind::Token(SamplingParams::greedy().for_token(&[], None));
     let mut report = json!({});
     for (name, kind) in [
         ("no_output", None),
@@ -86,13 +86,13 @@ async fn passes(model: &Model, rounds: usize) -> Result<Value> {
 
 /// A pass of one token, which is taken back: microseconds, and those among them that the model computed.
 async fn pass(context: &mut Context, kind: Option<OutputKind<'_>>) -> Result<(f64, f64)> {
-    let (length, before) = (context.tokens().len(), context.model().work().compute);
-    context.fill_tokens(&[0]);
+    let (length, before) = (context.tokens().len(), context.model().work().batch_time);
+    context.append_tokens(&[0]);
     let start = Instant::now();
     context.pass(kind.map(|kind| OutputRequest { row: 0, kind }).into_iter().collect()).await?;
     let elapsed = micros(start);
     context.truncate(length)?;
-    Ok((elapsed, (context.model().work().compute - before).as_secs_f64() * 1e6))
+    Ok((elapsed, (context.model().work().batch_time - before).as_secs_f64() * 1e6))
 }
 
 /// Steps with and without a grammar in turn, on the same tokens.
@@ -100,30 +100,29 @@ async fn grammar(model: &Model, rounds: usize) -> Result<Value> {
     let constraint = model.constraint(Grammar::JsonSchema(SCHEMA.to_string())).await?;
     let (mut with, mut without) = (Context::new(model)?, Context::new(model)?);
     // The last token stays pending: a step computes it.
-    with.fill(PROMPT).flush_front().await?;
-    without.fill(PROMPT).flush_front().await?;
-    let sampler = Sampler::temperature(1.0);
+    with.append(PROMPT).prefill_but_last().await?;
+    without.append(PROMPT).prefill_but_last().await?;
+    let sampling = SamplingParams::temperature(1.0).seed(0);
     let (mut bound, mut free, mut added) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let start = Instant::now();
-        let token = with.step(&sampler, Some(&constraint)).await?.token;
+        let token = with.step(&sampling, Some(&constraint)).await?.token;
         constraint.advance(&[token])?;
         bound.push(micros(start));
         let start = Instant::now();
-        without.step(&sampler, None).await?;
+        without.step(&sampling, None).await?;
         free.push(micros(start));
         added.push(bound[bound.len() - 1] - free[free.len() - 1]);
         without.truncate(with.tokens().len() - 1)?;
-        without.fill_tokens(&[token]);
+        without.append_tokens(&[token]);
     }
     let (bound, free, added) = (median(bound), median(free), median(added));
-    Ok(
-        json!({ "step": free, "constrained_step": bound, "added": added, "added_percent": 100.0 * added / free }),
-    )
+    let added_percent = 100.0 * added / free;
+    Ok(json!({ "step": free, "constrained_step": bound, "added": added, "added_percent": added_percent }))
 }
 
-/// Launches programs that begin at once, and divides what they took beyond the model's time by their passes.
-async fn together(inferlets: usize, rounds: usize) -> Result<Value> {
+/// Launches programs that begin at once, and divides their time beyond the model's by their passes.
+async fn at_once(inferlets: usize, rounds: usize) -> Result<Value> {
     let parent = runtime::instance_id();
     let arguments = || vec![format!("--child={parent}"), format!("--rounds={rounds}")];
     let launched = (0..inferlets).map(|_| runtime::launch("bench-call".to_string(), arguments()));
@@ -139,22 +138,23 @@ async fn together(inferlets: usize, rounds: usize) -> Result<Value> {
     let shares = reports.iter().map(|report| Ok(inferlet::serde_json::from_str::<f64>(report)?));
     let compute = shares.sum::<Result<f64>>()?;
     let each = (elapsed - compute) / (inferlets * rounds) as f64;
-    Ok(
-        json!({ "inferlets": inferlets, "passes_each": rounds, "whole": elapsed, "model": compute, "overhead_each": each }),
-    )
+    Ok(json!({
+        "inferlets": inferlets, "passes_each": rounds, "whole": elapsed, "model": compute,
+        "overhead_each": each,
+    }))
 }
 
 /// What a launched program does: passes one after the other, once the signal is given. Its share of the
 /// model's microseconds.
 async fn work(model: &Model, parent: &str, rounds: usize) -> Result<Value> {
     let mut context = Context::new(model)?;
-    context.fill(PROMPT).flush().await?;
+    context.append(PROMPT).prefill().await?;
     let signal = messaging::subscribe(parent, true)?;
     messaging::push(parent.to_string(), "ready".to_string()).await?;
     signal.next().await?;
     let mut share_ns = 0;
     for _ in 0..rounds {
-        let kind = OutputKind::Token(Sampler::greedy().sampling(&[], None));
+        let kind = OutputKind::Token(SamplingParams::greedy().for_token(&[], None));
         let (input, outputs) = (Input::Tokens(vec![0]), vec![OutputRequest { row: 0, kind }]);
         // Nothing is kept, so that the next pass is the next call.
         let pass = Pass { input, positions: None, masks: None, adapter: None, keep: false, outputs };

@@ -1,5 +1,6 @@
-//! Does nothing: the time from its launch to its end is what a launch costs. With `--launches`, it launches that many of
-//! itself at once, waits for all, and says how long that took; a median of several rounds, in microseconds.
+//! Does nothing: the time from its launch to its end is what a launch costs. With `--launches`, it launches
+//! that many of itself at once, waits for all, and says how long that took; a median of several rounds, in
+//! microseconds.
 
 use std::time::Instant;
 

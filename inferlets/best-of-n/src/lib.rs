@@ -1,9 +1,11 @@
-//! Draws several answers in one batch and takes the one most like all the others.
+//! Draws several answers in one batch and takes the best. A verifier scores each: the probability that the model,
+//! asked about the answer in a new conversation, says yes. `--consensus` takes the answer most like the others in
+//! place of it (minimum Bayes risk over shared pairs of words).
 
 use std::collections::HashSet;
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Model, Result, Sampler, json};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, answer_all, json};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -11,22 +13,39 @@ async fn main(mut args: Args) -> Result<String> {
     let candidates = args.option("candidates", 'c', "answers to draw", 5)?;
     let max_tokens = args.option("max-tokens", 'n', "tokens of an answer at most", 64)?;
     let temperature = args.option("temperature", 't', "of the draws", 0.8)?;
+    let consensus = args.flag("consensus", 'm', "take the answer most like the others");
+    let seed = args.seed()?;
     args.finish()?;
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
-    let forks = chat.user(&prompt).branch(candidates).await?;
-    let draw = |(mut fork, seed): (Chat, u64)| async move {
-        fork.answer(Sampler::temperature(temperature).seed(seed), max_tokens).await
-    };
-    let answers = try_join_all(forks.into_iter().zip(0..).map(draw)).await?;
+    let mut forks = chat.user(&prompt).branch(candidates).await?;
+    let sampling = SamplingParams::temperature(temperature).seed(seed);
+    let answers = answer_all(&mut forks, sampling, max_tokens).await?;
+    let work = model.work().json();
 
-    let score = |answer: &String| answers.iter().map(|other| similarity(answer, other)).sum::<f64>();
-    let scores: Vec<f64> = answers.iter().map(score).collect();
+    let scores: Vec<f64> = if consensus {
+        let score = |answer: &String| answers.iter().map(|other| similarity(answer, other)).sum();
+        answers.iter().map(score).collect()
+    } else {
+        try_join_all(answers.iter().map(|answer| verify(&model, &prompt, answer))).await?
+    };
     let best = (0..answers.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b]));
-    let (text, work) = (best.map(|best| &answers[best]), model.work().json());
-    let report = json!({ "best": best, "text": text, "answers": answers, "scores": scores, "work": work });
+    let text = best.map(|best| &answers[best]);
+    let report = json!({ "best": best, "text": text, "answers": answers, "scores": scores, "seed": seed, "work": work });
     Ok(report.to_string())
+}
+
+/// How probable a yes is, of yes and no, when the model is asked whether an answer is right.
+async fn verify(model: &Model, question: &str, answer: &str) -> Result<f64> {
+    let first_token = |text: &str| model.tokenize(text).first().copied().unwrap_or(0);
+    let mut judge = Chat::new(model)?;
+    judge.user(&format!(
+        "Question: {question}\nAnswer: {answer}\nIs this answer right and complete? Write Yes or No."
+    ));
+    let answers = [first_token("Yes"), first_token("No")];
+    let log_probs = judge.generation_prompt()?.next_log_probs(&answers).await?;
+    Ok(1.0 / (1.0 + f64::from(log_probs[1] - log_probs[0]).exp()))
 }
 
 /// Shared pairs of neighbouring words, of all: 1 for texts with the same pairs.

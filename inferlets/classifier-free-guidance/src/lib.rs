@@ -1,8 +1,8 @@
-//! Guidance by contrast: the model answers with and without an instruction in one batch, and the difference of the
-//! two distributions is made larger. A negative instruction in place of none pushes away from it.
+//! Guidance by contrast: the model answers with and without an instruction in one batch, and the difference
+//! of the two distributions is made larger. A negative instruction in place of none pushes away from it.
 
 use inferlet::futures::try_join;
-use inferlet::{Args, Chat, Context, Model, Result, Sampler, arg_max, json};
+use inferlet::{Args, Chat, Context, Model, Result, SamplingParams, arg_max, json};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -17,14 +17,14 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let (mut with, mut without) = (Chat::new(&model)?, Chat::new(&model)?);
-    let with = with.system(&wanted).user(&prompt).prepare()?;
-    let without = without.system(&unwanted).user(&prompt).prepare()?;
+    let with = with.system(&wanted).user(&prompt).generation_prompt()?;
+    let without = without.system(&unwanted).user(&prompt).generation_prompt()?;
     let tokens = guided(with.fork()?, without.fork()?, scale, max_tokens).await?;
     let mut report = json!({ "text": model.detokenize(&tokens)?, "tokens": tokens.len() });
     if check {
         let one = guided(with.fork()?, without.fork()?, 1.0, max_tokens).await?;
-        let mut plain = with.generate(Sampler::greedy()).max_tokens(max_tokens);
-        while plain.next().await?.is_some() {}
+        let mut plain = with.generate(SamplingParams::greedy()).max_tokens(max_tokens);
+        plain.rest().await?;
         report["equal"] = json!(one == plain.tokens());
         report["differs"] = json!(one != tokens);
     }
@@ -43,8 +43,8 @@ async fn guided(mut with: Context, mut without: Context, scale: f32, max_tokens:
             break;
         }
         tokens.push(token);
-        with.fill_tokens(&[token]);
-        without.fill_tokens(&[token]);
+        with.append_tokens(&[token]);
+        without.append_tokens(&[token]);
     }
     Ok(tokens)
 }

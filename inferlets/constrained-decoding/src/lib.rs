@@ -1,8 +1,9 @@
-//! Answers in a given form: JSON Schema, any JSON, a regular expression, a Lark grammar or EBNF. The server finds
-//! the tokens that the grammar allows and draws among them; the text is in the language by construction.
+//! Answers in a given form: JSON Schema, any JSON, a regular expression, a Lark grammar or EBNF. The server
+//! finds the tokens that the grammar allows and draws among them; the text is in the language by
+//! construction.
 
 use inferlet::anyhow::bail;
-use inferlet::{Args, Chat, Grammar, Model, Result, Sampler, json, session};
+use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, json, session};
 
 const SCHEMA: &str = r#"{"type": "object", "additionalProperties": false, "required": ["name", "age", "city"],
     "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "minimum": 0,
@@ -16,7 +17,7 @@ async fn main(mut args: Args) -> Result<String> {
     let grammar = args.option("grammar", 'g', "text of the grammar", SCHEMA.to_string())?;
     let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 128)?;
     let temperature = args.option("temperature", 't', "0 is greedy", 0.0)?;
-    let seed = args.option("seed", 'r', "of the random draws", 0)?;
+    let seed = args.seed()?;
     args.finish()?;
 
     let grammar = match kind.as_str() {
@@ -31,8 +32,8 @@ async fn main(mut args: Args) -> Result<String> {
     let constraint = model.constraint(grammar).await?;
     let mut chat = Chat::new(&model)?;
     chat.user(&prompt);
-    let sampler = Sampler::temperature(temperature).seed(seed);
-    let mut generation = chat.generate(sampler)?.constraint(&constraint).max_tokens(max_tokens);
+    let sampling = SamplingParams::temperature(temperature).seed(seed);
+    let mut generation = chat.generate(sampling)?.constraint(&constraint).max_tokens(max_tokens);
     let mut text = String::new();
     while let Some(piece) = generation.next().await? {
         session::send(piece.clone()).await?;
@@ -40,5 +41,5 @@ async fn main(mut args: Args) -> Result<String> {
     }
     session::send("\n".to_string()).await?;
     let tokens = generation.tokens().len();
-    Ok(json!({ "text": text, "complete": constraint.complete(), "tokens": tokens }).to_string())
+    Ok(json!({ "text": text, "complete": constraint.complete(), "tokens": tokens, "seed": generation.seed() }).to_string())
 }

@@ -1,8 +1,9 @@
-//! A document as a tree, computed in one pass in which a node sees itself and the nodes above it, not its siblings;
-//! the question sees everything. As a check, one leaf is replaced: no row outside it may change, to the last bit.
+//! A document as a tree, computed in one pass in which a node sees itself and the nodes above it, not its
+//! siblings; the question sees everything. As a check, one leaf is replaced: no row outside it may change, to
+//! the last bit.
 
 use inferlet::forward::{OutputKind, OutputRequest};
-use inferlet::{Args, Context, Layout, Model, Result, Sampler, json, mask};
+use inferlet::{Args, Context, Layout, Model, Result, SamplingParams, json, mask};
 
 /// Text of each node, and the node above it.
 const NODES: [(&str, usize); 5] = [
@@ -25,7 +26,7 @@ async fn main(mut args: Args) -> Result<String> {
         nodes.flat_map(|(node, tokens)| tokens.into_iter().map(move |t| (t, node))).collect();
     let mut document = Context::new(&model)?;
     let values = compute(&mut document, &rows).await?;
-    let text = document.fill(&question).generate(Sampler::greedy()).max_tokens(16).text().await?;
+    let text = document.append(&question).generate(SamplingParams::greedy()).max_tokens(16).text().await?;
 
     rows.iter_mut().filter(|(_, node)| *node == 2).for_each(|(token, _)| *token += 1);
     let again = compute(&mut Context::new(&model)?, &rows).await?;
@@ -45,7 +46,7 @@ fn above(node: usize, other: usize) -> bool {
 async fn compute(context: &mut Context, rows: &[(u32, usize)]) -> Result<Vec<String>> {
     let sees = |at: usize| mask(rows[..=at].iter().map(|(_, other)| above(rows[at].1, *other)));
     let layout = Layout { masks: Some((0..rows.len()).map(sees).collect()), positions: None };
-    context.fill_tokens(&rows.iter().map(|(token, _)| *token).collect::<Vec<_>>());
+    context.append_tokens(&rows.iter().map(|(token, _)| *token).collect::<Vec<_>>());
     let wanted = (0..rows.len() as u32).map(|row| OutputRequest { row, kind: OutputKind::Entropy });
     let values = context.pass_in(layout, wanted.collect()).await?;
     Ok(values.iter().map(|value| format!("{value:?}")).collect())

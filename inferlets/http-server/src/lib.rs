@@ -1,10 +1,11 @@
-//! Answers HTTP requests: every request is an inferlet of its own. `/complete` streams what the model says to the text
-//! posted to it, `/echo` and `/echo-headers` give back what came, `/wait` takes its time without holding up anybody.
+//! Answers HTTP requests: every request is an inferlet of its own. `/complete` streams the continuation of
+//! the posted text, `/echo` and `/echo-headers` send the request back, `/wait` takes its time without holding
+//! up other requests.
 
 use std::time::{Duration, Instant};
 
 use inferlet::http::{Body, BodyWriter, Method, Request, Response, StatusCode};
-use inferlet::{Context, Model, Result, Sampler, http, sleep, spawn};
+use inferlet::{Context, Model, Result, SamplingParams, http, sleep, spawn};
 
 const TEXT_BYTES: usize = 1 << 20;
 
@@ -43,8 +44,8 @@ async fn serve(request: Request) -> Result<Response> {
 async fn complete(prompt: &str, mut writer: BodyWriter) -> Result<()> {
     let model = Model::open_default()?;
     let mut context = Context::new(&model)?;
-    context.fill(prompt);
-    let mut generation = context.generate(Sampler::greedy()).max_tokens(32);
+    context.append(prompt);
+    let mut generation = context.generate(SamplingParams::greedy()).max_tokens(32);
     while let Some(piece) = generation.next().await? {
         writer.write(piece).await?;
     }

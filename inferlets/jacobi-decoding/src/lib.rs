@@ -1,9 +1,10 @@
-//! Jacobi decoding: a window of guesses is refined by every pass, which computes all of them at once, and the guesses
-//! that agree with what the model says are the text. `--check` compares with plain decoding, token by token.
+//! Jacobi decoding: a window of guesses is refined by every pass, which computes all of them at once, and the
+//! guesses that equal the model's own tokens are the text. `--check` compares with plain decoding, token by
+//! token.
 
-use inferlet::{Args, Chat, Drafter, Model, Result, Sampler, Speculation, json, session};
+use inferlet::{Args, Chat, Drafter, Model, Result, SamplingParams, Speculation, json, session};
 
-/// Guesses what the last pass said of the places after the first wrong guess.
+/// Guesses the tokens that the last pass drew after the first wrong guess.
 struct Jacobi {
     window: usize,
     guesses: Vec<u32>,
@@ -35,7 +36,8 @@ async fn main(mut args: Args) -> Result<String> {
     let mut plain = chat.fork()?;
 
     let jacobi = Jacobi { window, guesses: Vec::new() };
-    let mut generation = Speculation::new(chat.prepare()?, Sampler::greedy(), jacobi).max_tokens(max_tokens);
+    let mut generation =
+        Speculation::new(chat.generation_prompt()?, SamplingParams::greedy(), jacobi).max_tokens(max_tokens);
     while let Some(tokens) = generation.next().await? {
         session::send(model.detokenize(&tokens)?).await?;
     }
@@ -46,8 +48,8 @@ async fn main(mut args: Args) -> Result<String> {
         "accepted": generation.accepted,
     });
     if check {
-        let mut expected = plain.generate(Sampler::greedy())?.max_tokens(max_tokens);
-        while expected.next().await?.is_some() {}
+        let mut expected = plain.generate(SamplingParams::greedy())?.max_tokens(max_tokens);
+        expected.rest().await?;
         report["equal"] = json!(expected.tokens() == generation.tokens());
     }
     Ok(report.to_string())

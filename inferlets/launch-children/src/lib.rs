@@ -1,8 +1,8 @@
-//! A program that launches others and puts their results together. Each child is an inferlet of its own, with its own
-//! memory and limits; here they are more of this program.
+//! A program that launches others and collects their results. Each child is an inferlet of its own, with its
+//! own memory and limits; here they are more of this program.
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Model, Result, Sampler, json, runtime};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, json, runtime};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -15,7 +15,7 @@ async fn main(mut args: Args) -> Result<String> {
         let mut chat = Chat::new(&Model::open_default()?)?;
         return chat
             .user(&format!("Say one thing about {topic}."))
-            .answer(Sampler::greedy(), max_tokens)
+            .answer(SamplingParams::greedy(), max_tokens)
             .await;
     }
     let topics = ["rivers", "mountains", "deserts", "forests", "islands"].into_iter().cycle().take(children);
@@ -26,7 +26,7 @@ async fn main(mut args: Args) -> Result<String> {
     let launched = launched.await?;
     let results = try_join_all(launched.iter().map(|child| child.wait())).await?;
 
-    // A child that is no longer wanted is ended, and says so to whoever waits for it.
+    // A child that is no longer needed is cancelled, and `wait` says so.
     let unwanted = vec!["--topic=oceans".to_string(), "--max-tokens=100000".to_string()];
     let unwanted = runtime::launch("launch-children".to_string(), unwanted).await?;
     unwanted.cancel();

@@ -1,8 +1,8 @@
-//! Monte Carlo tree search over lines of reasoning: the tree's nodes are conversations that fork one another, a step is
-//! a sentence, a rollout finishes the answer and is graded from 0 to 100 by the model itself.
+//! Monte Carlo tree search over lines of reasoning: the tree's nodes are conversations that fork one another,
+//! a step is a sentence, a rollout finishes the answer and is graded from 0 to 100 by the model itself.
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Context, Grammar, Model, Result, Sampler, json, session};
+use inferlet::{Args, Chat, Context, FinishReason, Grammar, Model, Result, SamplingParams, json, session};
 
 /// A step of reasoning after those of its parent.
 struct Node {
@@ -10,13 +10,20 @@ struct Node {
     children: Vec<usize>,
     context: Context,
     text: String,
+    /// The model ended its answer here.
+    ended: bool,
     depth: usize,
     visits: f64,
     reward: f64,
 }
 
 impl Node {
-    /// Upper confidence bound: the mean reward, and more for what was seldom tried. A node never tried comes first.
+    fn new(parent: Option<usize>, context: Context, text: String, ended: bool, depth: usize) -> Node {
+        Node { parent, children: Vec::new(), context, text, ended, depth, visits: 0.0, reward: 0.0 }
+    }
+
+    /// Upper confidence bound: the mean reward, and more for what was seldom tried. A node never tried comes
+    /// first.
     fn bound(&self, parent_visits: f64, exploration: f64) -> f64 {
         match self.visits {
             0.0 => f64::INFINITY,
@@ -36,15 +43,14 @@ async fn main(mut args: Args) -> Result<String> {
     let rollout_tokens = args.option("rollout-tokens", 'r', "tokens of a rollout at most", 128)?;
     let exploration =
         args.option("exploration", 'c', "weight of what was seldom tried", std::f64::consts::SQRT_2)?;
+    let seed = args.seed()?;
     args.finish()?;
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
-    let root = chat.user(&format!("{question} Think step by step.")).prepare()?;
-    root.flush_front().await?;
-    let (context, text) = (root.fork()?, String::new());
-    let mut tree =
-        vec![Node { parent: None, children: Vec::new(), context, text, depth: 0, visits: 0.0, reward: 0.0 }];
+    let root = chat.user(&format!("{question} Think step by step.")).generation_prompt()?;
+    root.prefill_but_last().await?;
+    let mut tree = vec![Node::new(None, root.fork()?, String::new(), false, 0)];
     let (mut best, mut best_reward) = (String::new(), -1.0);
     for iteration in 0..iterations as u64 {
         // Down to a leaf, along the highest bounds.
@@ -54,35 +60,25 @@ async fn main(mut args: Args) -> Result<String> {
             let children = tree[at].children.iter().copied();
             at = children.reduce(|a, b| if bound(&b) > bound(&a) { b } else { a }).unwrap_or(at);
         }
-        // A leaf that was tried before grows; all its children are generated in one batch.
-        if tree[at].visits > 0.0 && tree[at].depth < depth {
+        // A leaf that was tried before and is no end grows; all its children are generated in one batch.
+        if tree[at].visits > 0.0 && tree[at].depth < depth && !tree[at].ended {
             let forks = (0..branches).map(|_| tree[at].context.fork()).collect::<Result<Vec<_>>>()?;
-            let grow = |(mut context, seed): (Context, u64)| async move {
-                let sampler = Sampler::temperature(0.8).seed(seed);
-                let text = context.generate(sampler).max_tokens(step_tokens).stop("\n").text().await?;
-                context.fill("\n");
-                context.flush_front().await.map(|()| (context, text))
-            };
-            let grown = try_join_all(forks.into_iter().zip(iteration * 1000..).map(grow)).await?;
-            for (context, text) in grown {
-                let text = format!("{}{text}\n", tree[at].text);
-                let (parent, depth, child) = (Some(at), tree[at].depth + 1, tree.len());
+            let seeds = seed.wrapping_add(iteration * 1000)..;
+            let steps = forks.into_iter().zip(seeds).map(|(fork, seed)| step(fork, seed, step_tokens));
+            for (context, text, ended) in try_join_all(steps).await? {
+                let (text, child) = (format!("{}{text}\n", tree[at].text), tree.len());
                 tree[at].children.push(child);
-                tree.push(Node {
-                    parent,
-                    children: Vec::new(),
-                    context,
-                    text,
-                    depth,
-                    visits: 0.0,
-                    reward: 0.0,
-                });
+                let depth = tree[at].depth + 1;
+                tree.push(Node::new(Some(at), context, text, ended, depth));
             }
             at = tree[at].children.first().copied().unwrap_or(at);
         }
-        let mut rollout = tree[at].context.fork()?;
-        let sampler = Sampler::temperature(0.8).seed(iteration);
-        let rest = rollout.generate(sampler).max_tokens(rollout_tokens).text().await?;
+        let mut rest = String::new();
+        if !tree[at].ended {
+            let sampling = SamplingParams::temperature(0.8).seed(seed.wrapping_add(iteration));
+            let mut rollout = tree[at].context.fork()?;
+            rest = rollout.generate(sampling).max_tokens(rollout_tokens).text().await?;
+        }
         let answer = format!("{}{rest}", tree[at].text);
         let reward = grade(&model, &question, &answer).await?;
         session::send(format!("{iteration}: node {at}, depth {}, {reward}\n", tree[at].depth)).await?;
@@ -97,17 +93,34 @@ async fn main(mut args: Args) -> Result<String> {
         }
     }
     let report = json!({
-        "answer": best, "grade": best_reward, "nodes": tree.len(), "visits": tree[0].visits, "work": model.work().json(),
+        "answer": best, "grade": best_reward, "nodes": tree.len(), "visits": tree[0].visits,
+        "ended": tree.iter().filter(|node| node.ended).count(), "seed": seed,
+        "work": model.work().json(),
     });
     Ok(report.to_string())
+}
+
+/// One step from a node: its context, its text, and whether the model ended its answer with it.
+async fn step(mut context: Context, seed: u64, max_tokens: usize) -> Result<(Context, String, bool)> {
+    let sampling = SamplingParams::temperature(0.8).seed(seed);
+    let mut generation = context.generate(sampling).max_tokens(max_tokens).stop("\n");
+    let text = generation.rest().await?;
+    let ended = generation.finish_reason() == Some(&FinishReason::StopToken);
+    if !ended {
+        context.append("\n");
+        context.prefill_but_last().await?;
+    }
+    Ok((context, text, ended))
 }
 
 /// The model's opinion of an answer, 0 to 100.
 async fn grade(model: &Model, question: &str, answer: &str) -> Result<f64> {
     let mut judge = Chat::new(model)?;
     judge.user(&format!(
-        "Question: {question}\nAnswer: {answer}\nGrade the answer from 0 (wrong) to 100 (right). Write the number only."
+        "Question: {question}\nAnswer: {answer}\nGrade the answer from 0 (wrong) to 100 (right). Write the \
+         number only."
     ));
-    let grade = judge.answer_in(Grammar::Regex("100|[1-9]?[0-9]".to_string()), Sampler::greedy(), 6).await?;
+    let grade =
+        judge.answer_in(Grammar::Regex("100|[1-9]?[0-9]".to_string()), SamplingParams::greedy(), 6).await?;
     Ok(grade.and_then(|grade| grade.parse().ok()).unwrap_or(0.0))
 }

@@ -1,5 +1,5 @@
-//! Topics and queues between programs of a user: a broadcast reaches every listener, also one who comes late when it is
-//! kept; a message in a queue is taken once, in order. Each guarantee is checked and reported.
+//! Topics and queues between programs of a user: a broadcast reaches every listener, also one who comes late
+//! when it is kept; a message in a queue is taken once, in order. Each guarantee is checked and reported.
 
 use inferlet::futures::try_join;
 use inferlet::messaging::{broadcast, pull, push, subscribe};
@@ -45,7 +45,8 @@ async fn main(mut args: Args) -> Result<String> {
     };
     let (taken, ()) = try_join!(take, give)?;
     let report = json!({
-        "topic": both && heard == sent, "late_listener": heard_late == sent, "queue": taken == sent, "messages": count,
+        "topic": both && heard == sent, "late_listener": heard_late == sent, "queue": taken == sent,
+        "messages": count,
     });
     Ok(report.to_string())
 }

@@ -1,13 +1,14 @@
-//! Prompt modules that are computed apart, each at positions of its own, saved, and put together in any selection
-//! without computing them again. Only the question is new.
+//! Prompt modules that are computed apart, each at positions of its own, saved, and put together in any
+//! selection without computing them again. Together they are the system message of the model's own template;
+//! only the question is new.
 
 use inferlet::anyhow::bail;
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Context, Layout, Model, Result, Sampler, json};
+use inferlet::{Args, Chat, Context, Layout, Model, Result, SamplingParams, json};
 
 /// A name, and a text that can be understood alone.
 const MODULES: [(&str, &str); 4] = [
-    ("role", "<|im_start|>system\nYou are a travel guide. Answer from the notes.\n"),
+    ("role", "You are a travel guide. Answer from the notes.\n"),
     (
         "rome",
         "Rome: founded in 753 BC, on seven hills. The Colosseum holds 50000 people. Day ticket: 7 euros.\n",
@@ -28,13 +29,15 @@ async fn main(mut args: Args) -> Result<String> {
     if let Some(unknown) = wanted.iter().find(|name| MODULES.iter().all(|(known, _)| known != *name)) {
         bail!("no module is named `{unknown}`");
     }
-    // Every module has its place, whether the ones before it are used or not.
+    let (head, tail) = around(&model, &question)?;
+    // Every module has its place, whether the ones before it are used or not. What the template writes before
+    // them is one of them.
+    let modules = MODULES.map(|(name, text)| (name, model.tokenize(text)));
     let mut place = 0;
     let mut chosen = Vec::new();
-    for (name, text) in MODULES {
-        let tokens = model.tokenize_special(text);
+    for (name, tokens) in [("head", head)].into_iter().chain(modules) {
         let next = place + tokens.len() as u32;
-        if wanted.contains(&name) {
+        if name == "head" || wanted.contains(&name) {
             chosen.push(module(&model, name, tokens, place));
         }
         place = next;
@@ -42,17 +45,27 @@ async fn main(mut args: Args) -> Result<String> {
     let mut prompt = Context::new(&model)?;
     let (mut reused, mut saved_tokens) = (Vec::<&str>::new(), 0);
     for (name, context, hit) in try_join_all(chosen).await? {
-        prompt.append(&context)?;
+        prompt.append_context(&context)?;
         saved_tokens += context.tokens().len();
         reused.extend(hit.then_some(name));
     }
-    prompt.fill_special("<|im_end|>\n<|im_start|>user\n").fill(&question);
-    prompt.fill_special("<|im_end|>\n<|im_start|>assistant\n");
-    let text = prompt.generate(Sampler::greedy()).max_tokens(max_tokens).text().await?;
-    let (work, hits) = (model.work().json(), reused.len());
-    let report =
-        json!({ "text": text, "reused": reused, "hits": hits, "module_tokens": saved_tokens, "work": work });
+    prompt.append_tokens(&tail);
+    let text = prompt.generate(SamplingParams::greedy()).max_tokens(max_tokens).text().await?;
+    let work = model.work().json();
+    let report = json!({ "text": text, "reused": reused, "module_tokens": saved_tokens, "work": work });
     Ok(report.to_string())
+}
+
+/// The tokens of the template before the text of a system message, and those after it, with the question: the
+/// tokens that two prompts with different system messages have in common.
+fn around(model: &Model, question: &str) -> Result<(Vec<u32>, Vec<u32>)> {
+    let prompt = |system: &str| -> Result<Vec<u32>> {
+        Ok(Chat::new(model)?.system(system).user(question).generation_prompt()?.tokens().to_vec())
+    };
+    let (one, two) = (prompt("1")?, prompt("2")?);
+    let head = one.iter().zip(&two).take_while(|(a, b)| a == b).count();
+    let tail = one.iter().rev().zip(two.iter().rev()).take_while(|(a, b)| a == b).count();
+    Ok((one[..head].to_vec(), one[one.len() - tail..].to_vec()))
 }
 
 /// A module with its name, from its snapshot or computed and saved; and whether it was there.
@@ -68,7 +81,7 @@ async fn module<'a>(
     }
     let positions = Some((place..).take(tokens.len()).collect());
     let mut context = Context::new(model)?;
-    context.fill_tokens(&tokens).pass_in(Layout { positions, masks: None }, Vec::new()).await?;
+    context.append_tokens(&tokens).pass_in(Layout { positions, masks: None }, Vec::new()).await?;
     context.save(&key, true).await?;
     Ok((name, context, false))
 }

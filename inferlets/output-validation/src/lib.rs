@@ -1,5 +1,6 @@
-//! How probable each of some answers is, exactly: one pass over a fork scores all tokens of a candidate. The scores
-//! are compared with those of one token at a time, from all logits.
+//! How probable each of some answers is, exactly: one pass over a fork scores all tokens of a candidate, another
+//! one its end, so that a beginning of a right answer is not taken for one. The scores are compared with those
+//! of one token at a time, from all logits.
 
 use inferlet::futures::future::try_join_all;
 use inferlet::{Args, Chat, Context, Model, Result, json, log_softmax};
@@ -15,12 +16,17 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
-    let prompt = chat.user(&prompt).prepare()?;
+    let prompt = chat.user(&prompt).generation_prompt()?;
+    let stop_tokens = &model.facts().stop_tokens;
     let score = |candidate: &str| {
         let (tokens, fork, again) = (model.tokenize(candidate), prompt.fork(), prompt.fork());
         async move {
-            let log_prob: f32 = fork?.log_probs(&tokens).await?.iter().sum();
-            Ok::<_, inferlet::anyhow::Error>((f64::from(log_prob), step_by_step(again?, &tokens).await?))
+            let mut fork = fork?;
+            let log_prob: f32 = fork.log_probs(&tokens).await?.iter().sum();
+            let end = fork.next_log_probs(stop_tokens).await?;
+            let end: f64 = end.iter().map(|log_prob| f64::from(*log_prob).exp()).sum();
+            let log_prob = f64::from(log_prob) + end.ln();
+            Ok::<_, inferlet::anyhow::Error>((log_prob, step_by_step(again?, &tokens).await?))
         }
     };
     let scores = try_join_all(candidates.split(',').map(score)).await?;
@@ -38,7 +44,9 @@ async fn step_by_step(mut context: Context, tokens: &[u32]) -> Result<f64> {
     let mut sum = 0.0;
     for token in tokens {
         sum += log_softmax(&context.logits().await?)[*token as usize];
-        context.fill_tokens(&[*token]);
+        context.append_tokens(&[*token]);
     }
-    Ok(sum)
+    let last = log_softmax(&context.logits().await?);
+    let end: f64 = context.model().facts().stop_tokens.iter().map(|stop| last[*stop as usize].exp()).sum();
+    Ok(sum + end.ln())
 }

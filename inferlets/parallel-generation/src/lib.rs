@@ -1,7 +1,7 @@
 //! Two continuations of one prompt, generated at once: the prompt is computed once, every step is one batch.
 
 use inferlet::futures::try_join;
-use inferlet::{Args, Context, Model, Result, Sampler, json};
+use inferlet::{Args, Context, Model, Result, SamplingParams, json};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -13,22 +13,22 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut one = Context::new(&model)?;
-    one.fill(&prompt).flush().await?;
+    one.append(&prompt).prefill().await?;
     let mut two = one.fork()?;
     let shared = one.tokens().len();
-    one.fill(&first);
-    two.fill(&second);
+    one.append(&first);
+    two.append(&second);
     let before = model.work();
     let answers = try_join!(
-        one.generate(Sampler::greedy()).max_tokens(max_tokens).text(),
-        two.generate(Sampler::greedy()).max_tokens(max_tokens).text(),
+        one.generate(SamplingParams::greedy()).max_tokens(max_tokens).text(),
+        two.generate(SamplingParams::greedy()).max_tokens(max_tokens).text(),
     )?;
     let texts = [format!("{prompt}{first}{}", answers.0), format!("{prompt}{second}{}", answers.1)];
     let report = json!({
         "texts": texts,
         "shared_tokens": shared,
         "tokens_apart": one.tokens().len() + two.tokens().len(),
-        "together": (model.work() - before).together(),
+        "together": (model.work() - before).passes_per_batch(),
         "work": model.work().json(),
     });
     Ok(report.to_string())

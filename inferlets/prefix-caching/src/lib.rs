@@ -1,6 +1,7 @@
-//! A long system prompt is computed once, saved, and opened by every later run, also after a restart of the server.
+//! A long system prompt is computed once, saved, and opened by every later run, also after a restart of the
+//! server.
 
-use inferlet::{Args, Chat, Context, Model, Result, Sampler, json};
+use inferlet::{Args, Chat, Context, Model, Result, SamplingParams, json};
 
 const SYSTEM: &str = include_str!("system.txt");
 
@@ -13,14 +14,14 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
-    let tokens = chat.system(SYSTEM).tokens()?;
+    let tokens = chat.system(SYSTEM).message_tokens()?;
     if invalidate {
         Context::delete(&model, &Context::snapshot_name("prefix-caching", &tokens)).await?;
     }
-    let (context, hit) = Context::open_or_compute(&model, "prefix-caching", &tokens, true).await?;
+    let (context, hit) = Context::open_or_prefill(&model, "prefix-caching", &tokens, true).await?;
     let saved = context.tokens().len();
     chat.resume(context);
 
-    let text = chat.user(&prompt).answer(Sampler::greedy(), max_tokens).await?;
+    let text = chat.user(&prompt).answer(SamplingParams::greedy(), max_tokens).await?;
     Ok(json!({ "text": text, "hit": hit, "saved_tokens": saved, "work": model.work().json() }).to_string())
 }

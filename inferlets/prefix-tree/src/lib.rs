@@ -1,8 +1,8 @@
-//! Eight prompts that share beginnings, as a tree of forks: what they share is computed once, and all answers are
-//! generated in one batch.
+//! Eight prompts that share beginnings, as a tree of forks: a shared beginning is computed once, and all
+//! answers are generated in one batch.
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Context, Model, Result, Sampler, json, session};
+use inferlet::{Args, Context, Model, Result, SamplingParams, json, session};
 
 const ROOT: &str = "You are a teacher of biology who answers in one sentence.\n\n";
 /// The branches of each level.
@@ -19,26 +19,27 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut root = Context::new(&model)?;
-    root.fill(ROOT);
+    root.append(ROOT);
     let (mut nodes, mut tree_tokens) = (vec![root], 0);
     for level in LEVELS {
         tree_tokens += nodes.iter().map(|node| node.pending().len()).sum::<usize>();
-        try_join_all(nodes.iter_mut().map(Context::flush)).await?;
+        try_join_all(nodes.iter_mut().map(Context::prefill)).await?;
         let fork = |node: &Context, text| {
             let mut child = node.fork()?;
-            child.fill(text);
+            child.append(text);
             Ok(child)
         };
         nodes = nodes.iter().flat_map(|node| level.map(|text| fork(node, text))).collect::<Result<_>>()?;
     }
-    // All but the last token of a prompt, which asks for the answer. As one tree, and as prompts of their own:
+    // All but the last token of a prompt, which asks for the answer. As one tree, and as prompts of their
+    // own:
     tree_tokens += nodes.iter().map(|leaf| leaf.pending().len() - 1).sum::<usize>();
     let prompt_tokens: usize = nodes.iter().map(|leaf| leaf.tokens().len() - 1).sum();
-    try_join_all(nodes.iter_mut().map(Context::flush_front)).await?;
+    try_join_all(nodes.iter_mut().map(Context::prefill_but_last)).await?;
     let prompt_work = model.work().json();
 
     let answers = nodes.iter_mut().map(|leaf| {
-        let generation = leaf.generate(Sampler::greedy()).max_tokens(max_tokens);
+        let generation = leaf.generate(SamplingParams::greedy()).max_tokens(max_tokens);
         generation.stop("\n").text()
     });
     let answers = try_join_all(answers).await?;

@@ -1,14 +1,12 @@
-//! Recursion of thought: a problem is either answered at once or split in two, each half is solved the same way in a
-//! fork of its own, both at once, and the solutions are put together.
+//! Recursion of thought: a problem is either answered at once or split in two, each half is solved the same
+//! way in a fork of its own, both at once, and the solutions are put together.
 
-use std::future::Future;
-use std::pin::Pin;
-
-use inferlet::futures::try_join;
-use inferlet::{Args, Chat, Grammar, Model, Result, Sampler, json, session};
+use inferlet::futures::future::LocalBoxFuture;
+use inferlet::futures::{FutureExt, try_join};
+use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, json, session};
 
 const SYSTEM: &str = "You solve a problem by splitting it into smaller ones.";
-/// The branches stand first: small models take up whatever form they read first.
+/// The branches come first: small models take up the form that they read first.
 const DIVIDE: &str = "Write two smaller problems that help to solve this one, as \
     <branch>problem</branch><branch>problem</branch>. Only if you know the answer, write <leaf>answer</leaf>. ";
 /// A leaf or two branches: nothing else can be generated.
@@ -31,7 +29,7 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut base = Chat::new(&model)?;
-    base.system(SYSTEM).compute().await?;
+    base.system(SYSTEM).prefill().await?;
     let solver = Solver { base, max_depth, max_tokens };
     let (answer, problems) = solver.solve(question, 0).await?;
     Ok(json!({ "answer": answer, "problems": problems, "work": model.work().json() }).to_string())
@@ -39,12 +37,8 @@ async fn main(mut args: Args) -> Result<String> {
 
 impl Solver {
     /// The solution, and how many problems were looked at for it.
-    fn solve(
-        &self,
-        problem: String,
-        depth: usize,
-    ) -> Pin<Box<dyn Future<Output = Result<(String, usize)>> + '_>> {
-        Box::pin(async move {
+    fn solve(&self, problem: String, depth: usize) -> LocalBoxFuture<'_, Result<(String, usize)>> {
+        async move {
             session::send(format!("{}{problem}\n", "  ".repeat(depth))).await?;
             if depth >= self.max_depth {
                 return Ok((self.ask(&format!("Answer briefly: {problem}")).await?, 1));
@@ -52,7 +46,7 @@ impl Solver {
             let mut chat = self.base.fork()?;
             chat.user(&format!("{DIVIDE}{problem}"));
             let form = Grammar::Regex(FORM.to_string());
-            let Some(split) = chat.answer_in(form, Sampler::greedy(), self.max_tokens).await? else {
+            let Some(split) = chat.answer_in(form, SamplingParams::greedy(), self.max_tokens).await? else {
                 // Neither a leaf nor two branches within the tokens allowed: answer without splitting.
                 return Ok((self.ask(&format!("Answer briefly: {problem}")).await?, 1));
             };
@@ -66,12 +60,13 @@ impl Solver {
             let ((one, count), (two, more)) = halves?;
             let known = format!("{first}: {one}\n{second}: {two}\nPut together, briefly: {problem}");
             Ok((self.ask(&known).await?, 1 + count + more))
-        })
+        }
+        .boxed_local()
     }
 
     /// One question in a fork of the base conversation.
     async fn ask(&self, question: &str) -> Result<String> {
-        self.base.fork()?.user(question).answer(Sampler::greedy(), self.max_tokens).await
+        self.base.fork()?.user(question).answer(SamplingParams::greedy(), self.max_tokens).await
     }
 }
 

@@ -1,8 +1,8 @@
-//! A program that watches what is written and takes it back: when a forbidden word appears, the context goes back to
-//! where the word began, and something else is drawn there. Nothing before is computed again.
+//! A program that watches what is written and takes it back: when a forbidden word appears, the context goes
+//! back to where the word began, and something else is drawn there. Nothing before is computed again.
 
 use inferlet::anyhow::bail;
-use inferlet::{Args, Chat, Model, Result, Sampler, json};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, json};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -17,15 +17,15 @@ async fn main(mut args: Args) -> Result<String> {
         bail!("a forbidden word is empty");
     }
     let mut chat = Chat::new(&model)?;
-    let context = chat.user(&prompt).prepare()?;
+    let context = chat.user(&prompt).generation_prompt()?;
     let start = context.tokens().len();
     let mut rewinds = 0;
     // For each place, the tokens that led to a forbidden word there.
     let mut banned: Vec<Vec<(u32, f32)>> = vec![Vec::new(); max_tokens];
     let mut place = 0;
     while place < max_tokens {
-        let sampler = Sampler::greedy().logit_bias(banned[place].clone());
-        let token = context.step(&sampler, None).await?.token;
+        let sampling = SamplingParams::greedy().logit_bias(banned[place].clone());
+        let token = context.step(&sampling, None).await?.token;
         let stopped = model.facts().stop_tokens.contains(&token);
         if stopped {
             let length = context.tokens().len() - 1;
@@ -50,7 +50,7 @@ async fn main(mut args: Args) -> Result<String> {
         // One token before it is pending again, so that a pass has something to compute.
         let before = context.tokens()[start + first - 1];
         context.truncate(start + first - 1)?;
-        context.fill_tokens(&[before]);
+        context.append_tokens(&[before]);
         place = first;
         rewinds += 1;
     }

@@ -1,7 +1,7 @@
-//! Skeleton of thought: first an outline, then every point of it at once, each in a fork of the conversation.
+//! Skeleton of thought: first an outline, then every point of it at once, each in a fork of the conversation with the
+//! outline in sight.
 
-use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Grammar, Model, Result, Sampler, json, session};
+use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, answer_all, json, session};
 
 const SYSTEM: &str = "You write clear and factual texts.";
 
@@ -15,28 +15,26 @@ async fn main(mut args: Args) -> Result<String> {
     args.finish()?;
 
     let model = Model::open_default()?;
-    let mut chat = Chat::new(&model)?;
-    chat.system(SYSTEM).compute().await?;
-    let mut plan = chat.fork()?;
-    plan.user(&format!(
+    let mut plan = Chat::new(&model)?;
+    plan.system(SYSTEM).user(&format!(
         "{question} Outline the answer in up to {points} points: <point>a few words</point>."
     ));
     // The form is the grammar's concern; a last point cut off by the limit is not among those found.
     let form = format!("(<point>[^<\n]{{3,60}}</point>\n?){{1,{}}}", points.max(1));
     let constraint = model.constraint(Grammar::Regex(form)).await?;
-    let outline = plan.generate(Sampler::greedy())?.constraint(&constraint).max_tokens(plan_tokens);
+    let outline = plan.generate(SamplingParams::greedy())?.constraint(&constraint).max_tokens(plan_tokens);
     let outline = outline.text().await?;
     let found = outline.split("<point>").filter_map(|part| Some(part.split_once("</point>")?.0.trim()));
     let found: Vec<&str> = found.collect();
 
-    let write = |point: &&str| {
-        let (fork, wanted) =
-            (chat.fork(), format!("{question} Write two sentences on this point only: {point}"));
-        async move { fork?.user(&wanted).answer(Sampler::greedy(), point_tokens).await }
-    };
+    plan.assistant(&outline).prefill().await?;
+    let mut forks = found.iter().map(|_| plan.fork()).collect::<Result<Vec<_>>>()?;
+    for (fork, point) in forks.iter_mut().zip(&found) {
+        fork.user(&format!("Write two sentences on this point of the outline only: {point}"));
+    }
     let before = model.work();
-    let texts = try_join_all(found.iter().map(write)).await?;
-    let together = (model.work() - before).together();
+    let texts = answer_all(&mut forks, SamplingParams::greedy(), point_tokens).await?;
+    let together = (model.work() - before).passes_per_batch();
     for (point, text) in found.iter().zip(&texts) {
         session::send(format!("## {point}\n{}\n\n", text.trim())).await?;
     }

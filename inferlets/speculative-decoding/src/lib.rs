@@ -1,7 +1,7 @@
-//! Several tokens per pass without a change of the text: what followed the same words before is guessed, and one pass
-//! checks the whole guess. `--check` compares with plain decoding, token by token.
+//! Several tokens per pass without a change of the text: the continuation of the same words before is the
+//! draft, and one pass verifies the whole draft. `--check` compares with plain decoding, token by token.
 
-use inferlet::{Args, Chat, Model, NgramDrafter, Result, Sampler, Speculation, json, session};
+use inferlet::{Args, Chat, Model, NgramDrafter, Result, SamplingParams, Speculation, json, session};
 
 const PROMPT: &str = "Write the numbers from one to twenty in words, twice. Write nothing else.";
 
@@ -12,18 +12,19 @@ async fn main(mut args: Args) -> Result<String> {
     let order = args.option("order", 'o', "tokens that are looked up", 2)?;
     let length = args.option("draft", 'd', "tokens guessed at most", 4)?;
     let temperature = args.option("temperature", 't', "0 is greedy", 0.0)?;
-    let seed = args.option("seed", 'r', "of the random draws", 0)?;
+    let seed = args.seed()?;
     let check = args.flag("check", 'c', "decode plainly too, and compare");
     args.finish()?;
 
     let model = Model::open_default()?;
-    let sampler = Sampler::temperature(temperature).seed(seed);
+    let sampling = SamplingParams::temperature(temperature).seed(seed);
     let mut chat = Chat::new(&model)?;
     chat.user(&prompt);
     let mut plain = chat.fork()?;
 
     let drafter = NgramDrafter::new(order, length);
-    let mut generation = Speculation::new(chat.prepare()?, sampler.clone(), drafter).max_tokens(max_tokens);
+    let mut generation =
+        Speculation::new(chat.generation_prompt()?, sampling.clone(), drafter).max_tokens(max_tokens);
     while let Some(tokens) = generation.next().await? {
         session::send(model.detokenize(&tokens)?).await?;
     }
@@ -33,10 +34,11 @@ async fn main(mut args: Args) -> Result<String> {
         "passes": generation.passes,
         "drafted": generation.drafted,
         "accepted": generation.accepted,
+        "seed": seed,
     });
     if check {
-        let mut expected = plain.generate(sampler)?.max_tokens(max_tokens);
-        while expected.next().await?.is_some() {}
+        let mut expected = plain.generate(sampling)?.max_tokens(max_tokens);
+        expected.rest().await?;
         report["equal"] = json!(expected.tokens() == generation.tokens());
     }
     Ok(report.to_string())

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use inferlet::{Args, Chat, Model, Result, Sampler, session};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, session};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -11,7 +11,7 @@ async fn main(mut args: Args) -> Result<String> {
     let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 256)?;
     let system = args.option("system", 's', "system prompt", "You are a helpful assistant.".to_string())?;
     let temperature = args.option("temperature", 't', "0 is greedy", 0.0)?;
-    let seed = args.option("seed", 'r', "of the random draws", 0)?;
+    let seed = args.seed()?;
     let output = args.flag("output", 'o', "return the text as the program's result too");
     args.finish()?;
 
@@ -20,15 +20,16 @@ async fn main(mut args: Args) -> Result<String> {
 
     let start = Instant::now();
     let mut text = String::new();
-    let mut generation = chat.generate(Sampler::temperature(temperature).seed(seed))?.max_tokens(max_tokens);
+    let mut generation =
+        chat.generate(SamplingParams::temperature(temperature).seed(seed))?.max_tokens(max_tokens);
     while let Some(piece) = generation.next().await? {
         session::send(piece.clone()).await?;
         text.push_str(&piece);
     }
-    let tokens = generation.tokens().len();
+    let (tokens, seed) = (generation.tokens().len(), generation.seed());
 
     let elapsed = start.elapsed();
-    session::send(format!("\n({tokens} tokens, total elapsed: {elapsed:.1?})\n")).await?;
+    session::send(format!("\n({tokens} tokens, total elapsed: {elapsed:.1?}, seed {seed})\n")).await?;
     session::send(format!("Per token latency: {:.3?}\n", elapsed / tokens.max(1) as u32)).await?;
     Ok(if output { text } else { String::new() })
 }

@@ -1,8 +1,8 @@
-//! A prompt that ends within a word's usual token ("https:" or "The capital of Fra") makes the model stumble. Here its
-//! last token is taken back, and the model chooses again among the tokens that begin with, or are a beginning of, the
-//! text taken back.
+//! A prompt that ends within a word's usual token ("https:" or "The capital of Fra") makes the model stumble.
+//! Here its last token is taken back, and the model chooses again among the tokens that begin with, or are a
+//! beginning of, the text taken back.
 
-use inferlet::{Args, Context, Grammar, Model, Result, Sampler, json};
+use inferlet::{Args, Context, Grammar, Model, Result, SamplingParams, json, regex_literal};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
@@ -13,18 +13,22 @@ async fn main(mut args: Args) -> Result<String> {
     let model = Model::open_default()?;
     let mut context = Context::new(&model)?;
     let mut tokens = model.tokenize(&prompt);
-    context.fill_tokens(&tokens);
-    let plain = context.generate(Sampler::greedy()).max_tokens(max_tokens).text().await?;
+    context.append_tokens(&tokens);
+    let plain = context.generate(SamplingParams::greedy()).max_tokens(max_tokens).text().await?;
 
     // The text before must not be empty: a pass needs a token.
     let last = if tokens.len() > 1 { tokens.pop() } else { None };
     let taken_back = model.detokenize(last.as_slice())?;
-    let begin: String = taken_back.chars().map(|c| format!("\\x{{{:x}}}", c as u32)).collect();
+    let begin = regex_literal(&taken_back);
     let constraint = model.constraint(Grammar::Regex(format!("{begin}(?s:.*)"))).await?;
     context.truncate(tokens.len() - 1)?;
-    context.fill_tokens(&tokens[tokens.len() - 1..]);
-    let healed =
-        context.generate(Sampler::greedy()).constraint(&constraint).max_tokens(max_tokens).text().await?;
+    context.append_tokens(&tokens[tokens.len() - 1..]);
+    let healed = context
+        .generate(SamplingParams::greedy())
+        .constraint(&constraint)
+        .max_tokens(max_tokens)
+        .text()
+        .await?;
 
     let kept = model.detokenize(&tokens)?;
     let (plain, text) = (format!("{prompt}{plain}"), format!("{kept}{healed}"));

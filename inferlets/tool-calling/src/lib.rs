@@ -1,7 +1,8 @@
-//! A conversation with tools. The grammar of a call comes from the tools' own schemas, so that even a small model calls
-//! a tool that exists with arguments of the right form; `--free` leaves it to the model whether and how to call.
+//! A conversation with tools. The grammar of a call comes from the tools' own schemas, so that even a small
+//! model calls a tool that exists with arguments of the right form; `--free` leaves it to the model whether
+//! and how to call.
 
-use inferlet::{Args, Chat, Grammar, Model, Result, Sampler, ToolCall, Value, json, session};
+use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, ToolCall, Value, json, session};
 use inferlet::{tool_call_schema, tool_calls};
 
 #[inferlet::main]
@@ -16,7 +17,8 @@ async fn main(mut args: Args) -> Result<String> {
     let tools = json!([
         { "type": "function", "function": {
             "name": "calculate", "description": "Computes with two numbers.",
-            "parameters": { "type": "object", "additionalProperties": false, "required": ["a", "operation", "b"],
+            "parameters": { "type": "object", "additionalProperties": false,
+                "required": ["a", "operation", "b"],
                 "properties": { "a": number, "b": number,
                     "operation": { "enum": ["add", "subtract", "multiply", "divide"] } } } } },
         { "type": "function", "function": {
@@ -29,10 +31,10 @@ async fn main(mut args: Args) -> Result<String> {
     chat.system(&format!("Call one of these tools, as a JSON object with name and arguments: {tools}"));
     chat.user(&prompt);
     let answer = if free {
-        Some(chat.answer(Sampler::greedy(), max_tokens).await?)
+        Some(chat.answer(SamplingParams::greedy(), max_tokens).await?)
     } else {
         let schema = Grammar::JsonSchema(tool_call_schema(&tools).to_string());
-        chat.answer_in(schema, Sampler::greedy(), max_tokens).await?
+        chat.answer_in(schema, SamplingParams::greedy(), max_tokens).await?
     };
     let answer = answer.unwrap_or_default();
     session::send(format!("{answer}\n")).await?;
@@ -42,7 +44,8 @@ async fn main(mut args: Args) -> Result<String> {
         chat.push("tool", &result.to_string());
     }
     // The answer after the results; without a call, the first answer is the last.
-    let text = if calls.is_empty() { answer } else { chat.answer(Sampler::greedy(), max_tokens).await? };
+    let text =
+        if calls.is_empty() { answer } else { chat.answer(SamplingParams::greedy(), max_tokens).await? };
     let names: Vec<&str> = calls.iter().map(|call| call.name.as_str()).collect();
     Ok(json!({ "calls": names, "results": results, "text": text }).to_string())
 }

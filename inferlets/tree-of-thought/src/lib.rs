@@ -1,82 +1,103 @@
-//! Tree of thought: proposals, each carried out in several ways, each result judged in several ways. Every level
-//! forks the conversations of the level before, so what branches share is computed once, and all branches of a level
-//! are generated in one batch. The best judged result is the answer.
+//! Tree of thought: ways to solve a problem are proposed and graded, the best are carried out in several ways, and
+//! the results are graded; the rest of the tree is pruned. Every level forks the conversations of the level before,
+//! so the tokens that branches share are computed once, and all branches of a level are generated in one batch.
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Grammar, Model, Result, Sampler, json, session, tree_tokens};
+use inferlet::{
+    Args, Chat, Model, Result, SamplingParams, Value, answer_all, choose_all, json, session, tree_tokens,
+};
 
 const SYSTEM: &str = "You solve problems step by step and write as little as possible.";
 const PROPOSE: &str = "Propose one way to solve this, in one sentence: ";
 const EXECUTE: &str = "Carry out this way and give the result.";
-const REFLECT: &str =
-    "How good is this result, from 1 (wrong) to 5 (certainly right)? Answer with the number only.";
+const REFLECT: &str = "How good is this, from 1 (wrong) to 5 (certainly right)? Answer with the number only.";
+const GRADES: [&str; 5] = ["1", "2", "3", "4", "5"];
+
+struct Search {
+    branches: usize,
+    max_tokens: usize,
+    sampling: SamplingParams,
+}
+
+/// A conversation that ends with a thought, the sum of its grades, and the forks in which it got them.
+struct Thought {
+    chat: Chat,
+    grade: usize,
+    leaves: Vec<Chat>,
+}
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
     let default = "What is the sum of 12345 and 54321?".to_string();
     let question = args.option("question", 'q', "problem to solve", default)?;
-    let branches = args.option("branches", 'b', "branches of each node", 2)?;
+    let branches = args.option("branches", 'b', "branches of each node", 3)?;
+    let keep = args.option("keep", 'k', "ways that are carried out", 2)?;
     let max_tokens = args.option("max-tokens", 't', "tokens of a thought at most", 128)?;
     let temperature = args.option("temperature", 'e', "of the draws", 0.8)?;
+    let seed = args.seed()?;
     args.finish()?;
 
     let model = Model::open_default()?;
-    let mut chat = Chat::new(&model)?;
-    chat.system(SYSTEM).user(&format!("{PROPOSE}{question}"));
-    let proposals = think(vec![chat], branches, temperature, max_tokens).await?;
-    let results = think(ask(proposals, EXECUTE), branches, temperature, max_tokens).await?;
-    let leaves = grow(ask(results, REFLECT), branches).await?;
-
-    let judge = |(mut leaf, seed): (Chat, u64)| async move {
-        // The grammar makes any model, however small, answer with a number.
-        let sampler = Sampler::temperature(temperature).seed(seed);
-        let grade = leaf.answer_in(Grammar::Regex("[1-5]".to_string()), sampler, 4).await?;
-        let grade = grade.and_then(|grade| grade.parse::<u32>().ok()).unwrap_or(0);
-        Ok::<_, inferlet::anyhow::Error>((grade, leaf))
-    };
-    let leaves = try_join_all(leaves.into_iter().zip(0..).map(judge)).await?;
-    let mut results = Vec::new();
-    for siblings in leaves.chunks(branches.max(1)) {
-        let grade: u32 = siblings.iter().map(|(grade, _)| grade).sum();
-        // The last three messages are the result, the question for a grade, and the grade.
-        let messages = siblings[0].1.messages();
-        let text = messages.iter().rev().filter(|m| m.role == "assistant").nth(1).map(|m| m.content.clone());
-        results.push((grade, text.unwrap_or_default()));
-        session::send(format!("{grade}: {}\n", results[results.len() - 1].1.trim())).await?;
+    let sampling = SamplingParams::temperature(temperature).seed(seed);
+    let search = Search { branches, max_tokens, sampling };
+    let proposals = search.propose(Chat::new(&model)?, &question).await?;
+    let ways = search.reflect(proposals).await?;
+    let results = search.execute(&ways[..keep.min(ways.len())]).await?;
+    let results = search.reflect(results).await?;
+    for thought in ways.iter().chain(&results) {
+        session::send(format!("{}: {}\n", thought.grade, thought.chat.last_text().trim())).await?;
     }
-    // Of equals, the first.
-    let best = results.iter().rev().max_by_key(|(grade, _)| *grade);
-    let paths = || leaves.iter().map(|(_, leaf)| leaf.context().tokens());
-    let report = json!({
-        "answer": best.map(|(_, text)| text),
-        "grade": best.map(|(grade, _)| grade),
-        "leaves": leaves.len(),
+    Ok(report(&model, seed, &ways, &results).to_string())
+}
+
+impl Search {
+    /// Proposes ways to solve the problem.
+    async fn propose(&self, mut chat: Chat, question: &str) -> Result<Vec<Chat>> {
+        self.think(chat.system(SYSTEM).user(&format!("{PROPOSE}{question}"))).await
+    }
+
+    /// Carries out each of the ways kept, in several ways.
+    async fn execute(&self, ways: &[Thought]) -> Result<Vec<Chat>> {
+        let mut chats = ways.iter().map(|way| way.chat.fork()).collect::<Result<Vec<_>>>()?;
+        let results = try_join_all(chats.iter_mut().map(|chat| self.think(chat.user(EXECUTE)))).await?;
+        Ok(results.into_iter().flatten().collect())
+    }
+
+    /// Grades every thought several times; the best come first, of equals the earlier.
+    async fn reflect(&self, thoughts: Vec<Chat>) -> Result<Vec<Thought>> {
+        let mut thoughts = try_join_all(thoughts.into_iter().map(|thought| self.grade(thought))).await?;
+        thoughts.sort_by_key(|thought| std::cmp::Reverse(thought.grade));
+        Ok(thoughts)
+    }
+
+    /// Branches a conversation and generates an answer in each branch.
+    async fn think(&self, chat: &mut Chat) -> Result<Vec<Chat>> {
+        let mut branches = chat.branch(self.branches).await?;
+        answer_all(&mut branches, self.sampling.clone(), self.max_tokens).await?;
+        Ok(branches)
+    }
+
+    async fn grade(&self, chat: Chat) -> Result<Thought> {
+        let mut leaves = chat.fork()?.user(REFLECT).branch(self.branches).await?;
+        let grades = choose_all(&mut leaves, &GRADES, self.sampling.clone()).await?;
+        let grade = grades.into_iter().flatten().map(|index| index + 1).sum();
+        Ok(Thought { chat, grade, leaves })
+    }
+}
+
+/// The best result, and what the search cost.
+fn report(model: &Model, seed: u64, ways: &[Thought], results: &[Thought]) -> Value {
+    let grades = |thoughts: &[Thought]| thoughts.iter().map(|thought| thought.grade).collect::<Vec<_>>();
+    let leaves = || ways.iter().chain(results).flat_map(|thought| &thought.leaves);
+    let paths = || leaves().map(|leaf| leaf.context().tokens());
+    json!({
+        "answer": results.first().map(|best| best.chat.last_text()),
+        "ways": grades(ways),
+        "results": grades(results),
+        "leaves": leaves().count(),
         "tokens_apart": paths().map(<[u32]>::len).sum::<usize>(),
         "tree_tokens": tree_tokens(paths()),
+        "seed": seed,
         "work": model.work().json(),
-    });
-    Ok(report.to_string())
-}
-
-/// Asks the same of every conversation.
-fn ask(mut chats: Vec<Chat>, question: &str) -> Vec<Chat> {
-    chats.iter_mut().for_each(|chat| _ = chat.user(question));
-    chats
-}
-
-/// Branches every conversation; siblings stand together.
-async fn grow(mut chats: Vec<Chat>, branches: usize) -> Result<Vec<Chat>> {
-    let grown = try_join_all(chats.iter_mut().map(|chat| chat.branch(branches))).await?;
-    Ok(grown.into_iter().flatten().collect())
-}
-
-/// Branches every conversation and generates an answer in each.
-async fn think(chats: Vec<Chat>, branches: usize, temperature: f32, max_tokens: usize) -> Result<Vec<Chat>> {
-    let mut grown = grow(chats, branches).await?;
-    let answers = grown.iter_mut().zip(0..).map(|(chat, seed)| {
-        let sampler = Sampler::temperature(temperature).seed(seed);
-        chat.answer(sampler, max_tokens)
-    });
-    try_join_all(answers).await?;
-    Ok(grown)
+    })
 }

@@ -1,39 +1,40 @@
-//! A watermark that nobody sees and a detector finds: the previous token splits the vocabulary into green and red,
-//! and green tokens are made likelier. The detector counts them; chance gives a z-score near 0, the mark a high one.
+//! A watermark that nobody sees and a detector finds: the previous token splits the vocabulary into green and
+//! red, and green tokens are made likelier. The detector counts them in a text; chance gives a z-score near 0,
+//! the mark a high one. `--detect` looks for the mark in a given text.
 
 use std::collections::HashSet;
 
-use inferlet::{Args, Chat, Model, Result, Sampler, json};
+use inferlet::{Args, Chat, Model, Result, SamplingParams, json};
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {
-    let prompt =
-        args.option("prompt", 'p', "what to ask", "Write a story about a lighthouse.".to_string())?;
+    let prompt = args.option("prompt", 'p', "what to ask", "Write a story about the sea.".to_string())?;
     let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 128)?;
     let gamma = args.option("gamma", 'g', "share of green tokens", 0.5)?;
     let delta = args.option("delta", 'd', "added to the logits of green tokens", 4.0)?;
-    let sampler = Sampler::temperature(args.option("temperature", 't', "of the draws", 0.8)?);
+    let temperature = args.option("temperature", 't', "of the draws", 0.8)?;
+    let found = args.option("detect", 'x', "text to look for the mark in, and no more", String::new())?;
+    let sampling = SamplingParams::temperature(temperature).seed(args.seed()?);
     args.finish()?;
 
     let model = Model::open_default()?;
+    let z = |text: &str| z_score(&model.tokenize(text), gamma);
+    if !found.is_empty() {
+        return Ok(json!({ "z": z(&found), "detected": z(&found) > 4.0 }).to_string());
+    }
     let mut chat = Chat::new(&model)?;
-    let mut unmarked = chat.user(&prompt).fork()?;
-    let (context, mut tokens) = (chat.prepare()?, Vec::new());
-    while tokens.len() < max_tokens {
+    let unmarked = chat.user(&prompt).fork()?.answer(sampling.clone(), max_tokens).await?;
+    let (context, mut tokens, stops) = (chat.generation_prompt()?, Vec::new(), &model.facts().stop_tokens);
+    while tokens.len() < max_tokens && !tokens.last().is_some_and(|token| stops.contains(token)) {
         let previous = context.tokens().last().copied().unwrap_or(0);
         let green = (0..model.facts().vocabulary_size).filter(|token| is_green(previous, *token, gamma));
-        let sampler = sampler.clone().logit_bias(green.map(|token| (token, delta)).collect());
-        let token = context.step(&sampler, None).await?.token;
-        if model.facts().stop_tokens.contains(&token) {
-            break;
-        }
-        tokens.push(token);
+        let sampling = sampling.clone().logit_bias(green.map(|token| (token, delta)).collect());
+        tokens.push(context.step(&sampling, None).await?.token);
     }
-    let mut plain = unmarked.generate(sampler)?.max_tokens(max_tokens);
-    while plain.next().await?.is_some() {}
-    let (marked_z, plain_z) = (z_score(&tokens, gamma), z_score(plain.tokens(), gamma));
-    let (text, found) = (model.detokenize(&tokens)?, marked_z > 4.0 && plain_z < 4.0);
-    Ok(json!({ "text": text, "z": marked_z, "z_unmarked": plain_z, "detected": found }).to_string())
+    tokens.retain(|token| !stops.contains(token));
+    let text = model.detokenize(&tokens)?;
+    let (z, z_unmarked) = (z(&text), z(&unmarked));
+    Ok(json!({ "text": text, "z": z, "detected": z > 4.0, "z_unmarked": z_unmarked }).to_string())
 }
 
 /// Whether a token is green after another: a hash of the two (splitmix64), compared with the share.
@@ -44,8 +45,8 @@ fn is_green(previous: u32, token: u32, gamma: f64) -> bool {
     ((hash ^ hash >> 31) as f64) < gamma * u64::MAX as f64
 }
 
-/// How far the count of green tokens is from chance, in standard deviations. A pair of tokens counts once, or text
-/// that repeats itself would look marked.
+/// How far the count of green tokens is from chance, in standard deviations. A pair of tokens counts once, or
+/// text that repeats itself would look marked.
 fn z_score(tokens: &[u32], gamma: f64) -> f64 {
     let pairs: HashSet<_> = tokens.windows(2).map(|pair| (pair[0], pair[1])).collect();
     let green = pairs.iter().filter(|(previous, token)| is_green(*previous, *token, gamma)).count();

@@ -1,4 +1,4 @@
-//! Command-line arguments of a program: what stands after `--` at launch.
+//! Command-line arguments of a program, given after `--` at launch.
 
 use std::fmt::{Display, Write};
 use std::str::FromStr;
@@ -6,9 +6,10 @@ use std::str::FromStr;
 use anyhow::{anyhow, bail};
 
 use crate::Result;
+use crate::sampling::random_seed;
 
-/// The arguments not yet taken. Each `option` and `flag` call takes its own; [`Args::finish`] refuses the rest and
-/// answers `--help` with everything that was asked for.
+/// The arguments not yet taken. Each `option` and `flag` call takes its own; [`Args::finish`] refuses the
+/// rest and answers `--help` with the list of all options.
 pub struct Args {
     left: Vec<String>,
     help: String,
@@ -36,6 +37,16 @@ impl Args {
     {
         let _ = writeln!(self.help, "  -{short}, --{name} <VALUE>  {about} [default: {default}]");
         self.take(name, short)?.map_or(Ok(default), |text| parse(name, &text))
+    }
+
+    /// `--seed NUMBER` or `-r NUMBER`; a random seed when absent. A program that draws reports it, so that a run
+    /// can be repeated.
+    ///
+    /// # Errors
+    /// When the value is missing or does not parse.
+    pub fn seed(&mut self) -> Result<u64> {
+        self.help.push_str("  -r, --seed <VALUE>  of the random draws [default: a random one]\n");
+        self.take("seed", 'r')?.map_or_else(|| Ok(random_seed()), |text| parse("seed", &text))
     }
 
     /// `--name VALUE,VALUE`: like [`Args::option`], for several values; `default` is written in the same way.
@@ -70,8 +81,8 @@ impl Args {
     /// Ends the reading of arguments.
     ///
     /// # Errors
-    /// When an argument is left over. `--help` comes as an error too, which ends a program that passes it on well: its
-    /// result is the list of options.
+    /// When an argument is left over. `--help` is an error too: a program that passes it on ends well, with
+    /// the list of options as its result.
     pub fn finish(self) -> Result<()> {
         if self.left.iter().any(|a| a == "--help" || a == "-h") {
             bail!(Help(self.help));
@@ -112,7 +123,7 @@ where
     })
 }
 
-/// The answer to `--help`: what a program prints that was asked for nothing else.
+/// The list of options: the program's result when `--help` is given.
 #[derive(Debug)]
 pub(crate) struct Help(String);
 
@@ -134,7 +145,9 @@ mod tests {
 
     #[test]
     fn options_and_flags_are_taken_in_any_order() {
-        let mut args = args("-n 3 file --check --name=x=y");
+        let mut args = args("-n 3 file --check --name=x=y --seed 7");
+        assert_eq!(args.seed().unwrap(), 7);
+        assert_ne!(args.seed().unwrap(), args.seed().unwrap(), "random");
         assert!(args.flag("check", 'c', ""));
         assert_eq!(args.option("name", 'm', "", String::new()).unwrap(), "x=y");
         assert_eq!(args.option("number", 'n', "", 1).unwrap(), 3);

@@ -16,9 +16,9 @@ pub struct Beam {
     pub ended: bool,
 }
 
-/// Keeps the `width` most probable continuations of a prompt, over `max_tokens` steps or until a stop token ended
-/// all of them; the most probable first. Hypotheses share the pages of what they have in common, and a step is one
-/// batch. Of equals, the one from the better beam comes first.
+/// Keeps the `width` most probable continuations of a prompt, over `max_tokens` steps, until the context length is reached, or until a stop token
+/// ended all of them; the most probable first. Hypotheses share the pages of their common tokens, and a step
+/// is one batch. Of equals, the one from the better beam comes first.
 ///
 /// # Errors
 /// When the prompt has nothing pending, and as for a pass.
@@ -27,7 +27,8 @@ pub async fn beam_search(prompt: &Context, width: usize, max_tokens: usize) -> R
     let width = width.clamp(1, prompt.model().facts().vocabulary_size as usize);
     let mut beams = vec![Beam { context: prompt.fork()?, tokens: Vec::new(), log_prob: 0.0, ended: false }];
     for _ in 0..max_tokens {
-        if beams.iter().all(|beam| beam.ended) {
+        let is_full = |beam: &Beam| !beam.tokens.is_empty() && beam.context.positions_left().is_none();
+        if beams.iter().all(|beam| beam.ended) || beams.iter().any(is_full) {
             break;
         }
         // Every beam with its successors: none for one that has ended.
@@ -53,7 +54,7 @@ pub async fn beam_search(prompt: &Context, width: usize, max_tokens: usize) -> R
             let mut tokens = beams[index].tokens.clone();
             let ended = token.is_none_or(|token| stop_tokens.contains(&token));
             if let Some(token) = token.filter(|_| !ended) {
-                context.fill_tokens(&[token]);
+                context.append_tokens(&[token]);
                 tokens.push(token);
             }
             Ok(Beam { context, tokens, log_prob, ended })

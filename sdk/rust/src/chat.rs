@@ -1,13 +1,15 @@
 //! Conversations in the model's own chat format.
 
+use futures::future::try_join_all;
+
 use crate::bindings::pie::inferlet::model::ChatOptions;
 pub use crate::bindings::pie::inferlet::model::Message;
-use crate::{Context, Generation, Grammar, Model, Result, Sampler};
+use crate::{Context, Generation, Grammar, Model, Result, SamplingParams};
 
-/// A conversation over one context. Each turn computes only what is new.
+/// A conversation over one context. Each turn computes only new tokens.
 ///
-/// The prompt is formatted as a whole each time and the longest prefix that the context already holds is kept, so a
-/// template that rewrites earlier turns stays correct and merely costs more.
+/// The prompt is formatted as a whole each time and the longest prefix that the context already holds is
+/// kept, so a template that rewrites earlier turns stays correct and merely costs more.
 pub struct Chat {
     context: Context,
     messages: Vec<Message>,
@@ -59,18 +61,23 @@ impl Chat {
         &self.messages
     }
 
-    /// The context, with what is computed of the conversation.
+    /// Text of the last message; empty when there is none.
+    pub fn last_text(&self) -> &str {
+        self.messages.last().map_or("", |message| &message.content)
+    }
+
+    /// The context, with the computed tokens of the conversation.
     pub fn context(&self) -> &Context {
         &self.context
     }
 
-    /// `count` conversations with the same past, ready for different answers. What they share is computed before, but
-    /// for one token: each needs something to compute.
+    /// `count` conversations with the same past, ready for different answers. The shared prompt is prefilled
+    /// except its last token, which each branch needs to sample from.
     ///
     /// # Errors
-    /// As for [`Chat::prepare`], a pass and [`Chat::fork`].
+    /// As for [`Chat::generation_prompt`], a pass and [`Chat::fork`].
     pub async fn branch(&mut self, count: usize) -> Result<Vec<Chat>> {
-        self.prepare()?.flush_front().await?;
+        self.generation_prompt()?.prefill_but_last().await?;
         (0..count).map(|_| self.fork()).collect()
     }
 
@@ -83,29 +90,30 @@ impl Chat {
         Ok(Chat { context: self.context.fork()?, messages, tools })
     }
 
-    /// Brings the context to the assistant's turn and begins to generate. Add the answer with [`Chat::assistant`], or
-    /// use [`Chat::answer`], which does.
+    /// Brings the context to the assistant's turn and begins to generate. Add the answer with
+    /// [`Chat::assistant`], or use [`Chat::answer`], which does.
     ///
     /// # Errors
     /// When the template refuses the messages.
-    pub fn generate(&mut self, sampler: Sampler) -> Result<Generation<'_>> {
-        self.prepare()?;
-        Ok(self.context.generate(sampler))
+    pub fn generate(&mut self, sampling: SamplingParams) -> Result<Generation<'_>> {
+        self.generation_prompt()?;
+        Ok(self.context.generate(sampling))
     }
 
-    /// The context, ready for the assistant's turn: for programs that drive the passes themselves.
+    /// The context, with the prompt up to the header of the assistant's turn: for programs that drive the
+    /// passes themselves.
     ///
     /// # Errors
     /// When the template refuses the messages.
-    pub fn prepare(&mut self) -> Result<&mut Context> {
+    pub fn generation_prompt(&mut self) -> Result<&mut Context> {
         self.format(true)
     }
 
-    /// Tokens of the messages so far, without the header of an answer: what [`Chat::compute`] computes.
+    /// Tokens of the messages so far, without the header of an answer: those that [`Chat::prefill`] computes.
     ///
     /// # Errors
     /// When the template refuses the messages.
-    pub fn tokens(&self) -> Result<Vec<u32>> {
+    pub fn message_tokens(&self) -> Result<Vec<u32>> {
         self.formatted(false)
     }
 
@@ -127,31 +135,31 @@ impl Chat {
         // At least one token must be computed to ask for what follows.
         let same = same.min(tokens.len().saturating_sub(1));
         self.context.truncate(same)?;
-        self.context.fill_tokens(&tokens[same..]);
+        self.context.append_tokens(&tokens[same..]);
         Ok(&mut self.context)
     }
 
-    /// Computes the messages so far and waits for more: forks made now share all of it.
+    /// Prefills the messages so far, without the header of an answer: forks made now share all of them.
     ///
     /// # Errors
-    /// As for [`Chat::prepare`] and a pass.
-    pub async fn compute(&mut self) -> Result<()> {
-        self.format(false)?.flush().await
+    /// As for [`Chat::generation_prompt`] and a pass.
+    pub async fn prefill(&mut self) -> Result<()> {
+        self.format(false)?.prefill().await
     }
 
-    /// Generates the assistant's next message within a grammar and adds it. None, and no message, when it is not
-    /// complete after `max_tokens`.
+    /// Generates the assistant's next message within a grammar and adds it. None, and no message, when it is
+    /// not complete after `max_tokens`.
     ///
     /// # Errors
     /// When the grammar is wrong, and as for [`Context::step`].
     pub async fn answer_in(
         &mut self,
         grammar: Grammar,
-        sampler: Sampler,
+        sampling: SamplingParams,
         max_tokens: usize,
     ) -> Result<Option<String>> {
         let constraint = self.context.model().constraint(grammar).await?;
-        let generation = self.generate(sampler)?.constraint(&constraint).max_tokens(max_tokens);
+        let generation = self.generate(sampling)?.constraint(&constraint).max_tokens(max_tokens);
         let text = generation.text().await?;
         if !constraint.complete() {
             return Ok(None);
@@ -160,13 +168,67 @@ impl Chat {
         Ok(Some(text))
     }
 
+    /// Lets the model choose one of some answers, and adds it; the index of the choice. None, and no message, when
+    /// the context length ended it.
+    ///
+    /// # Errors
+    /// `invalid-argument` when there are no choices, and as for [`Context::step`].
+    pub async fn choose(&mut self, choices: &[&str], sampling: SamplingParams) -> Result<Option<usize>> {
+        let grammar = choices.iter().map(|choice| regex_literal(choice)).collect::<Vec<_>>().join("|");
+        let longest = choices.iter().map(|choice| choice.len()).max().unwrap_or(0);
+        // A token has a byte at least, and the stop token comes after them.
+        let answer = self.answer_in(Grammar::Regex(grammar), sampling, longest + 1).await?;
+        Ok(answer.and_then(|answer| choices.iter().position(|choice| *choice == answer)))
+    }
+
+    /// Prefills the messages so far and saves the context under a name: see [`Context::save`]. Who opens it gives
+    /// [`Chat::message_tokens`], and goes on with [`Chat::resume`].
+    ///
+    /// # Errors
+    /// As for [`Chat::prefill`] and [`Context::save`].
+    pub async fn save(&mut self, name: &str, persistent: bool) -> Result<()> {
+        self.format(false)?.save(name, persistent).await
+    }
+
     /// Generates the assistant's next message and adds it.
     ///
     /// # Errors
     /// As for [`Context::step`].
-    pub async fn answer(&mut self, sampler: Sampler, max_tokens: usize) -> Result<String> {
-        let text = self.generate(sampler)?.max_tokens(max_tokens).text().await?;
+    pub async fn answer(&mut self, sampling: SamplingParams, max_tokens: usize) -> Result<String> {
+        let text = self.generate(sampling)?.max_tokens(max_tokens).text().await?;
         self.assistant(&text);
         Ok(text)
     }
+}
+
+/// Answers every conversation, all at once: a step of all is one batch. Each has a seed of its own, the first
+/// that of `sampling`, the next the one after it.
+///
+/// # Errors
+/// As for [`Chat::answer`].
+pub async fn answer_all(
+    chats: &mut [Chat],
+    sampling: SamplingParams,
+    max_tokens: usize,
+) -> Result<Vec<String>> {
+    let answers = chats.iter_mut().zip(0..);
+    try_join_all(answers.map(|(chat, index)| chat.answer(sampling.seed_after(index), max_tokens))).await
+}
+
+/// Lets the model choose one of some answers in every conversation, all at once, with seeds as for [`answer_all`].
+///
+/// # Errors
+/// As for [`Chat::choose`].
+pub async fn choose_all(
+    chats: &mut [Chat],
+    choices: &[&str],
+    sampling: SamplingParams,
+) -> Result<Vec<Option<usize>>> {
+    let answers = chats.iter_mut().zip(0..);
+    try_join_all(answers.map(|(chat, index)| chat.choose(choices, sampling.seed_after(index)))).await
+}
+
+/// A regular expression that matches this text only: for [`Grammar::Regex`].
+pub fn regex_literal(text: &str) -> String {
+    text.chars().map(|c| format!("\\x{{{:x}}}", c as u32)).collect()
 }

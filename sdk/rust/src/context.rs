@@ -1,4 +1,4 @@
-//! A context with the tokens that are still to be computed.
+//! A context, and the tokens appended to it that are not computed yet.
 
 use anyhow::bail;
 
@@ -8,13 +8,13 @@ use crate::bindings::pie::inferlet::forward::{
 };
 use crate::bindings::pie::inferlet::grammar::Constraint;
 use crate::generate::Generation;
-use crate::{Error, Model, Result, Sampler};
+use crate::{Error, Model, Result, SamplingParams};
 
 /// Tokens in the key/value cache, and *pending* tokens after them that the next pass computes.
 ///
 /// ```text
 /// tokens    t0 t1 t2 … t7 | t8 t9
-///           computed        pending      <- fill() adds here, the next pass moves the bar
+///           computed        pending      <- append() adds here, the next pass moves the bar
 /// ```
 pub struct Context {
     handle: api::Context,
@@ -23,7 +23,8 @@ pub struct Context {
     computed: usize,
 }
 
-/// Where the pending tokens of one pass stand and what they see; the default continues, and is causal.
+/// Positions and masks of the pending tokens of a pass. By default positions continue, and attention is
+/// causal.
 #[derive(Clone, Debug, Default)]
 pub struct Layout {
     /// A position for each pending token.
@@ -32,7 +33,8 @@ pub struct Layout {
     pub masks: Option<Vec<RowMask>>,
 }
 
-/// The run lengths of a mask: whether each token of the context, and of the pass up to the row itself, is seen.
+/// The run lengths of a mask, from whether each token is attended to: those of the context, then those of the
+/// pass up to the row itself.
 pub fn mask(seen: impl IntoIterator<Item = bool>) -> RowMask {
     let (mut runs, mut last) = (vec![0], false);
     for seen in seen {
@@ -45,7 +47,7 @@ pub fn mask(seen: impl IntoIterator<Item = bool>) -> RowMask {
     runs
 }
 
-/// Tokens of several texts as one tree: what they begin with in common counts once.
+/// Tokens of several texts as one tree: common beginnings count once.
 pub fn tree_tokens<'a>(texts: impl IntoIterator<Item = &'a [u32]>) -> usize {
     let mut texts: Vec<&[u32]> = texts.into_iter().collect();
     texts.sort_unstable();
@@ -64,11 +66,12 @@ impl Context {
         Ok(Context { handle, model: model.clone(), tokens: Vec::new(), computed: 0 })
     }
 
-    /// A context over a handle whose tokens are known, such as an opened snapshot.
+    /// Opens a saved context. Its tokens are not stored with it; the caller knows them.
     ///
     /// # Errors
-    /// When the handle does not hold `tokens.len()` tokens.
-    pub fn from_handle(model: &Model, handle: api::Context, tokens: Vec<u32>) -> Result<Context> {
+    /// `not-found` when there is none of that name; when it holds another number of tokens.
+    pub async fn open(model: &Model, name: &str, tokens: Vec<u32>) -> Result<Context> {
+        let handle = api::open(model.handle(), name.to_string()).await?;
         if handle.length() as usize != tokens.len() {
             bail!("the context holds {} tokens, {} were given", handle.length(), tokens.len());
         }
@@ -76,20 +79,12 @@ impl Context {
         Ok(Context { handle, model: model.clone(), tokens, computed })
     }
 
-    /// Opens a saved context. Its tokens are not stored with it; the caller knows them.
-    ///
-    /// # Errors
-    /// `not-found` when there is none of that name.
-    pub async fn open(model: &Model, name: &str, tokens: Vec<u32>) -> Result<Context> {
-        Context::from_handle(model, api::open(model.handle(), name.to_string()).await?, tokens)
-    }
-
     /// Saves the computed tokens under a name; pending ones are computed first.
     ///
     /// # Errors
     /// As for a pass; `limit-exceeded` when the user has too many snapshots.
     pub async fn save(&mut self, name: &str, persistent: bool) -> Result<()> {
-        self.flush().await?;
+        self.prefill().await?;
         Ok(self.handle.save(name.to_string(), persistent).await?)
     }
 
@@ -98,7 +93,8 @@ impl Context {
         &self.model
     }
 
-    /// The handle, for calls of [`crate::bindings`]. Tokens that such a call adds or removes are not known here.
+    /// The handle, for calls of [`crate::bindings`]. This type does not notice tokens that such a call adds
+    /// or removes.
     pub fn handle(&self) -> &api::Context {
         &self.handle
     }
@@ -114,19 +110,13 @@ impl Context {
     }
 
     /// Appends text; control tokens in it stay plain text.
-    pub fn fill(&mut self, text: &str) -> &mut Context {
+    pub fn append(&mut self, text: &str) -> &mut Context {
         let tokens = self.model.tokenize(text);
-        self.fill_tokens(&tokens)
-    }
-
-    /// Appends text in which control tokens count as such, for instance a formatted chat.
-    pub fn fill_special(&mut self, text: &str) -> &mut Context {
-        let tokens = self.model.tokenize_special(text);
-        self.fill_tokens(&tokens)
+        self.append_tokens(&tokens)
     }
 
     /// Appends tokens.
-    pub fn fill_tokens(&mut self, tokens: &[u32]) -> &mut Context {
+    pub fn append_tokens(&mut self, tokens: &[u32]) -> &mut Context {
         self.tokens.extend_from_slice(tokens);
         self
     }
@@ -175,36 +165,37 @@ impl Context {
     ///
     /// # Errors
     /// As for [`Context::pass`].
-    pub async fn flush(&mut self) -> Result<()> {
+    pub async fn prefill(&mut self) -> Result<()> {
         if self.computed < self.tokens.len() {
             self.pass(Vec::new()).await?;
         }
         Ok(())
     }
 
-    /// Computes the pending tokens but the last one, so that forks made now share them and can still ask what follows.
+    /// Computes the pending tokens except the last one, which each fork made now needs to sample from.
     ///
     /// # Errors
     /// As for [`Context::pass`].
-    pub async fn flush_front(&mut self) -> Result<()> {
+    pub async fn prefill_but_last(&mut self) -> Result<()> {
         if self.pending().len() < 2 {
             return Ok(());
         }
         let last = self.tokens.pop().expect("two are pending");
-        let flushed = self.flush().await;
+        let prefilled = self.prefill().await;
         self.tokens.push(last);
-        flushed
+        prefilled
     }
 
-    /// Computes the pending tokens in one pass and answers `outputs`, whose rows count from the first pending token.
+    /// Computes the pending tokens in one pass and answers `outputs`, whose rows count from the first pending
+    /// token.
     ///
     /// # Errors
-    /// When nothing is pending, and what the server says of the pass.
+    /// When nothing is pending, and those of `forward.execute`.
     pub async fn pass(&mut self, outputs: Vec<OutputRequest<'_>>) -> Result<Vec<Output>> {
         self.pass_in(Layout::default(), outputs).await
     }
 
-    /// [`Context::pass`] with positions or masks of one's own.
+    /// [`Context::pass`] with other positions or masks.
     ///
     /// # Errors
     /// As for [`Context::pass`].
@@ -222,14 +213,29 @@ impl Context {
     ///
     /// # Errors
     /// As for [`Context::pass`].
-    pub async fn step(&mut self, sampler: &Sampler, constraint: Option<&Constraint>) -> Result<TokenLogProb> {
-        let kind = OutputKind::Token(sampler.sampling(&self.tokens, constraint));
-        let drawn = match self.last_row(kind).await? {
+    pub async fn step(
+        &mut self,
+        sampling: &SamplingParams,
+        constraint: Option<&Constraint>,
+    ) -> Result<TokenLogProb> {
+        let kind = OutputKind::Token(sampling.for_token(&self.tokens, constraint));
+        let drawn = match self.last_output(kind).await? {
             Output::Token(drawn) => drawn,
-            other => bail!("asked for a token, got {other:?}"),
+            other => bail!("requested a token, got {other:?}"),
         };
         self.tokens.push(drawn.token);
         Ok(drawn)
+    }
+
+    /// Computes the pending tokens and gives the log-probability that each of these tokens comes next.
+    ///
+    /// # Errors
+    /// As for [`Context::pass`].
+    pub async fn next_log_probs(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        match self.last_output(OutputKind::LogProbs(tokens.to_vec())).await? {
+            Output::LogProbs(values) => Ok(values),
+            other => bail!("requested log-probabilities, got {other:?}"),
+        }
     }
 
     /// Computes the pending tokens and gives the `k` most probable next ones.
@@ -237,9 +243,9 @@ impl Context {
     /// # Errors
     /// As for [`Context::pass`].
     pub async fn top_k(&mut self, k: u32) -> Result<Vec<TokenLogProb>> {
-        match self.last_row(OutputKind::TopK(k)).await? {
+        match self.last_output(OutputKind::TopK(k)).await? {
             Output::TopK(top) => Ok(top),
-            other => bail!("asked for the top k, got {other:?}"),
+            other => bail!("requested the top k, got {other:?}"),
         }
     }
 
@@ -248,9 +254,9 @@ impl Context {
     /// # Errors
     /// As for [`Context::pass`].
     pub async fn logits(&mut self) -> Result<Vec<f32>> {
-        match self.last_row(OutputKind::Logits).await? {
+        match self.last_output(OutputKind::Logits).await? {
             Output::Logits(logits) => Ok(logits),
-            other => bail!("asked for logits, got {other:?}"),
+            other => bail!("requested logits, got {other:?}"),
         }
     }
 
@@ -260,18 +266,16 @@ impl Context {
     /// As for [`Context::pass`].
     pub async fn log_probs(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         let Some((last, front)) = tokens.split_last() else { return Ok(Vec::new()) };
-        let Some(first) = self.pending().len().checked_sub(1) else {
-            bail!("nothing is pending: fill the context before asking for what comes next");
-        };
-        self.fill_tokens(front);
-        let wanted = tokens.iter().zip(first as u32..);
+        let first = self.last_row()?;
+        self.append_tokens(front);
+        let wanted = tokens.iter().zip(first..);
         let wanted =
             wanted.map(|(token, row)| OutputRequest { row, kind: OutputKind::LogProbs(vec![*token]) });
         let values = self.pass(wanted.collect()).await?;
-        self.fill_tokens(&[*last]);
+        self.append_tokens(&[*last]);
         let value = |output| match output {
             Output::LogProbs(values) if values.len() == 1 => Ok(values[0]),
-            other => bail!("asked for a log-probability, got {other:?}"),
+            other => bail!("requested a log-probability, got {other:?}"),
         };
         values.into_iter().map(value).collect()
     }
@@ -279,7 +283,7 @@ impl Context {
     /// Opens a snapshot of these tokens, if there is one of that name.
     ///
     /// # Errors
-    /// As for [`Context::open`], but for a snapshot that is not there.
+    /// As for [`Context::open`], except when there is no such snapshot.
     pub async fn find(model: &Model, name: &str, tokens: &[u32]) -> Result<Option<Context>> {
         match Context::open(model, name, tokens.to_vec()).await {
             Ok(context) => Ok(Some(context)),
@@ -288,12 +292,13 @@ impl Context {
         }
     }
 
-    /// Opens the snapshot `name` if it is there, and else computes `tokens` and saves them under that name. With it
-    /// comes whether it was there. The name is used for these tokens only: a hash of them is added to it.
+    /// Opens the snapshot `name` if there is one; otherwise computes `tokens` and saves them under that name.
+    /// The flag says whether there was one. The name is used for these tokens only: a hash of them is added
+    /// to it.
     ///
     /// # Errors
     /// As for [`Context::open`] and [`Context::save`].
-    pub async fn open_or_compute(
+    pub async fn open_or_prefill(
         model: &Model,
         name: &str,
         tokens: &[u32],
@@ -304,11 +309,11 @@ impl Context {
             return Ok((context, true));
         }
         let mut context = Context::new(model)?;
-        context.fill_tokens(tokens).save(&name, persistent).await?;
+        context.append_tokens(tokens).save(&name, persistent).await?;
         Ok((context, false))
     }
 
-    /// The name under which [`Context::open_or_compute`] saves.
+    /// The name under which [`Context::open_or_prefill`] saves.
     pub fn snapshot_name(name: &str, tokens: &[u32]) -> String {
         // FNV-1a: the name must be the same in every build.
         let hash =
@@ -321,7 +326,7 @@ impl Context {
     /// Deletes a snapshot; whether there was one.
     ///
     /// # Errors
-    /// What the server says, but for a snapshot that is not there.
+    /// Those of `context.delete`, except when there is no such snapshot.
     pub async fn delete(model: &Model, name: &str) -> Result<bool> {
         match api::delete(model.handle(), name.to_string()).await {
             Ok(()) => Ok(true),
@@ -330,13 +335,14 @@ impl Context {
         }
     }
 
-    /// Appends the computed tokens of another context with their keys, values and positions; nothing is recomputed.
+    /// Appends the computed tokens of another context with their keys, values and positions; nothing is
+    /// recomputed.
     ///
     /// # Errors
     /// When either has pending tokens, or the models differ.
-    pub fn append(&mut self, other: &Context) -> Result<()> {
+    pub fn append_context(&mut self, other: &Context) -> Result<()> {
         if !self.pending().is_empty() || !other.pending().is_empty() {
-            bail!("contexts with pending tokens cannot be joined: flush them first");
+            bail!("contexts with pending tokens cannot be joined: prefill them first");
         }
         self.handle.append(&other.handle)?;
         self.tokens.extend_from_slice(&other.tokens);
@@ -349,19 +355,30 @@ impl Context {
         self.handle.next_position()
     }
 
-    /// Computes the pending tokens and answers one output of the last row.
-    async fn last_row(&mut self, kind: OutputKind<'_>) -> Result<Output> {
-        if self.pending().is_empty() {
-            bail!("nothing is pending: fill the context before asking for what comes next");
+    /// Positions behind the pending tokens that the model still has; none when it lacks some for these already.
+    pub(crate) fn positions_left(&self) -> Option<usize> {
+        let used = self.next_position() as usize + self.pending().len();
+        (self.model.facts().context_length as usize).checked_sub(used)
+    }
+
+    /// Row of the last pending token, which says what comes next.
+    pub(crate) fn last_row(&self) -> Result<u32> {
+        match self.pending().len().checked_sub(1) {
+            Some(row) => Ok(row as u32),
+            None => bail!("nothing is pending: append a token before asking what comes next"),
         }
-        let row = self.pending().len() as u32 - 1;
+    }
+
+    /// Computes the pending tokens and gives one output of the last row.
+    async fn last_output(&mut self, kind: OutputKind<'_>) -> Result<Output> {
+        let row = self.last_row()?;
         let values = self.pass(vec![OutputRequest { row, kind }]).await?;
         Ok(values.into_iter().next().expect("one value for one request"))
     }
 
     /// Begins to generate; see [`Generation`].
-    pub fn generate(&mut self, sampler: Sampler) -> Generation<'_> {
-        Generation::new(self, sampler)
+    pub fn generate(&mut self, sampling: SamplingParams) -> Generation<'_> {
+        Generation::new(self, sampling)
     }
 }
 

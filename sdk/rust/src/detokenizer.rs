@@ -43,7 +43,7 @@ impl Detokenizer {
         Ok(text)
     }
 
-    /// What is left at the end, with incomplete characters replaced.
+    /// The rest of the text at the end, with an incomplete character replaced.
     pub fn finish(&mut self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.bytes)).into_owned()
     }

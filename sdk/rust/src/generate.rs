@@ -1,11 +1,12 @@
 //! Token after token until something ends it.
 
 use crate::bindings::pie::inferlet::grammar::Constraint;
-use crate::{Context, Detokenizer, Result, Sampler};
+use crate::stop::{Stop, StopTexts};
+use crate::{Context, Detokenizer, Error, Result, SamplingParams, Window};
 
 /// Why a generation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum FinishReason {
     /// The model drew one of its stop tokens.
     StopToken,
     /// A stop text appeared.
@@ -14,39 +15,44 @@ pub enum Ended {
     Constraint,
     /// `max_tokens` were drawn.
     MaxTokens,
+    /// The model has no position left for another token.
+    ContextLength,
 }
 
 /// A running generation: settings first, then [`Generation::next`] for each piece or [`Generation::text`] for all.
 ///
-/// The stop token is not added to the context; all other tokens are, those of a stop text among them.
+/// The context gets the tokens of the text: neither a stop token nor a stop text is added to it.
 pub struct Generation<'a> {
     context: &'a mut Context,
-    sampler: Sampler,
+    sampling: SamplingParams,
+    seed: u64,
     constraint: Option<&'a Constraint>,
+    window: Option<Window>,
     max_tokens: usize,
     stop_tokens: Vec<u32>,
-    stop_texts: Vec<String>,
+    stop_texts: StopTexts,
     detokenizer: Detokenizer,
-    held: String,
     tokens: Vec<u32>,
-    ended: Option<Ended>,
+    finish_reason: Option<FinishReason>,
 }
 
 impl<'a> Generation<'a> {
-    pub(crate) fn new(context: &'a mut Context, sampler: Sampler) -> Generation<'a> {
+    pub(crate) fn new(context: &'a mut Context, sampling: SamplingParams) -> Generation<'a> {
         let detokenizer = Detokenizer::new(context.model());
         let stop_tokens = context.model().facts().stop_tokens.clone();
+        let (sampling, seed) = sampling.seeded();
         Generation {
             context,
-            sampler,
+            sampling,
+            seed,
             constraint: None,
+            window: None,
             max_tokens: 256,
             stop_tokens,
-            stop_texts: Vec::new(),
+            stop_texts: StopTexts::default(),
             detokenizer,
-            held: String::new(),
             tokens: Vec::new(),
-            ended: None,
+            finish_reason: None,
         }
     }
 
@@ -55,9 +61,10 @@ impl<'a> Generation<'a> {
         Generation { max_tokens, ..self }
     }
 
-    /// Ends when this text appears; the text before it is the answer.
+    /// Ends when this text appears; the text before it is the answer. An empty one is refused by
+    /// [`Generation::next`].
     pub fn stop(mut self, text: &str) -> Self {
-        self.stop_texts.push(text.to_string());
+        self.stop_texts.add(text);
         self
     }
 
@@ -71,22 +78,35 @@ impl<'a> Generation<'a> {
         Generation { constraint: Some(constraint), ..self }
     }
 
-    /// Tokens drawn so far, without a stop token.
+    /// Keeps only a window of the context, from the prompt on: the text never reaches the context length.
+    pub fn window(self, window: Window) -> Self {
+        Generation { window: Some(window), ..self }
+    }
+
+    /// The seed of the draws: that of the sampling parameters, or the random one.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Tokens of the text so far: neither a stop token nor those of a stop text.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
     /// Why it ended; none while it runs.
-    pub fn ended(&self) -> Option<&Ended> {
-        self.ended.as_ref()
+    pub fn finish_reason(&self) -> Option<&FinishReason> {
+        self.finish_reason.as_ref()
     }
 
     /// Draws tokens until there is text to give out; none at the end.
     ///
     /// # Errors
-    /// As for [`Context::step`].
+    /// `invalid-argument` when a stop text is empty, and as for [`Context::step`].
     pub async fn next(&mut self) -> Result<Option<String>> {
-        while self.ended.is_none() {
+        if self.stop_texts.has_empty() {
+            return Err(Error::InvalidArgument("a stop text is empty".to_string()).into());
+        }
+        while self.finish_reason.is_none() {
             let text = self.draw().await?;
             if !text.is_empty() {
                 return Ok(Some(text));
@@ -98,8 +118,16 @@ impl<'a> Generation<'a> {
     /// The whole text.
     ///
     /// # Errors
-    /// As for [`Context::step`].
+    /// As for [`Generation::next`].
     pub async fn text(mut self) -> Result<String> {
+        self.rest().await
+    }
+
+    /// The rest of the text: what [`Generation::text`] gives, for a generation that is still needed.
+    ///
+    /// # Errors
+    /// As for [`Generation::next`].
+    pub async fn rest(&mut self) -> Result<String> {
         let mut text = String::new();
         while let Some(piece) = self.next().await? {
             text.push_str(&piece);
@@ -110,42 +138,51 @@ impl<'a> Generation<'a> {
     /// Draws one token and gives the text that can no longer be part of a stop text.
     async fn draw(&mut self) -> Result<String> {
         if self.tokens.len() >= self.max_tokens {
-            return Ok(self.end(Ended::MaxTokens));
+            return Ok(self.end(FinishReason::MaxTokens));
         }
         if self.constraint.is_some_and(|c| c.finished()) {
-            return Ok(self.end(Ended::Constraint));
+            return Ok(self.end(FinishReason::Constraint));
         }
-        let token = self.context.step(&self.sampler, self.constraint).await?.token;
+        if let Some(window) = self.window {
+            window.prefill(self.context).await?;
+        } else if !self.tokens.is_empty() && self.context.positions_left().is_none() {
+            return Ok(self.end(FinishReason::ContextLength));
+        }
+        let token = self.context.step(&self.sampling, self.constraint).await?.token;
         if self.stop_tokens.contains(&token) {
             let length = self.context.tokens().len() - 1;
             self.context.truncate(length)?;
-            return Ok(self.end(Ended::StopToken));
+            return Ok(self.end(FinishReason::StopToken));
         }
         self.tokens.push(token);
         if let Some(constraint) = self.constraint {
             constraint.advance(&[token])?;
         }
-        self.held.push_str(&self.detokenizer.push(&[token])?);
-        let found = self.stop_texts.iter().filter_map(|s| self.held.find(s).map(|at| (at, s.clone()))).min();
-        if let Some((at, stop)) = found {
-            self.held.truncate(at);
-            self.ended = Some(Ended::StopText(stop));
-            return Ok(std::mem::take(&mut self.held));
+        let (text, stop) = self.stop_texts.push(&self.detokenizer.push(&[token])?);
+        if let Some(stop) = stop {
+            self.take_back(&stop)?;
+            self.finish_reason = Some(FinishReason::StopText(stop.stop));
         }
-        let keep = self.stop_texts.iter().map(|s| partial_suffix(&self.held, s)).max().unwrap_or(0);
-        let rest = self.held.split_off(self.held.len() - keep);
-        Ok(std::mem::replace(&mut self.held, rest))
+        Ok(text)
     }
 
-    fn end(&mut self, ended: Ended) -> String {
-        self.ended = Some(ended);
-        let rest = self.detokenizer.finish();
-        std::mem::take(&mut self.held) + &rest
+    /// Takes a stop text out of the context.
+    fn take_back(&mut self, stop: &Stop) -> Result<()> {
+        let removed = self.tokens.len() - stop.tokens;
+        let rest = self.context.model().tokenize(&stop.rest);
+        self.tokens.truncate(stop.tokens);
+        self.tokens.extend_from_slice(&rest);
+        self.context.truncate(self.context.tokens().len().saturating_sub(removed))?;
+        self.context.append_tokens(&rest);
+        if let Some(constraint) = self.constraint {
+            constraint.rollback(removed as u32)?;
+            constraint.advance(&rest)?;
+        }
+        Ok(())
     }
-}
 
-/// Bytes at the end of `text` that could be the beginning of `stop`.
-fn partial_suffix(text: &str, stop: &str) -> usize {
-    let starts = stop.char_indices().map(|(at, _)| at).skip(1);
-    starts.filter(|at| text.ends_with(&stop[..*at])).max().unwrap_or(0)
+    fn end(&mut self, reason: FinishReason) -> String {
+        self.finish_reason = Some(reason);
+        self.stop_texts.finish() + &self.detokenizer.finish()
+    }
 }

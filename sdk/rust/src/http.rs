@@ -1,7 +1,7 @@
 //! HTTP: requests to other servers, and programs that answer requests.
 //!
-//! A program that answers requests marks its function with [`serve`](macro@crate::serve) in place of `main`; each
-//! request runs in an instance of its own, with the arguments that the program was mounted with:
+//! A program that answers requests marks its function with [`serve`](macro@crate::serve) in place of `main`;
+//! each request runs in an instance of its own, with the arguments that the program was mounted with:
 //!
 //! ```no_run
 //! # mod program {
@@ -15,8 +15,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! Requests leave only for hosts that the operator allows (`--allow-host`, `network.allow_hosts`); there are none by
-//! default. Requests, responses, headers and status codes are those of the `http` crate.
+//! Requests leave only for hosts that the operator allows (`--allow-host`, `network.allow_hosts`); there are
+//! none by default. Requests, responses, headers and status codes are those of the `http` crate.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -29,7 +29,7 @@ use futures::{SinkExt, Stream};
 use wasip3::http::types::ErrorCode;
 use wasip3::http_compat;
 
-pub use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+pub use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
 use crate::{Error, Result};
 
@@ -70,7 +70,7 @@ impl Body {
             let frame = poll_fn(|context| http_body::Body::poll_frame(Pin::new(self), context)).await;
             match frame.transpose().map_err(|code| anyhow!("the body broke off: {code:?}"))? {
                 None => return Ok(None),
-                // What is no data is a trailer.
+                // A frame without data holds trailers.
                 Some(frame) => match frame.into_data() {
                     Ok(data) => return Ok(Some(data.into())),
                     Err(_) => continue,
@@ -148,10 +148,10 @@ impl http_body::Body for Body {
 pub struct BodyWriter(mpsc::Sender<Vec<u8>>);
 
 impl BodyWriter {
-    /// Sends more of the body; waits while the other side takes what was sent before.
+    /// Sends more of the body; waits until the reader has taken the bytes before.
     ///
     /// # Errors
-    /// When nobody takes it any more.
+    /// When the reader is gone.
     pub async fn write(&mut self, bytes: impl Into<Vec<u8>>) -> Result<()> {
         let gone = |_| Error::Closed("the reader of the body is gone".to_string());
         Ok(self.0.send(bytes.into()).await.map_err(gone)?)
@@ -199,7 +199,7 @@ fn failure(uri: &Uri, code: &ErrorCode) -> anyhow::Error {
     }
 }
 
-/// Says how long a body is that is here as a whole.
+/// Sets `content-length` for a body whose bytes are all here.
 fn describe_length(headers: &mut HeaderMap, body: &Body) {
     if let Source::Whole(Some(bytes)) = &body.0 {
         headers.entry(header::CONTENT_LENGTH).or_insert(bytes.len().into());

@@ -2,7 +2,7 @@
 //!
 //! ```no_run
 //! # mod program {
-//! use inferlet::{Args, Context, Model, Result, Sampler};
+//! use inferlet::{Args, Context, Model, Result, SamplingParams};
 //!
 //! #[inferlet::main]
 //! async fn main(mut args: Args) -> Result<String> {
@@ -11,33 +11,36 @@
 //!
 //!     let model = Model::open_default()?;
 //!     let mut context = Context::new(&model)?;
-//!     context.fill(&prompt);
-//!     Ok(context.generate(Sampler::greedy()).max_tokens(64).text().await?)
+//!     context.append(&prompt);
+//!     Ok(context.generate(SamplingParams::greedy()).max_tokens(64).text().await?)
 //! }
 //! # }
 //! # fn main() {}
 //! ```
 //!
-//! Two layers: [`bindings`] is the API as `wit/` defines it, a call for each thing the server does; the rest of this
-//! crate is built on it and has no other access. Futures compose as usual: `futures::join!`, `select!`,
-//! `FuturesUnordered`. Passes awaited together are computed in one batch.
+//! Two layers: [`bindings`] is the API as `wit/` defines it, a call for each thing the server does; the rest
+//! of this crate is built on it and has no other access. Futures compose as usual: `futures::join!`,
+//! `select!`, `FuturesUnordered`. Passes awaited together are computed in one batch.
 
 mod args;
 mod beam;
+mod calculator;
 mod chat;
 mod context;
 mod detokenizer;
 mod generate;
 pub mod http;
 mod model;
-mod sampler;
+mod sampling;
+mod search;
 mod speculate;
+mod stop;
 mod tools;
 mod window;
 
 /// The API exactly as `wit/` defines it.
 pub mod bindings {
-    #![allow(missing_docs, reason = "generated; the documentation stands in wit/")]
+    #![allow(missing_docs, reason = "generated; the documentation is in wit/")]
     wit_bindgen::generate!({
         world: "inferlet",
         path: "../../wit",
@@ -53,14 +56,16 @@ pub use beam::{Beam, beam_search};
 pub use bindings::pie::inferlet::grammar::{Constraint, Source as Grammar};
 pub use bindings::pie::inferlet::types::Error;
 pub use bindings::pie::inferlet::{adapter, clock, embeds, forward, messaging, runtime, session, store};
-pub use chat::{Chat, Message};
+pub use calculator::calculate;
+pub use chat::{Chat, Message, answer_all, choose_all, regex_literal};
 pub use context::{Context, Layout, mask, tree_tokens};
 pub use detokenizer::Detokenizer;
 pub use futures;
-pub use generate::{Ended, Generation};
+pub use generate::{FinishReason, Generation};
 pub use inferlet_macros::{main, serve};
 pub use model::{Model, Work};
-pub use sampler::{Sampler, arg_max, log_softmax};
+pub use sampling::{SamplingParams, arg_max, log_softmax};
+pub use search::Documents;
 pub use serde_json::{self, Value, json};
 pub use speculate::{Drafter, NgramDrafter, Speculation};
 pub use tools::{ToolCall, tool_call_schema, tool_calls};
@@ -70,7 +75,8 @@ pub use window::Window;
 #[doc(hidden)]
 pub use wasip3;
 
-/// The result of almost everything here. The server's typed error is found with `error.downcast_ref::<Error>()`.
+/// The result of almost everything here. The server's typed error is found with
+/// `error.downcast_ref::<Error>()`.
 pub type Result<T, E = anyhow::Error> = std::result::Result<T, E>;
 
 /// Turns the result of the program into the export's form. Called by [`main`].

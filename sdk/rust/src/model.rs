@@ -16,7 +16,7 @@ pub struct Model {
     inner: Rc<(api::Model, api::ModelFacts, Cell<Work>)>,
 }
 
-/// What the passes of this program cost so far: all contexts of a [`Model`] and its clones together.
+/// The cost of this program's passes so far, over all contexts of a [`Model`] and its clones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
     /// Passes computed.
@@ -25,13 +25,13 @@ pub struct Work {
     pub tokens: u64,
     /// Tokens among them that the model computed; the prefix cache had the others.
     pub computed: u64,
-    /// Time that the model computed the batches with them; what other passes of a batch took is in it.
-    pub compute: Duration,
-    /// What of that falls to the rows of these passes.
-    pub share: Duration,
+    /// Wall time of the batches these passes were in, other passes included.
+    pub batch_time: Duration,
+    /// The part of that time that is these passes', by rows.
+    pub batch_time_share: Duration,
 }
 
-/// What was done since an earlier moment.
+/// The work since an earlier moment.
 impl Sub for Work {
     type Output = Work;
 
@@ -40,8 +40,8 @@ impl Sub for Work {
             passes: self.passes - earlier.passes,
             tokens: self.tokens - earlier.tokens,
             computed: self.computed - earlier.computed,
-            compute: self.compute - earlier.compute,
-            share: self.share - earlier.share,
+            batch_time: self.batch_time - earlier.batch_time,
+            batch_time_share: self.batch_time_share - earlier.batch_time_share,
         }
     }
 }
@@ -52,10 +52,14 @@ impl Work {
         json!({ "passes": self.passes, "tokens": self.tokens, "computed": self.computed })
     }
 
-    /// How many shared a batch, on average over the time of the batches: 1 when each pass had its batch alone, 3 when
-    /// three branches always took their steps together. 1 too when nothing was computed.
-    pub fn together(&self) -> f64 {
-        if self.share.is_zero() { 1.0 } else { self.compute.as_secs_f64() / self.share.as_secs_f64() }
+    /// Passes in a batch, on average over the time of the batches: 1 when each pass had a batch alone, 3 when
+    /// three branches always took their steps in one batch. 1 too when nothing was computed.
+    pub fn passes_per_batch(&self) -> f64 {
+        if self.batch_time_share.is_zero() {
+            1.0
+        } else {
+            self.batch_time.as_secs_f64() / self.batch_time_share.as_secs_f64()
+        }
     }
 }
 
@@ -96,7 +100,7 @@ impl Model {
         &self.inner.0
     }
 
-    /// What the passes of this program cost so far.
+    /// The cost of this program's passes so far.
     pub fn work(&self) -> Work {
         self.inner.2.get()
     }
@@ -107,8 +111,8 @@ impl Model {
             passes: work.passes + 1,
             tokens: work.tokens + tokens as u64,
             computed: work.computed + u64::from(outputs.computed),
-            compute: work.compute + Duration::from_nanos(outputs.compute_ns),
-            share: work.share + Duration::from_nanos(outputs.compute_share_ns),
+            batch_time: work.batch_time + Duration::from_nanos(outputs.compute_ns),
+            batch_time_share: work.batch_time_share + Duration::from_nanos(outputs.compute_share_ns),
         });
     }
 

@@ -1,18 +1,18 @@
-//! Speculative decoding: guess several tokens, check them all in one pass.
+//! Speculative decoding: draft several tokens, verify them all in one pass.
 
 use std::collections::HashMap;
 
 use anyhow::bail;
 
 use crate::forward::{Output, OutputKind, OutputRequest};
-use crate::{Context, Result, Sampler};
+use crate::{Context, Result, SamplingParams};
 
-/// Guesses what comes next.
+/// Drafts the next tokens.
 pub trait Drafter {
     /// Tokens that may follow `tokens`; none costs nothing and gains nothing.
     fn draft(&mut self, tokens: &[u32]) -> Vec<u32>;
 
-    /// What the model said after the first guess that was wrong: tokens drawn on wrong input, but maybe right.
+    /// The tokens that the model drew after the first rejected guess: drawn on wrong input, but maybe right.
     fn rejected(&mut self, drawn: &[u32]) {
         let _ = drawn;
     }
@@ -46,12 +46,12 @@ impl Drafter for NgramDrafter {
     }
 }
 
-/// A running generation that checks drafts. The text is the one that [`Context::generate`] gives with the same
-/// sampler, whatever the drafter says: a guess is kept only if it is the token that the sampler draws there, and the
-/// draw depends on the seed and the position alone.
+/// A running generation that verifies drafts. The text is the one that [`Context::generate`] gives with the
+/// same sampling, whatever the drafter says: a guess is kept only if it is the token that the sampling draws
+/// there, and the draw depends on the seed and the position alone.
 pub struct Speculation<'a, D> {
     context: &'a mut Context,
-    sampler: Sampler,
+    sampling: SamplingParams,
     drafter: D,
     max_tokens: usize,
     tokens: Vec<u32>,
@@ -66,11 +66,12 @@ pub struct Speculation<'a, D> {
 
 impl<'a, D: Drafter> Speculation<'a, D> {
     /// Begins to generate after the pending tokens of a context.
-    pub fn new(context: &'a mut Context, sampler: Sampler, drafter: D) -> Speculation<'a, D> {
+    pub fn new(context: &'a mut Context, sampling: SamplingParams, drafter: D) -> Speculation<'a, D> {
         let (tokens, max_tokens) = (Vec::new(), 256);
+        let (sampling, _) = sampling.seeded();
         Speculation {
             context,
-            sampler,
+            sampling,
             drafter,
             max_tokens,
             tokens,
@@ -99,24 +100,25 @@ impl<'a, D: Drafter> Speculation<'a, D> {
         if self.ended || self.tokens.len() >= self.max_tokens {
             return Ok(None);
         }
-        let mut draft = self.drafter.draft(self.context.tokens());
-        draft.truncate(self.max_tokens - self.tokens.len() - 1);
-        let pending = self.context.pending().len();
-        if pending == 0 {
-            bail!("nothing is pending: fill the context before asking for what comes next");
+        let left = self.context.positions_left();
+        if left.is_none() && !self.tokens.is_empty() {
+            return Ok(None);
         }
+        let mut draft = self.drafter.draft(self.context.tokens());
+        draft.truncate(left.unwrap_or(0).min(self.max_tokens - self.tokens.len() - 1));
+        let first_row = self.context.last_row()?;
         let length = self.context.tokens().len();
-        self.context.fill_tokens(&draft);
+        self.context.append_tokens(&draft);
         let wanted = (0..=draft.len()).map(|guess| {
             let history = &self.context.tokens()[..length + guess];
-            let kind = OutputKind::Token(self.sampler.sampling(history, None));
-            OutputRequest { row: (pending - 1 + guess) as u32, kind }
+            let kind = OutputKind::Token(self.sampling.for_token(history, None));
+            OutputRequest { row: first_row + guess as u32, kind }
         });
         let wanted = wanted.collect();
         let drawn = match self.context.pass(wanted).await {
             Ok(values) => values.into_iter().map(|output| match output {
                 Output::Token(drawn) => Ok(drawn.token),
-                other => bail!("asked for a token, got {other:?}"),
+                other => bail!("requested a token, got {other:?}"),
             }),
             Err(error) => {
                 self.context.truncate(length)?;
@@ -135,22 +137,13 @@ impl<'a, D: Drafter> Speculation<'a, D> {
             tokens.truncate(stop);
             self.ended = true;
         }
-        // What was right behind a stop token is of no use.
+        // Guesses accepted behind a stop token are dropped.
         let accepted = right.min(tokens.len());
         self.accepted += accepted;
         self.context.truncate(length + accepted)?;
-        self.context.fill_tokens(&tokens[accepted..]);
+        self.context.append_tokens(&tokens[accepted..]);
         self.tokens.extend_from_slice(&tokens);
         Ok(Some(tokens))
-    }
-
-    /// Runs to the end; all tokens.
-    ///
-    /// # Errors
-    /// As for [`Speculation::next`].
-    pub async fn all(&mut self) -> Result<Vec<u32>> {
-        while self.next().await?.is_some() {}
-        Ok(self.tokens.clone())
     }
 }
 

@@ -11,9 +11,9 @@ pub struct ToolCall {
     pub arguments: Value,
 }
 
-/// The calls in an answer, in the notations that models use: `<tool_call>{…}</tool_call>`, or an object or list of
-/// objects with `name` and `arguments` (or `parameters`), alone, in a fenced block or among text. Text that is no
-/// call gives none.
+/// The calls in an answer, in the notations that models use: `<tool_call>{…}</tool_call>`, or an object or
+/// list of objects with `name` and `arguments` (or `parameters`), alone, in a fenced block or among text.
+/// Text that is no call gives none.
 pub fn tool_calls(text: &str) -> Vec<ToolCall> {
     let mut calls = Vec::new();
     let mut rest = text;
@@ -47,8 +47,9 @@ fn tool_call(value: &Value) -> Option<ToolCall> {
     arguments.is_object().then_some(ToolCall { name, arguments })
 }
 
-/// The JSON Schema of one call of any of these tools (a JSON list as in the OpenAI API): a constraint that makes even
-/// a small model call correctly. White space is fixed: a model that is lost would write nothing else.
+/// The JSON Schema of one call of any of these tools (a JSON list as in the OpenAI API): a constraint that
+/// makes even a small model call correctly. White space is fixed: a model that is lost would write nothing
+/// else.
 pub fn tool_call_schema(tools: &Value) -> Value {
     let call = |tool: &Value| {
         let function = tool.get("function").unwrap_or(tool);
@@ -62,7 +63,8 @@ pub fn tool_call_schema(tools: &Value) -> Value {
         })
     };
     let layout = json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " });
-    json!({ "x-guidance": layout, "anyOf": tools.as_array().map(|tools| tools.iter().map(call).collect::<Vec<_>>()) })
+    let calls = tools.as_array().map(|tools| tools.iter().map(call).collect::<Vec<_>>());
+    json!({ "x-guidance": layout, "anyOf": calls })
 }
 
 #[cfg(test)]

@@ -1,12 +1,18 @@
-//! A context that forgets: memory stays flat however long the text gets.
+//! A context that forgets: memory stays flat however long the text and its prompt get.
 //!
-//! Tokens keep their positions when others leave, so positions run out where the model's context ends. There the kept
-//! tokens are computed once more, from position 0 on: `sink + size` tokens for every `context_length` generated ones.
+//! Tokens keep their positions when others leave, so positions run out where the model's context ends. There
+//! the kept tokens are computed once more, from position 0 on: `sink + size` tokens for every
+//! `context_length` generated ones.
 
-use crate::{Context, Result};
+use crate::{Context, Layout, Result, mask};
 
-/// Keeps the first `sink` tokens, to which models pay attention whatever they say, and the last `size`. Tokens between
-/// leave attention, and their pages are freed.
+/// Keeps the first `sink` tokens, to which models pay attention whatever they say, and the last `size`.
+/// Tokens between leave attention, and their pages are freed.
+///
+/// ```text
+/// t0 .. | removed, pages free | .. tn
+/// sink                          size, the pending token among them
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
     /// Tokens kept at the beginning.
@@ -16,30 +22,78 @@ pub struct Window {
 }
 
 impl Window {
-    /// Drops what is outside the window; call it after each step. Pending tokens are not touched, and count. Where no
-    /// position is left for another token, all kept tokens are pending again.
+    /// Computes all pending tokens but the last, `size` of them a pass, and removes the tokens outside the
+    /// window after each pass; call it before each step. Every token attends to the tokens it would if they
+    /// came one by one.
     ///
     /// # Errors
-    /// As for [`Context::remove`].
-    pub fn slide(&self, context: &mut Context) -> Result<()> {
+    /// As for [`Context::pass`]; the context has lost a part of the pending tokens then.
+    pub async fn prefill(&self, context: &mut Context) -> Result<()> {
+        let pending = context.pending().to_vec();
+        if let Some((last, front)) = pending.split_last() {
+            context.truncate(context.tokens().len() - pending.len())?;
+            for piece in front.chunks(self.size.max(1)) {
+                context.append_tokens(piece);
+                restart_if_full(context)?;
+                context.pass_in(self.layout(context), Vec::new()).await?;
+                self.slide(context)?;
+            }
+            context.append_tokens(&[*last]);
+        }
+        self.slide(context)?;
+        restart_if_full(context)
+    }
+
+    /// Pages that a context takes at most: its kept tokens and a piece of prompt, and on either side of the
+    /// removed tokens a page that is freed only when all of it is removed.
+    pub fn pages(&self, page_tokens: usize) -> usize {
+        self.sink.div_ceil(page_tokens) + (2 * self.size).div_ceil(page_tokens) + 2
+    }
+
+    /// Whether a token attends to another, by their places among the kept tokens.
+    fn sees(&self, token: usize, other: usize) -> bool {
+        other < self.sink || other + self.size > token
+    }
+
+    /// Masks for the pending tokens, where the causal one would show tokens outside the window.
+    fn layout(&self, context: &Context) -> Layout {
+        let length = context.tokens().len();
+        let rows = length - context.pending().len()..length;
+        let row = |token: usize| mask((0..=token).map(|other| self.sees(token, other)));
+        let masks = (length > self.sink + self.size).then(|| rows.map(row).collect());
+        Layout { positions: None, masks }
+    }
+
+    /// Removes the computed tokens that no later token attends to.
+    fn slide(&self, context: &mut Context) -> Result<()> {
         let length = context.tokens().len();
         let computed = length - context.pending().len();
         let (start, end) = (self.sink, length.saturating_sub(self.size).min(computed));
-        if start < end {
-            context.remove(start, end)?;
-        }
-        let positions = context.model().facts().context_length as usize;
-        if context.next_position() as usize + context.pending().len() > positions {
-            // A new context begins at position 0; one that lost its first tokens does not go back there.
-            let mut anew = Context::new(context.model())?;
-            anew.fill_tokens(context.tokens());
-            *context = anew;
-        }
-        Ok(())
+        if start < end { context.remove(start, end) } else { Ok(()) }
     }
+}
 
-    /// Pages that the kept tokens take at most: removed tokens free a page when all of it is removed.
-    pub fn pages(&self, page_tokens: usize) -> usize {
-        self.sink.div_ceil(page_tokens) + self.size.div_ceil(page_tokens) + 2
+/// Where no position is left for the pending tokens, all tokens are pending again, from position 0 on.
+fn restart_if_full(context: &mut Context) -> Result<()> {
+    if context.positions_left().is_none() {
+        // A context that lost its first tokens does not go back to position 0; a new one begins there.
+        let mut anew = Context::new(context.model())?;
+        anew.append_tokens(context.tokens());
+        *context = anew;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_sees_the_sink_and_the_window_it_ends() {
+        let window = Window { sink: 2, size: 3 };
+        let seen = |token: usize| (0..=token).filter(|other| window.sees(token, *other)).collect::<Vec<_>>();
+        assert_eq!(seen(3), [0, 1, 2, 3]);
+        assert_eq!(seen(5), [0, 1, 3, 4, 5]);
+        assert_eq!(seen(9), [0, 1, 7, 8, 9]);
     }
 }

@@ -10,8 +10,9 @@ const PROMPT: &str = "The quick brown fox jumps over the lazy dog.";
 /// Tokens of a greedy continuation.
 const TOKENS: usize = 24;
 
-/// Takes one message, a list of adapters: `{"name": …}`, `{"gguf": hex}` or `{"peft": [config, hex]}`. The result says
-/// for each what the model answers with it, or why it was refused, and what the model answers without.
+/// Takes one message, a list of adapters: `{"name": …}`, `{"gguf": hex}` or `{"peft": [config, hex]}`. The
+/// result says for each what the model answers with it, or why it was refused, and what the model answers
+/// without.
 pub async fn adapted() -> Result<String> {
     let sources: Vec<Value> = serde_json::from_str(&session::receive().await?)?;
     let model = Model::open_default()?;
@@ -29,12 +30,12 @@ pub async fn adapted() -> Result<String> {
             }
         }
     }
-    let together = together(&model, &loaded).await?;
+    let in_one_call = in_one_call(&model, &loaded).await?;
     Ok(json!({
         "available": available(),
         "plain": { "logits": plain.0, "tokens": plain.1 },
         "adapted": adapted,
-        "together": together,
+        "together": in_one_call,
     })
     .to_string())
 }
@@ -55,8 +56,8 @@ fn bytes(hex: &str) -> Result<Vec<u8>> {
     (0..hex.len()).step_by(2).map(pair).collect()
 }
 
-/// A pass that wants the logits of its last row. The masks say what holds without them too, but keep the rows out of the
-/// prefix cache, so that every pass computes all of its rows.
+/// A pass that wants the logits of its last row. The masks say what holds without them too, but keep the rows
+/// out of the prefix cache, so that every pass computes all of its rows.
 fn pass<'a>(tokens: &[u32], adapter: Option<&'a Adapter>) -> Pass<'a> {
     let outputs = vec![OutputRequest { row: tokens.len() as u32 - 1, kind: OutputKind::Logits }];
     let masks = Some(vec![vec![0]; tokens.len()]);
@@ -85,7 +86,7 @@ async fn answer(model: &Model, adapter: Option<&Adapter>) -> Result<(Vec<u32>, V
 }
 
 /// The logits after the prompt for each adapter and for none, all in one call.
-async fn together(model: &Model, adapters: &[Adapter]) -> Result<Vec<Vec<u32>>> {
+async fn in_one_call(model: &Model, adapters: &[Adapter]) -> Result<Vec<Vec<u32>>> {
     let tokens = model.tokenize(PROMPT);
     let adapters: Vec<Option<&Adapter>> = adapters.iter().map(Some).chain([None]).collect();
     let contexts: Vec<Context> =

@@ -1,7 +1,7 @@
 //! Every function with wrong arguments: each must answer with the right kind of error.
 //!
-//! The result names the functions that were refused, one a line, so that the host can compare them with `wit/`. It wants
-//! two models, a limit of 64 contexts and a client that sends nothing.
+//! The result names the functions that were refused, one a line, so that the host can compare them with
+//! `wit/`. It wants two models, a limit of 64 contexts and a client that sends nothing.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use inferlet::bindings::pie::inferlet::forward::{self, Input, OutputKind, Output
 use inferlet::bindings::pie::inferlet::grammar::{Constraint, Source};
 use inferlet::bindings::pie::inferlet::model::{ChatOptions, Message, Model as Handle};
 use inferlet::bindings::pie::inferlet::{adapter, context, messaging, model as api, runtime, session, store};
-use inferlet::{Error, Model, Result, Sampler};
+use inferlet::{Error, Model, Result, SamplingParams};
 
 type Refused = BTreeSet<&'static str>;
 
@@ -38,15 +38,15 @@ macro_rules! expect {
 
 pub async fn all() -> Result<String> {
     let mut refused = Refused::new();
-    let models = api::models();
+    let models = Model::names();
     ensure!(models.len() == 2, "the case wants two models: {models:?}");
     let model = Model::open_default()?;
-    let other = api::open(Some(&models[1]))?;
+    let other = Model::open(&models[1])?;
     models_and_chats(&mut refused, &model)?;
-    contexts(&mut refused, &model, &other).await?;
+    contexts(&mut refused, &model, other.handle()).await?;
     passes(&mut refused, &model).await?;
     outputs(&mut refused, &model).await?;
-    of_another_model(&mut refused, &model, &other).await?;
+    of_another_model(&mut refused, &model, other.handle()).await?;
     embeddings(&mut refused, &model).await?;
     grammars(&mut refused, &model).await?;
     adapters(&mut refused, &model).await?;
@@ -174,7 +174,7 @@ async fn passes(refused: &mut Refused, model: &Model) -> Result<()> {
 async fn outputs(refused: &mut Refused, model: &Model) -> Result<()> {
     let context = Context::create(model.handle())?;
     let vocabulary = model.facts().vocabulary_size;
-    let greedy = || Sampler::greedy().sampling(&[], None);
+    let greedy = || SamplingParams::greedy().for_token(&[], None);
     let kinds = || {
         [
             OutputKind::Token(greedy()),
@@ -239,7 +239,7 @@ async fn of_another_model(refused: &mut Refused, model: &Model, other: &Handle) 
     let rows = Embeddings::from_tokens(other, vec![1, 2]).await?;
     let constraint = Constraint::compile(other, Source::Json).await?;
     let loaded = adapter::Adapter::load(other, adapter::Source::Gguf(tiny_adapter())).await?;
-    let sampling = Sampler::greedy().sampling(&[], Some(&constraint));
+    let sampling = SamplingParams::greedy().for_token(&[], Some(&constraint));
     let wrong = [
         Pass { input: Input::Embeddings(&rows), ..pass(vec![], vec![]) },
         Pass { adapter: Some(&loaded), ..pass(vec![1], vec![]) },
@@ -387,7 +387,7 @@ async fn programs(refused: &mut Refused) -> Result<()> {
     }
     let long = vec!["y".repeat(1 << 19); 3];
     expect!(refused, "runtime.launch", LimitExceeded, runtime::launch("x".into(), long).await);
-    // A child that fails is told to whoever waits, as often as they ask, and can be cancelled afterwards.
+    // Each `wait` for a failed child reports the failure, and the child can be cancelled afterwards.
     let child = runtime::launch("test-programs".into(), vec!["fail".into()]).await?;
     expect!(refused, "runtime.wait", Closed, child.wait().await);
     child.cancel();

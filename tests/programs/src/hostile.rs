@@ -29,7 +29,8 @@ pub async fn huge_list() -> Result<String> {
     let model = Model::open_default()?;
     let context = Context::new(&model)?;
     let tokens = std::mem::ManuallyDrop::new(vec![1u32; 4]);
-    // SAFETY: it is not safe; the host must refuse the length before anybody reads it. Nothing here reads or frees it.
+    // SAFETY: it is not safe; the host must refuse the length before anybody reads it. Nothing here reads or
+    // frees it.
     let lie = unsafe { Vec::from_raw_parts(tokens.as_ptr().cast_mut(), 1 << 31, 1 << 31) };
     let lie = std::mem::ManuallyDrop::new(lie);
     let input = Input::Tokens(unsafe { std::ptr::read(&*lie) });
@@ -51,12 +52,12 @@ pub fn contexts() -> Result<String> {
 pub async fn wait() -> Result<String> {
     let model = Model::open_default()?;
     let mut context = Context::new(&model)?;
-    context.fill("a prompt of some length, so that it holds pages");
-    context.flush().await?;
+    context.append("a prompt of some length, so that it holds pages");
+    context.prefill().await?;
     session::send("started".to_string()).await?;
     loop {
-        context.fill("more");
-        context.flush().await?;
+        context.append("more");
+        context.prefill().await?;
         if context.tokens().len() > 500 {
             context.truncate(8)?;
         }
@@ -67,8 +68,8 @@ pub async fn wait() -> Result<String> {
 pub async fn leak() -> Result<String> {
     let model = Model::open_default()?;
     let mut context = Context::new(&model)?;
-    context.fill(&"words ".repeat(40));
-    context.flush().await?;
+    context.append(&"words ".repeat(40));
+    context.prefill().await?;
     for _ in 0..8 {
         std::mem::forget(context.fork()?);
     }

@@ -1,5 +1,5 @@
-//! One component for all tests; the first argument names the case. A case that returns an error has failed, unless the
-//! test on the host expects it to end otherwise.
+//! One component for all tests; the first argument names the case. A case that returns an error has failed,
+//! unless the test on the host expects it to end otherwise.
 
 mod adapters;
 mod errors;
@@ -40,6 +40,9 @@ async fn main(mut args: Args) -> Result<String> {
         "grammar" => model::grammar().await,
         "accepted" => schemas::accepted().await,
         "schemas" => schemas::answers(&value).await,
+        "stop" => model::stop().await,
+        "full" => model::full().await,
+        "unseeded" => model::unseeded().await,
         "save" => model::save(&value).await,
         "open" => model::open(&value).await,
         "adapted" => adapters::adapted().await,

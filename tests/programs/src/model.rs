@@ -5,7 +5,7 @@ use inferlet::bindings::pie::inferlet::forward::{self, Input, Output, OutputKind
 use inferlet::bindings::pie::inferlet::grammar::{Constraint, Source};
 use inferlet::bindings::pie::inferlet::{context, embeds as api};
 use inferlet::futures::future::{Either, join_all, select};
-use inferlet::{Context, Model, Result, Sampler};
+use inferlet::{Context, Error, FinishReason, Model, Result, SamplingParams};
 
 const PROMPT: &str =
     "The quick brown fox jumps over the lazy dog, and the dog does not mind it at all today.";
@@ -13,14 +13,14 @@ const PROMPT: &str =
 async fn greedy(context: &mut Context, tokens: usize) -> Result<Vec<u32>> {
     let mut drawn = Vec::new();
     for _ in 0..tokens {
-        drawn.push(context.step(&Sampler::greedy(), None).await?.token);
+        drawn.push(context.step(&SamplingParams::greedy(), None).await?.token);
     }
     Ok(drawn)
 }
 
 fn filled(model: &Model) -> Result<Context> {
     let mut context = Context::new(model)?;
-    context.fill(PROMPT);
+    context.append(PROMPT);
     Ok(context)
 }
 
@@ -28,17 +28,17 @@ fn filled(model: &Model) -> Result<Context> {
 pub async fn generate(value: &str) -> Result<String> {
     let model = Model::open_default()?;
     let mut context = Context::new(&model)?;
-    context.fill(value).fill(PROMPT);
+    context.append(value).append(PROMPT);
     Ok(format!("{:?}", greedy(&mut context, 24).await?))
 }
 
 pub async fn seeded(value: &str) -> Result<String> {
     let model = Model::open_default()?;
     let mut context = filled(&model)?;
-    let sampler = Sampler::temperature(1.0).seed(value.parse()?);
+    let sampling = SamplingParams::temperature(1.0).seed(value.parse()?);
     let mut drawn = Vec::new();
     for _ in 0..24 {
-        drawn.push(context.step(&sampler, None).await?.token);
+        drawn.push(context.step(&sampling, None).await?.token);
     }
     Ok(format!("{drawn:?}"))
 }
@@ -48,11 +48,11 @@ pub async fn pages(value: &str) -> Result<String> {
     let length: usize = value.parse()?;
     let model = Model::open_default()?;
     let mut first = Context::new(&model)?;
-    first.fill(&inferlet::runtime::arguments().join(" ")).fill(PROMPT);
+    first.append(&inferlet::runtime::arguments().join(" ")).append(PROMPT);
     let mut drawn = greedy(&mut first, 4).await?;
     let mut forks = [first.fork()?, first.fork()?, first];
     for (index, fork) in forks.iter_mut().enumerate() {
-        fork.fill(&format!(" fork {index}"));
+        fork.append(&format!(" fork {index}"));
         while fork.tokens().len() < length {
             drawn.extend(greedy(fork, 1).await?);
         }
@@ -70,22 +70,22 @@ pub async fn chunks() -> Result<String> {
     };
     let want = |pending: usize| vec![OutputRequest { row: pending as u32 - 1, kind: OutputKind::Logits }];
     let mut whole = Context::new(&model)?;
-    whole.fill_tokens(&tokens);
+    whole.append_tokens(&tokens);
     let expected = logits(whole.pass(want(tokens.len())).await?)?;
     for chunk in [1, 7, 64] {
         let mut context = Context::new(&model)?;
         let mut last = Vec::new();
         for piece in tokens.chunks(chunk) {
-            context.fill_tokens(piece);
+            context.append_tokens(piece);
             last = context.pass(want(piece.len())).await?;
         }
         ensure!(logits(last)? == expected, "chunks of {chunk} give other logits");
     }
     let mut base = Context::new(&model)?;
-    base.fill_tokens(&tokens[..tokens.len() - 3]);
-    base.flush().await?;
+    base.append_tokens(&tokens[..tokens.len() - 3]);
+    base.prefill().await?;
     let mut fork = base.fork()?;
-    fork.fill_tokens(&tokens[tokens.len() - 3..]);
+    fork.append_tokens(&tokens[tokens.len() - 3..]);
     ensure!(logits(fork.pass(want(3)).await?)? == expected, "a fork gives other logits");
     Ok("equal".into())
 }
@@ -101,7 +101,7 @@ pub async fn outputs() -> Result<String> {
         OutputKind::LogProbs(vec![3, 5]),
         OutputKind::Entropy,
         OutputKind::Hidden,
-        OutputKind::Token(Sampler::greedy().sampling(&[], None)),
+        OutputKind::Token(SamplingParams::greedy().for_token(&[], None)),
     ];
     let requests = kinds.into_iter().map(|kind| OutputRequest { row, kind }).collect();
     let values = context.pass(requests).await?;
@@ -166,14 +166,14 @@ pub async fn remove() -> Result<String> {
     let mut context = Context::new(&model)?;
     let tokens: Vec<u32> = (0..page as u32 * 8).map(|t| 10 + t % 200).collect();
     // Every other token: no prefix of another test, whose cached pages would count as held.
-    context.fill_tokens(&tokens);
-    context.flush().await?;
+    context.append_tokens(&tokens);
+    context.prefill().await?;
     let before = inferlet::runtime::usage().await?.pages_used;
     context.remove(page, page * 6)?;
     let after = inferlet::runtime::usage().await?.pages_used;
     ensure!(before == 8 && after == 3, "8 pages, then {before} and {after}");
     ensure!(context.handle().next_position() == page as u32 * 8, "the positions stay");
-    context.fill("and on");
+    context.append("and on");
     greedy(&mut context, 3).await?;
     Ok("freed".into())
 }
@@ -233,7 +233,7 @@ pub async fn cancel() -> Result<String> {
 pub async fn many() -> Result<String> {
     let model = Model::open_default()?;
     let mut base = filled(&model)?;
-    base.flush().await?;
+    base.prefill().await?;
     let forks = (0..16).map(|_| base.fork()).collect::<Result<Vec<_>>>()?;
     let pass = |index: u32| Pass {
         input: Input::Tokens(vec![20 + index]),
@@ -265,14 +265,23 @@ pub async fn grammar() -> Result<String> {
         Source::Regex("(yes|no), [a-f]{3}".into()),
         Source::Ebnf("root ::= \"a\" [0-9]{4} (\"x\" | \"y\")+ \"!\"".into()),
         Source::Lark("start: \"<\" /[a-z]{2,5}/ \">\"".into()),
-        Source::JsonSchema(r#"{"type":"object","properties":{"n":{"type":"integer","maximum":99}},"required":["n"],"additionalProperties":false}"#.into()),
+        Source::JsonSchema(
+            r#"{"type":"object","properties":{"n":{"type":"integer","maximum":99}},"required":["n"],
+            "additionalProperties":false}"#
+                .into(),
+        ),
     ];
     let mut texts = Vec::new();
     for source in sources {
         let constraint = Constraint::compile(model.handle(), source).await?;
         let mut context = filled(&model)?;
         texts.push(
-            context.generate(Sampler::temperature(1.0)).constraint(&constraint).max_tokens(60).text().await?,
+            context
+                .generate(SamplingParams::temperature(1.0).seed(0))
+                .constraint(&constraint)
+                .max_tokens(60)
+                .text()
+                .await?,
         );
     }
     let constraint = Constraint::compile(model.handle(), Source::Regex("ab|ac".into())).await?;
@@ -280,7 +289,7 @@ pub async fn grammar() -> Result<String> {
     let fork = constraint.fork();
     constraint.advance(&a)?;
     constraint.advance(&b)?;
-    ensure!(constraint.complete() && !fork.complete(), "ab is complete, the fork stands at the beginning");
+    ensure!(constraint.complete() && !fork.complete(), "ab is complete, the fork is at the beginning");
     constraint.rollback(1)?;
     ensure!(fork.advance(&b).is_err(), "b is not allowed first");
     constraint.advance(&c)?;
@@ -288,12 +297,85 @@ pub async fn grammar() -> Result<String> {
     Ok(texts.join("\u{1f}"))
 }
 
+/// A stop text is taken out of the text, the context and the constraint, wherever in a token it begins.
+pub async fn stop() -> Result<String> {
+    let model = Model::open_default()?;
+    let mut base = filled(&model)?;
+    base.prefill_but_last().await?;
+    let letters = || Constraint::compile(model.handle(), Source::Regex("[a-z ]{60}".into()));
+    let sampling = || SamplingParams::temperature(1.0).seed(7);
+    let constraint = letters().await?;
+    let whole = base.fork()?.generate(sampling()).constraint(&constraint).text().await?;
+    ensure!(whole.len() == 60, "`{whole}` has {} letters", whole.len());
+    for start in 0..whole.len() - 3 {
+        let (stop, mut fork, constraint) = (&whole[start..start + 3], base.fork()?, letters().await?);
+        let expected = whole.split(stop).next().unwrap_or_default();
+        let mut generation = fork.generate(sampling()).constraint(&constraint).stop(stop);
+        let text = generation.rest().await?;
+        ensure!(generation.finish_reason() == Some(&FinishReason::StopText(stop.into())), "`{stop}`: no end");
+        ensure!(model.detokenize(generation.tokens())? == text, "`{stop}`: other tokens than the text");
+        ensure!(text == expected, "`{stop}`: `{text}`, not `{expected}`");
+        let added = model.detokenize(&fork.tokens()[base.tokens().len()..])?;
+        ensure!(added == text, "`{stop}`: the context has `{added}`, the text is `{text}`");
+        constraint.advance(&model.tokenize(&whole[text.len()..]))?;
+        ensure!(constraint.complete(), "`{stop}`: the constraint is not where the text ends");
+    }
+    let empty = base.generate(sampling()).stop("").text().await;
+    let refused = empty.as_ref().is_err_and(|e| matches!(e.downcast_ref(), Some(Error::InvalidArgument(_))));
+    ensure!(refused, "an empty stop text: {empty:?}");
+    Ok(whole)
+}
+
+/// A generation ends where the context does, with its text; a prompt that is too long by itself is refused.
+pub async fn full() -> Result<String> {
+    let model = Model::open_default()?;
+    let length = model.facts().context_length as usize;
+    let mut context = Context::new(&model)?;
+    let prompt: Vec<u32> = (0..length as u32 - 8).map(|t| 10 + t % 200).collect();
+    context.append_tokens(&prompt);
+    let mut generation = context.generate(SamplingParams::greedy()).ignore_stop_tokens();
+    generation.rest().await?;
+    let (tokens, reason) = (generation.tokens().len(), generation.finish_reason().cloned());
+    // The last one is drawn from the last position, and has none itself.
+    ensure!(tokens == 8 + 1 && reason == Some(FinishReason::ContextLength), "{tokens} tokens, {reason:?}");
+    context.append_tokens(&prompt);
+    let refused = context.generate(SamplingParams::greedy()).text().await;
+    let typed = refused.as_ref().is_err_and(|e| matches!(e.downcast_ref(), Some(Error::InvalidArgument(_))));
+    ensure!(typed, "a prompt that is too long: {refused:?}");
+    Ok("full".into())
+}
+
+/// Without a seed no two texts are equal; with one, two are.
+pub async fn unseeded() -> Result<String> {
+    let model = Model::open_default()?;
+    let mut base = filled(&model)?;
+    base.prefill_but_last().await?;
+    let mut texts = Vec::new();
+    for seed in [None, None, Some(3), Some(3)] {
+        let sampling = SamplingParams::temperature(1.0);
+        let sampling = seed.map_or(sampling.clone(), |seed| sampling.seed(seed));
+        let mut fork = base.fork()?;
+        let mut generation = fork.generate(sampling).ignore_stop_tokens().max_tokens(16);
+        generation.rest().await?;
+        ensure!(seed.is_none_or(|seed| generation.seed() == seed), "another seed is reported");
+        texts.push((generation.seed(), generation.tokens().to_vec()));
+    }
+    ensure!(texts[0] != texts[1] && texts[2] == texts[3], "{texts:?}");
+    // The reported seed gives the same text again.
+    let (seed, tokens) = &texts[0];
+    let mut generation = base.generate(SamplingParams::temperature(1.0).seed(*seed));
+    generation = generation.ignore_stop_tokens().max_tokens(16);
+    generation.rest().await?;
+    ensure!(generation.tokens() == tokens, "the reported seed gives another text");
+    Ok("random".into())
+}
+
 /// Saves a context; what it would draw is the result.
 pub async fn save(name: &str) -> Result<String> {
     let model = Model::open_default()?;
     let mut context = filled(&model)?;
     context.save(name, name.starts_with("persistent")).await?;
-    context.fill(" And");
+    context.append(" And");
     Ok(format!("{:?}", greedy(&mut context, 8).await?))
 }
 
@@ -303,6 +385,6 @@ pub async fn open(name: &str) -> Result<String> {
     let mut context = Context::open(&model, name, model.tokenize(PROMPT)).await?;
     let listed = context::snapshots(model.handle()).await?;
     ensure!(listed.iter().any(|s| s.name == name), "`{name}` is not in {listed:?}");
-    context.fill(" And");
+    context.append(" And");
     Ok(format!("{:?}", greedy(&mut context, 8).await?))
 }

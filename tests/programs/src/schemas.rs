@@ -2,15 +2,17 @@
 
 use inferlet::bindings::pie::inferlet::grammar::Constraint;
 use inferlet::futures::future::join_all;
-use inferlet::{Context, Ended, Error, Grammar, Model, Result, Sampler, Value, json, serde_json, session};
+use inferlet::{
+    Context, Error, FinishReason, Grammar, Model, Result, SamplingParams, Value, json, serde_json, session,
+};
 
 /// Contexts that generate at once.
 const GROUP: usize = 32;
 /// Tokens drawn at first, and then with all the weight on what ends a text.
 const TOKENS: [usize; 2] = [128, 600];
 
-/// Takes a JSON Schema a message, and gives a line of JSON for each: the text drawn with seed `value`, or why the schema
-/// was refused.
+/// Takes a JSON Schema a message, and gives a line of JSON for each: the text drawn with seed `value`, or why
+/// the schema was refused.
 pub async fn answers(value: &str) -> Result<String> {
     let seed: u64 = value.parse()?;
     let model = Model::open_default()?;
@@ -18,15 +20,15 @@ pub async fn answers(value: &str) -> Result<String> {
     while let Ok(schema) = session::receive().await {
         schemas.push(schema);
     }
-    let samplers = samplers(&model);
+    let samplings = samplings(&model);
     let mut base = Context::new(&model)?;
-    base.fill("A short answer in JSON:\n").flush_front().await?;
+    base.append("A short answer in JSON:\n").prefill_but_last().await?;
     let mut lines = Vec::new();
     for (group, schemas) in schemas.chunks(GROUP).enumerate() {
         let answers = schemas.iter().enumerate().map(|(index, schema)| {
             let number = (group * GROUP + index) as u64;
-            let samplers = samplers.clone().map(|sampler| sampler.seed(seed << 16 | number));
-            answer(&model, base.fork(), schema, samplers)
+            let samplings = samplings.clone().map(|sampling| sampling.seed(seed << 16 | number));
+            answer(&model, base.fork(), schema, samplings)
         });
         for answer in join_all(answers).await {
             lines.push(answer?.to_string());
@@ -49,7 +51,12 @@ pub async fn accepted() -> Result<String> {
     Ok(lines.join("\n"))
 }
 
-async fn answer(model: &Model, fork: Result<Context>, schema: &str, samplers: [Sampler; 2]) -> Result<Value> {
+async fn answer(
+    model: &Model,
+    fork: Result<Context>,
+    schema: &str,
+    samplings: [SamplingParams; 2],
+) -> Result<Value> {
     let constraint = match Constraint::compile(model.handle(), Grammar::JsonSchema(schema.to_string())).await
     {
         Ok(constraint) => constraint,
@@ -57,11 +64,12 @@ async fn answer(model: &Model, fork: Result<Context>, schema: &str, samplers: [S
         Err(error) => return Err(error.into()),
     };
     let (mut fork, mut tokens, mut ended) = (fork?, Vec::new(), false);
-    for (sampler, most) in samplers.into_iter().zip(TOKENS) {
-        let mut generation = fork.generate(sampler).constraint(&constraint).max_tokens(most);
+    for (sampling, most) in samplings.into_iter().zip(TOKENS) {
+        let mut generation = fork.generate(sampling).constraint(&constraint).max_tokens(most);
         while generation.next().await?.is_some() {}
         tokens.extend_from_slice(generation.tokens());
-        ended = matches!(generation.ended(), Some(Ended::Constraint | Ended::StopToken));
+        ended =
+            matches!(generation.finish_reason(), Some(FinishReason::Constraint | FinishReason::StopToken));
         if ended {
             break;
         }
@@ -70,8 +78,9 @@ async fn answer(model: &Model, fork: Result<Context>, schema: &str, samplers: [S
     Ok(json!({ "text": text, "complete": ended && constraint.complete(), "tokens": tokens.len() }))
 }
 
-/// What is drawn with at first, and later: both favour what ends a text, so that schemas without bounds have answers too.
-fn samplers(model: &Model) -> [Sampler; 2] {
+/// What is drawn with at first, and later: both favour what ends a text, so that schemas without bounds have
+/// answers too.
+fn samplings(model: &Model) -> [SamplingParams; 2] {
     let stop = &model.facts().stop_tokens;
     let only = |bytes: &[u8], of: &[u8]| !bytes.is_empty() && bytes.iter().all(|b| of.contains(b));
     let (mut first, mut later) = (Vec::new(), Vec::new());
@@ -89,5 +98,5 @@ fn samplers(model: &Model) -> [Sampler; 2] {
             later.push((token, -30.0));
         }
     }
-    [first, later].map(|bias| Sampler::temperature(1.0).logit_bias(bias))
+    [first, later].map(|bias| SamplingParams::temperature(1.0).logit_bias(bias))
 }

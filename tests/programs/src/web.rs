@@ -35,7 +35,7 @@ async fn serve(request: Request) -> Result<Response> {
         "/endless" => {
             let model = Model::open_default()?;
             let mut context = Context::new(&model)?;
-            context.fill("hello").flush().await?;
+            context.append("hello").prefill().await?;
             let (mut writer, body) = Body::written();
             spawn(async move {
                 while writer.write("again\n").await.is_ok() {}

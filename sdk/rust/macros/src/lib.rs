@@ -6,7 +6,8 @@ use syn::{Error, ItemFn, parse_macro_input};
 
 /// Makes `async fn main(args: Args) -> Result<String>` the program's entry.
 ///
-/// The argument may be left out. The returned text is the inferlet's result; an error ends it with that error.
+/// The argument may be left out. The returned text is the inferlet's result; an error ends it with that
+/// error.
 #[proc_macro_attribute]
 pub fn main(attributes: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as ItemFn);
