@@ -99,7 +99,7 @@ impl PreparedBatch {
         for (index, span) in batch.sequences.iter().enumerate() {
             let (rows, pages, masks) = (span.rows.clone(), span.pages.clone(), self.masks.len());
             self.sequences.push(Sequence { rows: rows.clone(), pages, masks, adapter: span.adapter });
-            self.mask_rows(index, limits).map_err(BackendError::InvalidBatch)?;
+            self.mask_rows(index, limits.page_tokens);
             self.split_writes(index, limits.page_tokens);
             let starts = rows.clone().step_by(ATTENTION_ROWS);
             self.blocks.extend(starts.map(|start| AttentionBlock {
@@ -120,33 +120,22 @@ impl PreparedBatch {
     }
 
     /// The masks of all rows of a sequence, from live slots, rows before, and masks given.
-    fn mask_rows(&mut self, index: usize, limits: &Limits) -> Result<(), String> {
+    fn mask_rows(&mut self, index: usize, page_tokens: u32) {
         let Sequence { rows, pages, .. } = &self.sequences[index];
         let batch = &self.batch;
         let mut held: Vec<u64> = batch.pages[pages.clone()].iter().map(|page| page.live).collect();
-        let beyond = u64::MAX.checked_shl(limits.page_tokens).unwrap_or(0);
-        if let Some(page) = held.iter().position(|live| live & beyond != 0) {
-            return Err(format!(
-                "page {page} of sequence {index} has live slots beyond {}",
-                limits.page_tokens
-            ));
-        }
         let mut given = batch.masks.partition_point(|mask| mask.row < rows.start);
         for row in rows.clone() {
             let slot = batch.slots[row];
-            held[(slot / limits.page_tokens) as usize] |= 1 << (slot % limits.page_tokens);
+            held[(slot / page_tokens) as usize] |= 1 << (slot % page_tokens);
             match batch.masks.get(given).filter(|mask| mask.row == row) {
                 None => self.masks.extend(&held),
                 Some(mask) => {
                     given += 1;
-                    if mask.attend.iter().zip(&held).any(|(attend, held)| attend & !held != 0) {
-                        return Err(format!("the mask of row {row} has slots that the row cannot attend to"));
-                    }
                     self.masks.extend(&mask.attend);
                 }
             }
         }
-        Ok(())
     }
 
     /// Cuts the rows of a sequence where the page they write changes.

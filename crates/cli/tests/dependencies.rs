@@ -1,7 +1,7 @@
 //! Who may depend on whom: the table of ARCHITECTURE.md ("The crates"), compared with the manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A row of the table.
@@ -81,4 +81,50 @@ fn crates_depend_only_on_those_below_and_libraries_have_one_home() {
             assert_eq!(home, name, "`{used}` has its home in `{home}`, not in `{name}`");
         }
     }
+}
+
+/// What the sources in a folder must not name, so that the layer does not know what is not its business.
+const FORBIDDEN: [(&str, &[&str]); 5] = [
+    ("crates/model/src", &["std::env::var", "SystemTime::now", "Instant::now"]),
+    ("crates/scheduler/src/state", &["Instant", "SystemTime", "std::thread", "Mutex", "Atomic"]),
+    ("crates/scheduler/src/policy", &["Instant", "SystemTime", "std::thread", "Mutex", "Atomic"]),
+    ("crates/runtime/src", &["backend_cpu", "CpuBackend"]),
+    ("crates/server/src", &["scheduler::", "backend::"]),
+];
+
+/// The modules of `runtime` that make a store and call into it; all others are used by the host and do not use it.
+const MAY_USE_HOST: [&str; 4] = ["lib.rs", "process.rs", "program.rs", "service.rs"];
+
+#[test]
+fn sources_do_not_use_what_their_layer_must_not_know() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    for (folder, forbidden) in FORBIDDEN {
+        for (path, source) in sources(&repository.join(folder)) {
+            for word in forbidden {
+                assert!(!source.contains(word), "{} uses `{word}`", path.display());
+            }
+        }
+    }
+    for (path, source) in sources(&repository.join("crates/runtime/src")) {
+        let name = path.file_name().expect("a file").to_string_lossy().into_owned();
+        let in_host = path.components().any(|part| part.as_os_str() == "host");
+        let may = in_host || MAY_USE_HOST.contains(&name.as_str());
+        assert!(may || !source.contains("crate::host"), "{} uses the host", path.display());
+    }
+}
+
+/// The Rust files below a folder.
+fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder of sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let source = std::fs::read_to_string(&path).expect("a source in UTF-8");
+            files.push((path, source));
+        }
+    }
+    assert!(!files.is_empty(), "{} has no sources", folder.display());
+    files
 }

@@ -77,6 +77,20 @@ fn every_test_on_a_page_exists() {
 }
 
 #[test]
+fn every_invariant_names_its_test() {
+    let page = std::fs::read_to_string(repository().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");
+    let invariants: Vec<&str> =
+        page.split("\n\n").filter(|part| part.starts_with("**Invariant:**")).collect();
+    for invariant in &invariants {
+        let held = invariant.contains(".rs::")
+            || invariant.contains("by the types")
+            || invariant.contains("(#batch-invariance)");
+        assert!(held, "an invariant without a test:\n{invariant}");
+    }
+    assert!(invariants.len() > 20, "only {} invariants were found", invariants.len());
+}
+
+#[test]
 fn the_readme_names_every_crate() {
     let readme = std::fs::read_to_string(repository().join("README.md")).expect("README.md");
     for entry in std::fs::read_dir(repository().join("crates")).expect("crates") {
