@@ -6,8 +6,9 @@ use boa_engine::{Context as Engine, JsString, JsValue, NativeFunction, Source};
 use inferlet::{Args, Chat, Documents, Model, Result, SamplingParams, json, session};
 
 const DOCUMENTS: &str = include_str!("../../agent-react/src/documents.txt");
-const SYSTEM: &str = "You solve a task with JavaScript, in a block between ```javascript and ```. It is run, and you \
-    are told the value of its last line. Variables stay. search('words') gives facts. Answer when you know the value.";
+const SYSTEM: &str = "You solve a task with JavaScript, in a block between ```javascript and ```. It is run, \
+    and you are told the value of its last line. Variables stay. search('words') gives facts. Answer when you \
+    know the value.";
 const FENCE: &str = "```javascript\n";
 const TASK: &str = "What is the sum of the first 10 prime numbers?";
 

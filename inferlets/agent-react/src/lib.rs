@@ -1,12 +1,12 @@
-//! A ReAct agent: think, call a tool, read its result, think on. The tools are a calculator, and a search over the
-//! documents beside this file. The context stays in the cache while a tool runs, so after an observation only the
-//! observation is computed.
+//! A ReAct agent: think, call a tool, read its result, think on. The tools are a calculator, and a search
+//! over the documents beside this file. The context stays in the cache while a tool runs, so after an
+//! observation only the observation is computed.
 
 use inferlet::{Args, Chat, Documents, Model, Result, SamplingParams, calculate, json, session};
 
-const SYSTEM: &str = "You answer a question in steps. Each step is two lines, a Thought and an Action, and then \
-you are given the Observation. The actions are Search[words], which looks up facts, and Calculator[expression], \
-which computes. When the observations answer the question, write Final Answer: and the answer. An example:
+const SYSTEM: &str = "You answer a question in steps. Each step is two lines, a Thought and an Action, and \
+then you are given the Observation. The actions are Search[words], which looks up facts, and \
+Calculator[expression], which computes. When the observations answer the question, write Final Answer: and the answer. An example:
 
 Question: How many legs do 12 spiders have?
 Thought: I need to know how many legs a spider has.

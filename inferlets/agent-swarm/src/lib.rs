@@ -1,6 +1,6 @@
-//! Four agents write a story, one section each: every role is a program of its own. An agent adds its section, the
-//! model chooses whose turn is next, and the story is handed over as the saved keys and values of the conversation:
-//! the next agent computes only its own part. Without a role, all four are launched.
+//! Four agents write a story, one section each: every role is a program of its own. An agent adds its
+//! section, the model chooses whose turn is next, and the story is handed over as the saved keys and values
+//! of the conversation: the next agent computes only its own part. Without a role, all four are launched.
 
 use inferlet::anyhow::{Context as _, bail};
 use inferlet::futures::future::try_join_all;

@@ -1,5 +1,5 @@
-//! Text without end in bounded memory (StreamingLLM): the first tokens and a window of the last ones stay, the
-//! tokens between leave attention and their pages are freed. So it is for the prompt, however long.
+//! Text without end in bounded memory (StreamingLLM): the first tokens and a window of the last ones stay,
+//! the tokens between leave attention and their pages are freed. So it is for the prompt, however long.
 
 use inferlet::{Args, Chat, Model, Result, SamplingParams, Window, json, runtime, session};
 

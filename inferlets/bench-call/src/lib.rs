@@ -10,8 +10,8 @@ use inferlet::{Args, Context, Grammar, Model, Result, SamplingParams, Value, jso
 
 const PROMPT: &str = "The quick brown fox jumps over the lazy dog, and then goes home.";
 const SCHEMA: &str = r#"{"type": "array", "minItems": 50, "items": {"type": "object",
-    "additionalProperties": false, "required": ["name", "age"], "properties": {"name": {"type": "string", "maxLength": 20},
-    "age": {"type": "integer", "minimum": 0, "maximum": 120}}}}"#;
+    "additionalProperties": false, "required": ["name", "age"], "properties": {
+    "name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "minimum": 0, "maximum": 120}}}}"#;
 
 #[inferlet::main]
 async fn main(mut args: Args) -> Result<String> {

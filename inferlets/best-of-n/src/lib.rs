@@ -1,6 +1,6 @@
-//! Draws several answers in one batch and takes the best. A verifier scores each: the probability that the model,
-//! asked about the answer in a new conversation, says yes. `--consensus` takes the answer most like the others in
-//! place of it (minimum Bayes risk over shared pairs of words).
+//! Draws several answers in one batch and takes the best. A verifier scores each: the probability that the
+//! model, asked about the answer in a new conversation, says yes. `--consensus` takes the answer most like
+//! the others in place of it (minimum Bayes risk over shared pairs of words).
 
 use std::collections::HashSet;
 
@@ -32,7 +32,9 @@ async fn main(mut args: Args) -> Result<String> {
     };
     let best = (0..answers.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b]));
     let text = best.map(|best| &answers[best]);
-    let report = json!({ "best": best, "text": text, "answers": answers, "scores": scores, "seed": seed, "work": work });
+    let report = json!({
+        "best": best, "text": text, "answers": answers, "scores": scores, "seed": seed, "work": work,
+    });
     Ok(report.to_string())
 }
 

@@ -1,6 +1,6 @@
-//! Graph of thought: proposals of different lengths are merged two by two, in the order in which they finish, until
-//! one is left. A merge goes on in the conversation of the one that finished later; it is drawn several times, each
-//! is graded, and the best is kept.
+//! Graph of thought: proposals of different lengths are merged two by two, in the order in which they finish,
+//! until one is left. A merge goes on in the conversation of the one that finished later; it is drawn several
+//! times, each is graded, and the best is kept.
 
 use inferlet::futures::StreamExt;
 use inferlet::futures::stream::FuturesUnordered;
@@ -11,8 +11,8 @@ const MERGE: &str = "Compare this with your idea and join the two into one: ";
 const GRADE: &str = "How good is this idea, from 1 (bad) to 9 (excellent)? Answer with the number only.";
 const GRADES: [&str; 9] = ["1", "2", "3", "4", "5", "6", "7", "8", "9"];
 
-/// A conversation whose last message is a thought, the numbers of the proposals in it, the last to finish first,
-/// and the grades of the drafts of which it was the best.
+/// A conversation whose last message is a thought, the numbers of the proposals in it, the last to finish
+/// first, and the grades of the drafts of which it was the best.
 struct Thought {
     chat: Chat,
     proposals: Vec<u64>,

@@ -1,6 +1,6 @@
-//! How probable each of some answers is, exactly: one pass over a fork scores all tokens of a candidate, another
-//! one its end, so that a beginning of a right answer is not taken for one. The scores are compared with those
-//! of one token at a time, from all logits.
+//! How probable each of some answers is, exactly: one pass over a fork scores all tokens of a candidate,
+//! another one its end, so that a beginning of a right answer is not taken for one. The scores are compared
+//! with those of one token at a time, from all logits.
 
 use inferlet::futures::future::try_join_all;
 use inferlet::{Args, Chat, Context, Model, Result, json, log_softmax};
@@ -32,7 +32,10 @@ async fn main(mut args: Args) -> Result<String> {
     let scores = try_join_all(candidates.split(',').map(score)).await?;
     let total: f64 = scores.iter().map(|(log_prob, _)| log_prob.exp()).sum();
     let off = scores.iter().map(|(one, two)| (one - two).abs()).fold(0.0, f64::max);
-    let describe = |(text, (log_prob, _)): (&str, &(f64, f64))| json!({ "text": text, "log_prob": log_prob, "share": log_prob.exp() / total });
+    let describe = |(text, (log_prob, _)): (&str, &(f64, f64))| {
+        let share = log_prob.exp() / total;
+        json!({ "text": text, "log_prob": log_prob, "share": share })
+    };
     let described: Vec<_> = candidates.split(',').zip(&scores).map(describe).collect();
     let best = (0..scores.len()).max_by(|a, b| scores[*a].0.total_cmp(&scores[*b].0));
     let best = best.map(|best| described[best]["text"].clone());

@@ -1,5 +1,5 @@
-//! Skeleton of thought: first an outline, then every point of it at once, each in a fork of the conversation with the
-//! outline in sight.
+//! Skeleton of thought: first an outline, then every point of it at once, each in a fork of the conversation
+//! with the outline in sight.
 
 use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, answer_all, json, session};
 

@@ -1,6 +1,7 @@
-//! Tree of thought: ways to solve a problem are proposed and graded, the best are carried out in several ways, and
-//! the results are graded; the rest of the tree is pruned. Every level forks the conversations of the level before,
-//! so the tokens that branches share are computed once, and all branches of a level are generated in one batch.
+//! Tree of thought: ways to solve a problem are proposed and graded, the best are carried out in several
+//! ways, and the results are graded; the rest of the tree is pruned. Every level forks the conversations of
+//! the level before, so the tokens that branches share are computed once, and all branches of a level are
+//! generated in one batch.
 
 use inferlet::futures::future::try_join_all;
 use inferlet::{

@@ -1,6 +1,6 @@
 //! A watermark that nobody sees and a detector finds: the previous token splits the vocabulary into green and
-//! red, and green tokens are made likelier. The detector counts them in a text; chance gives a z-score near 0,
-//! the mark a high one. `--detect` looks for the mark in a given text.
+//! red, and green tokens are made likelier. The detector counts them in a text; chance gives a z-score near
+//! 0, the mark a high one. `--detect` looks for the mark in a given text.
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
-//! Text without end in bounded memory: only a window of the last tokens stays, and the pages of all others are
-//! freed. So it is for the prompt, however long.
+//! Text without end in bounded memory: only a window of the last tokens stays, and the pages of all others
+//! are freed. So it is for the prompt, however long.
 
 use inferlet::{Args, Chat, Model, Result, SamplingParams, Window, json, runtime, session};
 

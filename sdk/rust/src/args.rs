@@ -39,8 +39,8 @@ impl Args {
         self.take(name, short)?.map_or(Ok(default), |text| parse(name, &text))
     }
 
-    /// `--seed NUMBER` or `-r NUMBER`; a random seed when absent. A program that draws reports it, so that a run
-    /// can be repeated.
+    /// `--seed NUMBER` or `-r NUMBER`; a random seed when absent. A program that draws reports it, so that a
+    /// run can be repeated.
     ///
     /// # Errors
     /// When the value is missing or does not parse.

@@ -16,9 +16,10 @@ pub struct Beam {
     pub ended: bool,
 }
 
-/// Keeps the `width` most probable continuations of a prompt, over `max_tokens` steps, until the context length is reached, or until a stop token
-/// ended all of them; the most probable first. Hypotheses share the pages of their common tokens, and a step
-/// is one batch. Of equals, the one from the better beam comes first.
+/// Keeps the `width` most probable continuations of a prompt, over `max_tokens` steps, until the context
+/// length is reached, or until a stop token ended all of them; the most probable first. Hypotheses share the
+/// pages of their common tokens, and a step is one batch. Of equals, the one from the better beam comes
+/// first.
 ///
 /// # Errors
 /// When the prompt has nothing pending, and as for a pass.

@@ -168,8 +168,8 @@ impl Chat {
         Ok(Some(text))
     }
 
-    /// Lets the model choose one of some answers, and adds it; the index of the choice. None, and no message, when
-    /// the context length ended it.
+    /// Lets the model choose one of some answers, and adds it; the index of the choice. None, and no message,
+    /// when the context length ended it.
     ///
     /// # Errors
     /// `invalid-argument` when there are no choices, and as for [`Context::step`].
@@ -181,8 +181,8 @@ impl Chat {
         Ok(answer.and_then(|answer| choices.iter().position(|choice| *choice == answer)))
     }
 
-    /// Prefills the messages so far and saves the context under a name: see [`Context::save`]. Who opens it gives
-    /// [`Chat::message_tokens`], and goes on with [`Chat::resume`].
+    /// Prefills the messages so far and saves the context under a name: see [`Context::save`]. Who opens it
+    /// gives [`Chat::message_tokens`], and goes on with [`Chat::resume`].
     ///
     /// # Errors
     /// As for [`Chat::prefill`] and [`Context::save`].
@@ -215,7 +215,8 @@ pub async fn answer_all(
     try_join_all(answers.map(|(chat, index)| chat.answer(sampling.seed_after(index), max_tokens))).await
 }
 
-/// Lets the model choose one of some answers in every conversation, all at once, with seeds as for [`answer_all`].
+/// Lets the model choose one of some answers in every conversation, all at once, with seeds as for
+/// [`answer_all`].
 ///
 /// # Errors
 /// As for [`Chat::choose`].

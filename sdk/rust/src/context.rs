@@ -355,7 +355,8 @@ impl Context {
         self.handle.next_position()
     }
 
-    /// Positions behind the pending tokens that the model still has; none when it lacks some for these already.
+    /// Positions behind the pending tokens that the model still has; none when it lacks some for these
+    /// already.
     pub(crate) fn positions_left(&self) -> Option<usize> {
         let used = self.next_position() as usize + self.pending().len();
         (self.model.facts().context_length as usize).checked_sub(used)

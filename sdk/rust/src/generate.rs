@@ -19,7 +19,8 @@ pub enum FinishReason {
     ContextLength,
 }
 
-/// A running generation: settings first, then [`Generation::next`] for each piece or [`Generation::text`] for all.
+/// A running generation: settings first, then [`Generation::next`] for each piece or [`Generation::text`] for
+/// all.
 ///
 /// The context gets the tokens of the text: neither a stop token nor a stop text is added to it.
 pub struct Generation<'a> {

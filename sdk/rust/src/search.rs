@@ -20,8 +20,8 @@ impl Documents {
         Documents { texts, counts }
     }
 
-    /// The `count` texts that have most in common with a query, best first; none without a word in common. A word
-    /// counts by its inverse document frequency as in BM25: nothing when half of the texts have it.
+    /// The `count` texts that have most in common with a query, best first; none without a word in common. A
+    /// word counts by its inverse document frequency as in BM25: nothing when half of the texts have it.
     pub fn search(&self, query: &str, count: usize) -> Vec<&str> {
         let (query, texts) = (words(query), self.texts.len() as f64);
         let weight = |word: &String| {

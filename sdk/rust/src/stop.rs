@@ -1,8 +1,9 @@
 //! Stop texts in a text that arrives token by token.
 //!
-//! A piece of text is held back as long as it may be the beginning of a stop text. When one appears, everything
-//! from its first byte on is taken back: the text ends before it, and so do the tokens. A token that holds both
-//! the last kept bytes and the first of the stop text is replaced by the tokens of its kept part.
+//! A piece of text is held back as long as it may be the beginning of a stop text. When one appears,
+//! everything from its first byte on is taken back: the text ends before it, and so do the tokens. A token
+//! that holds both the last kept bytes and the first of the stop text is replaced by the tokens of its kept
+//! part.
 
 /// The stop texts, and the text since the first token.
 #[derive(Default)]
@@ -35,8 +36,8 @@ impl StopTexts {
         self.stops.iter().any(String::is_empty)
     }
 
-    /// Takes in the text of one more token. Gives the text that can no longer be part of a stop text, and the stop
-    /// text if one is complete now.
+    /// Takes in the text of one more token. Gives the text that can no longer be part of a stop text, and the
+    /// stop text if one is complete now.
     pub fn push(&mut self, piece: &str) -> (String, Option<Stop>) {
         self.text.push_str(piece);
         self.ends.push(self.text.len());
