@@ -1,6 +1,9 @@
-//! The pages name files, tests and crates that exist.
+//! The pages name files, tests and crates that exist, and the README's program is one.
+
+mod common;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Where a path of the repository begins.
 const FOLDERS: [&str; 8] =
@@ -88,6 +91,41 @@ fn every_invariant_names_its_test() {
         assert!(held, "an invariant without a test:\n{invariant}");
     }
     assert!(invariants.len() > 20, "only {} invariants were found", invariants.len());
+}
+
+/// The first block of code in this language after `heading`.
+fn block<'a>(page: &'a str, heading: &str, language: &str) -> &'a str {
+    let (_, rest) = page.split_once(heading).unwrap_or_else(|| panic!("`{heading}` is not on the page"));
+    let (_, rest) = rest.split_once(&format!("```{language}\n")).expect("a block of code");
+    rest.split("```").next().expect("a block has an end")
+}
+
+#[test]
+fn the_readmes_program_builds_and_runs() {
+    let readme = std::fs::read_to_string(repository().join("README.md")).expect("README.md");
+    let section = "## Write an inferlet";
+    let folder = common::home("documents").join("drafts");
+    std::fs::create_dir_all(folder.join("src")).expect("a folder");
+    let repository = repository().canonicalize().expect("the repository");
+    let sdk = repository.join("sdk/rust");
+    let manifest = block(&readme, section, "toml").replace("../../sdk/rust", sdk.to_str().expect("UTF-8"));
+    std::fs::write(folder.join("Cargo.toml"), manifest + "\n[workspace]\n").expect("a manifest");
+    std::fs::write(folder.join("src/lib.rs"), block(&readme, section, "rust")).expect("a source");
+    // The versions, and what is built of them, of the example programs.
+    std::fs::copy(repository.join("inferlets/Cargo.lock"), folder.join("Cargo.lock")).expect("a lock file");
+    let built = Command::new(env!("CARGO"))
+        .args(["build", "--release", "--offline", "--target", "wasm32-wasip2"])
+        .current_dir(&folder)
+        .env("CARGO_TARGET_DIR", repository.join("inferlets/target"))
+        .output()
+        .expect("cargo runs");
+    assert!(built.status.success(), "{}", common::text(&built.stderr));
+    let home = common::tiny_home("documents");
+    let program = common::guests("inferlets").join("drafts.wasm");
+    let arguments = ["run", "--model", "test-tiny", program.to_str().expect("UTF-8"), "--", "--count", "2"];
+    let ran = common::pie(home, &arguments).output().expect("pie runs");
+    assert!(ran.status.success(), "{}", common::text(&ran.stderr));
+    assert!(common::text(&ran.stdout).contains("\n\n"), "two drafts: {}", common::text(&ran.stdout));
 }
 
 #[test]

@@ -27,7 +27,9 @@ async fn a_program_returns_its_result_or_its_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn contexts_and_passes_keep_their_promises() {
     let bench = Bench::new(512).await;
-    for case in ["chunks", "outputs", "masks", "remove", "embeds", "cancel", "many"] {
+    for case in
+        ["chunks", "outputs", "masks", "remove", "embeds", "cancel", "many", "stop", "full", "unseeded"]
+    {
         good(&bench, &[case]).await;
     }
     bench.assert_clean().await;

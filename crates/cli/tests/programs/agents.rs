@@ -1,17 +1,19 @@
 //! Agents.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
-use crate::report::Runs;
-use crate::{Arguments, Home, Row};
+use crate::report::{Runs, texts};
+use crate::{Arguments, Home, On, Row};
 
 pub(crate) const ROWS: &[Row] = &[
     Row {
         program: "agent-react",
         home: Home::Shared,
-        tiny: &[&["--function-calls", "3", "--tokens-between", "12", "--delay", "5"]],
-        real: &[&["--function-calls", "3", "--tokens-between", "12", "--delay", "5"]],
+        tiny: &[&["--steps", "3", "--max-tokens", "12"]],
+        real: &[&["--steps", "4", "--max-tokens", "48"]],
         check: agent_react,
     },
     Row {
@@ -24,8 +26,8 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         program: "agent-codeact",
         home: Home::Shared,
-        tiny: &[&["--max-tokens", "8"]],
-        real: &[&["--max-tokens", "8"]],
+        tiny: &[&["--max-tokens", "8", "--script", SCRIPT]],
+        real: &[&["--max-tokens", "8", "--script", SCRIPT], &["--prompt", "What is 17 times 23?"]],
         check: agent_codeact,
     },
     Row {
@@ -37,14 +39,31 @@ pub(crate) const ROWS: &[Row] = &[
     },
 ];
 
+const DOCUMENTS: &str = include_str!("../../../../inferlets/agent-react/src/documents.txt");
+
 fn agent_react(runs: &Runs) -> Result<()> {
     let run = &runs.runs[0];
-    let calls = run.said.lines().filter(|line| line.starts_with("-> ") && line.ends_with(']')).count();
-    ensure!(run.integer("calls")? == 3 && calls == 3, "{calls} calls instead of 3");
-    ensure!((1..=36).contains(&run.integer("tokens")?), "at most 12 tokens between calls");
-    // Every token of the final context was computed once; the last one may be pending.
-    let pending = run.integer("context_tokens")?.checked_sub(run.computed()?);
-    ensure!(pending.is_some_and(|pending| pending <= 1), "something was computed twice");
+    let calls = run.report["calls"].as_array().context("no calls")?;
+    ensure!(run.said.matches("\nObservation: ").count() == calls.len(), "an observation was not streamed");
+    for call in calls {
+        let result = call["result"].as_str().context("no result")?;
+        let found = DOCUMENTS.split("\n\n").any(|text| result.starts_with(text.trim()));
+        // What is no call is told to the model.
+        let fits = match call["call"].as_str().and_then(|call| call.split_once('[')) {
+            Some(("Search", _)) => found || result == "nothing was found",
+            Some(("Calculator", _)) => result.starts_with("error: ") || result.parse::<f64>().is_ok(),
+            _ => result.starts_with("error: write Action: "),
+        };
+        ensure!(fits, "{call}");
+    }
+    // Every token in the cache was computed once, but for those of stop texts, which were taken back.
+    let (computed, tokens) = (run.computed()?, run.integer("cached_tokens")?);
+    let taken_back = 16 * (calls.len() as u64 + 1);
+    ensure!((tokens..=tokens + taken_back).contains(&computed), "{computed} computed of {tokens}");
+    if runs.on == On::Real {
+        ensure!(calls[0]["call"].as_str().is_some_and(|call| call.starts_with("Search[")), "no search");
+        ensure!(run.text("answer")?.starts_with("330"), "the answer was not read");
+    }
     Ok(())
 }
 
@@ -78,22 +97,46 @@ fn agent_react_bench(runs: &Runs) -> Result<()> {
     Ok(())
 }
 
+/// Variables stay, the tool is there, an endless loop ends, and the last answer has no code.
+const SCRIPT: &str = "I list them.\n```javascript\nlet primes = [];\n\
+    for (let n = 2; primes.length < 10; n++) if (primes.every(p => n % p !== 0)) primes.push(n);\n\
+    primes.join(', ')\n```---\
+    ```javascript\nlet sum = primes.reduce((a, b) => a + b, 0);\nsum\n```---\
+    ```javascript\nsum + Number(search('Eiffel Tower').match(/\\d+/)[0])\n```---\
+    ```javascript\nwhile (true) {}\n```---\
+    The sum is 129.";
+
 fn agent_codeact(runs: &Runs) -> Result<()> {
-    let run = &runs.runs[0];
-    let expected = json!(["2, 3, 5, 7, 11, 13, 17, 19, 23, 29", "129"]);
-    ensure!(run.report["results"] == expected, "the code gave something else");
-    ensure!(run.said.contains("=> 129\n") && run.text("text")?.contains("129"));
+    let results = texts(&runs.report(0)["results"])?;
+    ensure!(results[..3] == ["2, 3, 5, 7, 11, 13, 17, 19, 23, 29", "129", "459"], "{results:?}");
+    ensure!(results.len() == 4 && results[3].starts_with("error: RuntimeLimitError"), "{results:?}");
+    ensure!(runs.runs[0].said.contains("=> 129\n") && runs.runs[0].text("answer")? == "The sum is 129.");
+    if runs.on == On::Real {
+        ensure!(runs.report(1)["results"] == json!(["391"]), "the code gave something else");
+        ensure!(runs.runs[1].text("answer")?.contains("391"), "the answer is not the agent's");
+    }
     Ok(())
 }
 
 fn agent_swarm(runs: &Runs) -> Result<()> {
     let run = &runs.runs[0];
-    ensure!(run.integer("agents")? == 4 && run.integer("sections")? == 4);
+    let order = texts(&run.report["order"])?;
+    let sections = BTreeSet::from(["Concept", "Plot Outline", "Characters", "Climax Dialogue"]);
+    ensure!(
+        order.len() == 4
+            && order[0] == "Concept"
+            && order.iter().copied().collect::<BTreeSet<_>>() == sections
+    );
     let mut rest = run.said.as_str();
-    for section in ["Concept", "Plot Outline", "Characters", "Climax Dialogue"] {
+    for section in order {
         let found = rest.split_once(&format!("\n### {section}\n"));
         rest = found.with_context(|| format!("`{section}` is not in its place"))?.1;
     }
     ensure!(run.said.starts_with("A lighthouse at the end of the world\n"), "the story lost its theme");
+    // All agents but the first go on over the story so far. Besides the story they computed the two questions
+    // who goes on, and on the tiny model text whose tokens are not those drawn.
+    let (computed, tokens) = (run.integer("computed")?, run.integer("tokens")?);
+    let most = if runs.on == On::Tiny { 2 * tokens } else { tokens + 2 * 50 };
+    ensure!(run.integer("reused")? > tokens && computed < most, "{computed} computed of {tokens}");
     Ok(())
 }

@@ -43,25 +43,28 @@ pub(crate) const ROWS: &[Row] = &[
         real: &[&["--max-tokens", "96", "--check", "--prompt", TABLE_OF_3]],
         check: jacobi_decoding,
     },
-    Row {
-        program: "best-of-n",
-        home: Home::Shared,
-        tiny: &[&["--candidates", "5", "--max-tokens", "48"], &["--candidates", "2", "--max-tokens", "16"]],
-        real: &[&["--candidates", "5", "--max-tokens", "24"], &["--candidates", "2", "--max-tokens", "8"]],
-        check: best_of_n,
-    },
+    Row { program: "best-of-n", home: Home::Shared, tiny: &BEST_OF_N, real: &BEST_OF_N, check: best_of_n },
     Row {
         program: "watermarking",
         home: Home::Shared,
-        tiny: &[&["--max-tokens", "128"], &["--max-tokens", "128", "--delta", "0"]],
-        real: &[&["--max-tokens", "64"], &["--max-tokens", "64", "--delta", "0"]],
+        tiny: &[
+            &["--max-tokens", "256", "--seed", "1"],
+            &["--max-tokens", "256", "--seed", "1", "--delta", "0"],
+            &["--detect", UNMARKED],
+        ],
+        real: &[
+            &["--max-tokens", "64", "--seed", "1"],
+            &["--max-tokens", "64", "--seed", "1", "--delta", "0"],
+            &["--detect", UNMARKED],
+            &["--detect", MARKED],
+        ],
         check: watermarking,
     },
     Row {
         program: "output-validation",
         home: Home::Shared,
-        tiny: &[&[]],
-        real: &[&[]],
+        tiny: &[&[], &["--candidates", "David,David Chen"]],
+        real: &[&[], &["--candidates", "David,David Chen"]],
         check: output_validation,
     },
     Row {
@@ -191,10 +194,27 @@ fn fewer_passes(run: &Run) -> Result<()> {
     Ok(())
 }
 
+const BEST_OF_N: [Arguments; 3] = [
+    &["--candidates", "5", "--max-tokens", "24", "--seed", "1"],
+    &["--candidates", "2", "--max-tokens", "8", "--seed", "1"],
+    &["--candidates", "5", "--max-tokens", "24", "--seed", "1", "--consensus"],
+];
+
 fn best_of_n(runs: &Runs) -> Result<()> {
-    let [five, two] = &runs.runs[..] else { unreachable!("two runs") };
+    let [five, two, consensus] = &runs.runs[..] else { unreachable!("three runs") };
     let answers = texts(&five.report["answers"])?;
     ensure!(answers.len() == 5 && answers.iter().collect::<HashSet<_>>().len() > 1, "draws are equal");
+    ensure!(consensus.report["answers"] == five.report["answers"], "a seed has two texts");
+    let scores = |run: &Run| -> Result<Vec<f64>> {
+        let scores = run.report["scores"].as_array().context("no scores")?;
+        let scores: Vec<f64> = scores.iter().filter_map(Value::as_f64).collect();
+        let best = run.integer("best")? as usize;
+        ensure!(scores.len() == 5 && scores.iter().all(|score| *score <= scores[best]), "{scores:?}, {best}");
+        ensure!(run.text("text")? == answers[best], "the text is not the best answer");
+        Ok(scores)
+    };
+    // The verifier's are probabilities.
+    ensure!(scores(five)?.iter().all(|score| (0.0..=1.0).contains(score)), "no probabilities");
     fn pairs(text: &str) -> HashSet<(&str, &str)> {
         text.split_whitespace().zip(text.split_whitespace().skip(1)).collect()
     }
@@ -202,25 +222,33 @@ fn best_of_n(runs: &Runs) -> Result<()> {
         let (a, b) = (pairs(a), pairs(b));
         2.0 * a.intersection(&b).count() as f64 / (a.len() + b.len()).max(1) as f64
     };
-    let scores = answers.iter().map(|a| answers.iter().map(|b| likeness(a, b)).sum::<f64>());
-    let scores: Vec<f64> = scores.collect();
-    let best = five.integer("best")? as usize;
-    ensure!(scores.iter().all(|score| *score <= scores[best]), "{scores:?}: {best} is not the best");
-    ensure!(five.text("text")? == answers[best]);
+    for (a, score) in answers.iter().zip(scores(consensus)?) {
+        let expected: f64 = answers.iter().map(|b| likeness(a, b)).sum();
+        ensure!((score - expected).abs() < 1e-9, "`{a}`: {score}, not {expected}");
+    }
     // One token a pass but for the first: the prompt is computed once, however many answers are drawn.
     let more = (five.computed()? - two.computed()?, five.passes()? - two.passes()?);
     ensure!(more.0 == more.1, "the prompt was computed more than once");
     Ok(())
 }
 
+const UNMARKED: &str = "The sea was vast and unforgiving, a realm where the boundaries of the human \
+    imagination began to unravel. In this mystical land, the inhabitants dwelled in a realm of bioluminescent \
+    creatures.";
+/// Written by the program on the default model.
+const MARKED: &str = "The ocean's crystal-clear glass, it's only been a month since a sudden wave hit. Amidst \
+    the familiar rhythms, I found myself crossing our makeshift communication with the town of Grimsby's \
+    lounge on a Sunday evening.";
+
 fn watermarking(runs: &Runs) -> Result<()> {
-    let [marked, control] = &runs.runs[..] else { unreachable!("two runs") };
     let z = |run: &Run, key: &str| run.report[key].as_f64().context("no z-score");
+    let (marked, control, unmarked) = (&runs.runs[0], &runs.runs[1], &runs.runs[2]);
     marked.holds("detected")?;
     ensure!(z(marked, "z")? > 4.0 && z(marked, "z_unmarked")?.abs() < 4.0);
-    // Without a bias nothing is there to be found.
-    ensure!(control.report["detected"] == json!(false) && z(control, "z")?.abs() < 4.0);
-    Ok(())
+    // Without a bias nothing is there to be found, and the text is the unmarked one.
+    ensure!(control.report["detected"] == json!(false) && z(control, "z")? == z(control, "z_unmarked")?);
+    ensure!(unmarked.report["detected"] == json!(false) && z(unmarked, "z")?.abs() < 4.0, "a false alarm");
+    runs.runs[3..].iter().try_for_each(|run| run.holds("detected"))
 }
 
 fn output_validation(runs: &Runs) -> Result<()> {
@@ -242,7 +270,10 @@ fn output_validation(runs: &Runs) -> Result<()> {
         let apart = number(best, "log_prob")? - number(other, "log_prob")?;
         ensure!((shares - apart).abs() < 1e-6, "shares do not follow from log-probabilities");
     }
-    ensure!(runs.on == On::Tiny || run.report["best"] == "David Chen");
+    // A beginning of the right answer ends too early to be it.
+    ensure!(
+        runs.on == On::Tiny || run.report["best"] == "David Chen" && runs.report(1)["best"] == "David Chen"
+    );
     Ok(())
 }
 

@@ -26,8 +26,8 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         program: "mcts",
         home: Home::Shared,
-        tiny: &[&["--iterations", "8", "--step-tokens", "8", "--rollout-tokens", "12"]],
-        real: &[&["--iterations", "8", "--step-tokens", "8", "--rollout-tokens", "12"]],
+        tiny: &[&["--iterations", "8", "--step-tokens", "8", "--rollout-tokens", "12", "--seed", "1"]],
+        real: &[&["--iterations", "8", "--step-tokens", "8", "--rollout-tokens", "12", "--seed", "1"]],
         check: mcts,
     },
     Row {

@@ -10,8 +10,8 @@ pub(crate) const ROWS: &[Row] = &[
     Row {
         program: "tree-of-thought",
         home: Home::Shared,
-        tiny: &[&["--branches", "2", "--max-tokens", "16"]],
-        real: &[&["--branches", "2", "--max-tokens", "16"]],
+        tiny: &[&["--branches", "3", "--keep", "2", "--max-tokens", "16", "--seed", "1"]],
+        real: &[&["--branches", "3", "--keep", "2", "--max-tokens", "16", "--seed", "1"]],
         check: tree_of_thought,
     },
     Row {
@@ -28,12 +28,12 @@ pub(crate) const ROWS: &[Row] = &[
         program: "graph-of-thought",
         home: Home::Shared,
         tiny: &[
-            &["--aggregation-tokens", "16"],
-            &["--proposal-tokens", "8,40,2", "--aggregation-tokens", "8"],
+            &["--aggregation-tokens", "16", "--seed", "1"],
+            &["--proposal-tokens", "8,40,2", "--aggregation-tokens", "8", "--seed", "1"],
         ],
         real: &[
-            &["--aggregation-tokens", "16"],
-            &["--proposal-tokens", "8,40,2", "--aggregation-tokens", "8"],
+            &["--aggregation-tokens", "16", "--seed", "1"],
+            &["--proposal-tokens", "8,40,2", "--aggregation-tokens", "8", "--seed", "1"],
         ],
         check: graph_of_thought,
     },
@@ -55,16 +55,26 @@ pub(crate) const ROWS: &[Row] = &[
 
 fn tree_of_thought(runs: &Runs) -> Result<()> {
     let run = &runs.runs[0];
-    ensure!(run.integer("leaves")? == 8 && (2..=10).contains(&run.integer("grade")?));
+    // Three ways, two of which are carried out in three ways each; three grades for each thought, the best
+    // first.
+    for (level, count) in [("ways", 3), ("results", 6)] {
+        let grades =
+            run.report[level].as_array().context("no grades")?.iter().filter_map(|grade| grade.as_u64());
+        let grades: Vec<u64> = grades.collect();
+        ensure!(grades.len() == count && grades.is_sorted_by(|a, b| a >= b), "{level}: {grades:?}");
+        ensure!(grades.iter().all(|grade| (3..=15).contains(grade)), "{level}: {grades:?}");
+    }
+    let best = format!("{}: {}\n", run.report["results"][0], run.text("answer")?.trim());
+    ensure!(run.integer("leaves")? == 27 && run.said.contains(&best), "the answer is not the best result");
     let (tree, apart, computed) =
         (run.integer("tree_tokens")?, run.integer("tokens_apart")?, run.computed()?);
-    // Each of 14 branches computes one token that it shares with a sibling, and an answer may be in the
-    // conversation in other tokens than those drawn: bytes that are no text, which only the tiny model
+    // Each of 9 thoughts and 27 grades computes one token that it shares with a sibling, and an answer may be
+    // in the conversation in other tokens than those drawn: bytes that are no text, which only the tiny model
     // writes.
-    let rewritten = if runs.on == On::Tiny { 6 * 16 } else { 0 };
-    ensure!(computed <= tree + 7 + rewritten, "what branches share was computed more than once");
+    let rewritten = if runs.on == On::Tiny { 9 * 16 } else { 0 };
+    ensure!(computed <= tree + 36 + rewritten, "what branches share was computed more than once");
     // The last token of a leaf is not computed.
-    ensure!(computed + 8 >= tree && 2 * computed < apart, "the tree is no tree");
+    ensure!(computed + 27 >= tree && 2 * computed < apart, "the tree is no tree");
     Ok(())
 }
 
@@ -108,10 +118,14 @@ fn graph_of_thought(runs: &Runs) -> Result<()> {
         }
         ensure!(free.len() == 1 && free[0].len() == count, "{free:?} remain");
         ensure!(run.report["proposals"] == json!(free[0]), "another answer than the last");
+        // Two drafts of it were graded.
+        let grades = texts(&run.report["grades"])?;
+        ensure!(grades.len() == 2 && grades.iter().all(|g| ("1"..="9").contains(g)), "{grades:?}");
         ensure!(run.said.contains(&format!("{:?} {}", free[0], run.text("answer")?.trim())));
         if count == 3 {
-            // The shortest is ready first and waits for the next, whose conversation goes on.
-            ensure!(thoughts == [vec![3], vec![1], vec![1, 3], vec![2], vec![2, 1, 3]], "{thoughts:?}");
+            // The shortest is ready first and waits for the next, whose conversation goes on. How long the
+            // drafts of a merge take, beside the longest proposal, depends on the machine.
+            ensure!(thoughts[..2] == [vec![3], vec![1]] && thoughts.contains(&vec![1, 3]), "{thoughts:?}");
         }
     }
     Ok(())
