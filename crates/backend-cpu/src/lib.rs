@@ -133,6 +133,11 @@ fn limits(hyper: &Hyperparameters, options: &CpuOptions) -> Limits {
         page_tokens: options.page_tokens,
         batch_tokens: options.batch_tokens,
         batch_sequences: options.batch_sequences,
+        // Drawing takes some 50 µs of a row of 49,000 logits: a batch of outputs alone takes a tenth of a second.
+        row_outputs: 256,
+        batch_outputs: 4096,
+        // 128 MiB; the outputs of one row fit a vocabulary of 130,000, and of a larger one its own.
+        batch_output_values: (1 << 25).max(256 * hyper.vocab as u64),
         vocabulary: hyper.vocab as u32,
         hidden: hyper.hidden as u32,
         context_tokens: hyper.context_length as u32,

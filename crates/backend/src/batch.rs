@@ -217,6 +217,20 @@ impl Batch {
         if let Some(output) = self.outputs.iter().find(|o| o.row >= self.rows()) {
             return Err(format!("output of row {}: the batch has {} rows", output.row, self.rows()));
         }
+        let values: u64 = self.outputs.iter().map(|output| output.kind.values(limits)).sum();
+        if self.outputs.len() > limits.batch_outputs as usize || values > limits.batch_output_values {
+            return Err(format!("{} outputs of {values} values exceed the limits", self.outputs.len()));
+        }
+        if let Some(same) =
+            self.outputs.chunk_by(|a, b| a.row == b.row).find(|same| same.len() > limits.row_outputs as usize)
+        {
+            return Err(format!(
+                "row {} has {} outputs, the limit is {}",
+                same[0].row,
+                same.len(),
+                limits.row_outputs
+            ));
+        }
         self.outputs.iter().try_for_each(|output| {
             output.kind.check(limits.vocabulary).map_err(|e| format!("output of row {}: {e}", output.row))
         })
@@ -260,7 +274,9 @@ mod tests {
     fn every_rule_on_the_fields_is_checked() {
         let limits = FakeBackend::new(8, 50).limits();
         assert_eq!(batch().check(&limits), Ok(()));
-        let breaks: [(&str, fn(&mut Batch)); 20] = [
+        let breaks: [(&str, fn(&mut Batch)); 22] = [
+            ("exceed the limits", |b| b.outputs = vec![b.outputs[1].clone(); 10_000]),
+            ("row 4 has 300 outputs", |b| b.outputs = vec![b.outputs[1].clone(); 300]),
             ("positions", |b| b.positions.truncate(4)),
             ("sequences exceed the limits", |b| b.sequences.extend(vec![b.sequences[1].clone(); 5000])),
             ("outside the vocabulary", |b| b.tokens[0] = 50),

@@ -42,6 +42,12 @@ pub struct Limits {
     pub batch_tokens: u32,
     /// Sequences of one batch.
     pub batch_sequences: u32,
+    /// Output requests of one row.
+    pub row_outputs: u32,
+    /// Output requests of one batch; at least those of one row.
+    pub batch_outputs: u32,
+    /// Values ([`OutputKind::values`]) that the outputs of one batch may have; at least those of one row.
+    pub batch_output_values: u64,
     /// Entries of the vocabulary: token ids are below this.
     pub vocabulary: u32,
     /// Length of an embedding row and of a hidden row, in values.

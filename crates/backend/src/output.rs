@@ -121,6 +121,18 @@ pub enum OutputKind {
 }
 
 impl OutputKind {
+    /// Numbers in the answer, of 4 bytes each.
+    pub fn values(&self, limits: &crate::Limits) -> u64 {
+        match self {
+            OutputKind::Token(_) => 2,
+            OutputKind::TopK(k) => 2 * u64::from(*k),
+            OutputKind::LogProbs(tokens) => tokens.len() as u64,
+            OutputKind::Logits => u64::from(limits.vocabulary),
+            OutputKind::Entropy => 1,
+            OutputKind::Hidden => u64::from(limits.hidden),
+        }
+    }
+
     /// Checks the rules stated on the kind. The one such check: [`crate::Batch::check`] calls it, and a scheduler when a
     /// request comes in, so that a mistake is answered before anything is computed.
     ///

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::accounts::Account;
 use crate::context;
 use crate::memory::low_bits;
 use crate::pages::{LogicalId, PageLocation};
-use crate::request::OwnerId;
 use crate::state::Scheduler;
 
 impl Scheduler {
@@ -57,30 +57,29 @@ impl Scheduler {
 
     fn check_holders(&self) {
         let mut refs: BTreeMap<LogicalId, (u32, u32)> = BTreeMap::new();
-        let mut shares: BTreeMap<OwnerId, BTreeMap<LogicalId, u32>> = BTreeMap::new();
+        let mut accounts = Vec::new();
         let of_contexts = self.contexts.values().map(|context| (context.owner, &context.entries[..]));
         let of_passes =
             self.passes.values().map(|pass| (self.contexts[&pass.request.context].owner, pass.owned()));
         for (owner, entries) in of_contexts.chain(of_passes) {
             for entry in entries {
                 refs.entry(entry.page).or_default().0 += 1;
-                *shares.entry(owner).or_default().entry(entry.page).or_default() += 1;
+                accounts.push((Account::Owner(owner), entry.page));
             }
         }
-        for entry in self.snapshots.values().flat_map(|snapshot| &snapshot.entries) {
-            let refs = refs.entry(entry.page).or_default();
-            *refs = (refs.0 + 1, refs.1 + 1);
+        for snapshot in self.snapshots.values() {
+            for entry in &snapshot.entries {
+                let refs = refs.entry(entry.page).or_default();
+                *refs = (refs.0 + 1, refs.1 + 1);
+                accounts.push((Account::Tenant(snapshot.tenant), entry.page));
+            }
         }
         for (id, page) in self.memory.pages.iter() {
             let expected = refs.remove(&id).unwrap_or_default();
             assert_eq!((page.refs, page.snapshot_refs), expected, "{id:?}: holders");
         }
         assert!(refs.is_empty(), "pages are held that do not exist: {refs:?}");
-        for (owner, share) in &self.memory.shares {
-            let held: BTreeMap<_, _> = share.held.iter().map(|(id, count)| (*id, *count)).collect();
-            assert_eq!(held, shares.remove(owner).unwrap_or_default(), "{owner:?}: share");
-        }
-        assert!(shares.is_empty(), "owners hold pages and are not registered");
+        self.memory.accounts.check(accounts.into_iter());
     }
 
     fn check_places(&self) {

@@ -13,8 +13,12 @@ pub struct SchedulerConfig {
     /// suspended and passes wait; one that lacked pages for `patience` because of it fails with out-of-pages.
     /// Default: 16384.
     pub host_pages: u32,
-    /// Distinct pages an owner may hold unless told otherwise. Default: no bound but the pool.
+    /// Distinct pages an owner and those it launched may hold, unless its registration says otherwise. Default: no bound
+    /// but the pool.
     pub pages_quota: Option<u32>,
+    /// Distinct pages that a tenant may hold: all its owners and snapshots together, wherever the pages are. Default: no
+    /// bound but the pool and host memory.
+    pub tenant_pages: Option<u32>,
     /// Whether computed prefixes are kept and reused. Default: yes.
     pub prefix_cache: bool,
     /// A pass that waited this long goes before everybody who waited less, whatever the priorities: nobody waits
@@ -31,6 +35,7 @@ impl Default for SchedulerConfig {
             policy: PolicyKind::Adaptive,
             host_pages: 16384,
             pages_quota: None,
+            tenant_pages: None,
             prefix_cache: true,
             patience: Duration::from_secs(5),
             idle_after: Duration::from_millis(50),
@@ -41,15 +46,17 @@ impl Default for SchedulerConfig {
 /// Settings of the engine's thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
-    /// Passes and operations that may wait in the inbox. When it is full, passes, calls and operations that take
-    /// something are refused as overloaded; those that give back are always accepted. Default: 65536.
+    /// Passes and operations that may wait in the inbox. When it is full, passes, calls and operations are refused as
+    /// overloaded, but for those that end something ([`crate::ContextOp::ends`]). Default: 65536.
     pub inbox: usize,
+    /// Of these, those of one owner, so that no owner fills the inbox for all. Default: 8192.
+    pub inbox_of_owner: usize,
     /// How long the thread looks for work after a batch before it sleeps. At most 50 µs. Default: 20 µs.
     pub spin: Duration,
 }
 
 impl Default for EngineConfig {
     fn default() -> EngineConfig {
-        EngineConfig { inbox: 65536, spin: Duration::from_micros(20) }
+        EngineConfig { inbox: 65536, inbox_of_owner: 8192, spin: Duration::from_micros(20) }
     }
 }

@@ -8,6 +8,7 @@
 //! A page that more than one holder sees is never written. Nothing is killed for lack of memory: cached pages go
 //! first, then passes wait, then the pages of contexts of lower rank move to host memory and come back bit for bit.
 
+mod accounts;
 mod check;
 mod config;
 mod context;

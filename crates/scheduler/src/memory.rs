@@ -1,28 +1,17 @@
 //! Who holds which page: logical pages, the prefix cache and owners' shares, kept consistent with each other.
 
-use std::collections::{BTreeMap, HashMap};
-
+use crate::accounts::{Account, Accounts};
 use crate::context::Entry;
 use crate::pages::{LogicalId, Page, PageLocation, Pages};
 use crate::prefix::{Key, NodeId, Parent, Prefix};
 use crate::request::{OwnerId, TenantId};
-
-/// An owner's share of the pages.
-#[derive(Debug)]
-pub(crate) struct Share {
-    /// Age: older owners have lower numbers.
-    pub(crate) sequence: u64,
-    pub(crate) quota: Option<u32>,
-    /// Entries of its contexts and passes, by page. Only counted and looked up, never walked for a decision.
-    pub(crate) held: HashMap<LogicalId, u32>,
-}
 
 /// See the module docs.
 #[derive(Debug)]
 pub(crate) struct Memory {
     pub(crate) pages: Pages,
     pub(crate) prefix: Prefix,
-    pub(crate) shares: BTreeMap<OwnerId, Share>,
+    pub(crate) accounts: Accounts,
     /// Whether computed pages enter the prefix cache.
     pub(crate) caching: bool,
 }
@@ -31,7 +20,18 @@ pub(crate) struct Memory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Holder {
     Owner(OwnerId),
-    Snapshot,
+    /// A snapshot of a tenant.
+    Snapshot(TenantId),
+}
+
+impl Holder {
+    /// Who pays.
+    fn account(self) -> Account {
+        match self {
+            Holder::Owner(owner) => Account::Owner(owner),
+            Holder::Snapshot(tenant) => Account::Tenant(tenant),
+        }
+    }
 }
 
 impl Memory {
@@ -43,14 +43,8 @@ impl Memory {
     pub(crate) fn hold(&mut self, holder: Holder, id: LogicalId) {
         let page = self.pages.get_mut(id);
         page.refs += 1;
-        match holder {
-            Holder::Snapshot => page.snapshot_refs += 1,
-            Holder::Owner(owner) => {
-                let share =
-                    self.shares.get_mut(&owner).expect("an owner is registered before it holds pages");
-                *share.held.entry(id).or_insert(0) += 1;
-            }
-        }
+        page.snapshot_refs += u32::from(matches!(holder, Holder::Snapshot(_)));
+        self.accounts.hold(holder.account(), id);
         if let (1, Some(node)) = (page.refs, page.node) {
             self.prefix.set_held(node);
         }
@@ -66,17 +60,8 @@ impl Memory {
     pub(crate) fn release(&mut self, holder: Holder, id: LogicalId) {
         let page = self.pages.get_mut(id);
         page.refs -= 1;
-        match holder {
-            Holder::Snapshot => page.snapshot_refs -= 1,
-            Holder::Owner(owner) => {
-                let held = &mut self.shares.get_mut(&owner).expect("a holder is registered").held;
-                let count = held.get_mut(&id).expect("what is released was held");
-                *count -= 1;
-                if *count == 0 {
-                    held.remove(&id);
-                }
-            }
-        }
+        page.snapshot_refs -= u32::from(matches!(holder, Holder::Snapshot(_)));
+        self.accounts.release(holder.account(), id);
         if page.refs > 0 {
             return;
         }
@@ -119,11 +104,6 @@ impl Memory {
     pub(crate) fn writable(&self, id: LogicalId) -> bool {
         let page = self.pages.get(id);
         page.refs == 1 && page.node.is_none()
-    }
-
-    /// Distinct pages that an owner holds, and its quota.
-    pub(crate) fn share(&self, owner: OwnerId) -> (u32, Option<u32>) {
-        self.shares.get(&owner).map_or((0, None), |share| (share.held.len() as u32, share.quota))
     }
 
     /// The last node of the path that the entries follow in the prefix cache, a partial last one aside. `None` when they
@@ -182,9 +162,9 @@ mod tests {
     use crate::pages::Provenance;
 
     fn memory() -> Memory {
-        let mut shares = BTreeMap::new();
-        shares.insert(OwnerId(1), Share { sequence: 1, quota: None, held: HashMap::new() });
-        Memory { pages: Pages::new(4, 8, 4), prefix: Prefix::default(), shares, caching: true }
+        let mut accounts = Accounts::new(None);
+        accounts.open(OwnerId(1), None, TenantId(0), None, 1);
+        Memory { pages: Pages::new(4, 8, 4), prefix: Prefix::default(), accounts, caching: true }
     }
 
     /// A held page that was computed from eight times `token`, as the first of its context.
@@ -209,7 +189,7 @@ mod tests {
         for id in [plain, cached] {
             memory.release(Holder::Owner(OwnerId(1)), id);
         }
-        assert_eq!((memory.pages.free(), memory.prefix.idle(), memory.share(OwnerId(1)).0), (3, 1, 0));
+        assert_eq!((memory.pages.free(), memory.prefix.idle(), memory.accounts.held(OwnerId(1))), (3, 1, 0));
         assert!(memory.evict() && !memory.evict());
         assert_eq!(memory.pages.free(), 4);
     }

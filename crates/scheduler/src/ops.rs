@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use backend::AdapterId;
+
 use crate::request::{ContextId, OwnerId, Priority, TenantId, Ticket};
 
 /// An operation without a reply, applied in order of arrival.
@@ -11,7 +13,7 @@ use crate::request::{ContextId, OwnerId, Priority, TenantId, Ticket};
 /// [`crate::Stats::ops_refused`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContextOp {
-    /// Makes an empty context. The first one of an owner also decides the owner's age, see `SetQuota`.
+    /// Makes an empty context. The first one of an owner also registers it, see `Register`.
     Create {
         /// New id.
         context: ContextId,
@@ -75,17 +77,42 @@ pub enum ContextOp {
         /// New priority.
         priority: Priority,
     },
-    /// Registers an owner (older owners rank before newer ones) and bounds the distinct pages it may hold.
-    SetQuota {
+    /// Registers an owner: older owners rank before newer ones. Does nothing when it is registered.
+    Register {
         /// The owner.
         owner: OwnerId,
-        /// Pages; `None` for no bound but the pool.
+        /// The owner that launched it and on whose share it draws, if one did.
+        parent: Option<OwnerId>,
+        /// The user, on whose share all of its owners draw.
+        tenant: TenantId,
+        /// Distinct pages that it and those it launches may hold; `None` for no bound of its own.
         pages: Option<u32>,
     },
     /// Cancels a pass; unknown or answered tickets are ignored.
     Cancel {
         /// The pass.
         ticket: Ticket,
+    },
+    /// Cancels a pass, or takes back what it added if it was answered the moment before: the context is as it was.
+    Abandon {
+        /// The pass.
+        ticket: Ticket,
+        /// Its context.
+        context: ContextId,
+        /// Live tokens before the pass.
+        length: u32,
+        /// Next position before the pass.
+        next_position: u32,
+    },
+    /// Forgets an adapter; unknown ids are ignored.
+    DropAdapter {
+        /// The adapter.
+        adapter: AdapterId,
+    },
+    /// Deletes a snapshot; one that does not exist is ignored.
+    DropSnapshot {
+        /// Its key.
+        key: String,
     },
     /// Frees everything an owner holds and cancels its passes. Saved snapshots stay.
     OwnerGone {
@@ -95,14 +122,17 @@ pub enum ContextOp {
 }
 
 impl ContextOp {
-    /// Whether the operation only gives back what was taken, and so is accepted even when the inbox is full.
-    pub fn releases(&self) -> bool {
+    /// Whether the operation ends something, and so is accepted even when the inbox is full: it comes once for each
+    /// thing that was begun, so the bound on what is begun is a bound on these too.
+    pub fn ends(&self) -> bool {
         matches!(
             self,
-            ContextOp::Truncate { .. }
-                | ContextOp::Remove { .. }
-                | ContextOp::Drop { .. }
+            ContextOp::Drop { .. }
+                | ContextOp::DropAdapter { .. }
+                | ContextOp::DropSnapshot { .. }
                 | ContextOp::Cancel { .. }
+                | ContextOp::Abandon { .. }
+                | ContextOp::Register { .. }
                 | ContextOp::OwnerGone { .. }
         )
     }
@@ -113,8 +143,8 @@ impl ContextOp {
 #[error("the engine's inbox is full")]
 pub struct Overloaded;
 
-/// What a context holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A context, as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextInfo {
     /// Live tokens.
     pub length: u32,
@@ -122,6 +152,8 @@ pub struct ContextInfo {
     pub next_position: u32,
     /// Pages, shared ones included.
     pub pages: u32,
+    /// Positions of the live tokens, as runs of consecutive ones: the first and how many.
+    pub positions: Vec<(u32, u32)>,
 }
 
 /// Why an operation with a reply was refused.
@@ -143,6 +175,14 @@ pub enum CallError {
         index: u32,
         /// Live tokens.
         length: u32,
+    },
+    /// The context would be longer than the model's.
+    #[error("the context would have {length} tokens, the model's limit is {limit}")]
+    TooLong {
+        /// Live tokens it would have.
+        length: u64,
+        /// The most there may be.
+        limit: u32,
     },
     /// No snapshot has this name.
     #[error("no snapshot is named `{0}`")]

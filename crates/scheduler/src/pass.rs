@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use backend::{OutputKind, PageSlots, Value};
+use backend::{Limits, OutputKind, PageSlots, Value};
 
 use crate::context::{self, Context, Entry};
 use crate::memory::low_bits;
@@ -105,7 +105,7 @@ impl Pass {
 
     pub(crate) fn next_position(&self) -> u32 {
         match &self.request.positions {
-            Some(positions) => positions.iter().max().map_or(self.first_position, |last| last + 1),
+            Some(positions) => positions.iter().map(|last| last + 1).fold(self.first_position, u32::max),
             None => self.first_position + self.rows(),
         }
     }
@@ -129,6 +129,23 @@ impl Pass {
     /// New pages that the next `rows` rows need.
     pub(crate) fn pages_for(&self, rows: u32, page_tokens: u32) -> u32 {
         rows.saturating_sub(page_tokens - self.last_page_len).div_ceil(page_tokens)
+    }
+
+    /// How many of the next `rows` rows a batch can take that has room for so many outputs and values.
+    pub(crate) fn rows_with_outputs(&self, rows: u32, limits: &Limits, outputs: u32, values: u64) -> u32 {
+        let (mut outputs, mut values) = (outputs, values);
+        for (row, _, kind) in &self.outputs[self.outputs_sent..] {
+            let ahead = *row as u32 - self.done;
+            if ahead >= rows {
+                break;
+            }
+            let size = kind.as_ref().map_or(0, |kind| kind.values(limits));
+            if outputs == 0 || size > values {
+                return ahead;
+            }
+            (outputs, values) = (outputs - 1, values - size);
+        }
+        rows
     }
 
     /// Slot that the next row writes, counted from the start of the sequence. Its page may be yet to come.

@@ -70,7 +70,7 @@ pub struct ForwardRequest {
     pub tokens: Vec<u32>,
     /// Rows that are given by an embedding of `limits.hidden` values, by strictly increasing row.
     pub embeddings: Vec<(usize, Vec<f32>)>,
-    /// Position of each row; `None` continues after the context's last position.
+    /// Position of each row; `None` continues at the context's next position.
     pub positions: Option<Vec<u32>>,
     /// What each row attends to; `None` is all live tokens and all earlier rows. One entry a row.
     pub masks: Option<Vec<RowRuns>>,
@@ -98,13 +98,14 @@ impl ForwardRequest {
         }
     }
 
-    /// Checks every rule stated on the fields, for a context that continues at `next_position`.
+    /// Checks every rule stated on the fields, for a context of `length` tokens that continues at `next_position`.
     ///
     /// # Errors
     /// The first rule broken: [`ForwardError::OutOfPages`] when the pool could never hold the rows, else
     /// [`ForwardError::InvalidArgument`].
-    pub fn check(&self, next_position: u32, limits: &Limits) -> Result<(), ForwardError> {
+    pub fn check(&self, length: u32, next_position: u32, limits: &Limits) -> Result<(), ForwardError> {
         self.check_rows(next_position, limits)
+            .and_then(|()| self.check_length(length, limits))
             .and_then(|()| self.check_outputs(limits))
             .map_err(ForwardError::InvalidArgument)?;
         let needed = (self.tokens.len() as u64).div_ceil(u64::from(limits.page_tokens));
@@ -157,12 +158,34 @@ impl ForwardRequest {
         }
     }
 
+    /// Rows may share positions; their number is bounded all the same.
+    fn check_length(&self, length: u32, limits: &Limits) -> Result<(), String> {
+        let (rows, most) = (self.tokens.len(), limits.context_tokens);
+        match u64::from(length) + rows as u64 > u64::from(most) {
+            true => {
+                Err(format!("{rows} rows after {length} tokens exceed the model's context of {most} tokens"))
+            }
+            false => Ok(()),
+        }
+    }
+
     fn check_outputs(&self, limits: &Limits) -> Result<(), String> {
         let rows = self.tokens.len();
         self.outputs.iter().try_for_each(|(row, kind)| match *row < rows {
             true => kind.check(limits.vocabulary),
             false => Err(format!("output of row {row}: the pass has {rows} rows")),
-        })
+        })?;
+        let mut of_row: Vec<usize> = self.outputs.iter().map(|(row, _)| *row).collect();
+        of_row.sort_unstable();
+        match of_row.chunk_by(|a, b| a == b).find(|same| same.len() > limits.row_outputs as usize) {
+            Some(same) => Err(format!(
+                "row {} has {} outputs: expected at most {}",
+                same[0],
+                same.len(),
+                limits.row_outputs
+            )),
+            None => Ok(()),
+        }
     }
 }
 
@@ -173,7 +196,7 @@ pub struct ForwardReply {
     pub values: Vec<Value>,
     /// Live tokens of the context after the pass.
     pub length: u32,
-    /// Position that the next pass continues at by default.
+    /// Position that the next pass continues at by default: one more than the largest so far.
     pub next_position: u32,
     /// Rows that were computed.
     pub computed_tokens: u32,

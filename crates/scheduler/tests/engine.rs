@@ -256,7 +256,62 @@ fn snapshots_outlive_their_owner_and_the_engine() {
     let (handle, _engine) = start(FakeBackend::new(100, 50));
     let mut damaged = data.clone();
     damaged.pages[0].bytes.pop();
-    assert!(matches!(wait(handle.import("ann/b".into(), true, damaged)), Err(CallError::Mismatch(_))));
-    wait(handle.import("ann/a".into(), true, data)).unwrap();
+    assert!(matches!(
+        wait(handle.import("ann/b".into(), TenantId(0), true, damaged)),
+        Err(CallError::Mismatch(_))
+    ));
+    wait(handle.import("ann/a".into(), TenantId(0), true, data)).unwrap();
     assert_eq!(open(&handle, 3), expected);
+}
+
+/// A fake that counts its adapters.
+struct Adapters(FakeBackend, Arc<std::sync::Mutex<Vec<AdapterId>>>);
+
+impl Backend for Adapters {
+    fn limits(&self) -> Limits {
+        self.0.limits()
+    }
+    fn run(&mut self, batch: &Batch, output: &mut Output) -> Result<(), BackendError> {
+        self.0.run(batch, output)
+    }
+    fn copy_pages(&mut self, copies: &[PageCopy]) -> Result<(), BackendError> {
+        self.0.copy_pages(copies)
+    }
+    fn read_page(&mut self, page: PageId, bytes: &mut Vec<u8>) -> Result<(), BackendError> {
+        self.0.read_page(page, bytes)
+    }
+    fn write_page(&mut self, page: PageId, bytes: &[u8]) -> Result<(), BackendError> {
+        self.0.write_page(page, bytes)
+    }
+    fn embed(&mut self, tokens: &[u32], rows: &mut Vec<f32>) -> Result<(), BackendError> {
+        self.0.embed(tokens, rows)
+    }
+    fn load_adapter(&mut self, id: AdapterId, _: &[LoraMatrix]) -> Result<(), BackendError> {
+        self.1.lock().unwrap().push(id);
+        Ok(())
+    }
+    fn unload_adapter(&mut self, id: AdapterId) {
+        self.1.lock().unwrap().retain(|other| *other != id);
+    }
+}
+
+#[test]
+fn adapters_go_with_their_owner() {
+    let loaded = Arc::<std::sync::Mutex<Vec<AdapterId>>>::default();
+    let (handle, engine) = start(Adapters(FakeBackend::new(100, 50), loaded.clone()));
+    for (owner, id) in [(1, 1), (1, 2), (2, 3)] {
+        wait(handle.load_adapter(OwnerId(owner), AdapterId(id), Vec::new())).unwrap();
+    }
+    handle.apply(ContextOp::DropAdapter { adapter: AdapterId(1) }).unwrap();
+    wait(handle.stats()).unwrap();
+    wait(handle.stats()).unwrap();
+    assert_eq!(*loaded.lock().unwrap(), [AdapterId(2), AdapterId(3)]);
+    // The answer is never read: the load happens all the same, and so does the end.
+    drop(handle.load_adapter(OwnerId(1), AdapterId(4), Vec::new()));
+    handle.owner_gone(OwnerId(1));
+    wait(handle.stats()).unwrap();
+    wait(handle.stats()).unwrap();
+    assert_eq!(*loaded.lock().unwrap(), [AdapterId(3)]);
+    handle.shutdown();
+    engine.join();
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use backend::{Backend, Batch, FakeBackend, Output, OutputKind, SamplingParams, Value};
 use scheduler::{
-    ContextId, ContextOp, ForwardError, ForwardReply, ForwardRequest, NextStep, OwnerId, Priority, Scheduler,
-    SchedulerConfig, Stats, TenantId, Ticket,
+    CallError, ContextId, ContextOp, ForwardError, ForwardReply, ForwardRequest, NextStep, OwnerId, Priority,
+    Scheduler, SchedulerConfig, Stats, TenantId, Ticket,
 };
 
 struct Rig {
@@ -213,8 +213,10 @@ fn out_of_pages_names_what_is_too_small() {
     rig.finish();
     assert_eq!(rig.answers[&Ticket(1)], Err(ForwardError::OutOfPages { needed: 11, available: 10 }));
     assert_eq!(rig.reply(2).length, 160);
+    rig.scheduler
+        .apply(ContextOp::Register { owner: OwnerId(2), parent: None, tenant: TenantId(0), pages: Some(3) })
+        .unwrap();
     rig.create(2, Priority::Normal, 0);
-    rig.scheduler.apply(ContextOp::SetQuota { owner: OwnerId(2), pages: Some(3) }).unwrap();
     rig.submit(3, 2, &[2; 48]);
     rig.submit(4, 2, &[3]);
     rig.finish();
@@ -285,4 +287,115 @@ fn the_shares_of_passes_add_up_to_the_time_of_their_batches() {
     let shares: Duration = replies.iter().map(|reply| reply.compute_share).sum();
     let lost = (batch * rig.stats().batches as u32).checked_sub(shares).unwrap();
     assert!(lost < Duration::from_nanos(10), "{lost:?} lost beyond rounding");
+}
+
+/// A fork appended to its context doubles it: the lists would fill memory long before the pages do.
+#[test]
+fn no_context_grows_longer_than_the_models() {
+    let mut backend = FakeBackend::new(10, 50).limits();
+    backend.context_tokens = 100;
+    let backend = FakeBackend::with_limits(backend);
+    let scheduler = Scheduler::new(backend.limits(), SchedulerConfig::default());
+    let mut rig = Rig { backend, scheduler, now: Duration::ZERO, answers: BTreeMap::new() };
+    rig.create(1, Priority::Normal, 0);
+    rig.submit(1, 1, &[1; 30]);
+    rig.finish();
+    let mut double = |id: u64| {
+        let (from, to) = (ContextId(1), ContextId(id));
+        rig.scheduler.apply(ContextOp::Fork { from, to }).unwrap();
+        rig.scheduler.apply(ContextOp::Append { to: from, from: to })
+    };
+    assert_eq!(double(2), Ok(()));
+    assert_eq!(double(3), Err(CallError::TooLong { length: 120, limit: 100 }));
+    // Rows at positions that others have count as well.
+    let mut same = ForwardRequest::new(Ticket(2), ContextId(1), vec![1; 41]);
+    same.positions = Some(vec![0; 41]);
+    let refused = rig.scheduler.submit(same.clone(), rig.now);
+    assert!(
+        matches!(&refused, Err(ForwardError::InvalidArgument(text)) if text.contains("41 rows after 60"))
+    );
+    same.tokens.truncate(40);
+    same.positions = Some(vec![0; 40]);
+    assert_eq!(rig.scheduler.submit(same, rig.now), Ok(()));
+}
+
+#[test]
+fn an_abandoned_pass_leaves_its_context_as_it_was_also_when_it_was_answered() {
+    let mut rig = Rig::new(10, SchedulerConfig::default());
+    rig.create(1, Priority::Normal, 0);
+    rig.submit(1, 1, &[1; 20]);
+    rig.finish();
+    let mut early = ForwardRequest::new(Ticket(2), ContextId(1), vec![5, 6]);
+    early.positions = Some(vec![3, 4]);
+    rig.scheduler.submit(early, rig.now).unwrap();
+    rig.finish();
+    let info = |rig: &Rig| rig.scheduler.info(ContextId(1)).unwrap();
+    assert_eq!(
+        (info(&rig).length, info(&rig).next_position),
+        (22, 20),
+        "positions before the last do not go back"
+    );
+    assert_eq!(info(&rig).positions, [(0, 20), (3, 2)]);
+    let abandon = |ticket| ContextOp::Abandon {
+        ticket: Ticket(ticket),
+        context: ContextId(1),
+        length: 20,
+        next_position: 20,
+    };
+    rig.scheduler.apply(abandon(2)).unwrap();
+    assert_eq!((info(&rig).length, info(&rig).next_position), (20, 20));
+    rig.submit(3, 1, &[7; 3]);
+    rig.scheduler.apply(abandon(3)).unwrap();
+    rig.finish();
+    assert_eq!(rig.answers[&Ticket(3)], Err(ForwardError::Cancelled));
+    assert_eq!((info(&rig).length, info(&rig).next_position), (20, 20));
+}
+
+#[test]
+fn snapshots_and_children_count_for_their_user() {
+    let config = SchedulerConfig { tenant_pages: Some(5), prefix_cache: false, ..SchedulerConfig::default() };
+    let mut rig = Rig::new(40, config);
+    let user = TenantId(0);
+    rig.create(1, Priority::Normal, 0);
+    rig.submit(1, 1, &[1; 32]);
+    rig.finish();
+    rig.scheduler.save(ContextId(1), "ann/kept".into(), false).unwrap();
+    rig.scheduler.apply(ContextOp::OwnerGone { owner: OwnerId(1) }).unwrap();
+    // A child may hold no more than its parent has left, whatever its own quota is.
+    let register =
+        |owner, parent, pages| ContextOp::Register { owner: OwnerId(owner), parent, tenant: user, pages };
+    rig.scheduler.apply(register(2, None, Some(2))).unwrap();
+    rig.scheduler.apply(register(3, Some(OwnerId(2)), Some(9))).unwrap();
+    rig.create(2, Priority::Normal, 0);
+    rig.create(3, Priority::Normal, 0);
+    rig.submit(2, 2, &[2; 16]);
+    rig.finish();
+    rig.submit(3, 3, &[3; 32]);
+    rig.finish();
+    assert_eq!(rig.answers[&Ticket(3)], Err(ForwardError::OutOfPages { needed: 3, available: 2 }));
+    // The user has 2 pages in a snapshot and 1 in use: 2 are left.
+    rig.create(4, Priority::Normal, 0);
+    rig.submit(4, 4, &[4; 48]);
+    rig.finish();
+    assert_eq!(rig.answers[&Ticket(4)], Err(ForwardError::OutOfPages { needed: 6, available: 5 }));
+    rig.scheduler.apply(ContextOp::DropSnapshot { key: "ann/kept".into() }).unwrap();
+    rig.submit(5, 4, &[4; 48]);
+    rig.finish();
+    assert_eq!(rig.reply(5).length, 48);
+}
+
+#[test]
+fn outputs_beyond_those_of_a_batch_wait_for_the_next() {
+    let mut rig = Rig::new(40, SchedulerConfig::default());
+    rig.create(1, Priority::Normal, 0);
+    let mut request = ForwardRequest::new(Ticket(1), ContextId(1), vec![1; 40]);
+    request.outputs = (0..40 * 250).map(|i| (i / 250, OutputKind::Entropy)).collect();
+    rig.scheduler.submit(request.clone(), rig.now).unwrap();
+    rig.finish();
+    assert_eq!(rig.reply(1).values.len(), 10_000);
+    assert_eq!(rig.stats().batches, 3, "4096 outputs a batch");
+    request.ticket = Ticket(2);
+    request.outputs = vec![(0, OutputKind::Entropy); 257];
+    let refused = rig.scheduler.submit(request, rig.now);
+    assert!(matches!(&refused, Err(ForwardError::InvalidArgument(text)) if text.contains("257 outputs")));
 }

@@ -62,6 +62,7 @@ impl Driver {
                 return self.close();
             }
             self.drain();
+            self.unload_adapters();
             self.cancel_abandoned();
             let plan = self.scheduler.plan(self.start.elapsed(), &mut self.batch);
             if plan == NextStep::Run {
@@ -107,6 +108,19 @@ impl Driver {
                     }
                 }
                 Message::Call(call) => call(Ok((&mut self.scheduler, self.backend.as_mut()))),
+            }
+        }
+    }
+
+    /// Unloads adapters that nobody has any more. Passes that used them were cancelled before.
+    fn unload_adapters(&mut self) {
+        for adapter in self.scheduler.orphaned_adapters() {
+            let unload = || {
+                self.backend.unload_adapter(adapter);
+                Ok(())
+            };
+            if let Err(error) = guard(unload) {
+                tracing::error!(%error, ?adapter, "an adapter was not unloaded");
             }
         }
     }

@@ -23,16 +23,24 @@ pub type Reply<T, E> = oneshot::Receiver<Result<T, E>>;
 #[derive(Clone)]
 pub struct EngineHandle {
     pub(super) inbox: Arc<Inbox>,
+    /// On whose share of the inbox its messages count.
+    pub(super) owner: Option<OwnerId>,
     pub(super) limits: Limits,
 }
 
 impl EngineHandle {
+    /// A handle whose messages count against the owner's share of the inbox.
+    #[must_use]
+    pub fn for_owner(&self, owner: OwnerId) -> EngineHandle {
+        EngineHandle { owner: Some(owner), ..self.clone() }
+    }
+
     /// Starts a pass. Dropping the receiver cancels it, latest before the next operation or pass on its context.
     ///
     /// When the inbox is full the answer is [`ForwardError::Overloaded`], at once.
     pub fn forward(&self, request: ForwardRequest) -> Reply<ForwardReply, ForwardError> {
         let (answer, reply) = oneshot::channel();
-        let (message, error) = match self.inbox.push(Message::Forward(request, answer)) {
+        let (message, error) = match self.inbox.push(self.owner, Message::Forward(request, answer)) {
             Ok(()) => return reply,
             Err(Refused::Full(message)) => (message, ForwardError::Overloaded),
             Err(Refused::Closed(message)) => (message, ForwardError::Closed),
@@ -46,21 +54,21 @@ impl EngineHandle {
     /// Cancels a pass; it is answered with [`ForwardError::Cancelled`] unless its answer is already there.
     pub fn cancel(&self, ticket: Ticket) {
         // Refused only once closed, when every pass was answered.
-        self.inbox.push(Message::Op(ContextOp::Cancel { ticket })).ok();
+        self.inbox.push(self.owner, Message::Op(ContextOp::Cancel { ticket })).ok();
     }
 
     /// Frees everything that an owner holds and cancels its passes.
     pub fn owner_gone(&self, owner: OwnerId) {
-        self.inbox.push(Message::Op(ContextOp::OwnerGone { owner })).ok();
+        self.inbox.push(self.owner, Message::Op(ContextOp::OwnerGone { owner })).ok();
     }
 
     /// Sends an operation without waiting for it, and without waking the engine.
     ///
     /// # Errors
-    /// When the inbox is full and the operation is not one that gives back ([`ContextOp::releases`]). After a shutdown
+    /// When the inbox is full and the operation does not end something ([`ContextOp::ends`]). After a shutdown
     /// operations are ignored.
     pub fn apply(&self, op: ContextOp) -> Result<(), Overloaded> {
-        match self.inbox.push(Message::Op(op)) {
+        match self.inbox.push(self.owner, Message::Op(op)) {
             Err(Refused::Full(_)) => Err(Overloaded),
             Ok(()) | Err(Refused::Closed(_)) => Ok(()),
         }
@@ -110,10 +118,11 @@ impl EngineHandle {
     pub fn import(
         &self,
         key: String,
+        tenant: TenantId,
         persistent: bool,
         data: SnapshotData,
     ) -> Reply<SnapshotInfo, CallError> {
-        self.call(move |scheduler, _| scheduler.import(key, persistent, data))
+        self.call(move |scheduler, _| scheduler.import(key, tenant, persistent, data))
     }
 
     /// Counts for metrics.
@@ -126,18 +135,18 @@ impl EngineHandle {
         self.call(move |scheduler, _| Ok(scheduler.usage(owner)))
     }
 
-    /// Makes an adapter usable under `id`, chosen by the caller and never used before.
-    pub fn load_adapter(&self, id: AdapterId, matrices: Vec<LoraMatrix>) -> Reply<(), CallError> {
-        self.call(move |_, backend| guard(|| backend.load_adapter(id, &matrices)))
-    }
-
-    /// Forgets an adapter; the caller has no pass in flight that uses it.
-    pub fn unload_adapter(&self, id: AdapterId) -> Reply<(), CallError> {
-        self.call(move |_, backend| {
-            guard(|| {
-                backend.unload_adapter(id);
-                Ok(())
-            })
+    /// Makes an adapter usable under `id`, chosen by the caller and never used before. It is unloaded when
+    /// [`ContextOp::DropAdapter`] says so, and when its owner is gone.
+    pub fn load_adapter(
+        &self,
+        owner: OwnerId,
+        id: AdapterId,
+        matrices: Vec<LoraMatrix>,
+    ) -> Reply<(), CallError> {
+        self.call(move |scheduler, backend| {
+            guard(|| backend.load_adapter(id, &matrices))?;
+            scheduler.adopt_adapter(owner, id);
+            Ok(())
         })
     }
 
@@ -172,7 +181,7 @@ impl EngineHandle {
             // The receiver may be gone.
             answer.send(result).ok();
         });
-        let (message, error) = match self.inbox.push(Message::Call(call)) {
+        let (message, error) = match self.inbox.push(self.owner, Message::Call(call)) {
             Ok(()) => return reply,
             Err(Refused::Full(message)) => (message, CallError::Overloaded),
             Err(Refused::Closed(message)) => (message, CallError::Closed),

@@ -2,7 +2,7 @@
 //!
 //! One lock, held for a push or a swap. Operations are pushed quietly; passes and calls wake the thread if it sleeps.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use backend::Backend;
 use futures_channel::oneshot;
 
 use crate::ops::{CallError, ContextOp};
-use crate::request::{ForwardError, ForwardReply, ForwardRequest};
+use crate::request::{ForwardError, ForwardReply, ForwardRequest, OwnerId};
 use crate::state::Scheduler;
 
 /// Where an answer goes.
@@ -44,10 +44,13 @@ pub(super) struct Inbox {
     /// Weight of what is queued, for the thread to spin on without the lock.
     weight: AtomicUsize,
     capacity: usize,
+    capacity_of_owner: usize,
 }
 
 struct State {
     messages: VecDeque<Message>,
+    /// Messages of each owner that are counted against its share.
+    by_owner: HashMap<OwnerId, usize>,
     /// The weight that wakes the sleeping thread.
     sleeping: Option<usize>,
     closed: bool,
@@ -74,16 +77,26 @@ fn weight(message: &Message) -> usize {
     match message {
         Message::Forward(..) => PASS,
         // The cancelled passes are waited for.
-        Message::Call(_) | Message::Op(ContextOp::Cancel { .. } | ContextOp::OwnerGone { .. }) => URGENT,
+        Message::Call(_)
+        | Message::Op(ContextOp::Cancel { .. } | ContextOp::Abandon { .. } | ContextOp::OwnerGone { .. }) => {
+            URGENT
+        }
         // 1024 that pile up weigh like a pass and wake the thread, so that memory is given back.
         Message::Op(_) => 1,
     }
 }
 
 impl Inbox {
-    pub(super) fn new(capacity: usize) -> Inbox {
-        let state = State { messages: VecDeque::new(), sleeping: None, closed: false };
-        Inbox { state: Mutex::new(state), wake: Condvar::new(), weight: AtomicUsize::new(0), capacity }
+    pub(super) fn new(capacity: usize, capacity_of_owner: usize) -> Inbox {
+        let (messages, by_owner) = Default::default();
+        let state = State { messages, by_owner, sleeping: None, closed: false };
+        Inbox {
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            weight: AtomicUsize::new(0),
+            capacity,
+            capacity_of_owner,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -91,15 +104,24 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a message and wakes the thread if that is enough.
-    pub(super) fn push(&self, message: Message) -> Result<(), Refused> {
-        let always = matches!(&message, Message::Op(op) if op.releases());
+    /// Queues a message of an owner, or of none, and wakes the thread if that is enough.
+    pub(super) fn push(&self, owner: Option<OwnerId>, message: Message) -> Result<(), Refused> {
+        let always = matches!(&message, Message::Op(op) if op.ends());
         let mut state = self.lock();
         if state.closed {
             return Err(Refused::Closed(Box::new(message)));
         }
-        if state.messages.len() >= self.capacity && !always {
-            return Err(Refused::Full(Box::new(message)));
+        if !always {
+            if state.messages.len() >= self.capacity {
+                return Err(Refused::Full(Box::new(message)));
+            }
+            if let Some(owner) = owner {
+                let queued = state.by_owner.entry(owner).or_insert(0);
+                if *queued >= self.capacity_of_owner {
+                    return Err(Refused::Full(Box::new(message)));
+                }
+                *queued += 1;
+            }
         }
         let added = weight(&message);
         state.messages.push_back(message);
@@ -126,6 +148,7 @@ impl Inbox {
     pub(super) fn take(&self, into: &mut VecDeque<Message>) -> bool {
         let mut state = self.lock();
         std::mem::swap(&mut state.messages, into);
+        state.by_owner.clear();
         self.weight.store(0, Ordering::Release);
         !state.closed
     }
@@ -168,11 +191,28 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::{ContextId, Ticket};
+    use crate::request::{ContextId, Priority, TenantId, Ticket};
 
     fn forward() -> Message {
         let request = ForwardRequest::new(Ticket(1), ContextId(1), vec![1]);
         Message::Forward(request, oneshot::channel().0)
+    }
+
+    fn create() -> Message {
+        let (context, owner) = (ContextId(1), OwnerId(1));
+        Message::Op(ContextOp::Create { context, owner, priority: Priority::Normal, tenant: TenantId(1) })
+    }
+
+    #[test]
+    fn no_owner_fills_the_inbox_for_others() {
+        let inbox = Inbox::new(100, 3);
+        let (greedy, other) = (Some(OwnerId(1)), Some(OwnerId(2)));
+        (0..3).for_each(|_| inbox.push(greedy, create()).ok().unwrap());
+        assert!(matches!(inbox.push(greedy, create()), Err(Refused::Full(_))));
+        assert!(inbox.push(greedy, Message::Op(ContextOp::Drop { context: ContextId(1) })).is_ok());
+        assert!(inbox.push(other, create()).is_ok() && inbox.push(None, create()).is_ok());
+        inbox.take(&mut VecDeque::new());
+        assert!(inbox.push(greedy, create()).is_ok());
     }
 
     fn returns_at_once(inbox: &Inbox, arrivals: usize, wake_on_any: bool) -> bool {
@@ -183,14 +223,14 @@ mod tests {
 
     #[test]
     fn wakes_for_enough_passes_or_anything_urgent() {
-        let inbox = Inbox::new(100);
+        let inbox = Inbox::new(100, 100);
         let quiet = || Message::Op(ContextOp::Drop { context: ContextId(1) });
-        inbox.push(quiet()).ok().unwrap();
+        inbox.push(None, quiet()).ok().unwrap();
         assert!(!returns_at_once(&inbox, 1, false));
         assert!(returns_at_once(&inbox, 1, true));
-        inbox.push(forward()).ok().unwrap();
+        inbox.push(None, forward()).ok().unwrap();
         assert!(returns_at_once(&inbox, 1, false) && !returns_at_once(&inbox, 2, false));
-        inbox.push(Message::Op(ContextOp::Cancel { ticket: Ticket(1) })).ok().unwrap();
+        inbox.push(None, Message::Op(ContextOp::Cancel { ticket: Ticket(1) })).ok().unwrap();
         assert!(returns_at_once(&inbox, 1000, false));
         let mut taken = VecDeque::new();
         assert!(inbox.take(&mut taken));
@@ -198,14 +238,14 @@ mod tests {
         assert!(!returns_at_once(&inbox, 1, true));
         inbox.close();
         assert!(returns_at_once(&inbox, 1000, false));
-        assert!(matches!(inbox.push(forward()), Err(Refused::Closed(_))));
+        assert!(matches!(inbox.push(None, forward()), Err(Refused::Closed(_))));
     }
 
     #[test]
     fn is_bounded_for_what_takes() {
-        let inbox = Inbox::new(1);
-        inbox.push(forward()).ok().unwrap();
-        assert!(matches!(inbox.push(forward()), Err(Refused::Full(_))));
-        assert!(inbox.push(Message::Op(ContextOp::Drop { context: ContextId(1) })).is_ok());
+        let inbox = Inbox::new(1, 1);
+        inbox.push(None, forward()).ok().unwrap();
+        assert!(matches!(inbox.push(None, forward()), Err(Refused::Full(_))));
+        assert!(inbox.push(None, Message::Op(ContextOp::Drop { context: ContextId(1) })).is_ok());
     }
 }

@@ -36,8 +36,8 @@ impl Engine {
         scheduler: SchedulerConfig,
         engine: EngineConfig,
     ) -> std::io::Result<(EngineHandle, Engine)> {
-        let inbox = Arc::new(inbox::Inbox::new(engine.inbox));
-        let handle = EngineHandle { inbox: inbox.clone(), limits: backend.limits() };
+        let inbox = Arc::new(inbox::Inbox::new(engine.inbox, engine.inbox_of_owner));
+        let handle = EngineHandle { inbox: inbox.clone(), owner: None, limits: backend.limits() };
         let driver = driver::Driver::new(backend, scheduler, &engine, inbox.clone());
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || driver.run())?;
         Ok((handle, Engine { inbox, thread: Some(thread) }))

@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use backend::AdapterId;
+
 use super::Scheduler;
 use crate::context::{self, Context, Entry};
-use crate::memory::{Holder, Share};
+use crate::memory::Holder;
 use crate::ops::{CallError, ContextInfo, ContextOp};
 use crate::request::{ContextId, OwnerId, Priority, TenantId};
 
@@ -51,6 +53,11 @@ impl Scheduler {
             ContextOp::Append { to, from } => {
                 let (added, next) = self.get(from).map(|c| (c.entries.clone(), c.next_position))?;
                 let found = self.get_idle(to)?;
+                let (length, limit) = (self.get(from)?.length, self.limits.context_tokens);
+                let length = u64::from(found.length) + u64::from(length);
+                if length > u64::from(limit) {
+                    return Err(CallError::TooLong { length, limit });
+                }
                 let entries = [found.entries.as_slice(), &added].concat();
                 let next = next.max(found.next_position);
                 self.replace(to, entries, next);
@@ -66,12 +73,32 @@ impl Scheduler {
                 found.priority = priority;
                 Ok(())
             }
-            ContextOp::SetQuota { owner, pages } => {
-                self.register(owner).quota = pages;
+            ContextOp::Register { owner, parent, tenant, pages } => {
+                self.register(owner, parent, tenant, pages);
                 Ok(())
             }
             ContextOp::Cancel { ticket } => {
                 self.cancel(ticket);
+                Ok(())
+            }
+            ContextOp::Abandon { ticket, context, length, next_position } => {
+                self.cancel(ticket);
+                // Gone with its owner, perhaps.
+                let Ok(found) = self.get_idle(context) else { return Ok(()) };
+                if found.length > length {
+                    let (kept, _) = context::split(&found.entries, &(0..length));
+                    self.replace(context, kept, next_position);
+                }
+                Ok(())
+            }
+            ContextOp::DropAdapter { adapter } => {
+                if self.adapters.remove(&adapter).is_some() {
+                    self.orphaned_adapters.push(adapter);
+                }
+                Ok(())
+            }
+            ContextOp::DropSnapshot { key } => {
+                let _ = self.delete(&key);
                 Ok(())
             }
             ContextOp::OwnerGone { owner } => {
@@ -81,13 +108,35 @@ impl Scheduler {
         }
     }
 
+    /// An owner has loaded an adapter; it goes when the owner is gone.
+    pub fn adopt_adapter(&mut self, owner: OwnerId, adapter: AdapterId) {
+        self.adapters.insert(adapter, owner);
+    }
+
+    /// Adapters to unload: dropped by their owner, or left behind by one that is gone.
+    pub fn orphaned_adapters(&mut self) -> std::vec::Drain<'_, AdapterId> {
+        self.orphaned_adapters.drain(..)
+    }
+
     /// What a context holds.
     ///
     /// # Errors
     /// When it does not exist.
     pub fn info(&self, context: ContextId) -> Result<ContextInfo, CallError> {
         let Context { length, next_position, entries, .. } = self.get(context)?;
-        Ok(ContextInfo { length: *length, next_position: *next_position, pages: entries.len() as u32 })
+        let mut positions: Vec<(u32, u32)> = Vec::new();
+        for entry in entries {
+            let page = self.memory.pages.get(entry.page);
+            for (slot, position) in page.positions.iter().enumerate() {
+                match positions.last_mut() {
+                    _ if entry.live >> slot & 1 == 0 => {}
+                    Some((first, tokens)) if *first + *tokens == *position => *tokens += 1,
+                    _ => positions.push((*position, 1)),
+                }
+            }
+        }
+        let pages = entries.len() as u32;
+        Ok(ContextInfo { length: *length, next_position: *next_position, pages, positions })
     }
 
     /// Frees everything an owner holds and cancels its passes.
@@ -97,10 +146,14 @@ impl Scheduler {
         for context in contexts {
             self.drop_context(context);
         }
-        self.expected_back.remove(&owner);
-        if let Some(share) = self.memory.shares.remove(&owner) {
-            assert!(share.held.is_empty(), "owner {} still holds {} pages", owner.0, share.held.len());
+        let adapters = self.adapters.iter().filter(|(_, holder)| **holder == owner);
+        let adapters: Vec<AdapterId> = adapters.map(|(adapter, _)| *adapter).collect();
+        for adapter in adapters {
+            self.adapters.remove(&adapter);
+            self.orphaned_adapters.push(adapter);
         }
+        self.expected_back.remove(&owner);
+        self.memory.accounts.close(owner);
     }
 
     pub(super) fn create(
@@ -115,7 +168,7 @@ impl Scheduler {
         if self.contexts.contains_key(&id) {
             return Err(CallError::ContextExists(id));
         }
-        self.register(owner);
+        self.register(owner, None, tenant, self.config.pages_quota);
         self.memory.hold_all(Holder::Owner(owner), &entries);
         self.sequence += 1;
         let context = Context {
@@ -146,12 +199,9 @@ impl Scheduler {
         self.create(to, owner, priority, tenant, entries, next)
     }
 
-    fn register(&mut self, owner: OwnerId) -> &mut Share {
-        let (sequence, quota) = (&mut self.sequence, self.config.pages_quota);
-        self.memory.shares.entry(owner).or_insert_with(|| {
-            *sequence += 1;
-            Share { sequence: *sequence, quota, held: Default::default() }
-        })
+    fn register(&mut self, owner: OwnerId, parent: Option<OwnerId>, tenant: TenantId, pages: Option<u32>) {
+        self.sequence += 1;
+        self.memory.accounts.open(owner, parent, tenant, pages, self.sequence);
     }
 
     /// Gives a context other entries.

@@ -17,8 +17,9 @@ mod write;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use backend::{BackendError, Limits};
+use backend::{AdapterId, BackendError, Limits};
 
+use crate::accounts::{Account, Accounts};
 use crate::config::SchedulerConfig;
 use crate::context::Context;
 use crate::memory::{Holder, Memory};
@@ -72,6 +73,9 @@ pub struct Scheduler {
     /// The batch that runs, in its order; its tickets may be gone meanwhile.
     pub(crate) running: Vec<Running>,
     replies: Vec<Answered>,
+    /// Loaded adapters and who loaded them.
+    adapters: BTreeMap<AdapterId, OwnerId>,
+    orphaned_adapters: Vec<AdapterId>,
     /// Per owner: passes just answered whose follow-up has not arrived.
     expected_back: BTreeMap<OwnerId, u32>,
     started: Duration,
@@ -94,7 +98,7 @@ impl Scheduler {
         let memory = Memory {
             pages: Pages::new(limits.pages, limits.page_tokens, config.host_pages),
             prefix: Prefix::default(),
-            shares: BTreeMap::new(),
+            accounts: Accounts::new(config.tenant_pages),
             caching: config.prefix_cache,
         };
         Scheduler {
@@ -107,6 +111,8 @@ impl Scheduler {
             snapshots: BTreeMap::new(),
             running: Vec::new(),
             replies: Vec::new(),
+            adapters: BTreeMap::new(),
+            orphaned_adapters: Vec::new(),
             expected_back: BTreeMap::new(),
             started: Duration::ZERO,
             completed: None,
@@ -142,7 +148,7 @@ impl Scheduler {
         if self.passes.contains_key(&request.ticket) {
             return Err(ForwardError::InvalidArgument(format!("ticket {} is in use", request.ticket.0)));
         }
-        request.check(context.next_position, &self.limits)?;
+        request.check(context.length, context.next_position, &self.limits)?;
         self.sequence += 1;
         let ticket = request.ticket;
         let pass = Pass::new(request, context, self.limits.page_tokens, self.sequence, now);
@@ -195,7 +201,7 @@ impl Scheduler {
 
     /// Distinct pages that an owner holds.
     pub fn usage(&self, owner: OwnerId) -> u32 {
-        self.memory.share(owner).0
+        self.memory.accounts.held(owner)
     }
 
     /// State of this moment and totals.
@@ -208,7 +214,7 @@ impl Scheduler {
             waiting: (self.passes.len() - running) as u64,
             running: running as u64,
             blocked: self.passes.values().filter(|pass| pass.blocked).count() as u64,
-            owners: memory.shares.len() as u64,
+            owners: memory.accounts.owners() as u64,
             contexts: self.contexts.len() as u64,
             snapshots: self.snapshots.len() as u64,
             pages_total: u64::from(pool),
@@ -230,7 +236,8 @@ impl Scheduler {
     }
 
     fn candidate(&self, context: &Context, pass: Option<&Pass>, now: Duration) -> Candidate {
-        let share = self.memory.shares.get(&context.owner).expect("a context's owner is registered");
+        let share = self.memory.accounts.get(Account::Owner(context.owner));
+        let share = share.expect("a context's owner is registered");
         let impatient = |pass: &&Pass| now.saturating_sub(pass.last_progress_at) >= self.config.patience;
         Candidate {
             priority: context.priority,

@@ -11,6 +11,7 @@ use backend::{Batch, Limits};
 
 use super::room::Room;
 use super::{NextStep, Scheduler};
+use crate::accounts::Account;
 use crate::context::Entry;
 use crate::memory::Holder;
 use crate::pages::{LogicalId, PageLocation};
@@ -24,6 +25,8 @@ struct Budget {
     now: Duration,
     rows: u32,
     sequences: u32,
+    outputs: u32,
+    output_values: u64,
     /// Rows kept for a long pass while short ones are put in, so that many short ones cannot hold it up for ever.
     reserved: u32,
     /// First pages that passes of this batch compute: a pass that needs the same one takes it from the cache next time.
@@ -117,6 +120,8 @@ impl Scheduler {
             now,
             rows: self.limits.batch_tokens,
             sequences: self.limits.batch_sequences.min(at_most),
+            outputs: self.limits.batch_outputs,
+            output_values: self.limits.batch_output_values,
             reserved: longest.unwrap_or(0).min(self.limits.batch_tokens / RESERVED),
             claimed: HashSet::new(),
             refused: None,
@@ -160,6 +165,10 @@ impl Scheduler {
         if key.as_ref().is_some_and(|key| budget.claimed.contains(key)) {
             return Verdict::Deferred;
         }
+        let rows = pass.rows_with_outputs(rows, &self.limits, budget.outputs, budget.output_values);
+        if rows == 0 {
+            return Verdict::Deferred;
+        }
         // 2. How many pages it needs, and whether it can ever have them.
         let demand = match self.demand(pass, rows) {
             Ok(demand) => demand,
@@ -179,7 +188,11 @@ impl Scheduler {
         // 4. Take them, and write the rows.
         let rows = demand.rows_in(free, &self.limits);
         self.take_pages(ticket, demand.copies_tail, rows);
+        let first = batch.outputs.len();
         self.write_rows(ticket, rows, batch);
+        let outputs = &batch.outputs[first..];
+        budget.outputs -= outputs.len() as u32;
+        budget.output_values -= outputs.iter().map(|output| output.kind.values(&self.limits)).sum::<u64>();
         budget.rows -= rows;
         budget.sequences -= 1;
         if let Some(key) = key.filter(|_| rows >= self.limits.page_tokens) {
@@ -205,10 +218,8 @@ impl Scheduler {
             absent += u32::from(matches!(page.location, PageLocation::Host(_)));
         }
         let pages_to_come = pass.pages_for(pass.left(), page_tokens) + u32::from(copies_tail);
-        let (held, quota) = self.memory.share(context.owner);
-        if let Some(available) = quota.filter(|quota| held + pages_to_come > *quota) {
-            return Err(ForwardError::OutOfPages { needed: held + pages_to_come, available });
-        }
+        let room = self.memory.accounts.check_room(Account::Owner(context.owner), pages_to_come);
+        room.map_err(|e| ForwardError::OutOfPages { needed: e.needed, available: e.quota })?;
         let pool = self.memory.pages.pool();
         // A context may hold a page twice. Telling pages apart takes time and matters only here.
         if absent > 0 || pages_in_use + pages_to_come > pool {

@@ -3,6 +3,7 @@
 use backend::{Backend, PageId};
 
 use super::Scheduler;
+use crate::accounts::Account;
 use crate::context::{self, Entry};
 use crate::memory::Holder;
 use crate::ops::{CallError, ContextInfo};
@@ -49,6 +50,8 @@ pub struct SnapshotPage {
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) entries: Vec<Entry>,
+    /// The user who pays for its pages.
+    pub(crate) tenant: TenantId,
     next_position: u32,
     persistent: bool,
 }
@@ -73,15 +76,16 @@ impl Scheduler {
     /// When the context does not exist.
     pub fn save(&mut self, id: ContextId, key: String, persistent: bool) -> Result<SnapshotInfo, CallError> {
         let context = self.get(id)?;
-        let (entries, next_position) = (context.entries.clone(), context.next_position);
-        Ok(self.keep(key, Snapshot { entries, next_position, persistent }))
+        let (entries, next_position, tenant) =
+            (context.entries.clone(), context.next_position, context.tenant);
+        Ok(self.keep(key, Snapshot { entries, tenant, next_position, persistent }))
     }
 
     fn keep(&mut self, key: String, snapshot: Snapshot) -> SnapshotInfo {
-        self.memory.hold_all(Holder::Snapshot, &snapshot.entries);
+        self.memory.hold_all(Holder::Snapshot(snapshot.tenant), &snapshot.entries);
         let info = snapshot.info(&key);
         if let Some(before) = self.snapshots.insert(key, snapshot) {
-            self.memory.release_all(Holder::Snapshot, &before.entries);
+            self.memory.release_all(Holder::Snapshot(before.tenant), &before.entries);
         }
         info
     }
@@ -110,7 +114,7 @@ impl Scheduler {
     /// When there is no such snapshot.
     pub fn delete(&mut self, key: &str) -> Result<(), CallError> {
         let snapshot = self.snapshots.remove(key).ok_or_else(|| CallError::NotFound(key.into()))?;
-        self.memory.release_all(Holder::Snapshot, &snapshot.entries);
+        self.memory.release_all(Holder::Snapshot(snapshot.tenant), &snapshot.entries);
         Ok(())
     }
 
@@ -150,6 +154,7 @@ impl Scheduler {
     pub fn import(
         &mut self,
         key: String,
+        tenant: TenantId,
         persistent: bool,
         data: SnapshotData,
     ) -> Result<SnapshotInfo, CallError> {
@@ -179,13 +184,15 @@ impl Scheduler {
         if needed > available {
             return Err(CallError::OutOfPages { needed, available });
         }
+        let room = self.memory.accounts.check_room(Account::Tenant(tenant), needed);
+        room.map_err(|e| CallError::OutOfPages { needed: e.needed, available: e.quota })?;
         let mut entries = Vec::with_capacity(data.pages.len());
         for SnapshotPage { live, positions, bytes } in data.pages {
             let page = self.memory.pages.create_on_host(bytes);
             self.memory.pages.get_mut(page).positions = positions;
             entries.push(Entry { page, live });
         }
-        Ok(self.keep(key, Snapshot { entries, next_position: data.next_position, persistent }))
+        Ok(self.keep(key, Snapshot { entries, tenant, next_position: data.next_position, persistent }))
     }
 }
 

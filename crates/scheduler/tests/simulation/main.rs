@@ -137,6 +137,7 @@ fn small_batches_without_cache() {
         pool: 24,
         batch_tokens: 3 + (seed % 13) as u32,
         batch_sequences: 2 + (seed % 3) as u32,
+        batch_outputs: 4 + (seed % 3) as u32,
         prefix_cache: false,
         ..Setup::default()
     });
@@ -150,6 +151,7 @@ fn little_host_memory_and_quotas() {
         pool: 16,
         host_pages: (seed % 24) as u32,
         quota: Some(6 + (seed % 8) as u32),
+        tenant_quota: Some(12 + (seed % 16) as u32),
         ..Setup::default()
     });
     assert!(seen.suspensions > 0 && seen.failed > 0, "{seen:?}");

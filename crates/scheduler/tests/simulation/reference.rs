@@ -26,7 +26,13 @@ const PAGE: usize = 8;
 
 impl Reference {
     pub(crate) fn new(limits: Limits) -> Reference {
-        let roomy = Limits { pages: 4096, page_tokens: PAGE as u32, batch_tokens: 4096, ..limits };
+        let roomy = Limits {
+            pages: 4096,
+            page_tokens: PAGE as u32,
+            batch_tokens: 4096,
+            batch_outputs: 4096,
+            ..limits
+        };
         Reference(FakeBackend::with_limits(roomy))
     }
 
@@ -85,7 +91,7 @@ impl Reference {
             };
             after.slots.extend((0..rows).map(slot));
             after.next = match &request.positions {
-                Some(positions) => positions.iter().max().unwrap() + 1,
+                Some(positions) => before.next.max(positions.iter().max().unwrap() + 1),
                 None => before.next + rows as u32,
             };
         }

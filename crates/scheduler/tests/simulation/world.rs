@@ -20,8 +20,10 @@ pub(crate) struct Setup {
     pub(crate) pool: u32,
     pub(crate) batch_tokens: u32,
     pub(crate) batch_sequences: u32,
+    pub(crate) batch_outputs: u32,
     pub(crate) host_pages: u32,
     pub(crate) quota: Option<u32>,
+    pub(crate) tenant_quota: Option<u32>,
     pub(crate) prefix_cache: bool,
     pub(crate) fault_percent: u32,
 }
@@ -33,8 +35,10 @@ impl Default for Setup {
             pool: 64,
             batch_tokens: 24,
             batch_sequences: 6,
+            batch_outputs: 100,
             host_pages: 1000,
             quota: None,
+            tenant_quota: None,
             prefix_cache: true,
             fault_percent: 0,
         }
@@ -72,6 +76,9 @@ impl World {
             page_tokens: 8,
             batch_tokens: setup.batch_tokens,
             batch_sequences: setup.batch_sequences,
+            row_outputs: 4,
+            batch_outputs: setup.batch_outputs,
+            batch_output_values: 400,
             vocabulary: 40,
             hidden: 8,
             context_tokens: 1 << 20,
@@ -82,6 +89,7 @@ impl World {
             policy: setup.policy,
             host_pages: setup.host_pages,
             pages_quota: setup.quota,
+            tenant_pages: setup.tenant_quota,
             prefix_cache: setup.prefix_cache,
             patience: Duration::from_millis(200),
             idle_after: Duration::from_millis(5),
@@ -214,7 +222,8 @@ impl World {
             ForwardError::OutOfPages { needed, available } => {
                 assert!(needed > available, "{ticket:?}: {error}");
                 let short_host = self.setup.host_pages < 100;
-                let quota = self.setup.quota == Some(*available);
+                let quota =
+                    self.setup.quota == Some(*available) || self.setup.tenant_quota == Some(*available);
                 assert!(short_host || quota || *available == self.setup.pool, "{ticket:?}: {error}");
             }
             other => panic!("{ticket:?}: {other}"),
@@ -239,7 +248,13 @@ impl World {
             return self.drop_one(owner);
         }
         if self.owners.len() < 6 {
-            let new = OwnerId(self.id());
+            let (new, tenant) = (OwnerId(self.id()), |owner: OwnerId| TenantId(owner.0 % 2));
+            // Some are launched by another of their user, and draw on its share.
+            let parent = owner.of(&self.owners).filter(|parent| tenant(*parent) == tenant(new));
+            let pages = self.setup.quota;
+            self.scheduler
+                .apply(ContextOp::Register { owner: new, parent, tenant: tenant(new), pages })
+                .unwrap();
             self.owners.push(new);
         }
         let owner = owner.of(&self.owners).expect("one was added");
@@ -360,7 +375,7 @@ impl World {
         let data = self.scheduler.export(key, &mut self.backend).unwrap();
         let copy = format!("{key}/imported");
         // Refused when host memory is full.
-        if self.scheduler.import(copy.clone(), true, data.clone()).is_ok() {
+        if self.scheduler.import(copy.clone(), TenantId(0), true, data.clone()).is_ok() {
             assert_eq!(self.scheduler.export(&copy, &mut self.backend).unwrap(), data);
             self.snapshots.insert(copy.clone(), plain);
             if !keep {
