@@ -1,11 +1,11 @@
 //! One running inferlet, as all but its own store see it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use scheduler::OwnerId;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::error::ApiError;
 use crate::limits::InferletLimits;
@@ -34,6 +34,11 @@ const STDERR_TAIL: usize = 2048;
 pub(crate) struct InferletState {
     pub(crate) id: String,
     pub(crate) owner: OwnerId,
+    /// The inferlet that launched it, on whose share of pages it draws.
+    pub(crate) parent: Option<OwnerId>,
+    /// How many inferlets are above it.
+    pub(crate) depth: u32,
+    pub(crate) place: Place,
     pub(crate) program: String,
     pub(crate) user: String,
     pub(crate) arguments: Vec<String>,
@@ -71,6 +76,9 @@ impl InferletState {
         let inferlet = InferletState {
             id: uuid::Uuid::new_v4().to_string(),
             owner,
+            parent: None,
+            depth: 0,
+            place: Place::default(),
             program,
             user,
             arguments,
@@ -124,6 +132,7 @@ impl InferletState {
 
     /// Ends the channels: the client sees the end of the events, and cannot send any more.
     pub(crate) fn close(&self) {
+        self.place.end();
         self.events.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Only the program's own calls hold these locks, and it has ended.
         if let Ok(mut texts) = self.texts.try_lock() {
@@ -159,6 +168,96 @@ impl InferletState {
     pub(crate) async fn killed(&self) {
         while !self.killed.load(Ordering::Acquire) {
             self.kill.notified().await;
+        }
+    }
+}
+
+/// A running inferlet's place among those that run at once. It is given back while the inferlet waits for one that it
+/// launched, which needs a place itself, and when the inferlet ends.
+#[derive(Default)]
+pub(crate) struct Place {
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+enum Held {
+    #[default]
+    Nothing,
+    Place {
+        _permit: OwnedSemaphorePermit,
+    },
+    /// The inferlet has ended.
+    Ended,
+}
+
+impl Place {
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place; waits for one. An inferlet that has ended meanwhile gets none.
+    pub(crate) async fn take(&self, places: &Arc<Semaphore>) {
+        let permit = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let mut held = self.lock();
+        if matches!(*held, Held::Nothing) {
+            *held = Held::Place { _permit: permit };
+        }
+    }
+
+    /// Gives the place back. Whether there was one: another call may have given it back already.
+    pub(crate) fn give_back(&self) -> bool {
+        let mut held = self.lock();
+        let had = matches!(*held, Held::Place { .. });
+        if had {
+            *held = Held::Nothing;
+        }
+        had
+    }
+
+    /// Gives the place back for good.
+    fn end(&self) {
+        *self.lock() = Held::Ended;
+    }
+}
+
+/// An inferlet that waits for one that it launched, without a place of its own.
+pub(crate) struct Waiting {
+    places: Arc<Semaphore>,
+    inferlet: Arc<InferletState>,
+    /// Its place among those that wait; `None` once it has its own again.
+    waiting: Option<OwnedSemaphorePermit>,
+}
+
+impl Waiting {
+    /// Gives the inferlet's place back until [`Waiting::end`]. `None` when too many wait already.
+    pub(crate) fn begin(
+        places: &Arc<Semaphore>,
+        waiting_places: &Arc<Semaphore>,
+        inferlet: &Arc<InferletState>,
+    ) -> Option<Waiting> {
+        let waiting = waiting_places.clone().try_acquire_owned().ok()?;
+        let waiting = inferlet.place.give_back().then_some(waiting);
+        Some(Waiting { places: places.clone(), inferlet: inferlet.clone(), waiting })
+    }
+
+    /// Goes on once the inferlet has a place again.
+    pub(crate) async fn end(mut self) {
+        if self.waiting.is_some() {
+            self.inferlet.place.take(&self.places).await;
+            self.waiting = None;
+        }
+    }
+}
+
+impl Drop for Waiting {
+    /// The program no longer waits and goes on: it keeps its place among those that wait until it has its own.
+    fn drop(&mut self) {
+        if let Some(waiting) = self.waiting.take() {
+            let (places, inferlet) = (self.places.clone(), self.inferlet.clone());
+            tokio::spawn(async move {
+                inferlet.place.take(&places).await;
+                drop(waiting);
+            });
         }
     }
 }

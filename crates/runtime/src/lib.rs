@@ -113,12 +113,31 @@ pub(crate) struct RuntimeState {
     pub(crate) snapshots: snapshot_files::SnapshotFiles,
     pub(crate) adapters: adapters::Adapters,
     pub(crate) running: Mutex<BTreeMap<String, Arc<inferlet::InferletState>>>,
-    pub(crate) permits: Arc<Semaphore>,
+    /// Places of inferlets that run.
+    pub(crate) places: Arc<Semaphore>,
+    /// Places of inferlets that wait for one they launched, and gave their own back.
+    pub(crate) waiting_places: Arc<Semaphore>,
     contexts: AtomicU64,
     tickets: AtomicU64,
     owners: AtomicU64,
     adapter_ids: AtomicU32,
-    tenants: Mutex<BTreeMap<String, TenantId>>,
+    tenants: Tenants,
+}
+
+/// The users, each its own tenant: they share no cached prefixes.
+#[derive(Default)]
+pub(crate) struct Tenants(Mutex<BTreeMap<String, TenantId>>);
+
+impl Tenants {
+    pub(crate) fn of(&self, user: &str) -> TenantId {
+        let mut tenants = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tenant) = tenants.get(user) {
+            return *tenant;
+        }
+        let tenant = TenantId(tenants.len() as u64);
+        tenants.insert(user.to_string(), tenant);
+        tenant
+    }
 }
 
 impl RuntimeState {
@@ -138,15 +157,9 @@ impl RuntimeState {
         AdapterId(self.adapter_ids.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Users that share cached prefixes: each user is its own tenant.
+    /// The tenant that a user is.
     pub(crate) fn tenant(&self, user: &str) -> TenantId {
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tenant) = tenants.get(user) {
-            return *tenant;
-        }
-        let tenant = TenantId(tenants.len() as u64);
-        tenants.insert(user.to_string(), tenant);
-        tenant
+        self.tenants.of(user)
     }
 }
 
@@ -188,13 +201,15 @@ impl Runtime {
         let snapshots =
             snapshot_files::SnapshotFiles::new(config.data.as_ref().map(|folder| folder.join("snapshots")));
         let models: Vec<_> = models.into_iter().map(Arc::new).collect();
+        let tenants = Tenants::default();
         for model in &models {
-            snapshots.restore(model).await;
+            snapshots.restore(model, &tenants).await;
         }
         let programs =
             program::Programs::new(wasmtime.clone(), linker, config.cache.clone(), config.programs.clone());
         let shared = RuntimeState {
-            permits: Arc::new(Semaphore::new(config.inferlets as usize)),
+            places: Arc::new(Semaphore::new(config.inferlets as usize)),
+            waiting_places: Arc::new(Semaphore::new(waiting_places(&config) as usize)),
             adapters: adapters::Adapters::new(config.adapters.clone()),
             config,
             wasmtime,
@@ -208,7 +223,7 @@ impl Runtime {
             tickets: AtomicU64::new(1),
             owners: AtomicU64::new(1),
             adapter_ids: AtomicU32::new(1),
-            tenants: Mutex::default(),
+            tenants,
         };
         Ok(Runtime(Arc::new(shared)))
     }
@@ -268,7 +283,7 @@ impl Runtime {
     /// # Errors
     /// When too many inferlets run or wait already, and when the program only serves HTTP.
     pub fn launch(&self, program: &Arc<Program>, options: LaunchOptions) -> Result<Inferlet, LaunchError> {
-        process::launch(&self.0, program, options)
+        process::launch(&self.0, program, options, None)
     }
 
     /// Makes a program answer HTTP requests, each in an inferlet of its own with these options.
@@ -308,14 +323,18 @@ impl Runtime {
 }
 
 fn wasmtime_config(config: &RuntimeConfig) -> Config {
-    // A program is one component of a few core instances: itself and the adapters the component model makes.
-    let slots = config.inferlets + 16;
+    // A program is one component of a few core instances: itself and the adapters the component model makes. Programs
+    // that wait for others keep their slot and hold no place, see `places`.
+    let slots = config.inferlets + waiting_places(config) + 16;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_core_instances(slots * 4)
         .total_memories(slots)
         .total_tables(slots * 2)
         .total_stacks(slots)
+        .max_memories_per_component(32)
+        .max_tables_per_component(64)
+        .max_core_instances_per_component(64)
         .max_memory_size(config.limits.memory_bytes.max(16 << 20))
         // Pages a program touched in its last run are zeroed in place instead of given back to the kernel: a launch
         // then costs no page faults.
@@ -329,6 +348,11 @@ fn wasmtime_config(config: &RuntimeConfig) -> Config {
         .epoch_interruption(true)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     wasmtime
+}
+
+/// Programs that may wait for others, each of them without a place of its own.
+fn waiting_places(config: &RuntimeConfig) -> u32 {
+    config.inferlets + 64
 }
 
 /// Counts the epoch up as long as wasmtime is in use.

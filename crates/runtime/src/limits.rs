@@ -13,7 +13,7 @@ use crate::inferlet::InferletState;
 /// Limits of one inferlet. Beyond one, the call or the inferlet ends with an error that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InferletLimits {
-    /// Bytes of linear memory. Default: 256 MiB. At most the pool's slot size.
+    /// Bytes of linear memory, of all memories of the program together. Default: 256 MiB. At most the pool's slot size.
     pub memory_bytes: usize,
     /// Processor time of the program itself, the model's not counted. Default: none.
     pub cpu: Option<Duration>,
@@ -37,30 +37,58 @@ impl Default for InferletLimits {
     }
 }
 
-/// Bounds linear memory, and remembers what was refused: a program that runs out of memory traps without saying so.
+/// Linear memories, tables and core instances of one inferlet: those of a component with its adapters, several times over.
+const MEMORIES: usize = 32;
+const TABLES: usize = 64;
+const CORE_INSTANCES: usize = 64;
+/// Elements of all tables together: function pointers of a program, of which none has near as many.
+const TABLE_ELEMENTS: usize = 1 << 20;
+
+/// Bounds linear memory and tables, each summed over all that the program has, and remembers what was refused: a program
+/// that runs out of memory traps without saying so.
 pub(crate) struct MemoryLimiter {
     limit: usize,
+    bytes: usize,
+    elements: usize,
     pub(crate) refused: Option<usize>,
 }
 
 impl MemoryLimiter {
     pub(crate) fn new(limit: usize) -> MemoryLimiter {
-        MemoryLimiter { limit, refused: None }
+        MemoryLimiter { limit, bytes: 0, elements: 0, refused: None }
     }
 }
 
 impl ResourceLimiter for MemoryLimiter {
-    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let fits = desired <= self.limit;
-        if !fits {
-            self.refused = Some(desired);
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let bytes = self.bytes.saturating_add(desired.saturating_sub(current));
+        let fits = bytes <= self.limit;
+        match fits {
+            true => self.bytes = bytes,
+            false => self.refused = Some(bytes),
         }
         Ok(fits)
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        // Function pointers of a program; a million is far more than any has.
-        Ok(desired <= 1 << 20)
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let elements = self.elements.saturating_add(desired.saturating_sub(current));
+        let fits = elements <= TABLE_ELEMENTS;
+        if fits {
+            self.elements = elements;
+        }
+        Ok(fits)
+    }
+
+    fn memories(&self) -> usize {
+        MEMORIES
+    }
+
+    fn tables(&self) -> usize {
+        TABLES
+    }
+
+    fn instances(&self) -> usize {
+        CORE_INSTANCES
     }
 }
 
@@ -79,5 +107,21 @@ impl<F: Future> Future for Metered<F> {
         let result = self.program.as_mut().poll(context);
         self.inferlet.cpu.end(start);
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memories_and_tables_are_summed() {
+        let mut limiter = MemoryLimiter::new(100);
+        let mut memory = |from, to| limiter.memory_growing(from, to, None).unwrap();
+        assert!(memory(0, 60) && memory(0, 30) && memory(30, 40));
+        assert!(!memory(0, 1) && !memory(40, 41), "each is small, together they are too large");
+        assert_eq!(limiter.refused, Some(101));
+        let mut table = |from, to| limiter.table_growing(from, to, None).unwrap();
+        assert!(table(0, TABLE_ELEMENTS / 2) && table(0, TABLE_ELEMENTS / 2) && !table(0, 1));
     }
 }

@@ -11,10 +11,15 @@ pub(crate) struct Positions {
 }
 
 impl Positions {
-    /// Positions of an opened snapshot, of which only the count and the next position matter.
-    pub(crate) fn opaque(length: u32, next: u32) -> Positions {
-        let runs = if length == 0 { Vec::new() } else { vec![(next.saturating_sub(length), length)] };
-        Positions { runs, length, next }
+    /// Positions as the engine tells them of an opened snapshot.
+    pub(crate) fn of_runs(runs: &[(u32, u32)], next: u32) -> Positions {
+        let length = runs.iter().map(|(_, tokens)| tokens).sum();
+        Positions { runs: runs.to_vec(), length, next }
+    }
+
+    /// The engine's word on the next position.
+    pub(crate) fn set_next(&mut self, next: u32) {
+        self.next = next;
     }
 
     pub(crate) fn length(&self) -> u32 {

@@ -20,6 +20,9 @@ use crate::network::Outgoing;
 use crate::output::{Channel, OutputPipe};
 use crate::program::Program;
 
+/// Inferlets above an inferlet that launched each other.
+const LAUNCH_DEPTH: u32 = 8;
+
 /// How to start a program.
 #[derive(Clone, Debug, Default)]
 pub struct LaunchOptions {
@@ -43,6 +46,9 @@ pub enum LaunchError {
     /// The program answers no HTTP requests.
     #[error("`{0}` answers no HTTP requests: it exports no WASI HTTP handler (`#[inferlet::serve]`)")]
     NoHandler(String),
+    /// Inferlets that launch inferlets that launch inferlets …
+    #[error("inferlets that launch each other are {0} deep, which is the limit")]
+    TooDeep(u32),
     /// The limits requested exceed the slots that the runtime was started with.
     #[error("a memory limit of {asked} bytes is asked for, the runtime was started for {most}")]
     Memory {
@@ -150,10 +156,11 @@ pub(crate) fn launch(
     shared: &Arc<RuntimeState>,
     program: &Program,
     options: LaunchOptions,
+    parent: Option<&InferletState>,
 ) -> Result<Inferlet, LaunchError> {
     let label = program.label().to_string();
     let entry = program.run.clone().ok_or_else(|| LaunchError::NoRun(label.clone()))?;
-    let (registration, client) = register(shared, label, options)?;
+    let (registration, client) = register(shared, label, options, parent)?;
     let inferlet = registration.inferlet.clone();
     let (done, outcome) = oneshot::channel();
     tokio::spawn(async move {
@@ -188,7 +195,12 @@ pub(crate) fn register(
     shared: &Arc<RuntimeState>,
     label: String,
     options: LaunchOptions,
+    parent: Option<&InferletState>,
 ) -> Result<(Registration, ClientEnds), LaunchError> {
+    let depth = parent.map_or(0, |parent| parent.depth + 1);
+    if depth > LAUNCH_DEPTH {
+        return Err(LaunchError::TooDeep(LAUNCH_DEPTH));
+    }
     let limits = options.limits.unwrap_or_else(|| shared.config.limits.clone());
     let most = shared.config.limits.memory_bytes.max(16 << 20);
     if limits.memory_bytes > most {
@@ -196,7 +208,7 @@ pub(crate) fn register(
     }
     let owner = shared.next_owner();
     let (inferlet, client) = InferletState::new(owner, label, options.user, options.arguments, limits);
-    let inferlet = Arc::new(inferlet);
+    let inferlet = Arc::new(InferletState { parent: parent.map(|parent| parent.owner), depth, ..inferlet });
     let mut running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
     let limit = shared.config.inferlets_waiting;
     if running.len() >= limit as usize {
@@ -213,7 +225,7 @@ pub(crate) async fn supervise<T>(
 ) -> Result<T, InferletError> {
     let Registration { shared, inferlet } = registration;
     let work = async {
-        let _permit = shared.permits.acquire().await.expect("the semaphore is never closed");
+        inferlet.place.take(&shared.places).await;
         Metered { program: Box::pin(work), inferlet: inferlet.clone() }.await
     };
     tokio::select! {
@@ -239,9 +251,13 @@ async fn run(registration: &Registration, entry: &InferletPre<HostState>) -> Res
 /// The store of one inferlet, with everything that its program may reach.
 pub(crate) fn new_store(Registration { shared, inferlet }: &Registration) -> Store<HostState> {
     for model in &shared.models {
-        // Registers the owner's age as well. Refused only when the engine is overloaded; the pool is then the bound.
-        let quota = ContextOp::SetQuota { owner: inferlet.owner, pages: inferlet.limits.pages };
-        let _ = model.engine.apply(quota);
+        // Never refused.
+        let _ = model.engine.apply(ContextOp::Register {
+            owner: inferlet.owner,
+            parent: inferlet.parent,
+            tenant: shared.tenant(&inferlet.user),
+            pages: inferlet.limits.pages,
+        });
     }
     let wasi = WasiCtx::builder()
         .stdout(OutputPipe::new(inferlet.clone(), Channel::Stdout))
@@ -256,6 +272,7 @@ pub(crate) fn new_store(Registration { shared, inferlet }: &Registration) -> Sto
         inferlet: inferlet.clone(),
         memory: MemoryLimiter::new(inferlet.limits.memory_bytes),
         contexts: 0,
+        adapters: 0,
     };
     let mut store = Store::new(&shared.wasmtime, state);
     store.limiter(|state| &mut state.memory);

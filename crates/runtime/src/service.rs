@@ -71,7 +71,7 @@ impl Service {
         let broken = |error: B::Error| wasmtime_wasi_http::Error::InternalError(Some(error.to_string()));
         let request = request.map(|body| body.map_err(broken));
         let label = self.label().to_string();
-        let (registration, client) = register(&self.shared, label, self.options.clone())?;
+        let (registration, client) = register(&self.shared, label, self.options.clone(), None)?;
         let guard = KillOnDrop(Some(registration.inferlet.clone()));
         log_events(registration.inferlet.id.clone(), client.events);
         let (head, answered) = oneshot::channel();

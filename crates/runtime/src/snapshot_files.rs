@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use scheduler::{SnapshotData, SnapshotPage};
 
+use crate::Tenants;
 use crate::error::ApiError;
 use crate::program::write_atomically;
 use crate::served::ServedModel;
@@ -73,24 +74,36 @@ impl SnapshotFiles {
     }
 
     /// Gives the engine every snapshot of the model that is on disk. A damaged file is reported and left alone.
-    pub(crate) async fn restore(&self, model: &ServedModel) {
+    pub(crate) async fn restore(&self, model: &ServedModel, tenants: &Tenants) {
         let Some(folder) = self.folder.as_ref().map(|folder| folder.join(&model.fingerprint)) else { return };
         let Ok(entries) = std::fs::read_dir(&folder) else { return };
         let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
         paths.retain(|path| path.extension().is_some_and(|e| e == "kv"));
         paths.sort();
         for path in paths {
-            if let Err(reason) = restore_file(model, &path).await {
+            if let Err(reason) = restore_file(model, &path, tenants).await {
                 tracing::warn!(path = %path.display(), reason, "a saved context was not restored");
             }
         }
     }
 }
 
-async fn restore_file(model: &ServedModel, path: &Path) -> Result<(), String> {
+/// The name of a snapshot in the engine: users cannot see each other's.
+pub(crate) fn snapshot_key(user: &str, name: &str) -> String {
+    // No user name holds a zero byte, so that no two pairs make the same key.
+    format!("{user}\0{name}")
+}
+
+/// The user of a snapshot's key.
+fn user_of(key: &str) -> &str {
+    key.split('\0').next().unwrap_or(key)
+}
+
+async fn restore_file(model: &ServedModel, path: &Path, tenants: &Tenants) -> Result<(), String> {
     let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
     let (key, data) = decode(&bytes).ok_or("the file is damaged or of another format")?;
-    let imported = model.engine.import(key, true, data).await.map_err(|e| e.to_string())?;
+    let tenant = tenants.of(user_of(&key));
+    let imported = model.engine.import(key, tenant, true, data).await.map_err(|e| e.to_string())?;
     imported.map(|_| ()).map_err(|e| e.to_string())
 }
 

@@ -27,9 +27,19 @@ async fn a_program_returns_its_result_or_its_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn contexts_and_passes_keep_their_promises() {
     let bench = Bench::new(512).await;
-    for case in
-        ["chunks", "outputs", "masks", "remove", "embeds", "cancel", "many", "stop", "full", "unseeded"]
-    {
+    for case in [
+        "chunks",
+        "outputs",
+        "masks",
+        "remove",
+        "embeds",
+        "cancel",
+        "many",
+        "stop",
+        "full",
+        "unseeded",
+        "nothing-allowed",
+    ] {
         good(&bench, &[case]).await;
     }
     bench.assert_clean().await;
@@ -187,8 +197,72 @@ async fn hostile_programs_end_with_their_own_error_and_leave_nothing() {
         other => panic!("a list of 2^31 tokens: {other:?}"),
     }
 
+    let Err(InferletError::Program(reason)) = run(&bench, &["double"]).await else {
+        panic!("a context is not longer than the model's")
+    };
+    assert!(reason.contains("limit exceeded") && reason.contains("4096"), "{reason}");
+
+    let outputs = good(&bench, &["million-outputs"]).await;
+    assert!(outputs.contains("1000000 outputs") && outputs.contains("1000 outputs"), "{outputs}");
+    assert!(outputs.ends_with(" 0"), "a refused pass leaves its context as it was: {outputs}");
+
+    good(&bench, &["free-calls"]).await;
     good(&bench, &["leak"]).await;
     bench.assert_clean().await;
+    assert_eq!(good(&bench, &["hello", "after"]).await, "hello after");
+}
+
+/// A parent that waits for its child needs no place: with one place alone, three of them finish.
+#[tokio::test(flavor = "multi_thread")]
+async fn launch_and_wait_never_hang_with_one_place() {
+    let bench = Bench::with_places(128, 1).await;
+    assert_eq!(good(&bench, &["nest", "3"]).await, "the innermost");
+    let several: Vec<_> = (0..8).map(|_| bench.launch(&["nest", "2"], None)).collect();
+    for inferlet in several {
+        assert_eq!(inferlet.outcome().await.unwrap(), "the innermost");
+    }
+    let Err(InferletError::Program(reason)) = run(&bench, &["nest", "12"]).await else {
+        panic!("programs that launch programs have a limit")
+    };
+    assert!(reason.contains("deep"), "{reason}");
+    bench.assert_clean().await;
+}
+
+/// A component of modules with a memory each.
+fn component_of_memories(memories: u32) -> Vec<u8> {
+    use wasm_encoder::{
+        Component, ComponentSection, InstanceSection, MemorySection, MemoryType, Module, ModuleArg,
+        ModuleSection,
+    };
+    let mut module = Module::new();
+    let mut section = MemorySection::new();
+    section.memory(MemoryType {
+        minimum: 1,
+        maximum: None,
+        memory64: false,
+        shared: false,
+        page_size_log2: None,
+    });
+    module.section(&section);
+    let mut component = Component::new();
+    component.section(&ModuleSection(&module));
+    let mut instances = InstanceSection::new();
+    (0..memories).for_each(|_| {
+        instances.instantiate::<[(&str, ModuleArg); 0]>(0, []);
+    });
+    component.section(&instances);
+    component.finish()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_of_a_thousand_memories_is_refused() {
+    let bench = Bench::new(128).await;
+    let load = async |memories| bench.runtime.load(component_of_memories(memories), None).await.err();
+    // It exports nothing, but it fits.
+    let few = load(4).await.expect("no program").to_string();
+    assert!(few.contains("exports neither"), "{few}");
+    let many = load(1000).await.expect("no program").to_string();
+    assert!(many.contains("exceeds the limit"), "{many}");
     assert_eq!(good(&bench, &["hello", "after"]).await, "hello after");
 }
 

@@ -23,6 +23,11 @@ pub struct Context {
     computed: usize,
 }
 
+/// The error of a draw for which bias and constraint leave no token. The pass is done, and the context holds its tokens.
+pub(crate) fn no_token_allowed() -> anyhow::Error {
+    Error::InvalidArgument("logit bias and constraint together allow no token".into()).into()
+}
+
 /// Positions and masks of the pending tokens of a pass. By default positions continue, and attention is
 /// causal.
 #[derive(Clone, Debug, Default)]
@@ -221,6 +226,7 @@ impl Context {
         let kind = OutputKind::Token(sampling.for_token(&self.tokens, constraint));
         let drawn = match self.last_output(kind).await? {
             Output::Token(drawn) => drawn,
+            Output::NoTokenAllowed => return Err(no_token_allowed()),
             other => bail!("requested a token, got {other:?}"),
         };
         self.tokens.push(drawn.token);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::bail;
 
+use crate::context::no_token_allowed;
 use crate::forward::{Output, OutputKind, OutputRequest};
 use crate::{Context, Result, SamplingParams};
 
@@ -118,6 +119,7 @@ impl<'a, D: Drafter> Speculation<'a, D> {
         let drawn = match self.context.pass(wanted).await {
             Ok(values) => values.into_iter().map(|output| match output {
                 Output::Token(drawn) => Ok(drawn.token),
+                Output::NoTokenAllowed => Err(no_token_allowed()),
                 other => bail!("requested a token, got {other:?}"),
             }),
             Err(error) => {
@@ -125,7 +127,13 @@ impl<'a, D: Drafter> Speculation<'a, D> {
                 return Err(error);
             }
         };
-        let drawn = drawn.collect::<Result<Vec<u32>>>()?;
+        let drawn = match drawn.collect::<Result<Vec<u32>>>() {
+            Ok(drawn) => drawn,
+            Err(error) => {
+                self.context.truncate(length)?;
+                return Err(error);
+            }
+        };
         let right = drawn.iter().zip(&draft).take_while(|(a, b)| a == b).count();
         self.passes += 1;
         self.drafted += draft.len();

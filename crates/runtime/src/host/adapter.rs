@@ -3,14 +3,20 @@
 use std::sync::Arc;
 
 use backend::AdapterId;
+use scheduler::{ContextOp, OwnerId};
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::adapter;
 use super::model::ModelHandle;
 use super::{Failure, HostState};
-use crate::ServedModel;
 use crate::adapters::AdapterFile;
-use crate::error::{ApiError, engine_gone, invalid};
+use crate::error::{ApiError, check_length, engine_gone, invalid};
+use crate::{RuntimeState, ServedModel};
+
+/// Adapters that one inferlet has loaded at once.
+const ADAPTERS: u32 = 32;
+/// Bytes of an adapter's matrices, as they are in the backend.
+const ADAPTER_BYTES: usize = 1 << 30;
 
 /// A program's handle to a loaded adapter.
 pub struct Adapter {
@@ -54,8 +60,9 @@ impl adapter::HostAdapter for HostState {
 
     fn drop(&mut self, adapter: Resource<Adapter>) -> wasmtime::Result<()> {
         let adapter = self.table.delete(adapter)?;
-        // The answer says only that it is done; nobody waits for it.
-        drop(adapter.model.engine.unload_adapter(adapter.id));
+        self.adapters -= 1;
+        // Never refused.
+        let _ = adapter.model.engine.apply(ContextOp::DropAdapter { adapter: adapter.id });
         Ok(())
     }
 }
@@ -66,28 +73,56 @@ impl<T: Send + 'static> adapter::HostAdapterWithStore<T> for HasSelf<HostState> 
         model: Resource<ModelHandle>,
         source: adapter::Source,
     ) -> Result<Resource<Adapter>, Failure> {
-        let (shared, model) = accessor.with(|mut access| {
+        let (shared, model, owner) = accessor.with(|mut access| {
             let state = access.get();
-            Ok::<_, Failure>((state.shared.clone(), state.table.get(&model)?.0.clone()))
+            if state.adapters >= ADAPTERS {
+                let reason = format!("this inferlet has {ADAPTERS} adapters, the limit");
+                return Err(ApiError::LimitExceeded(reason).into());
+            }
+            let model = state.table.get(&model)?.0.clone();
+            state.adapters += 1;
+            Ok::<_, Failure>((state.shared.clone(), model, state.inferlet.owner))
         })?;
-        let file = match source {
-            adapter::Source::Name(name) => shared.adapters.find(&name)?,
-            adapter::Source::Gguf(bytes) => AdapterFile::Gguf(bytes),
-            adapter::Source::Peft((config, tensors)) => AdapterFile::Peft { config, tensors },
-        };
-        // Reading and converting megabytes of matrices is not for the thread that runs programs.
-        let served = model.clone();
-        let read = tokio::task::spawn_blocking(move || file.read(served.hyperparameters())).await;
-        let matrices = read.map_err(|e| ApiError::Backend(e.to_string()))??;
-        let rank = matrices.iter().map(|m| m.rank).max().unwrap_or(0);
-        let tensors = matrices.iter().map(|m| m.tensor.clone()).collect();
-        let id = shared.next_adapter();
-        let loaded = model.engine.load_adapter(id, matrices).await.map_err(engine_gone)?;
-        // What the backend refuses about an adapter is a property of the file.
-        loaded.map_err(|error| match error {
-            scheduler::CallError::Backend(reason) => invalid(reason),
-            other => other.into(),
-        })?;
-        accessor.with(|mut access| Ok(access.get().table.push(Adapter { id, model, rank, tensors })?))
+        let loaded = load(&shared, model, owner, source).await;
+        accessor.with(|mut access| {
+            let state = access.get();
+            match loaded {
+                Ok(adapter) => Ok(state.table.push(adapter)?),
+                Err(error) => {
+                    state.adapters -= 1;
+                    Err(error.into())
+                }
+            }
+        })
     }
+}
+
+async fn load(
+    shared: &RuntimeState,
+    model: Arc<ServedModel>,
+    owner: OwnerId,
+    source: adapter::Source,
+) -> Result<Adapter, ApiError> {
+    let file = match source {
+        adapter::Source::Name(name) => shared.adapters.find(&name)?,
+        adapter::Source::Gguf(bytes) => AdapterFile::Gguf(bytes),
+        adapter::Source::Peft((config, tensors)) => AdapterFile::Peft { config, tensors },
+    };
+    // Reading and converting megabytes of matrices is not for the thread that runs programs.
+    let served = model.clone();
+    let read = tokio::task::spawn_blocking(move || file.read(served.hyperparameters())).await;
+    let matrices = read.map_err(|e| ApiError::Backend(e.to_string()))??;
+    let bytes: usize = matrices.iter().map(|m| 4 * (m.a.len() + m.b.len())).sum();
+    check_length("the adapter", bytes, ADAPTER_BYTES)?;
+    let rank = matrices.iter().map(|m| m.rank).max().unwrap_or(0);
+    let tensors = matrices.iter().map(|m| m.tensor.clone()).collect();
+    let id = shared.next_adapter();
+    let loaded =
+        model.engine.for_owner(owner).load_adapter(owner, id, matrices).await.map_err(engine_gone)?;
+    // What the backend refuses about an adapter is a property of the file.
+    loaded.map_err(|error| match error {
+        scheduler::CallError::Backend(reason) => invalid(reason),
+        other => other.into(),
+    })?;
+    Ok(Adapter { id, model, rank, tensors })
 }

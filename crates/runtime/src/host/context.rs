@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use scheduler::{ContextId, ContextOp, EngineHandle, Priority};
+use scheduler::{CallError, ContextId, ContextOp, EngineHandle, Priority};
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::context;
@@ -16,6 +16,7 @@ use crate::ServedModel;
 use crate::error::{ApiError, check_length, engine_gone, invalid};
 use crate::host::model::ModelHandle;
 use crate::positions::Positions;
+use crate::snapshot_files::snapshot_key;
 
 /// Bytes of a snapshot's name.
 const NAME_BYTES: usize = 256;
@@ -26,6 +27,9 @@ const SNAPSHOTS: usize = 1024;
 pub struct Context {
     pub(crate) id: ContextId,
     pub(crate) model: Arc<ServedModel>,
+    /// The model's engine, on this inferlet's share of the inbox.
+    pub(crate) engine: EngineHandle,
+    pub(crate) priority: Priority,
     pub(crate) positions: Positions,
     /// A pass is in flight. Shared with the guard of that pass, which resets it.
     pub(crate) busy: Arc<AtomicBool>,
@@ -48,16 +52,11 @@ fn check_name(name: &str) -> Result<(), ApiError> {
     check_length("the name", name.len(), NAME_BYTES)
 }
 
-/// The name of a snapshot in the engine: users cannot see each other's.
-pub(crate) fn snapshot_key(user: &str, name: &str) -> String {
-    // No user name holds a zero byte, so that no two pairs make the same key.
-    format!("{user}\0{name}")
-}
-
 /// A context being saved, as it was when the program asked for it: what the program does with its own meanwhile does
 /// not matter. Dropping it, however the call ends, leaves nothing of it behind.
 struct SavedCopy {
     model: Arc<ServedModel>,
+    engine: EngineHandle,
     context: ContextId,
 }
 
@@ -68,16 +67,48 @@ impl SavedCopy {
     }
 
     async fn save(&self, key: String, persistent: bool) -> Result<(), Failure> {
-        let saved = self.model.engine.save(self.context, key, persistent).await.map_err(engine_gone)?;
+        let saved = self.engine.save(self.context, key, persistent).await.map_err(engine_gone)?;
         saved.map(drop).map_err(|error| ApiError::from(error).into())
     }
 }
 
 impl Drop for SavedCopy {
     fn drop(&mut self) {
-        // Giving back is never refused, and nobody waits for the answer.
-        let _ = self.model.engine.apply(ContextOp::Drop { context: self.context });
-        drop(self.model.engine.delete(self.hidden_key()));
+        // Neither is ever refused.
+        let _ = self.engine.apply(ContextOp::Drop { context: self.context });
+        let _ = self.engine.apply(ContextOp::DropSnapshot { key: self.hidden_key() });
+    }
+}
+
+/// A context being opened from a snapshot. Dropped before it is done, it goes from the engine as well.
+struct Opening {
+    engine: EngineHandle,
+    context: ContextId,
+    done: bool,
+}
+
+impl Opening {
+    /// The program has its handle.
+    fn done(mut self) -> EngineHandle {
+        self.done = true;
+        self.engine.clone()
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if !self.done {
+            // Never refused. The engine ignores contexts that it does not know.
+            let _ = self.engine.apply(ContextOp::Drop { context: self.context });
+        }
+    }
+}
+
+/// An error of a snapshot, by the name that the program gave it.
+fn named(error: CallError, name: &str) -> ApiError {
+    match error {
+        CallError::NotFound(_) => ApiError::NotFound(format!("no snapshot is named `{name}`")),
+        other => other.into(),
     }
 }
 
@@ -119,8 +150,15 @@ impl HostState {
         let to = self.shared.next_context();
         let source = self.idle_context(from)?;
         let positions = positions(source)?;
-        Self::apply(&source.model.engine, op(source.id, to))?;
-        let context = Context { id: to, model: source.model.clone(), positions, busy: Arc::default() };
+        Self::apply(&source.engine, op(source.id, to))?;
+        let context = Context {
+            id: to,
+            model: source.model.clone(),
+            engine: source.engine.clone(),
+            priority: source.priority,
+            positions,
+            busy: Arc::default(),
+        };
         self.push_context(context)
     }
 }
@@ -138,8 +176,10 @@ impl context::HostContext for HostState {
             priority: Priority::Normal,
             tenant: self.shared.tenant(&self.inferlet.user),
         };
-        Self::apply(&model.engine, op)?;
-        self.push_context(Context { id, model, positions: Positions::default(), busy: Arc::default() })
+        let engine = model.engine.for_owner(self.inferlet.owner);
+        Self::apply(&engine, op)?;
+        let (priority, positions) = (Priority::Normal, Positions::default());
+        self.push_context(Context { id, model, engine, priority, positions, busy: Arc::default() })
     }
 
     fn fork(&mut self, context: Resource<Context>) -> Result<Resource<Context>, Failure> {
@@ -157,7 +197,10 @@ impl context::HostContext for HostState {
     fn truncate(&mut self, context: Resource<Context>, length: u32) -> Result<(), Failure> {
         let context = self.idle_context(&context)?;
         context.check_range(&(0..length))?;
-        Self::apply(&context.model.engine, ContextOp::Truncate { context: context.id, length })?;
+        if length == context.positions.length() {
+            return Ok(());
+        }
+        Self::apply(&context.engine, ContextOp::Truncate { context: context.id, length })?;
         context.positions.truncate(length);
         Ok(())
     }
@@ -165,7 +208,10 @@ impl context::HostContext for HostState {
     fn remove(&mut self, context: Resource<Context>, start: u32, end: u32) -> Result<(), Failure> {
         let context = self.idle_context(&context)?;
         context.check_range(&(start..end))?;
-        Self::apply(&context.model.engine, ContextOp::Remove { context: context.id, range: start..end })?;
+        if start == end {
+            return Ok(());
+        }
+        Self::apply(&context.engine, ContextOp::Remove { context: context.id, range: start..end })?;
         context.positions.remove(start..end);
         Ok(())
     }
@@ -196,7 +242,13 @@ impl context::HostContext for HostState {
                 invalid(format!("the contexts belong to different models, `{one}` and `{two}`")).into()
             );
         }
-        Self::apply(&model.engine, ContextOp::Append { to: context.id, from })?;
+        let length = u64::from(context.positions.length()) + u64::from(positions.length());
+        let limit = model.facts.context_length;
+        if length > u64::from(limit) {
+            let reason = format!("the context would have {length} tokens, the model's limit is {limit}");
+            return Err(ApiError::LimitExceeded(reason).into());
+        }
+        Self::apply(&context.engine, ContextOp::Append { to: context.id, from })?;
         context.positions.append(&positions);
         Ok(())
     }
@@ -206,22 +258,25 @@ impl context::HostContext for HostState {
         context: Resource<Context>,
         priority: context::Priority,
     ) -> wasmtime::Result<()> {
-        let context = self.table.get(&context)?;
+        let context = self.table.get_mut(&context)?;
         let priority = match priority {
             context::Priority::Low => Priority::Low,
             context::Priority::Normal => Priority::Normal,
             context::Priority::High => Priority::High,
         };
         // Refused only when the inbox is full; the order of service then stays as it was.
-        let _ = context.model.engine.apply(ContextOp::SetPriority { context: context.id, priority });
+        let op = ContextOp::SetPriority { context: context.id, priority };
+        if context.priority != priority && context.engine.apply(op).is_ok() {
+            context.priority = priority;
+        }
         Ok(())
     }
 
     fn drop(&mut self, context: Resource<Context>) -> wasmtime::Result<()> {
         let context = self.table.delete(context)?;
         self.contexts -= 1;
-        // Giving back is never refused.
-        let _ = context.model.engine.apply(ContextOp::Drop { context: context.id });
+        // Never refused.
+        let _ = context.engine.apply(ContextOp::Drop { context: context.id });
         Ok(())
     }
 }
@@ -242,12 +297,13 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
             }
             let to = shared.next_context();
             let context = state.idle_context(&context)?;
-            HostState::apply(&context.model.engine, ContextOp::Fork { from: context.id, to })?;
-            Ok::<_, Failure>((shared, user, SavedCopy { model: context.model.clone(), context: to }))
+            HostState::apply(&context.engine, ContextOp::Fork { from: context.id, to })?;
+            let (model, engine) = (context.model.clone(), context.engine.clone());
+            Ok::<_, Failure>((shared, user, SavedCopy { model, engine, context: to }))
         })?;
         let (model, key) = (&copy.model, snapshot_key(&user, &name));
         let saved =
-            model.engine.list(snapshot_key(&user, "")).await.map_err(engine_gone)?.map_err(ApiError::from)?;
+            copy.engine.list(snapshot_key(&user, "")).await.map_err(engine_gone)?.map_err(ApiError::from)?;
         if saved.len() >= SNAPSHOTS && saved.iter().all(|s| s.key != key) {
             return Err(ApiError::LimitExceeded(format!("the user has {SNAPSHOTS} snapshots already")).into());
         }
@@ -256,7 +312,7 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
             // On disk first, from a snapshot that no user sees: when that fails, all is as before.
             copy.save(copy.hidden_key(), false).await?;
             let data =
-                model.engine.export(copy.hidden_key()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
+                copy.engine.export(copy.hidden_key()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
             shared.snapshots.write(model, &key, data).await?;
         }
         copy.save(key.clone(), persistent).await?;
@@ -274,23 +330,29 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         name: String,
     ) -> Result<Resource<Context>, Failure> {
         check_name(&name)?;
-        let (model, id, owner, tenant, key) = accessor.with(|mut access| {
+        let (opening, model, owner, tenant, key) = accessor.with(|mut access| {
             let state = access.get();
-            state.check_contexts()?;
             let model = state.table.get(&model)?.0.clone();
-            let user = &state.inferlet.user;
+            state.check_contexts()?;
+            // Counted at once, so that no number of calls under way holds more than the limit.
+            state.contexts += 1;
+            let (user, owner) = (&state.inferlet.user, state.inferlet.owner);
             let (id, tenant) = (state.shared.next_context(), state.shared.tenant(user));
-            Ok::<_, Failure>((model, id, state.inferlet.owner, tenant, snapshot_key(user, &name)))
+            let opening = Opening { engine: model.engine.for_owner(owner), context: id, done: false };
+            Ok::<_, Failure>((opening, model, owner, tenant, snapshot_key(user, &name)))
         })?;
+        let id = opening.context;
+        let opened = opening.engine.open(key, id, owner, Priority::Normal, tenant).await;
         let opened =
-            model.engine.open(key, id, owner, Priority::Normal, tenant).await.map_err(engine_gone)?;
-        let info = opened.map_err(|error| match error {
-            scheduler::CallError::NotFound(_) => ApiError::NotFound(format!("no snapshot is named `{name}`")),
-            other => other.into(),
-        })?;
-        let positions = Positions::opaque(info.length, info.next_position);
+            opened.map_err(engine_gone).and_then(|opened| opened.map_err(|error| named(error, &name)));
         accessor.with(|mut access| {
-            access.get().push_context(Context { id, model, positions, busy: Arc::default() })
+            let state = access.get();
+            // Counted again as the handle is made, or not at all.
+            state.contexts -= 1;
+            let info = opened?;
+            let positions = Positions::of_runs(&info.positions, info.next_position);
+            let (engine, priority) = (opening.done(), Priority::Normal);
+            state.push_context(Context { id, model, engine, priority, positions, busy: Arc::default() })
         })
     }
 
@@ -306,10 +368,7 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             Ok::<_, Failure>((state.shared.clone(), state.table.get(&model)?.0.clone(), key))
         })?;
         let deleted = model.engine.delete(key.clone()).await.map_err(engine_gone)?;
-        deleted.map_err(|error| match error {
-            scheduler::CallError::NotFound(_) => ApiError::NotFound(format!("no snapshot is named `{name}`")),
-            other => other.into(),
-        })?;
+        deleted.map_err(|error| named(error, &name))?;
         Ok(shared.snapshots.remove(&model, &key)?)
     }
 

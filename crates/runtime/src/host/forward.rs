@@ -17,6 +17,8 @@ use crate::ServedModel;
 use crate::error::{ApiError, engine_gone, invalid};
 use crate::host::context::Context;
 
+/// Outputs of one pass; the limit of one row is the backend's.
+const OUTPUTS: usize = 16384;
 /// Values that one pass may give back: 64 MiB of logits, or 500 rows of a vocabulary of 32k.
 const OUTPUT_VALUES: usize = 16 << 20;
 /// Runs of the masks of one pass.
@@ -29,8 +31,9 @@ struct InFlight {
     engine: EngineHandle,
     ticket: scheduler::Ticket,
     context: ContextId,
-    /// Tokens before the pass.
+    /// Tokens, and the next position, before the pass.
     length: u32,
+    next_position: u32,
     busy: Arc<AtomicBool>,
     /// `None` once the answer was taken.
     reply: Option<Reply<ForwardReply, ForwardError>>,
@@ -43,9 +46,13 @@ struct InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         if self.reply.take().is_some() {
-            self.engine.cancel(self.ticket);
-            // The pass may have been answered the moment before: take back what it added. Does nothing otherwise.
-            let _ = self.engine.apply(ContextOp::Truncate { context: self.context, length: self.length });
+            // Never refused.
+            let _ = self.engine.apply(ContextOp::Abandon {
+                ticket: self.ticket,
+                context: self.context,
+                length: self.length,
+                next_position: self.next_position,
+            });
         }
         self.busy.store(false, Ordering::Release);
     }
@@ -94,7 +101,7 @@ async fn finish<T: Send + 'static>(
     mut flight: InFlight,
 ) -> Result<forward::Outputs, Failure> {
     let reply = flight.answer().await?;
-    let values = reply.values.into_iter().map(output).collect::<Result<_, ApiError>>();
+    let values = reply.values.into_iter().map(output).collect();
     accessor.with(|mut access| {
         let context = access.get().table.get_mut(context)?;
         let continued = || (reply.next_position.saturating_sub(flight.rows)..reply.next_position).collect();
@@ -102,35 +109,37 @@ async fn finish<T: Send + 'static>(
         for position in positions.iter().take(flight.rows as usize) {
             context.positions.push(*position);
         }
+        context.positions.set_next(reply.next_position);
+        debug_assert_eq!(context.positions.length(), reply.length);
         Ok::<_, Failure>(())
     })?;
     Ok(forward::Outputs {
-        values: values?,
+        values,
         computed: reply.computed_tokens,
         compute_ns: reply.compute.as_nanos() as u64,
         compute_share_ns: reply.compute_share.as_nanos() as u64,
     })
 }
 
-fn output(value: Value) -> Result<forward::Output, ApiError> {
+fn output(value: Value) -> forward::Output {
     let token = |t: backend::TokenLogProb| forward::TokenLogProb { token: t.token, log_prob: t.log_prob };
-    Ok(match value {
+    match value {
         Value::Token(sampled) => forward::Output::Token(token(sampled)),
         Value::TopK(top) => forward::Output::TopK(top.into_iter().map(token).collect()),
         Value::LogProbs(values) => forward::Output::LogProbs(values),
         Value::Logits(values) => forward::Output::Logits(values),
         Value::Entropy(value) => forward::Output::Entropy(value),
         Value::Hidden(values) => forward::Output::Hidden(values),
-        Value::NoTokenAllowed => return Err(invalid("logit bias and constraint together allow no token")),
-    })
+        Value::NoTokenAllowed => forward::Output::NoTokenAllowed,
+    }
 }
 
 impl HostState {
     /// Checks a pass and sends it to the engine.
     fn start(&mut self, context: &Resource<Context>, pass: forward::Pass) -> Result<InFlight, Failure> {
-        let (id, model, next) = {
+        let (id, model, length, next) = {
             let context = self.idle_context(context)?;
-            (context.id, context.model.clone(), context.positions.next())
+            (context.id, context.model.clone(), context.positions.length(), context.positions.next())
         };
         let mut request = ForwardRequest::new(self.shared.next_ticket(), id, Vec::new());
         match pass.input {
@@ -151,19 +160,20 @@ impl HostState {
         request.keep_kv = pass.keep;
         request.outputs = self.output_requests(&model, pass.outputs)?;
         // The engine checks as well, but only once the pass has made its context busy.
-        request.check(next, model.engine.limits()).map_err(ApiError::from)?;
+        request.check(length, next, model.engine.limits()).map_err(ApiError::from)?;
 
         let context = self.table.get(context)?;
         context.busy.store(true, Ordering::Release);
         Ok(InFlight {
-            engine: model.engine.clone(),
+            engine: context.engine.clone(),
             ticket: request.ticket,
             context: id,
-            length: context.positions.length(),
+            length,
+            next_position: next,
             busy: context.busy.clone(),
             rows: if request.keep_kv { request.tokens.len() as u32 } else { 0 },
             positions: request.positions.clone(),
-            reply: Some(model.engine.forward(request)),
+            reply: Some(context.engine.forward(request)),
         })
     }
 
@@ -173,6 +183,12 @@ impl HostState {
         requests: Vec<forward::OutputRequest>,
     ) -> Result<Vec<(usize, OutputKind)>, Failure> {
         let vocabulary = model.facts.vocabulary_size as usize;
+        // Before anything is made of them: a mask of a constraint is as large as the vocabulary.
+        if requests.len() > OUTPUTS {
+            let reason =
+                format!("{} outputs are requested, the limit of a pass is {OUTPUTS}", requests.len());
+            return Err(ApiError::LimitExceeded(reason).into());
+        }
         let mut values = 0usize;
         let mut outputs = Vec::with_capacity(requests.len());
         for request in requests {

@@ -40,6 +40,8 @@ pub(crate) struct HostState {
     pub(crate) memory: MemoryLimiter,
     /// Contexts that the program holds now.
     pub(crate) contexts: u32,
+    /// Adapters that it has loaded.
+    pub(crate) adapters: u32,
 }
 
 impl WasiView for HostState {

@@ -6,8 +6,9 @@ use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::runtime;
 use super::{Failure, HostState};
-use crate::error::{ApiError, check_length, engine_gone};
-use crate::{Inferlet, LaunchOptions, Runtime};
+use crate::error::{ApiError, check_length, engine_gone, invalid};
+use crate::inferlet::Waiting;
+use crate::{Inferlet, LaunchError, LaunchOptions, ProgramError, Runtime, process};
 
 /// Arguments of a launch, in bytes together.
 const ARGUMENT_BYTES: usize = 1 << 20;
@@ -83,11 +84,21 @@ impl<T: Send + 'static> runtime::HostWithStore<T> for HasSelf<HostState> {
             (state.shared.clone(), state.inferlet.clone())
         });
         let runtime = Runtime(shared);
-        let found = runtime.find(&program).await.map_err(|error| ApiError::NotFound(error.to_string()))?;
+        let found = runtime.find(&program).await.map_err(|error| match error {
+            ProgramError::Unknown { .. } => ApiError::NotFound(error.to_string()),
+            // The server's folder of programs, not the caller, is to blame.
+            ProgramError::Read { .. } => ApiError::Backend(error.to_string()),
+            _ => invalid(error.to_string()),
+        })?;
         let options =
             LaunchOptions { arguments, user: inferlet.user.clone(), limits: Some(inferlet.limits.clone()) };
-        let mut child =
-            runtime.launch(&found, options).map_err(|e| ApiError::LimitExceeded(e.to_string()))?;
+        let child = process::launch(&runtime.0, &found, options, Some(&inferlet));
+        let mut child = child.map_err(|error| match error {
+            LaunchError::NoRun(_) | LaunchError::NoHandler(_) => invalid(error.to_string()),
+            LaunchError::Overloaded(_) | LaunchError::TooDeep(_) | LaunchError::Memory { .. } => {
+                ApiError::LimitExceeded(error.to_string())
+            }
+        })?;
         // Nobody reads a child's messages or sends it any; its result is what counts.
         child.discard_events();
         child.take_input();
@@ -97,7 +108,17 @@ impl<T: Send + 'static> runtime::HostWithStore<T> for HasSelf<HostState> {
 
 impl<T: Send + 'static> runtime::HostChildWithStore<T> for HasSelf<HostState> {
     async fn wait(accessor: &Accessor<T, Self>, child: Resource<Child>) -> Result<String, Failure> {
-        let child = accessor.with(|mut access| access.get().table.get(&child).map(|c| c.0.clone()))?;
-        child.outcome().await.map_err(|error| ApiError::Closed(error.to_string()).into())
+        let (child, shared, inferlet) = accessor.with(|mut access| {
+            let state = access.get();
+            let child = state.table.get(&child)?.0.clone();
+            Ok::<_, Failure>((child, state.shared.clone(), state.inferlet.clone()))
+        })?;
+        // The child needs a place too: one that only waits holds none.
+        let waiting = Waiting::begin(&shared.places, &shared.waiting_places, &inferlet).ok_or_else(|| {
+            ApiError::LimitExceeded("too many inferlets wait for one that they launched".into())
+        })?;
+        let outcome = child.outcome().await;
+        waiting.end().await;
+        outcome.map_err(|error| ApiError::Closed(error.to_string()).into())
     }
 }

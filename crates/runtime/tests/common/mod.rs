@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backend::FakeBackend;
+use backend::{Backend, FakeBackend, Limits};
 use kernels::DType;
 use runtime::{
     Inferlet, InferletError, InferletLimits, LaunchOptions, Program, Runtime, RuntimeConfig, ServedModel,
@@ -24,25 +24,36 @@ pub(crate) struct Bench {
 impl Bench {
     /// A pool of so many pages.
     pub(crate) async fn new(pages: u32) -> Bench {
-        Bench::start(&["tiny"], pages, Duration::ZERO, None).await
+        Bench::start(&["tiny"], pages, Duration::ZERO, None, 1024).await
+    }
+
+    /// So many inferlets run at once.
+    pub(crate) async fn with_places(pages: u32, inferlets: u32) -> Bench {
+        Bench::start(&["tiny"], pages, Duration::ZERO, None, inferlets).await
     }
 
     /// Two models, each with an engine and a pool of its own.
     pub(crate) async fn with_two_models(pages: u32) -> Bench {
-        Bench::start(&["tiny", "other"], pages, Duration::ZERO, None).await
+        Bench::start(&["tiny", "other"], pages, Duration::ZERO, None, 1024).await
     }
 
     /// Every batch takes this long.
     pub(crate) async fn slow(pages: u32, step: Duration) -> Bench {
-        Bench::start(&["tiny"], pages, step, None).await
+        Bench::start(&["tiny"], pages, step, None, 1024).await
     }
 
     /// Keeps its files in a folder.
     pub(crate) async fn with_data(pages: u32, data: &Path) -> Bench {
-        Bench::start(&["tiny"], pages, Duration::ZERO, Some(data.to_path_buf())).await
+        Bench::start(&["tiny"], pages, Duration::ZERO, Some(data.to_path_buf()), 1024).await
     }
 
-    async fn start(models: &[&str], pages: u32, step: Duration, data: Option<PathBuf>) -> Bench {
+    async fn start(
+        models: &[&str],
+        pages: u32,
+        step: Duration,
+        data: Option<PathBuf>,
+        inferlets: u32,
+    ) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tiny.gguf");
         model::test_model::write(&path, DType::F32, 1).unwrap();
@@ -50,7 +61,10 @@ impl Bench {
         let mut engines = Vec::new();
         let mut served = Vec::new();
         for name in models {
-            let backend = FakeBackend::new(pages, model.hyperparameters.vocab as u32).with_step(step);
+            // A context that a test can fill, and that fits the pools of most.
+            let fake = FakeBackend::new(pages, model.hyperparameters.vocab as u32);
+            let limits = Limits { context_tokens: 4096, ..fake.limits() };
+            let backend = FakeBackend::with_limits(limits).with_step(step);
             let scheduler = SchedulerConfig::default();
             let engine = Engine::start(Box::new(backend), scheduler, EngineConfig::default()).unwrap();
             served.push(ServedModel::new(name, model.clone(), engine.0.clone(), "fake"));
@@ -60,7 +74,8 @@ impl Bench {
             InferletLimits { memory_bytes: 32 << 20, output_bytes: 4 << 20, ..InferletLimits::default() };
         // Compiled once for all tests of a checkout.
         let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
-        let config = RuntimeConfig { cache: Some(cache), data, limits, ..RuntimeConfig::default() };
+        let config =
+            RuntimeConfig { cache: Some(cache), data, limits, inferlets, ..RuntimeConfig::default() };
         let runtime = Runtime::start(config, served).await.unwrap();
         let file = programs().join("test_programs.wasm");
         let wasm = std::fs::read(&file)
