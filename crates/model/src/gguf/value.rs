@@ -3,8 +3,8 @@
 use super::GgufError;
 use super::cursor::Cursor;
 
-/// Strings that an array gets memory for before the first is read: a `String` takes three times the least that
-/// it takes in the file.
+/// Strings that an array gets memory for before the first is read: a `String` takes three times the least
+/// that it takes in the file.
 const STRINGS_AT_FIRST: usize = 1 << 16;
 
 /// One metadata value.

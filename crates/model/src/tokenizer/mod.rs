@@ -5,6 +5,7 @@
 //! constrained decoding needs anyway, and which makes streaming a matter of appending bytes.
 
 mod bytes;
+mod control;
 mod error;
 mod gguf;
 mod json;
@@ -15,6 +16,7 @@ use std::sync::OnceLock;
 
 use bytes::TokenTable;
 pub(crate) use bytes::byte_level_char;
+pub(crate) use control::ControlNames;
 pub use error::TokenizerError;
 
 /// What kind of token an id is.
@@ -36,6 +38,7 @@ pub struct Tokenizer {
     /// tokenizer; made when first needed, as it takes some ten megabytes.
     plain: OnceLock<tokenizers::Tokenizer>,
     table: TokenTable,
+    control: ControlNames,
     special: SpecialTokens,
     /// Whether encoding puts a space before the text, so that decoding takes one away.
     space_prefix: bool,
@@ -63,7 +66,10 @@ impl Tokenizer {
         special: SpecialTokens,
         space_prefix: bool,
     ) -> Self {
-        Self { parsing, plain: OnceLock::new(), table, special, space_prefix }
+        let added = parsing.get_added_tokens_decoder();
+        let strips = |id: u32| added.get(&id).map_or((false, false), |token| (token.lstrip, token.rstrip));
+        let control = ControlNames::new(&table, strips);
+        Self { parsing, plain: OnceLock::new(), table, control, special, space_prefix }
     }
 
     /// Token ids of `text`, in which control tokens have no power: `<|im_end|>` is nine characters. For
@@ -87,6 +93,15 @@ impl Tokenizer {
     /// [`TokenizerError::Encode`] when the library refuses the text.
     pub fn encode_with_control(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         encode(&self.parsing, text)
+    }
+
+    /// Token ids of a prompt that is nothing but `text`: [`Self::encode`] with BOS in front where the model
+    /// wants one. For the start of a sequence, position 0; text that goes on from there has no BOS.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encode`] when the library refuses the text.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        Ok(self.with_bos(self.encode(text)?))
     }
 
     /// `ids` with BOS in front, if the model wants one and it is not there already: templates often write it.
@@ -141,6 +156,10 @@ impl Tokenizer {
     /// The control token named `name`, such as `<|im_end|>`.
     pub fn control(&self, name: &str) -> Option<u32> {
         self.parsing.token_to_id(name).filter(|&id| self.kind(id) == Some(TokenKind::Control))
+    }
+
+    pub(crate) fn control_names(&self) -> &ControlNames {
+        &self.control
     }
 
     /// The name of a token with a role, for chat templates.
