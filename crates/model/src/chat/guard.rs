@@ -13,7 +13,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::tokenizer::{ControlNames, Tokenizer, TokenizerError};
+use crate::tokenizer::{TokenNames, Tokenizer, TokenizerError};
 
 /// Breaks a name.
 pub(super) const MARK: char = '\u{fdd0}';
@@ -44,7 +44,7 @@ pub(super) fn clean(value: &mut Value) {
 }
 
 /// Marks every string of `value`, keys included.
-pub(super) fn mark(value: &mut Value, names: &ControlNames, marks: Marks) {
+pub(super) fn mark(value: &mut Value, names: &TokenNames, marks: Marks) {
     each_string(value, &mut |text| mark_text(text, names, marks));
 }
 
@@ -53,7 +53,7 @@ pub(super) fn mark(value: &mut Value, names: &ControlNames, marks: Marks) {
 pub(super) fn mark_message(
     message: &mut Map<String, Value>,
     is_trusted: bool,
-    names: &ControlNames,
+    names: &TokenNames,
     marks: Marks,
 ) {
     for (key, value) in message {
@@ -91,7 +91,7 @@ fn each_string(value: &mut Value, change: &mut impl FnMut(&mut String)) {
     }
 }
 
-fn mark_text(text: &mut String, names: &ControlNames, marks: Marks) {
+fn mark_text(text: &mut String, names: &TokenNames, marks: Marks) {
     let begin = text.len() - text.trim_start().len();
     // A word is no end of a name, unless a template makes names of words, which it does of roles only.
     let is_word = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
@@ -114,7 +114,7 @@ fn mark_text(text: &mut String, names: &ControlNames, marks: Marks) {
 }
 
 /// The ids of the control tokens of a rendered text with marks.
-pub(super) fn controls(mut text: &str, names: &ControlNames) -> Vec<u32> {
+pub(super) fn controls(mut text: &str, names: &TokenNames) -> Vec<u32> {
     let mut ids = Vec::new();
     while let Some((start, length, token)) = names.find(text) {
         ids.push(token.id);

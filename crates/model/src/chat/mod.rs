@@ -22,7 +22,7 @@ use minijinja::Environment;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::tokenizer::{ControlNames, Tokenizer, TokenizerError};
+use crate::tokenizer::{TokenNames, Tokenizer, TokenizerError};
 pub use error::ChatError;
 use guard::Marks;
 
@@ -319,7 +319,7 @@ impl Values {
         Self { messages, tools, variables, space }
     }
 
-    fn marked(mut self, request: &ChatRequest, names: &ControlNames, marks: Marks) -> Self {
+    fn marked(mut self, request: &ChatRequest, names: &TokenNames, marks: Marks) -> Self {
         for (message, original) in self.messages.as_array_mut().into_iter().flatten().zip(&request.messages) {
             let message = message.as_object_mut().expect("messages are objects");
             guard::mark_message(message, original.is_trusted, names, marks);
