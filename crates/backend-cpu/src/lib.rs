@@ -71,7 +71,8 @@ impl LoadedModel {
 
 impl CpuBackend {
     /// Packs the weights for this CPU, sets up the page pool and starts the threads. `progress` is called on
-    /// this thread while loading. The weights are copied: `weights` need not outlive the call.
+    /// this thread while loading. The weights are copied, except for an embedding matrix that is not the
+    /// output matrix too: its rows are read from `weights` when they are needed, so the file stays mapped.
     ///
     /// # Errors
     /// An option out of range, a model that this backend cannot run, or no memory or threads for it.
@@ -201,7 +202,7 @@ impl Backend for CpuBackend {
         for &token in tokens {
             let start = rows.len();
             rows.resize(start + network.hyper.hidden, 0.0);
-            network.embedding.row(token as usize, &mut rows[start..]);
+            network.embed(token, &mut rows[start..]);
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! The weights of a model, packed for the kernels.
 
+use crate::load::EMBEDDING;
 use kernels::{Isa, Matrix};
-use model::Hyperparameters;
+use model::{Hyperparameters, Weights};
 
 /// A matrix product with its bias.
 pub(crate) struct Linear {
@@ -49,20 +50,39 @@ impl Layer {
 /// Matrices of a layer.
 pub(crate) const LINEARS: usize = 7;
 
+/// Where the embedding rows of tokens are.
+pub(crate) enum Embedding {
+    /// In the output matrix, which is the same one.
+    Output,
+    /// In the weight file, as the tensor [`EMBEDDING`] whose shape is checked.
+    File(Weights),
+}
+
 /// A whole model; never changes once loaded.
 pub(crate) struct Network {
     pub(crate) hyper: Hyperparameters,
     pub(crate) isa: Isa,
-    pub(crate) embedding: Matrix,
+    pub(crate) embedding: Embedding,
     pub(crate) layers: Vec<Layer>,
     pub(crate) output_norm: Vec<f32>,
-    /// `None` when the embedding matrix serves as output matrix.
-    pub(crate) output: Option<Matrix>,
+    pub(crate) output: Matrix,
 }
 
 impl Network {
     pub(crate) fn output(&self) -> &Matrix {
-        self.output.as_ref().unwrap_or(&self.embedding)
+        &self.output
+    }
+
+    /// Writes the embedding row of `token`, which is below the vocabulary's size.
+    pub(crate) fn embed(&self, token: u32, row: &mut [f32]) {
+        match &self.embedding {
+            Embedding::Output => self.output.row(token as usize, row),
+            Embedding::File(weights) => {
+                let tensor = weights.get(EMBEDDING).expect("checked when the model was loaded");
+                let bytes = tensor.dtype.row_bytes(tensor.cols);
+                tensor.dtype.dequantize(&tensor.bytes[token as usize * bytes..][..bytes], row);
+            }
+        }
     }
 
     /// Bytes of weights that a step of one row reads: all but the rows of an untied embedding matrix.
