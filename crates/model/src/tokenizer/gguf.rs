@@ -117,7 +117,7 @@ fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer,
         };
         (name.as_str(), kind, score)
     });
-    let splitter = Splitter::SentencePiece(SentencePiece::new(pieces, unknown, space_prefix));
+    let splitter = Splitter::SentencePiece(Box::new(SentencePiece::new(pieces, unknown, space_prefix)));
     vocabulary.finish(gguf, splitter, ByteEncoding::SentencePiece, true, space_prefix)
 }
 

@@ -55,14 +55,14 @@ enum Splitter {
         parsing: Box<tokenizers::Tokenizer>,
         /// Takes control tokens as text. A copy, because the library has the choice as a setting of the
         /// tokenizer; made when first needed, as it takes some ten megabytes.
-        plain: OnceLock<Box<tokenizers::Tokenizer>>,
+        plain: Box<OnceLock<tokenizers::Tokenizer>>,
     },
-    SentencePiece(SentencePiece),
+    SentencePiece(Box<SentencePiece>),
 }
 
 impl Splitter {
     fn library(parsing: tokenizers::Tokenizer) -> Self {
-        Self::Library { parsing: Box::new(parsing), plain: OnceLock::new() }
+        Self::Library { parsing: Box::new(parsing), plain: Box::default() }
     }
 
     fn encode(&self, text: &str, with_control: bool) -> Result<Vec<u32>, TokenizerError> {
@@ -70,7 +70,7 @@ impl Splitter {
             Self::SentencePiece(model) => return Ok(model.encode(text, with_control)),
             Self::Library { parsing, .. } if with_control => parsing,
             Self::Library { parsing, plain } => plain.get_or_init(|| {
-                let mut plain = parsing.clone();
+                let mut plain = tokenizers::Tokenizer::clone(parsing);
                 plain.set_encode_special_tokens(true);
                 plain
             }),
