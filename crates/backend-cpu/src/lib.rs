@@ -95,7 +95,7 @@ impl CpuBackend {
             architecture = hyper.architecture.name(),
             isa = isa.name(),
             threads = options.threads,
-            weight_bytes = network.bytes_per_step(),
+            weight_bytes = network.bytes().0 + network.bytes().1,
             "model loaded"
         );
         Ok(CpuBackend {
@@ -112,9 +112,15 @@ impl CpuBackend {
         options::page_bytes(hyper, page_tokens)
     }
 
-    /// Bytes of weights that one decode step reads, in memory: what bandwidth limits.
-    pub fn bytes_per_step(&self) -> usize {
-        self.model.network.bytes_per_step()
+    /// Bytes of weights that a batch reads, in memory: those of all layers, and those of the output matrix,
+    /// which is read when a row asks for an output.
+    pub fn weight_bytes(&self) -> (usize, usize) {
+        self.model.network.bytes()
+    }
+
+    /// Multiplications of all layers' matrices for one row, and those of the output matrix for one that asks.
+    pub fn multiplications(&self) -> (usize, usize) {
+        self.model.network.multiplications()
     }
 
     /// The instruction set in use.

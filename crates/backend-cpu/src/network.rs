@@ -85,15 +85,17 @@ impl Network {
         }
     }
 
-    /// Bytes of weights that a step of one row reads: all but the rows of an untied embedding matrix.
-    pub(crate) fn bytes_per_step(&self) -> usize {
+    /// Bytes of weights that a batch reads: those of all layers, and those of the output matrix, which is
+    /// read when a row asks for an output.
+    pub(crate) fn bytes(&self) -> (usize, usize) {
         let vector = |v: &Vec<f32>| v.len() * 4;
         let layer = |layer: &Layer| {
             let linear = |l: &Linear| l.matrix.bytes() + l.bias.as_ref().map_or(0, vector);
             let norms = vector(&layer.attention.norm) + vector(&layer.feed_forward.norm);
             layer.linears().into_iter().map(linear).sum::<usize>() + norms
         };
-        self.layers.iter().map(layer).sum::<usize>() + self.output().bytes() + vector(&self.output_norm)
+        let layers = self.layers.iter().map(layer).sum::<usize>();
+        (layers, self.output().bytes() + vector(&self.output_norm))
     }
 
     /// Multiplications of all layers' matrices for one row, and those of the output matrix.
