@@ -71,7 +71,8 @@ impl LoadedModel {
 
 impl CpuBackend {
     /// Packs the weights for this CPU, sets up the page pool and starts the threads. `progress` is called on
-    /// this thread while loading. The weights are copied: `weights` need not outlive the call.
+    /// this thread while loading. The weights are copied, except for an embedding matrix that is not the
+    /// output matrix too: its rows are read from `weights` when they are needed, so the file stays mapped.
     ///
     /// # Errors
     /// An option out of range, a model that this backend cannot run, or no memory or threads for it.
@@ -94,7 +95,7 @@ impl CpuBackend {
             architecture = hyper.architecture.name(),
             isa = isa.name(),
             threads = options.threads,
-            weight_bytes = network.bytes_per_step(),
+            weight_bytes = network.bytes().0 + network.bytes().1,
             "model loaded"
         );
         Ok(CpuBackend {
@@ -111,9 +112,15 @@ impl CpuBackend {
         options::page_bytes(hyper, page_tokens)
     }
 
-    /// Bytes of weights that one decode step reads, in memory: what bandwidth limits.
-    pub fn bytes_per_step(&self) -> usize {
-        self.model.network.bytes_per_step()
+    /// Bytes of weights that a batch reads, in memory: those of all layers, and those of the output matrix,
+    /// which is read when a row asks for an output.
+    pub fn weight_bytes(&self) -> (usize, usize) {
+        self.model.network.bytes()
+    }
+
+    /// Multiplications of all layers' matrices for one row, and those of the output matrix for one that asks.
+    pub fn multiplications(&self) -> (usize, usize) {
+        self.model.network.multiplications()
     }
 
     /// The instruction set in use.
@@ -206,7 +213,7 @@ impl Backend for CpuBackend {
         for &token in tokens {
             let start = rows.len();
             rows.resize(start + network.hyper.hidden, 0.0);
-            network.embedding.row(token as usize, &mut rows[start..]);
+            network.embed(token, &mut rows[start..]);
         }
         Ok(())
     }

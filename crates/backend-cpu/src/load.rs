@@ -1,8 +1,9 @@
-//! From tensors of a file to a [`Network`]: shapes are checked and matrices packed, one layer per thread at a
-//! time.
+//! From tensors of a file to a [`Network`]: shapes are checked and matrices packed, the output matrix first
+//! since it is the largest, then one layer per thread at a time. An embedding matrix that is not the output
+//! matrix as well is left in its file, as only single rows of it are read.
 
 use crate::arch;
-use crate::network::{Layer, Linear, Network};
+use crate::network::{Embedding, Layer, Linear, Network};
 use crate::options::{LoadProgress, OpenError};
 use kernels::{Isa, Matrix};
 use model::{Hyperparameters, Weights};
@@ -60,6 +61,15 @@ impl Loader<'_> {
     }
 }
 
+/// The name of the embedding matrix.
+pub(crate) const EMBEDDING: &str = "token_embd.weight";
+
+/// What a thread packed.
+enum Part {
+    Output(Matrix),
+    Layer(usize, Box<Layer>),
+}
+
 /// Packs all weights on `threads` threads. `progress` is called from this thread, each time something is
 /// done.
 pub(crate) fn network(
@@ -71,36 +81,53 @@ pub(crate) fn network(
 ) -> Result<Network, OpenError> {
     let spec = arch::find(hyper.architecture)?;
     let loader = &Loader { hyper, weights, isa };
+    let output_name = if hyper.tied_embeddings { EMBEDDING } else { "output.weight" };
     let (mut done, total) = (0, weights.bytes());
     let next = &AtomicUsize::new(0);
-    let (sender, receiver) = mpsc::channel::<(usize, Result<Layer, OpenError>)>();
+    let (sender, receiver) = mpsc::channel::<Result<Part, OpenError>>();
     let mut layers: Vec<Option<Layer>> = (0..hyper.layers).map(|_| None).collect();
-    let embedding = std::thread::scope(|scope| -> Result<Matrix, OpenError> {
-        let embedding = scope.spawn(|| loader.matrix("token_embd.weight", hyper.vocab, hyper.hidden));
-        for _ in 0..threads.min(hyper.layers) {
+    let mut output = None;
+    std::thread::scope(|scope| -> Result<(), OpenError> {
+        for _ in 0..threads.min(1 + hyper.layers) {
             let sender = sender.clone();
             scope.spawn(move || {
                 loop {
-                    let index = next.fetch_add(1, Relaxed);
-                    // Nobody listens any more when another layer failed.
-                    if index >= hyper.layers || sender.send((index, (spec.layer)(loader, index))).is_err() {
+                    let part = match next.fetch_add(1, Relaxed) {
+                        0 => loader.matrix(output_name, hyper.vocab, hyper.hidden).map(Part::Output),
+                        n if n > hyper.layers => return,
+                        n => (spec.layer)(loader, n - 1).map(|layer| Part::Layer(n - 1, Box::new(layer))),
+                    };
+                    // Nobody listens any more when another part failed.
+                    if sender.send(part).is_err() {
                         return;
                     }
                 }
             });
         }
         drop(sender);
-        for (index, layer) in receiver {
-            layers[index] = Some(layer?);
-            done += loader.bytes(&format!("blk.{index}."));
+        for part in receiver {
+            match part? {
+                Part::Output(matrix) => {
+                    output = Some(matrix);
+                    done += loader.bytes(output_name);
+                }
+                Part::Layer(index, layer) => {
+                    layers[index] = Some(*layer);
+                    done += loader.bytes(&format!("blk.{index}."));
+                }
+            }
             progress(LoadProgress { done, total });
         }
-        embedding.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        Ok(())
     })?;
-    let output = match hyper.tied_embeddings {
-        true => None,
-        false => Some(loader.matrix("output.weight", hyper.vocab, hyper.hidden)?),
+    let embedding = match hyper.tied_embeddings {
+        true => Embedding::Output,
+        false => {
+            loader.tensor(EMBEDDING, hyper.vocab, hyper.hidden)?;
+            Embedding::File(weights.clone())
+        }
     };
+    let output = output.expect("the output matrix was received");
     let output_norm = loader.vector("output_norm.weight", hyper.hidden)?;
     progress(LoadProgress { done: total, total });
     let layers = layers.into_iter().map(|layer| layer.expect("every layer was received")).collect();

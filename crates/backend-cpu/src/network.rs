@@ -1,7 +1,8 @@
 //! The weights of a model, packed for the kernels.
 
+use crate::load::EMBEDDING;
 use kernels::{Isa, Matrix};
-use model::Hyperparameters;
+use model::{Hyperparameters, Weights};
 
 /// A matrix product with its bias.
 pub(crate) struct Linear {
@@ -49,31 +50,52 @@ impl Layer {
 /// Matrices of a layer.
 pub(crate) const LINEARS: usize = 7;
 
+/// Where the embedding rows of tokens are.
+pub(crate) enum Embedding {
+    /// In the output matrix, which is the same one.
+    Output,
+    /// In the weight file, as the tensor [`EMBEDDING`] whose shape is checked.
+    File(Weights),
+}
+
 /// A whole model; never changes once loaded.
 pub(crate) struct Network {
     pub(crate) hyper: Hyperparameters,
     pub(crate) isa: Isa,
-    pub(crate) embedding: Matrix,
+    pub(crate) embedding: Embedding,
     pub(crate) layers: Vec<Layer>,
     pub(crate) output_norm: Vec<f32>,
-    /// `None` when the embedding matrix serves as output matrix.
-    pub(crate) output: Option<Matrix>,
+    pub(crate) output: Matrix,
 }
 
 impl Network {
     pub(crate) fn output(&self) -> &Matrix {
-        self.output.as_ref().unwrap_or(&self.embedding)
+        &self.output
     }
 
-    /// Bytes of weights that a step of one row reads: all but the rows of an untied embedding matrix.
-    pub(crate) fn bytes_per_step(&self) -> usize {
+    /// Writes the embedding row of `token`, which is below the vocabulary's size.
+    pub(crate) fn embed(&self, token: u32, row: &mut [f32]) {
+        match &self.embedding {
+            Embedding::Output => self.output.row(token as usize, row),
+            Embedding::File(weights) => {
+                let tensor = weights.get(EMBEDDING).expect("checked when the model was loaded");
+                let bytes = tensor.dtype.row_bytes(tensor.cols);
+                tensor.dtype.dequantize(&tensor.bytes[token as usize * bytes..][..bytes], row);
+            }
+        }
+    }
+
+    /// Bytes of weights that a batch reads: those of all layers, and those of the output matrix, which is
+    /// read when a row asks for an output.
+    pub(crate) fn bytes(&self) -> (usize, usize) {
         let vector = |v: &Vec<f32>| v.len() * 4;
         let layer = |layer: &Layer| {
             let linear = |l: &Linear| l.matrix.bytes() + l.bias.as_ref().map_or(0, vector);
             let norms = vector(&layer.attention.norm) + vector(&layer.feed_forward.norm);
             layer.linears().into_iter().map(linear).sum::<usize>() + norms
         };
-        self.layers.iter().map(layer).sum::<usize>() + self.output().bytes() + vector(&self.output_norm)
+        let layers = self.layers.iter().map(layer).sum::<usize>();
+        (layers, self.output().bytes() + vector(&self.output_norm))
     }
 
     /// Multiplications of all layers' matrices for one row, and those of the output matrix.

@@ -210,7 +210,8 @@ fn ones(mut bits: u32) -> impl Iterator<Item = usize> {
 /// Logit bias, penalties, allowed set. What may not be drawn becomes negative infinity.
 fn adjust(logits: &mut [f32], params: &SamplingParams) {
     for (token, bias) in &params.logit_bias {
-        // Several large biases of one token may add up to infinity; a finite logit keeps the arithmetic sound.
+        // Several large biases of one token may add up to infinity; a finite logit keeps the arithmetic
+        // sound.
         logits[*token as usize] = (logits[*token as usize] + bias).min(f32::MAX);
     }
     let mut history = params.history.clone();
@@ -331,7 +332,9 @@ fn most_probable_first(a: &(f32, u32), b: &(f32, u32)) -> std::cmp::Ordering {
     b.0.partial_cmp(&a.0).unwrap_or_else(|| b.0.total_cmp(&a.0)).then(a.1.cmp(&b.1))
 }
 
-/// A number in [0, 1) from 53 bits of a hash of both arguments: two rounds of splitmix64's finalizer.
+/// A number in [0, 1) from 53 bits of a hash of both arguments: two rounds of splitmix64's finalizer. So two
+/// sequences with one seed draw equal numbers at equal positions: from equal logits they take equal tokens,
+/// and samples that are to differ need seeds that do.
 fn uniform(seed: u64, position: u32) -> f64 {
     let hash = mix(mix(seed) ^ u64::from(position));
     (hash >> 11) as f64 / (1_u64 << 53) as f64

@@ -124,3 +124,23 @@ fn embeddings_take_the_place_of_tokens() {
     let found: Vec<_> = run(&mut backend, &batch).into_iter().map(into_logits).collect();
     assert_same_bits(&expected, &found, "embeddings of the same tokens");
 }
+
+#[test]
+fn embedding_rows_are_those_of_the_file() {
+    use backend::Backend;
+    let tokens = random_tokens(9, 20);
+    for (dtype, tied) in
+        [DType::F32, DType::F16, DType::Q8_0].into_iter().flat_map(|d| [(d, true), (d, false)])
+    {
+        let gguf = Tiny { tied, ..Tiny::new(Architecture::Llama, dtype) }.gguf();
+        let weights = Weights::from_gguf(&gguf);
+        let tensor = weights.get("token_embd.weight").unwrap();
+        let mut all = vec![0.0; tensor.rows * tensor.cols];
+        dtype.dequantize(tensor.bytes, &mut all);
+        let expected: Vec<f32> =
+            tokens.iter().flat_map(|&token| all[token as usize * HIDDEN..][..HIDDEN].to_vec()).collect();
+        let mut rows = Vec::new();
+        open(&gguf, 2).embed(&tokens, &mut rows).unwrap();
+        assert_eq!(rows, expected, "{dtype:?}, tied: {tied}");
+    }
+}

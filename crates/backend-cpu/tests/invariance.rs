@@ -278,5 +278,6 @@ fn options_out_of_range_are_refused_with_the_way_out() {
         seen.is_sorted_by_key(|p| p.done) && seen.last().is_some_and(|p| p.done == p.total && p.total > 0)
     );
     assert_eq!(CpuBackend::page_bytes(&hyper, 16), backend.limits().page_bytes);
-    assert!(backend.bytes_per_step() as u64 >= weights.bytes());
+    let (layers, output) = backend.weight_bytes();
+    assert!((layers + output) as u64 >= weights.bytes());
 }

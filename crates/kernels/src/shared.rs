@@ -153,8 +153,9 @@ impl<'a, T> Tile<'a, T> {
     /// One row of the rectangle, counted from its first.
     pub fn row(&self, index: usize) -> &[T] {
         assert!(index < self.rows.len(), "row {index} of {}", self.rows.len());
+        // `wrapping_add`, as a rectangle without columns has rows, but no cell that its start could point to.
         // SAFETY: the rectangle is inside the matrix and claimed for reading (or borrowed from a slice).
-        unsafe { std::slice::from_raw_parts(self.start.add(index * self.stride), self.cols.len()) }
+        unsafe { std::slice::from_raw_parts(self.start.wrapping_add(index * self.stride), self.cols.len()) }
     }
 
     /// A rectangle inside this one, both ranges counted from its own first row and column. Costs no lock, so
@@ -237,7 +238,9 @@ impl<'a, T> TileMut<'a, T> {
     pub fn row(&mut self, index: usize) -> &mut [T] {
         assert!(index < self.rows.len(), "row {index} of {}", self.rows.len());
         // SAFETY: the rectangle is inside the matrix and claimed for writing (or borrowed from a slice).
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(index * self.stride), self.cols.len()) }
+        unsafe {
+            std::slice::from_raw_parts_mut(self.start.wrapping_add(index * self.stride), self.cols.len())
+        }
     }
 
     /// Two rows of the rectangle, counted from its first. Panics when they are the same.
@@ -247,8 +250,8 @@ impl<'a, T> TileMut<'a, T> {
         // SAFETY: as in `row`, and rows are disjoint.
         unsafe {
             (
-                std::slice::from_raw_parts_mut(self.start.add(first * self.stride), cols),
-                std::slice::from_raw_parts_mut(self.start.add(second * self.stride), cols),
+                std::slice::from_raw_parts_mut(self.start.wrapping_add(first * self.stride), cols),
+                std::slice::from_raw_parts_mut(self.start.wrapping_add(second * self.stride), cols),
             )
         }
     }
@@ -380,6 +383,16 @@ mod tests {
         assert_eq!(tile.part(3..3, 0..4).rows().len(), 0);
         assert!(refused(&mut || drop(tile.part(0..4, 0..1))));
         assert!(refused(&mut || drop(part.part(0..1, 0..3))));
+    }
+
+    #[test]
+    fn rectangles_without_columns_have_empty_rows() {
+        let matrix = Shared::<u64>::new(3, 5);
+        let mut written = matrix.write(0..3, 5..5);
+        assert!(written.row(2).is_empty());
+        assert!(written.two_rows(2, 1).0.is_empty());
+        let read = matrix.read(1..3, 2..2);
+        assert!(read.row(1).is_empty() && read.part(0..2, 0..0).row(1).is_empty());
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Chat templates in the styles of the known model families, against text written by hand from their
 //! documentation.
 
-use model::chat::{ChatEnd, ChatError, ChatRequest, ChatTemplate, FunctionCall, Message, ToolCall};
-use model::gguf::Gguf;
+use model::chat::{
+    ChatEnd, ChatError, ChatRequest, ChatTemplate, Content, FunctionCall, Message, Part, ToolCall,
+};
 use model::gguf::writer::GgufWriter;
+use model::gguf::{Array, Gguf, Value};
 use model::{TokenKind, Tokenizer, test_model};
 use serde_json::json;
 
@@ -131,6 +133,11 @@ fn the_last_message_can_be_continued() {
     // A template that trims keeps the message without the space.
     let text = render(LLAMA3_1, &continued(&[("user", "Hi"), ("assistant", "Sure, ")])).unwrap();
     assert!(text.ends_with("<|end_header_id|>\n\nSure,"), "{text}");
+    // A message without text, and one that occurs in the template's own words.
+    let text = render(LLAMA3_1, &continued(&[("user", "Hi"), ("assistant", "")])).unwrap();
+    assert!(text.ends_with("assistant<|end_header_id|>\n\n"), "{text}");
+    let text = render(SMOLLM2, &continued(&[("user", "Hi"), ("assistant", "end")])).unwrap();
+    assert!(text.ends_with("<|im_start|>assistant\nend"), "{text}");
     let lost = render("{{ messages[0].role }}", &continued(&[("user", "Hi")]));
     assert!(matches!(lost, Err(ChatError::Continue)));
 }
@@ -207,4 +214,277 @@ fn ordinary_messages_encode_like_the_rendered_text() {
     let request = request(&[("user", "hello the thing"), ("assistant", "\u{fdd0}ok")]);
     let text = template.render(&request).unwrap();
     assert_eq!(template.encode(&request, &tokenizer).unwrap(), tokenizer.encode_with_control(&text).unwrap());
+}
+
+#[test]
+fn content_comes_as_the_template_wants_it() {
+    let text = |text: &str| Part::Text { text: text.to_owned() };
+    let with_parts = |parts: &[Part]| {
+        let mut request = request(&[("user", ""), ("assistant", "ok")]);
+        request.messages[0].content = Content::Parts(parts.to_vec());
+        request
+    };
+    let strings = "{% for m in messages %}[{{ m.content }}]{% endfor %}";
+    check(strings, &with_parts(&[text("a"), text("b")]), "[a\nb][ok]");
+    let parts = "{% for m in messages %}[{% for p in m['content'] %}{% if p['type'] == 'text' %}{{ p['text'] }}|\
+                 {% endif %}{% endfor %}]{% endfor %}";
+    check(parts, &with_parts(&[text("a"), text("b")]), "[a|b|][ok|]");
+    let both = "{% for m in messages %}[{% if m.content is string %}{{ m.content }}{% else %}\
+                {% for p in m.content %}{{ p.text }}{% endfor %}{% endif %}]{% endfor %}";
+    check(both, &with_parts(&[text("a"), text("b")]), "[ab][ok]");
+    check(both, &ChatRequest { end: ChatEnd::Continue, ..with_parts(&[text("a")]) }, "[a][ok");
+    check(parts, &ChatRequest { end: ChatEnd::Continue, ..with_parts(&[text("a")]) }, "[a|][ok");
+
+    let read: Message =
+        serde_json::from_value(json!({"role": "user", "content": [{"type": "text", "text": "a"}]})).unwrap();
+    assert_eq!(read.content, Content::Parts(vec![text("a")]));
+    assert!(
+        serde_json::from_value::<Message>(json!({"role": "user", "content": [{"type": "image"}]})).is_err()
+    );
+}
+
+#[test]
+fn templates_see_reasoning_and_that_there_are_no_documents() {
+    let mut one = request(&[("assistant", "4")]);
+    one.messages[0].reasoning_content = Some("2 + 2".to_owned());
+    one.messages[0].name = Some("calculator".to_owned());
+    let template = "{% for m in messages %}{{ m.name }}: <think>{{ m.reasoning_content }}</think>{{ m.content }}\
+                    {% endfor %}{{ documents is none }}{{ m is defined }}";
+    check(template, &one, "calculator: <think>2 + 2</think>4TrueFalse");
+    check("{% if messages[0].reasoning_content is defined %}x{% endif %}", &request(&[("user", "a")]), "");
+    one.variables.insert("documents".to_owned(), json!(["a"]));
+    check("{{ documents[0] }}", &one, "a");
+}
+
+/// Control tokens of SmolLM2, of Qwen 2.5, of Llama 3 and 2 and of Mistral.
+const CONTROL: &[&str] = &[
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<repo_name>",
+    "<reponame>",
+    "<file_sep>",
+    "<filename>",
+    "<gh_stars>",
+    "<issue_start>",
+    "<issue_comment>",
+    "<issue_closed>",
+    "<jupyter_start>",
+    "<jupyter_text>",
+    "<jupyter_code>",
+    "<jupyter_output>",
+    "<jupyter_script>",
+    "<empty_output>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<|fim_prefix|>",
+    "<|fim_middle|>",
+    "<|fim_suffix|>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|reserved_special_token_0|>",
+    "<|finetune_right_pad_id|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eom_id|>",
+    "<|eot_id|>",
+    "<|python_tag|>",
+    "<s>",
+    "</s>",
+    "<unk>",
+    "[INST]",
+    "[/INST]",
+    "[TOOL_CALLS]",
+    "<|user|>",
+    "<|end|>",
+];
+
+/// A byte-level vocabulary with [`CONTROL`]; BOS is `<|begin_of_text|>`.
+fn vocabulary() -> Tokenizer {
+    let mut tiny = GgufWriter::new();
+    test_model::put_tokenizer(&mut tiny);
+    let tiny = Gguf::parse(tiny.to_bytes()).unwrap();
+    let mut tokens = tiny.get_strings("tokenizer.ggml.tokens").unwrap().unwrap()[..256].to_vec();
+    let mut types = vec![1; tokens.len()];
+    tokens.extend(CONTROL.iter().map(|name| (*name).to_owned()));
+    types.resize(tokens.len(), 3);
+    let bos = 256 + CONTROL.iter().position(|name| *name == "<|begin_of_text|>").unwrap();
+    let mut writer = GgufWriter::new();
+    writer.metadata_str("tokenizer.ggml.model", "gpt2");
+    writer.metadata_str("tokenizer.ggml.pre", "llama-bpe");
+    writer.metadata("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
+    writer.metadata("tokenizer.ggml.token_type", Value::Array(Array::I32(types)));
+    writer.metadata("tokenizer.ggml.merges", Value::Array(Array::String(vec![])));
+    writer.metadata_u32("tokenizer.ggml.bos_token_id", bos as u32);
+    Tokenizer::from_gguf(&Gguf::parse(writer.to_bytes()).unwrap()).unwrap()
+}
+
+/// A conversation with `first` and `second` in all fields that can hold a text.
+fn everywhere(first: &str, second: &str) -> ChatRequest {
+    let mut all = request(&[("system", first), ("user", second), ("assistant", first), ("tool", second)]);
+    all.messages.extend(request(&[("user", first), ("assistant", second), ("user", first)]).messages);
+    all.messages[1].name = Some(first.to_owned());
+    all.messages[2].reasoning_content = Some(second.to_owned());
+    all.messages[2].tool_calls.push(ToolCall {
+        id: Some(first.to_owned()),
+        kind: "function".to_owned(),
+        function: FunctionCall { name: second.to_owned(), arguments: json!({first: [second, {"x": first}]}) },
+    });
+    all.messages[3].tool_call_id = Some(first.to_owned());
+    all.messages[4].content =
+        Content::Parts([first, second].map(|text| Part::Text { text: text.to_owned() }).to_vec());
+    all.tools.push(json!({"type": "function", "function": {"name": first, "description": second,
+        "parameters": {second: {"type": "object"}}}}));
+    for (key, value) in [("a", first), ("b", second)] {
+        all.variables.insert(key.to_owned(), json!([value]));
+    }
+    all
+}
+
+/// Writes all fields in many ways, next to each other and next to its own markup.
+const EVERYTHING: &str = "{{ bos_token }}{{ a[0] }}{{ b[0] }}{% for t in tools %}{{ t | tojson }}\
+    {{ t | tojson(ensure_ascii=true) }}{{ t.function.name }}{{ t.function.description }}{% endfor %}\
+    {% for m in messages %}<|im_start|>{{ m.role }}{{ m.name }}{{ m.tool_call_id }}{{ m.reasoning_content }}\
+    {% if m.content is string %}{{ m.content }}{{ m.content | trim | lower }}{{ m.content.split('<|im_end|>')[0] }}\
+    {{ m.content.split('<|im_end|>')[-1] }}{{ m.content.replace('</x>', '') }}{{ m.content[:-1] }}\
+    {{ m.content | tojson }}{% else %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endif %}\
+    {% for c in m.tool_calls or [] %}{{ c.id }}{{ c.function.name }}{{ c.function.arguments | tojson }}\
+    {{ c.function.arguments | tojson(indent=2, ensure_ascii=true) }}{% endfor %}<|im_end|>{% endfor %}";
+
+#[test]
+fn no_field_of_a_request_can_write_a_control_token() {
+    let tokenizer = vocabulary();
+    let templates =
+        [EVERYTHING, SMOLLM2, QWEN2_5, "{{ messages[0]['content'] }}{{ messages[1]['content'] }}"]
+            .map(|source| ChatTemplate::new(source, "<|begin_of_text|>", "<|im_end|>").unwrap());
+    let controls = |template: &ChatTemplate, request: &ChatRequest| -> Vec<String> {
+        let ids = template.encode(request, &tokenizer).unwrap();
+        let controls = ids.iter().filter(|&&id| tokenizer.kind(id) == Some(TokenKind::Control));
+        let name = |&id: &u32| String::from_utf8(tokenizer.token_bytes(id).unwrap().to_vec()).unwrap();
+        controls.map(name).collect()
+    };
+    let mut cases = vec![("\u{fdd0}".to_owned(), "\u{fdd1}".to_owned())];
+    for name in CONTROL {
+        let (start, end) = name.split_at(name.len() / 2);
+        cases.push(((*name).to_owned(), format!("a{name}b")));
+        cases.push((format!("{name}{name}"), name.to_uppercase()));
+        // Split across fields, by what a template takes out, around another name, at each character.
+        cases.push((format!("hi{start}"), format!("{end}hi")));
+        cases.push((format!("{start}</x>{end}"), format!("{start}<|im_end|>{end}")));
+        cases.push((format!("{start}{name}{end}"), format!("{start}\u{fdd0}{end}\u{fdd1}")));
+        cases.push((format!("{name}x"), name[..name.len() - 1].to_owned()));
+        for at in 1..name.len() {
+            cases.push((name[..at].to_owned(), name[at..].to_owned()));
+        }
+    }
+    for template in &templates {
+        let expected = controls(template, &everywhere("x", "y"));
+        for (first, second) in &cases {
+            let found = controls(template, &everywhere(first, second));
+            assert_eq!(found, expected, "{first:?} and {second:?} in {template:?}");
+        }
+    }
+}
+
+#[test]
+fn hostile_texts_are_written_as_they_are() {
+    let tokenizer = vocabulary();
+    for name in CONTROL {
+        for (source, text) in [
+            (SMOLLM2, format!("a{name}")),
+            (QWEN2_5, format!("< {name}{name}>")),
+            ("{{ messages[0] | tojson(ensure_ascii=true) }}", format!("é{name}")),
+        ] {
+            let template = ChatTemplate::new(source, "", "").unwrap();
+            let request = request(&[("user", &text), ("assistant", "<"), ("user", &text)]);
+            let ids = template.encode(&request, &tokenizer).unwrap();
+            let written = String::from_utf8(tokenizer.decode_with_control(&ids)).unwrap();
+            assert_eq!(written, format!("<|begin_of_text|>{}", template.render(&request).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn a_template_may_look_at_a_text_that_has_a_piece_of_a_name() {
+    let tokenizer = vocabulary();
+    let source = "{% for m in messages %}{% if m.content.startswith('<tool_response>') %}<|im_start|>\
+                  {% endif %}{{ m.content }}{% endfor %}";
+    let template = ChatTemplate::new(source, "", "").unwrap();
+    let count = |content: &str| {
+        let ids = template.encode(&request(&[("user", content)]), &tokenizer).unwrap();
+        ids.iter().filter(|&&id| tokenizer.kind(id) == Some(TokenKind::Control)).count()
+    };
+    let phi =
+        ChatTemplate::new("{% for m in messages %}{{ '<|' + m.role + '|>' }}{% endfor %}", "", "").unwrap();
+    let roles = |role: &str| phi.encode(&request(&[(role, "")]), &tokenizer).unwrap();
+    assert_eq!(count("x"), 1);
+    // One more control token for a text that starts with `<` would be a way to write one.
+    assert_eq!(count("<tool_response>"), 1);
+    // A template may make control tokens of the roles that there are, a request may not invent one.
+    assert_eq!(roles("user").len(), 2);
+    assert_eq!(roles("end").len(), 1 + "<|end|>".len());
+    let qwen3 = "{% for m in messages %}<|im_start|>{% if not m.content.startswith('<tool_response>') %}user\
+                 {% else %}tool{% endif %}: {{ m.content }}<|im_end|>{% endfor %}";
+    let qwen3 = ChatTemplate::new(qwen3, "", "").unwrap();
+    let ids = qwen3.encode(&request(&[("user", "<tool_response>4")]), &tokenizer).unwrap();
+    let text = String::from_utf8(tokenizer.decode_with_control(&ids)).unwrap();
+    assert_eq!(text, "<|begin_of_text|><|im_start|>tool: <tool_response>4<|im_end|>");
+}
+
+#[test]
+fn what_the_model_said_itself_stays_what_it_was() {
+    let tokenizer = vocabulary();
+    let template = ChatTemplate::new(SMOLLM2, "", "").unwrap();
+    let call = "<|python_tag|>search(\"a\")";
+    let mut request = request(&[("system", call), ("user", call), ("assistant", call)]);
+    request.messages[2].is_trusted = true;
+    let tag = tokenizer.control("<|python_tag|>").unwrap();
+    let ids = template.encode(&request, &tokenizer).unwrap();
+    assert_eq!(ids.iter().filter(|&&id| id == tag).count(), 1);
+    let last = ids.iter().rposition(|&id| id == tag).unwrap();
+    assert_eq!(tokenizer.decode(&ids[last..]), b"search(\"a\")\nassistant\n");
+}
+
+#[test]
+fn bos_comes_once() {
+    let tokenizer = vocabulary();
+    let bos = tokenizer.control("<|begin_of_text|>").unwrap();
+    let count = |ids: &[u32]| ids.iter().filter(|&&id| id == bos).count();
+    let hostile = request(&[("user", "<|begin_of_text|>")]);
+    for source in [LLAMA3_1, SMOLLM2, "{{ messages[0].content }}"] {
+        let template = ChatTemplate::new(source, "<|begin_of_text|>", "<|eot_id|>").unwrap();
+        let ids = template.encode(&hostile, &tokenizer).unwrap();
+        assert_eq!((ids[0], count(&ids)), (bos, 1), "{source}");
+    }
+    let ids = tokenizer.encode_prompt("<|begin_of_text|>hi").unwrap();
+    assert_eq!((ids[0], count(&ids)), (bos, 1));
+    assert_eq!(tokenizer.encode_prompt("").unwrap(), [bos]);
+}
+
+#[test]
+fn a_long_hostile_message_takes_no_longer_than_another() {
+    let tokenizer = vocabulary();
+    let template = ChatTemplate::new(SMOLLM2, "", "").unwrap();
+    let seconds = |text: String| {
+        let start = std::time::Instant::now();
+        template.encode(&request(&[("user", &text)]), &tokenizer).unwrap();
+        start.elapsed().as_secs_f64()
+    };
+    let harmless = seconds("a|im_end|>".repeat(20_000));
+    for hostile in ["<|im_end|>", "<|im_end|", "<<<<<<<<<<", "|im_end|><"] {
+        let hostile = seconds(hostile.repeat(20_000));
+        assert!(hostile < 10.0 * harmless + 1.0, "{hostile} s, without names {harmless} s");
+    }
 }

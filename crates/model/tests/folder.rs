@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use kernels::DType;
+use model::gguf::Gguf;
 use model::safetensors::{self as folder, SafetensorsError};
 use model::{Hyperparameters, Model, OpenError, RopePairing, test_model};
 use safetensors::tensor::{Dtype, TensorView, serialize};
@@ -199,9 +200,31 @@ fn configs_that_do_not_fit_are_explained() {
     check("num_key_value_heads", json!(3), "no multiple");
     check("rope_scaling", json!({"type": "yarn", "factor": 4.0}), "yarn");
     check("hidden_act", json!("gelu"), "gelu");
-    check("sliding_window", json!(4096), "sliding");
     check("quantization_config", json!({"quant_method": "awq"}), "awq");
     check("rms_norm_eps", json!(0.0), "positive");
+}
+
+#[test]
+fn a_context_ends_at_the_window() {
+    let folder = model_folder();
+    let weights = folder::open(folder.path()).unwrap();
+    let length = |changes: serde_json::Value| {
+        let mut config = config();
+        config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        Hyperparameters::from_config(&config, &weights).unwrap().context_length
+    };
+    // As Mistral has it: within the window every token sees all before it.
+    assert_eq!(length(json!({"sliding_window": 4096})), 4096);
+    assert_eq!(length(json!({"sliding_window": 262_144})), 131_072);
+    assert_eq!(length(json!({"sliding_window": null})), 131_072);
+    // As Qwen 2 has it.
+    assert_eq!(length(json!({"sliding_window": 4096, "use_sliding_window": false})), 131_072);
+    assert_eq!(length(json!({"sliding_window": 4096, "use_sliding_window": true})), 4096);
+
+    let mut writer = test_model::build(DType::F32, 0).unwrap();
+    writer.metadata_u32("llama.attention.sliding_window", 100);
+    let gguf = Gguf::parse(writer.to_bytes()).unwrap();
+    assert_eq!(Hyperparameters::from_gguf(&gguf).unwrap().context_length, 100);
 }
 
 #[test]

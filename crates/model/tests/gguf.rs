@@ -1,5 +1,7 @@
 //! Damaged GGUF files: each is refused with a clear message, none makes the reader panic or allocate.
 
+use std::io::Write;
+
 use kernels::DType;
 use model::gguf::writer::GgufWriter;
 use model::gguf::{Array, Gguf, GgufError, Value};
@@ -92,6 +94,36 @@ fn lying_counts_and_lengths_are_refused() {
     refused(file(0, 1, &[&1_u64.to_le_bytes(), &[0xff], &[0; 8]]), "UTF-8");
     let pair = [&key[..], &7_u32.to_le_bytes(), &[1]].concat();
     refused(file(0, 2, &[&pair, &pair]), "occurs twice");
+}
+
+/// A header with one array of `count` strings, for a file whose weights are zeros.
+fn strings(count: u64) -> Vec<u8> {
+    file(0, 1, &[&string("k"), &9_u32.to_le_bytes(), &8_u32.to_le_bytes(), &count.to_le_bytes()])
+}
+
+/// Of a hole in a file nothing is on disk, and reading it gives zeros: empty strings, eight bytes each.
+#[test]
+fn weights_cannot_pass_for_a_header() {
+    const BYTES: u64 = 64 << 30;
+    let mut sparse = tempfile::NamedTempFile::new().unwrap();
+    sparse.write_all(&strings(BYTES / 8 - 100)).unwrap();
+    sparse.as_file().set_len(BYTES).unwrap();
+    // Room for that many strings is 192 GiB, which ended the process.
+    let error = Gguf::open(sparse.path()).unwrap_err().to_string();
+    assert!(error.contains("more than 134217728 bytes for strings in an array"), "{error}");
+
+    // As many as a header can hold, but the first has no end: only so much memory as was read.
+    let mut bytes = strings((100 << 20) / 8);
+    bytes.extend(u64::MAX.to_le_bytes());
+    bytes.resize(200 << 20, 0);
+    refused(bytes, "ends inside of a string of an array");
+
+    for kind in [0_u32, 12] {
+        let array = [&9_u32.to_le_bytes()[..], &kind.to_le_bytes(), &(140_u64 << 20).to_le_bytes()].concat();
+        let mut bytes = file(0, 1, &[&string("k"), &array]);
+        bytes.resize(2 << 30, 0);
+        refused(bytes, "bytes for values in an array");
+    }
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl<'a> Forward<'a> {
             for (index, row) in rows.enumerate() {
                 match given.next_if(|e| e.row == row) {
                     Some(embedding) => x.row(index).copy_from_slice(&embedding.values),
-                    None => self.network.embedding.row(batch.tokens[row] as usize, x.row(index)),
+                    None => self.network.embed(batch.tokens[row], x.row(index)),
                 }
             }
         });

@@ -123,6 +123,7 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
         ),
     }
 
+    let work = Work::of(&backend);
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["test", "tokens", "batch", "context", "tokens/s", "min", "max", "bandwidth", "int8"]);
@@ -150,8 +151,12 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
             context: test.context,
             threads,
             tokens_per_s: speed,
-            bandwidth_share: test.bytes_per_token(&backend) * speed.median / 1e9 / machine.read_gb_per_s,
-            int8_share: operations_per_token(&model) * speed.median / 1e9 / machine.int8_gop_per_s,
+            bandwidth_share: work.bytes(test) / f64::from(test.all_tokens()) * speed.median
+                / 1e9
+                / machine.read_gb_per_s,
+            int8_share: work.operations(test) / f64::from(test.all_tokens()) * speed.median
+                / 1e9
+                / machine.int8_gop_per_s,
         };
         match flags.json {
             true => println!("{}", serde_json::to_string(&measured)?),
@@ -178,12 +183,63 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
     Ok(())
 }
 
-/// Multiplications and additions of all matrices, counted as two, for one token without attention.
-fn operations_per_token(model: &model::Model) -> f64 {
-    let h = &model.hyperparameters;
-    let attention = h.hidden * h.head_dim * (h.heads * 2 + h.kv_heads * 2);
-    let parameters = h.layers * (attention + 3 * h.hidden * h.ffn) + h.vocab * h.hidden;
-    2.0 * parameters as f64
+/// What a model costs: by it, speeds become shares of what the machine can do.
+struct Work {
+    /// Multiplications of all layers' matrices for a row, and of the output matrix for a row that asks.
+    layer_products: f64,
+    output_products: f64,
+    /// Bytes of weights: all layers, and the output matrix.
+    layer_bytes: f64,
+    output_bytes: f64,
+    /// Bytes of keys and values of one token.
+    kv_bytes: f64,
+    /// Most rows of a batch.
+    batch_tokens: u32,
+}
+
+impl Work {
+    fn of(backend: &CpuBackend) -> Work {
+        let (limits, products, bytes) = (backend.limits(), backend.multiplications(), backend.weight_bytes());
+        Work {
+            layer_products: products.0 as f64,
+            output_products: products.1 as f64,
+            layer_bytes: bytes.0 as f64,
+            output_bytes: bytes.1 as f64,
+            kv_bytes: limits.page_bytes as f64 / f64::from(limits.page_tokens),
+            batch_tokens: limits.batch_tokens,
+        }
+    }
+
+    /// Multiplications and additions of all matrix products of a run, counted as two, without attention. A
+    /// prompt asks for an output once, a decoded token each time.
+    fn operations(&self, test: &Test) -> f64 {
+        let outputs = match test.kind {
+            Kind::Prefill => test.batch,
+            Kind::Decode => test.all_tokens(),
+        };
+        2.0 * (self.layer_products * f64::from(test.all_tokens()) + self.output_products * f64::from(outputs))
+    }
+
+    /// Bytes that a run reads at least: the weights once a batch, and the keys and values that its rows
+    /// attend to, those of each sequence once a batch.
+    fn bytes(&self, test: &Test) -> f64 {
+        // Tokens of each sequence at the end of each batch.
+        let lengths: Vec<u32> = match test.kind {
+            Kind::Prefill => {
+                let most = (self.batch_tokens / test.batch).max(1);
+                (1..=test.tokens.div_ceil(most)).map(|batch| (batch * most).min(test.tokens)).collect()
+            }
+            Kind::Decode => (1..=test.tokens).map(|token| test.context + token).collect(),
+        };
+        let outputs = match test.kind {
+            Kind::Prefill => 1,
+            Kind::Decode => lengths.len(),
+        };
+        let attended = lengths.iter().map(|&length| f64::from(length)).sum::<f64>() * f64::from(test.batch);
+        self.layer_bytes * lengths.len() as f64
+            + self.output_bytes * outputs as f64
+            + self.kv_bytes * attended
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -219,13 +275,9 @@ impl Test {
         }
     }
 
-    /// Bytes of weights that must be read for a token, when a batch reads them once.
-    fn bytes_per_token(&self, backend: &CpuBackend) -> f64 {
-        let rows = match self.kind {
-            Kind::Prefill => self.tokens.min(backend.limits().batch_tokens),
-            Kind::Decode => self.batch,
-        };
-        backend.bytes_per_step() as f64 / f64::from(rows)
+    /// Tokens of all sequences that the speed counts.
+    fn all_tokens(&self) -> u32 {
+        self.tokens * self.batch
     }
 
     /// Tokens per second of one run.
@@ -245,7 +297,7 @@ impl Test {
                 for _ in 0..self.tokens {
                     sequences.step(backend)?;
                 }
-                Ok(f64::from(self.tokens * self.batch) / start.elapsed().as_secs_f64())
+                Ok(f64::from(self.all_tokens()) / start.elapsed().as_secs_f64())
             }
         }
     }
@@ -345,5 +397,46 @@ impl Sequences {
         self.next = self.finish(backend).context("decode")?;
         self.length += 1;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SmolLM2-135M in 4 bits.
+    const WORK: Work = Work {
+        layer_products: 106_168_320.0,
+        output_products: 28_311_552.0,
+        layer_bytes: 66e6,
+        output_bytes: 30e6,
+        kv_bytes: 23_040.0,
+        batch_tokens: 512,
+    };
+
+    fn prefill(tokens: u32) -> Test {
+        Test { kind: Kind::Prefill, tokens, batch: 1, context: 0 }
+    }
+
+    fn decode(tokens: u32, batch: u32, context: u32) -> Test {
+        Test { kind: Kind::Decode, tokens, batch, context }
+    }
+
+    #[test]
+    fn the_output_matrix_counts_for_rows_that_ask() {
+        assert_eq!(WORK.operations(&prefill(2048)), 2.0 * (106_168_320.0 * 2048.0 + 28_311_552.0));
+        assert_eq!(WORK.operations(&decode(10, 4, 100)), 2.0 * 40.0 * (106_168_320.0 + 28_311_552.0));
+    }
+
+    #[test]
+    fn bytes_are_weights_once_a_batch_and_the_keys_and_values_of_all_sequences() {
+        // Batches of 512, 512 and 176 rows, the last of which asks.
+        let kv = 23_040.0 * (512.0 + 1024.0 + 1200.0);
+        assert_eq!(WORK.bytes(&prefill(1200)), 3.0 * 66e6 + 30e6 + kv);
+        assert_eq!(WORK.bytes(&prefill(10)), 96e6 + 23_040.0 * 10.0);
+        // At 4096 tokens of context the keys and values weigh as much as the weights.
+        assert_eq!(WORK.bytes(&decode(1, 1, 4095)), 96e6 + 23_040.0 * 4096.0);
+        let kv = 23_040.0 * 32.0 * (257.0 + 258.0 + 259.0);
+        assert_eq!(WORK.bytes(&decode(3, 32, 256)), 3.0 * 96e6 + kv);
     }
 }

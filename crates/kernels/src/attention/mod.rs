@@ -32,8 +32,9 @@ pub fn page_len(head_dim: usize, page_tokens: usize) -> usize {
     2 * head_dim * page_tokens
 }
 
-/// Stores the key and value of one token, `head_dim` numbers each, in slot `slot` of a page.
-/// Panics unless the lengths fit (see the module docs for the layout).
+/// Stores the key and value of one token, `head_dim` numbers each, in slot `slot` of a page. What is beyond
+/// the range of f16 is stored as its largest number: an infinite score would leave the token without any
+/// weight. Panics unless the lengths fit (see the module docs for the layout).
 pub fn write_kv(page: &mut [f16], page_tokens: usize, slot: usize, key: &[f32], value: &[f32]) {
     let head_dim = key.len();
     assert_eq!(value.len(), head_dim);
@@ -41,9 +42,19 @@ pub fn write_kv(page: &mut [f16], page_tokens: usize, slot: usize, key: &[f32], 
     assert!(slot < page_tokens, "slot {slot} of {page_tokens}");
     let (keys, values) = page.split_at_mut(head_dim * page_tokens);
     for (row, &number) in keys.chunks_exact_mut(page_tokens).zip(key) {
-        row[slot] = f16::from_f32(number);
+        row[slot] = finite(f16::from_f32(number));
     }
-    values[slot * head_dim..][..head_dim].convert_from_f32_slice(value);
+    let values = &mut values[slot * head_dim..][..head_dim];
+    values.convert_from_f32_slice(value);
+    values.iter_mut().for_each(|number| *number = finite(*number));
+}
+
+/// The nearest finite number; what is not a number stays so.
+fn finite(number: f16) -> f16 {
+    match number.is_infinite() {
+        true => f16::MAX.copysign(number),
+        false => number,
+    }
 }
 
 /// The running state of the queries of one key-value head. Reusable: [`Attention::start`] keeps the memory.

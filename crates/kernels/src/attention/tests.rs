@@ -159,3 +159,27 @@ fn a_mask_beyond_the_page_is_refused() {
     case.masks[0][0] = 1 << 16;
     case.attend(Isa::detect(), 0..1);
 }
+
+#[test]
+fn keys_and_values_beyond_f16_are_its_largest_number() {
+    let (head_dim, page_tokens) = (8, 8);
+    for isa in Isa::available() {
+        let mut page = vec![f16::ZERO; page_len(head_dim, page_tokens)];
+        write_kv(&mut page, page_tokens, 0, &[1.0; 8], &[2.0; 8]);
+        write_kv(
+            &mut page,
+            page_tokens,
+            1,
+            &[1e6; 8],
+            &[-1e6, f32::NEG_INFINITY, 65504.0, 65520.0, 1.0, 0.0, 1e9, -1e9],
+        );
+        let queries = [0.01; 8];
+        let mut attention = Attention::default();
+        attention.start(1, 1, head_dim, page_tokens, 1.0);
+        attention.attend_page(isa, &Tile::from_slice(&queries, 8), &[0b11], &page);
+        let mut out = [0.0; 8];
+        attention.finish(isa, &mut TileMut::from_slice(&mut out, 8));
+        // Its score is by far the largest, so its value is the result; with an infinite one it was zero.
+        assert_eq!(out, [-65504.0, -65504.0, 65504.0, 65504.0, 1.0, 0.0, 65504.0, -65504.0], "{isa}");
+    }
+}

@@ -1,115 +1,151 @@
-//! Keeps control tokens that a user wrote from becoming control tokens.
+//! Keeps control tokens that a message names from becoming control tokens.
 //!
-//! Where a message names one, the name is put between two marks that no text uses; the template carries them along;
-//! what then stands between marks in the rendered text is text. The marks are noncharacters of Unicode, which
-//! have no meaning in interchange; a message that names a control token loses its own.
+//! Into the texts of messages a mark is put, a noncharacter of Unicode that no text has, so that a name in
+//! them is no name any more. The template carries the marks along; in the rendered text a name is a control
+//! token, and then all marks are dropped. A mark has no partner, so a template may cut, join and escape texts
+//! as it likes.
+//!
+//! Names must be broken, but a template may also look at a text: whether it begins with `<tool_response>`,
+//! say. So there are two ways. [`Marks::Names`] breaks whole names only, and is what a template sees nothing
+//! of. But a name may come together in the template only: from the end of one message and the start of the
+//! next, by `lower`, by taking a part out. [`Marks::Parts`] breaks all that could become one. The prompt is
+//! rendered in both ways, and the first one counts if it has the same control tokens as the second.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use crate::tokenizer::{TokenKind, Tokenizer, TokenizerError};
+use crate::tokenizer::{TokenNames, Tokenizer, TokenizerError};
 
-const OPEN: char = '\u{fdd0}';
-const CLOSE: char = '\u{fdd1}';
+/// Breaks a name.
+pub(super) const MARK: char = '\u{fdd0}';
 
-/// The names of all control tokens with their ids, longest first.
-pub(super) fn control_names(tokenizer: &Tokenizer) -> Vec<(String, u32)> {
-    let ids = 0..tokenizer.vocabulary_size() as u32;
-    let mut names: Vec<(String, u32)> = ids
-        .filter(|&id| tokenizer.kind(id) == Some(TokenKind::Control))
-        .filter_map(|id| Some((std::str::from_utf8(tokenizer.token_bytes(id)?).ok()?.to_owned(), id)))
-        .filter(|(name, _)| !name.is_empty())
-        .collect();
-    names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
-    names
+/// Where a message ends that is to be continued.
+pub(super) const CUT: char = '\u{fdd1}';
+
+/// Roles that a template may build a control token from, as in `'<|' + message.role + '|>'`.
+const ROLES: &[&str] =
+    &["system", "developer", "user", "assistant", "tool", "function", "ipython", "model", "observation"];
+
+/// What is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Marks {
+    /// Names of control tokens.
+    Names,
+    /// Whatever may be a part of one.
+    Parts,
 }
 
-/// Marks every name in every string of `value`, keys included; whether there was one.
-pub(super) fn mark(value: &mut Value, names: &[(String, u32)]) -> bool {
+/// Takes the characters that have a meaning here out of every string and key.
+pub(super) fn clean(value: &mut Value) {
+    each_string(value, &mut |text| {
+        if text.contains([MARK, CUT]) {
+            text.retain(|c| c != MARK && c != CUT);
+        }
+    });
+}
+
+/// Marks every string of `value`, keys included.
+pub(super) fn mark(value: &mut Value, names: &TokenNames, marks: Marks) {
+    each_string(value, &mut |text| mark_text(text, names, marks));
+}
+
+/// Marks the texts of a message: all but roles that are known, types of parts, and the content of a trusted
+/// one.
+pub(super) fn mark_message(
+    message: &mut Map<String, Value>,
+    is_trusted: bool,
+    names: &TokenNames,
+    marks: Marks,
+) {
+    for (key, value) in message {
+        match (key.as_str(), value) {
+            ("role", Value::String(role)) if ROLES.contains(&role.as_str()) => {}
+            ("role", Value::String(role)) => {
+                mark_text(role, names, marks);
+                if marks == Marks::Parts && names.may_end_at_the_start_of(role) {
+                    role.insert(0, MARK);
+                }
+            }
+            ("content", _) if is_trusted => {}
+            ("content", Value::Array(parts)) => {
+                for text in parts.iter_mut().filter_map(|part| part.get_mut("text")) {
+                    mark(text, names, marks);
+                }
+            }
+            (_, value) => mark(value, names, marks),
+        }
+    }
+}
+
+fn each_string(value: &mut Value, change: &mut impl FnMut(&mut String)) {
     match value {
-        Value::String(text) => match marked(text, names) {
-            Some(marked) => {
-                *text = marked;
-                true
-            }
-            None => false,
-        },
-        Value::Array(values) => values.iter_mut().fold(false, |any, value| mark(value, names) | any),
+        Value::String(text) => change(text),
+        Value::Array(values) => values.iter_mut().for_each(|value| each_string(value, change)),
         Value::Object(fields) => {
-            let mut any = fields.iter_mut().fold(false, |any, (_, value)| mark(value, names) | any);
-            if fields.keys().any(|key| find(key, names).is_some()) {
-                any = true;
-                let old = std::mem::take(fields);
-                fields
-                    .extend(old.into_iter().map(|(key, value)| (marked(&key, names).unwrap_or(key), value)));
+            for (mut key, mut value) in std::mem::take(fields) {
+                change(&mut key);
+                each_string(&mut value, change);
+                fields.insert(key, value);
             }
-            any
         }
-        _ => false,
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
-fn marked(text: &str, names: &[(String, u32)]) -> Option<String> {
-    find(text, names)?;
+fn mark_text(text: &mut String, names: &TokenNames, marks: Marks) {
+    let begin = text.len() - text.trim_start().len();
+    // A word is no end of a name, unless a template makes names of words, which it does of roles only.
+    let is_word = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    let is_rest =
+        marks == Marks::Parts && !is_word && names.may_end_at_the_start_of(text[begin..].trim_end());
+    if !is_rest && !text.contains(|c| names.starts_with(c)) {
+        return;
+    }
     let mut out = String::with_capacity(text.len() + 16);
-    let clean = text.replace([OPEN, CLOSE], "");
-    let mut rest = clean.as_str();
-    while let Some((start, name, _)) = find(rest, names) {
-        out.push_str(&rest[..start]);
-        out.push(OPEN);
-        out.push_str(name);
-        out.push(CLOSE);
-        rest = &rest[start + name.len()..];
-    }
-    out.push_str(rest);
-    Some(out)
-}
-
-/// The first name in `text`, the longest where several start: where, the name, its id.
-fn find<'a>(text: &str, names: &'a [(String, u32)]) -> Option<(usize, &'a str, u32)> {
-    names
-        .iter()
-        .filter_map(|(name, id)| text.find(name.as_str()).map(|start| (start, name.as_str(), *id)))
-        .min_by_key(|&(start, name, _)| (start, std::cmp::Reverse(name.len())))
-}
-
-/// Token ids of a rendered text with marks: names outside of marks are control tokens, all else is text.
-pub(super) fn encode(
-    text: &str,
-    names: &[(String, u32)],
-    tokenizer: &Tokenizer,
-) -> Result<Vec<u32>, TokenizerError> {
-    let mut ids = Vec::new();
-    let mut plain = String::new();
-    let flush = |plain: &mut String, ids: &mut Vec<u32>| {
-        if !plain.is_empty() {
-            ids.extend(tokenizer.encode(plain)?);
-            plain.clear();
+    for (start, c) in text.char_indices() {
+        if is_rest && start == begin {
+            out.push(MARK);
         }
-        Ok::<_, TokenizerError>(())
-    };
+        out.push(c);
+        if names.starts_with(c) && (marks == Marks::Parts || names.at(text, start).is_some()) {
+            out.push(MARK);
+        }
+    }
+    *text = out;
+}
+
+/// The ids of the control tokens of a rendered text with marks.
+pub(super) fn controls(mut text: &str, names: &TokenNames) -> Vec<u32> {
+    let mut ids = Vec::new();
+    while let Some((start, length, token)) = names.find(text) {
+        ids.push(token.id);
+        text = &text[start + length..];
+    }
+    ids
+}
+
+/// Token ids of a rendered text with marks: names are control tokens, all else is text, without its marks.
+pub(super) fn encode(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>, TokenizerError> {
+    let names = tokenizer.control_names();
+    let mut ids = Vec::new();
     let mut rest = text;
     loop {
-        let open = rest.find(OPEN).unwrap_or(rest.len());
-        match find(&rest[..open], names) {
-            Some((start, name, id)) => {
-                plain.push_str(&rest[..start]);
-                flush(&mut plain, &mut ids)?;
-                ids.push(id);
-                rest = &rest[start + name.len()..];
-            }
-            None if open < rest.len() => {
-                plain.push_str(&rest[..open]);
-                let inside = &rest[open + OPEN.len_utf8()..];
-                // A template may have cut the text between the marks; then all to the end is text.
-                let close = inside.find(CLOSE).unwrap_or(inside.len());
-                plain.push_str(&inside[..close].replace(OPEN, ""));
-                rest = inside[close..].strip_prefix(CLOSE).unwrap_or_default();
-            }
-            None => {
-                plain.push_str(rest);
-                flush(&mut plain, &mut ids)?;
-                return Ok(ids);
-            }
+        let found = names.find(rest);
+        let (start, length, token) = match found {
+            Some((start, length, token)) => (start, length, Some(token)),
+            None => (rest.len(), 0, None),
+        };
+        let mut plain = &rest[..start];
+        if token.is_some_and(|token| token.takes_space_before) {
+            plain = plain.trim_end();
+        }
+        if !plain.is_empty() {
+            ids.extend(tokenizer.encode(&plain.replace(MARK, ""))?);
+        }
+        let Some(token) = token else { return Ok(ids) };
+        ids.push(token.id);
+        rest = &rest[start + length..];
+        if token.takes_space_after {
+            rest = rest.trim_start();
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::guard::{CUT, MARK};
+
 /// The options of `json.dumps` that templates use.
 pub(super) struct Style {
     /// Spaces per level; `None` is one line.
@@ -82,7 +84,8 @@ fn put_string(out: &mut String, text: &str, style: &Style) {
         return out.push_str(&quoted);
     }
     for c in quoted.chars() {
-        if c.is_ascii() {
+        // The guard's characters go through as they are, or they would stay in the prompt.
+        if c.is_ascii() || c == MARK || c == CUT {
             out.push(c);
         } else {
             for unit in c.encode_utf16(&mut [0; 2]) {

@@ -1,6 +1,6 @@
-//! A reader over bytes that never runs past their end.
+//! A reader over the header of a file that never runs past its end, nor past the most bytes of a header.
 
-use super::GgufError;
+use super::{GgufError, HEADER_BYTES_MAX};
 
 /// The position in a file being read. Every read says what it is reading, for the error message.
 pub(super) struct Cursor<'a> {
@@ -23,10 +23,18 @@ impl<'a> Cursor<'a> {
         self.bytes.len() - self.offset
     }
 
+    /// Bytes of `remaining` that a header may still take.
+    fn header_left(&self) -> usize {
+        self.remaining().min(HEADER_BYTES_MAX - self.offset)
+    }
+
     /// The next `count` bytes.
     pub(super) fn take(&mut self, count: u64, what: &'static str) -> Result<&'a [u8], GgufError> {
         let left = self.remaining();
         match usize::try_from(count) {
+            Ok(count) if count <= left && count > self.header_left() => {
+                Err(GgufError::HeaderLength { what, limit: HEADER_BYTES_MAX })
+            }
             Ok(count) if count <= left => {
                 let taken = &self.bytes[self.offset..self.offset + count];
                 self.offset += count;
@@ -65,8 +73,7 @@ impl<'a> Cursor<'a> {
         std::str::from_utf8(bytes).map_err(|_| GgufError::Utf8 { what, offset })
     }
 
-    /// Checks a claimed count of items of at least `item_bytes` each against the bytes left, so that it may
-    /// be used as a capacity.
+    /// Checks a claimed count of items of at least `item_bytes` each against the bytes left.
     pub(super) fn count(
         &self,
         found: u64,
@@ -76,6 +83,9 @@ impl<'a> Cursor<'a> {
         let left = self.remaining();
         let most = left / item_bytes;
         match usize::try_from(found) {
+            Ok(count) if count <= most && count > self.header_left() / item_bytes => {
+                Err(GgufError::HeaderLength { what, limit: HEADER_BYTES_MAX })
+            }
             Ok(count) if count <= most => Ok(count),
             _ => Err(GgufError::Count { what, found, left, most: most as u64 }),
         }

@@ -63,6 +63,16 @@ pub enum GgufError {
         /// Most that fit into them.
         most: u64,
     },
+    /// The header does not end where it must.
+    #[error(
+        "the header of the GGUF file claims more than {limit} bytes for {what}; the longest known has 16 MB, so the file is damaged"
+    )]
+    HeaderLength {
+        /// What was being read.
+        what: &'static str,
+        /// Most bytes of a header, [`super::HEADER_BYTES_MAX`].
+        limit: usize,
+    },
     /// A string is not UTF-8.
     #[error(
         "the {what} at offset {offset} is not valid UTF-8; the file is damaged or was written by a broken tool"

@@ -4,10 +4,11 @@
 //! "GGUF" version:u32 tensors:u64 pairs:u64 | pairs… | tensor table… | padding to `alignment` | tensor bytes…
 //! ```
 //!
-//! A file comes from anywhere, so nothing it says is believed: each count and length is checked against the
-//! bytes that are left before anything is allocated, and each tensor must lie inside of the file, aligned,
-//! overlapping no other. Reading never panics and allocates at most a small multiple of the size of the
-//! file's header. Versions 2 and 3, little endian.
+//! A file comes from anywhere, so nothing it says is believed: the header must end within
+//! [`HEADER_BYTES_MAX`], each count and length is checked against the bytes of it that are left, memory is
+//! taken as values are read and not as they are promised, and each tensor must lie inside of the file,
+//! aligned, overlapping no other. Reading never panics and allocates at most a small multiple of the header.
+//! Versions 2 and 3, little endian.
 
 mod cursor;
 mod error;
@@ -30,6 +31,10 @@ pub const DIMENSIONS_MAX: usize = 4;
 
 /// Alignment of tensor bytes when `general.alignment` is absent.
 pub const ALIGNMENT_DEFAULT: u64 = 32;
+
+/// Most bytes before the tensor bytes. The longest known header, of a vocabulary of 262 thousand tokens with
+/// its merges, has 16 MB. Without a limit a file could pass its weights off as a list of billions of strings.
+pub const HEADER_BYTES_MAX: usize = 128 << 20;
 
 /// A checked GGUF file: its metadata, and where its tensors are.
 #[derive(Debug)]

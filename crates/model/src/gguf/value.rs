@@ -3,6 +3,10 @@
 use super::GgufError;
 use super::cursor::Cursor;
 
+/// Strings that an array gets memory for before the first is read: a `String` takes three times the least
+/// that it takes in the file.
+const STRINGS_AT_FIRST: usize = 1 << 16;
+
 /// One metadata value.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(missing_docs, reason = "each variant is the Rust type it holds")]
@@ -202,7 +206,7 @@ impl Array {
             }
             8 => {
                 let count = cursor.count(count, size_of::<u64>(), "strings in an array")?;
-                let mut values = Vec::with_capacity(count);
+                let mut values = Vec::with_capacity(count.min(STRINGS_AT_FIRST));
                 for _ in 0..count {
                     values.push(cursor.string("a string of an array")?.to_owned());
                 }

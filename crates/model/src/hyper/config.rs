@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::rope::RopeScaling;
-use super::{ARCHITECTURES, HyperError, Hyperparameters, Raw, RopePairing, supported};
+use super::{ARCHITECTURES, HyperError, Hyperparameters, Raw, RopePairing, supported, within_window};
 use crate::weights::Weights;
 
 impl Hyperparameters {
@@ -18,18 +18,10 @@ impl Hyperparameters {
             .find(|spec| spec.model_types.contains(&found))
             .ok_or_else(|| HyperError::Architecture { found: found.to_owned(), supported: supported() })?;
         let required = |key: &str| integer(config, key)?.ok_or_else(|| missing(key));
-        let context_length = required("max_position_embeddings")?;
         // Qwen2 files have a window and a switch that is off; Mistral files have the window only.
         let uses_window = config.get("use_sliding_window").is_none_or(|switch| switch == &Value::Bool(true));
-        if let Some(window) = integer(config, "sliding_window")?
-            && uses_window
-            && window < context_length
-        {
-            return Err(HyperError::Unsupported {
-                what: format!("a sliding attention window of {window} tokens"),
-                instead: "use a model with full attention",
-            });
-        }
+        let window = integer(config, "sliding_window")?.filter(|_| uses_window);
+        let context_length = within_window(required("max_position_embeddings")?, window);
         if let Some(activation) = string(config, "hidden_act")?
             && activation != "silu"
         {

@@ -1,7 +1,7 @@
 //! Hyper-parameters from GGUF metadata.
 
 use super::rope::RopeScaling;
-use super::{ARCHITECTURES, HyperError, Hyperparameters, Raw, supported};
+use super::{ARCHITECTURES, HyperError, Hyperparameters, Raw, supported, within_window};
 use crate::gguf::Gguf;
 use crate::weights::Weights;
 
@@ -27,14 +27,7 @@ impl Hyperparameters {
                 instead: "use a dense model",
             });
         }
-        if let Some(window) = optional("attention.sliding_window")?
-            && window < required("context_length")?
-        {
-            return Err(HyperError::Unsupported {
-                what: format!("a sliding attention window of {window} tokens"),
-                instead: "use a model with full attention",
-            });
-        }
+        let window = optional("attention.sliding_window")?;
         let raw = Raw {
             spec,
             layers: required("block_count")?,
@@ -43,7 +36,7 @@ impl Hyperparameters {
             kv_heads: optional("attention.head_count_kv")?,
             head_dim: optional("attention.key_length")?,
             ffn: required("feed_forward_length")?,
-            context_length: required("context_length")?,
+            context_length: within_window(required("context_length")?, window),
             rope_theta: gguf.get_f32(&key("rope.freq_base"))?.unwrap_or(10_000.0),
             rope_dims: optional("rope.dimension_count")?,
             rope_factors: scaling(gguf, spec.gguf)?,

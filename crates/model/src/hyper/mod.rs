@@ -99,7 +99,8 @@ pub struct Hyperparameters {
     pub ffn: usize,
     /// Rows of the embedding matrix. May be more than the tokenizer's tokens, when padded.
     pub vocab: usize,
-    /// Most positions the model was trained for.
+    /// Most positions the model was trained for; at most its attention window, within which attention to a
+    /// window is attention to everything.
     pub context_length: usize,
     /// Base of the rotary frequencies: pair `i` turns by `position * theta^(-2 i / rope_dims) /
     /// rope_factors[i]`.
@@ -220,6 +221,12 @@ impl Raw {
         hyper.check(weights)?;
         Ok(hyper)
     }
+}
+
+/// The positions that a model with a sliding attention window can take as if it had none: exact, while a
+/// longer context would need the window. No window is 0 in some files.
+fn within_window(context_length: u64, window: Option<u64>) -> u64 {
+    window.filter(|&window| window > 0).map_or(context_length, |window| window.min(context_length))
 }
 
 /// A count inside of limits that keep every product of counts far from overflow.

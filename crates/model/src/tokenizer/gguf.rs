@@ -1,7 +1,6 @@
 //! A tokenizer from GGUF metadata.
 
 use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::normalizers::{NormalizerWrapper, Prepend, Replace, Sequence as Normalizers};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
@@ -9,7 +8,8 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
 use super::bytes::{ByteEncoding, TokenTable};
-use super::{SpecialTokens, TokenKind, Tokenizer, TokenizerError, pre, stop};
+use super::sentence_piece::{PieceKind, SentencePiece};
+use super::{SpecialTokens, Splitter, TokenKind, Tokenizer, TokenizerError, pre, stop};
 use crate::gguf::Gguf;
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
@@ -23,6 +23,7 @@ mod kind {
     pub(super) const CONTROL: i64 = 3;
     pub(super) const USER_DEFINED: i64 = 4;
     pub(super) const UNUSED: i64 = 5;
+    pub(super) const BYTE: i64 = 6;
 }
 
 /// The vocabulary as the file has it.
@@ -91,7 +92,9 @@ fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, Tok
     steps.push(ByteLevel::new(space_prefix, false, false).into());
     let mut tokenizer = tokenizers::Tokenizer::new(bpe);
     tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(steps)));
-    vocabulary.finish(gguf, tokenizer, ByteEncoding::ByteLevel, pre.add_bos, space_prefix)
+    tokenizer.add_tokens(vocabulary.added_tokens()).map_err(TokenizerError::Build)?;
+    let splitter = Splitter::library(tokenizer);
+    vocabulary.finish(gguf, splitter, ByteEncoding::ByteLevel, pre.add_bos, space_prefix)
 }
 
 fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, TokenizerError> {
@@ -100,51 +103,22 @@ fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer,
         .and_then(|array| array.as_f32s())
         .ok_or(TokenizerError::Missing { key: SCORES })?;
     same_length(SCORES, scores.len(), vocabulary.tokens.len())?;
-    let ids = vocabulary.ids();
-    let merges = merges_of_scores(vocabulary, scores, &ids);
     let unknown = gguf.get_u32("tokenizer.ggml.unknown_token_id")?.unwrap_or(0);
-    let unknown = vocabulary.name("tokenizer.ggml.unknown_token_id", unknown)?;
-    let bpe = BPE::builder()
-        .vocab_and_merges(ids, merges)
-        .unk_token(unknown.to_owned())
-        .fuse_unk(true)
-        .byte_fallback(true)
-        .build()
-        .map_err(TokenizerError::Build)?;
-
+    vocabulary.name("tokenizer.ggml.unknown_token_id", unknown)?;
     let space_prefix = gguf.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
-    let mut steps: Vec<NormalizerWrapper> = Vec::new();
-    if space_prefix {
-        steps.push(Prepend::new("▁".to_owned()).into());
-    }
-    steps.push(Replace::new(" ", "▁").map_err(TokenizerError::Build)?.into());
-    let mut tokenizer = tokenizers::Tokenizer::new(bpe);
-    tokenizer.with_normalizer(Some(Normalizers::new(steps))).map_err(TokenizerError::Build)?;
-    vocabulary.finish(gguf, tokenizer, ByteEncoding::SentencePiece, true, space_prefix)
-}
-
-/// SentencePiece joins the neighbours whose joint token has the best score, which is BPE with the scores as
-/// ranks: every way to cut a token into two tokens is a merge, tokens of better score first.
-fn merges_of_scores(vocabulary: &Vocabulary<'_>, scores: &[f32], ids: &Vocab) -> Vec<(String, String)> {
-    let mut ranked = Vec::new();
-    for (id, token) in vocabulary.tokens.iter().enumerate() {
-        if vocabulary.types[id] != 1 && vocabulary.types[id] != kind::USER_DEFINED {
-            continue;
-        }
-        // A damaged file may have a token of megabytes; its cuts would be quadratic.
-        if token.len() > 1024 {
-            continue;
-        }
-        for (cut, _) in token.char_indices().skip(1) {
-            let (left, right) = token.split_at(cut);
-            if ids.contains_key(left) && ids.contains_key(right) {
-                ranked.push((scores[id], id, left, right));
-            }
-        }
-    }
-    // Stable, so that equal scores keep the order of the vocabulary.
-    ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    ranked.into_iter().map(|(_, _, left, right)| (left.to_owned(), right.to_owned())).collect()
+    let pieces = vocabulary.tokens.iter().zip(&vocabulary.types).zip(scores);
+    let pieces = pieces.map(|((name, &kind), &score)| {
+        let kind = match kind {
+            kind::CONTROL | kind::UNKNOWN => PieceKind::Control,
+            kind::USER_DEFINED => PieceKind::UserDefined,
+            kind::UNUSED => PieceKind::Unused,
+            kind::BYTE => PieceKind::Byte,
+            _ => PieceKind::Normal,
+        };
+        (name.as_str(), kind, score)
+    });
+    let splitter = Splitter::SentencePiece(Box::new(SentencePiece::new(pieces, unknown, space_prefix)));
+    vocabulary.finish(gguf, splitter, ByteEncoding::SentencePiece, true, space_prefix)
 }
 
 impl Vocabulary<'_> {
@@ -155,6 +129,18 @@ impl Vocabulary<'_> {
             ids.entry(token.clone()).or_insert(id as u32);
         }
         ids
+    }
+
+    /// The tokens that the library takes whole.
+    fn added_tokens(&self) -> Vec<AddedToken> {
+        let tokens = self.tokens.iter().zip(&self.types);
+        let added =
+            tokens.filter(|(_, kind)| matches!(**kind, kind::CONTROL | kind::UNKNOWN | kind::USER_DEFINED));
+        added
+            .map(|(token, &kind)| {
+                AddedToken::from(token.clone(), kind != kind::USER_DEFINED).normalized(false)
+            })
+            .collect()
     }
 
     fn name(&self, key: &str, id: u32) -> Result<&str, TokenizerError> {
@@ -168,17 +154,15 @@ impl Vocabulary<'_> {
     fn finish(
         &self,
         gguf: &Gguf,
-        mut tokenizer: tokenizers::Tokenizer,
+        splitter: Splitter,
         tokens: ByteEncoding,
         add_bos_default: bool,
         space_prefix: bool,
     ) -> Result<Tokenizer, TokenizerError> {
         let mut table = TokenTable::default();
-        let mut added = Vec::new();
         for (token, &kind) in self.tokens.iter().zip(&self.types) {
             let is_control = matches!(kind, kind::CONTROL | kind::UNKNOWN);
             if is_control || kind == kind::USER_DEFINED {
-                added.push(AddedToken::from(token.clone(), is_control).normalized(false));
                 let kind = if is_control { TokenKind::Control } else { TokenKind::Text };
                 table.push(&tokens.added_bytes(token), kind);
             } else if kind == kind::UNUSED {
@@ -187,8 +171,6 @@ impl Vocabulary<'_> {
                 table.push(&tokens.bytes(token), TokenKind::Text);
             }
         }
-        tokenizer.add_tokens(added).map_err(TokenizerError::Build)?;
-
         let id = |key: &str| -> Result<Option<u32>, TokenizerError> {
             let found = gguf.get_u32(key)?;
             if let Some(id) = found {
@@ -207,7 +189,7 @@ impl Vocabulary<'_> {
             add_eos: eos.is_some() && gguf.get_bool("tokenizer.ggml.add_eos_token")?.unwrap_or(false),
             stop: stop::stop_tokens(&table, ends.into_iter().flatten()),
         };
-        Ok(Tokenizer::new(tokenizer, table, special, space_prefix))
+        Ok(Tokenizer::new(splitter, table, special, space_prefix))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::bytes::{ByteEncoding, TokenTable};
-use super::{SpecialTokens, TokenKind, Tokenizer, TokenizerError, stop};
+use super::{SpecialTokens, Splitter, TokenKind, Tokenizer, TokenizerError, stop};
 use crate::json::{self, JsonError};
 
 impl Tokenizer {
@@ -66,7 +66,7 @@ impl Tokenizer {
             stop: stop::stop_tokens(&table, ends.into_iter().chain(eos)),
         };
         let space_prefix = !is_byte_level && puts_space_in_front(&inner)?;
-        Ok(Self::new(inner, table, special, space_prefix))
+        Ok(Self::new(Splitter::library(inner), table, special, space_prefix))
     }
 }
 

@@ -1,14 +1,20 @@
 //! Text to token ids and back.
 //!
 //! Splitting and merging is done by the `tokenizers` library, whose `Tokenizer` is built either from GGUF
-//! metadata or from a tokenizer.json. The way back is our own: a table of the bytes of every token, which
-//! constrained decoding needs anyway, and which makes streaming a matter of appending bytes.
+//! metadata or from a tokenizer.json; for SentencePiece vocabularies of GGUF files, whose scores it cannot
+//! follow in all cases, by [`sentence_piece`]. The way back is our own: a table of the bytes of every token,
+//! which constrained decoding needs anyway, and which makes streaming a matter of appending bytes.
+//!
+//! Texts are taken as they are. A tokenizer.json may compose characters first (Qwen's wants NFC); a GGUF file
+//! says nothing of it, llama.cpp does not do it, and neither does a tokenizer that is made from one.
 
 mod bytes;
 mod error;
 mod gguf;
 mod json;
+mod names;
 mod pre;
+mod sentence_piece;
 mod stop;
 
 use std::sync::OnceLock;
@@ -16,6 +22,9 @@ use std::sync::OnceLock;
 use bytes::TokenTable;
 pub(crate) use bytes::byte_level_char;
 pub use error::TokenizerError;
+use names::NamedToken;
+pub(crate) use names::TokenNames;
+use sentence_piece::SentencePiece;
 
 /// What kind of token an id is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,15 +39,54 @@ pub enum TokenKind {
 
 /// A model's tokenizer. Encoding takes `&self` and may run on any thread.
 pub struct Tokenizer {
-    /// Finds control tokens in text.
-    parsing: tokenizers::Tokenizer,
-    /// Takes control tokens as text. A copy, because the library has the choice as a setting of the
-    /// tokenizer; made when first needed, as it takes some ten megabytes.
-    plain: OnceLock<tokenizers::Tokenizer>,
+    splitter: Splitter,
     table: TokenTable,
+    /// Names of control tokens. One of a single character is left out: it cannot be told from text.
+    control: TokenNames,
     special: SpecialTokens,
     /// Whether encoding puts a space before the text, so that decoding takes one away.
     space_prefix: bool,
+}
+
+/// What finds the tokens of a text.
+enum Splitter {
+    Library {
+        /// Finds control tokens in text.
+        parsing: Box<tokenizers::Tokenizer>,
+        /// Takes control tokens as text. A copy, because the library has the choice as a setting of the
+        /// tokenizer; made when first needed, as it takes some ten megabytes.
+        plain: Box<OnceLock<tokenizers::Tokenizer>>,
+    },
+    SentencePiece(Box<SentencePiece>),
+}
+
+impl Splitter {
+    fn library(parsing: tokenizers::Tokenizer) -> Self {
+        Self::Library { parsing: Box::new(parsing), plain: Box::default() }
+    }
+
+    fn encode(&self, text: &str, with_control: bool) -> Result<Vec<u32>, TokenizerError> {
+        let tokenizer = match self {
+            Self::SentencePiece(model) => return Ok(model.encode(text, with_control)),
+            Self::Library { parsing, .. } if with_control => parsing,
+            Self::Library { parsing, plain } => plain.get_or_init(|| {
+                let mut plain = tokenizers::Tokenizer::clone(parsing);
+                plain.set_encode_special_tokens(true);
+                plain
+            }),
+        };
+        let encoding = tokenizer.encode_fast(text, false).map_err(TokenizerError::Encode)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Which white space token `id` takes: before it, after it.
+    fn strips(&self) -> impl Fn(u32) -> (bool, bool) + use<> {
+        let added = match self {
+            Self::Library { parsing, .. } => parsing.get_added_tokens_decoder(),
+            Self::SentencePiece(_) => Default::default(),
+        };
+        move |id| added.get(&id).map_or((false, false), |token| (token.lstrip, token.rstrip))
+    }
 }
 
 /// The tokens with a role, and when they are added.
@@ -57,13 +105,17 @@ pub struct SpecialTokens {
 }
 
 impl Tokenizer {
-    fn new(
-        parsing: tokenizers::Tokenizer,
-        table: TokenTable,
-        special: SpecialTokens,
-        space_prefix: bool,
-    ) -> Self {
-        Self { parsing, plain: OnceLock::new(), table, special, space_prefix }
+    fn new(splitter: Splitter, table: TokenTable, special: SpecialTokens, space_prefix: bool) -> Self {
+        let strips = splitter.strips();
+        let control = (0..table.len() as u32).filter(|&id| table.kind(id) == Some(TokenKind::Control));
+        let control = control.filter_map(|id| {
+            let name = std::str::from_utf8(table.bytes(id)?).ok()?;
+            let (takes_space_before, takes_space_after) = strips(id);
+            let token = NamedToken { id, takes_space_before, takes_space_after };
+            (name.chars().count() > 1).then_some((name, token))
+        });
+        let control = TokenNames::new(control);
+        Self { splitter, table, control, special, space_prefix }
     }
 
     /// Token ids of `text`, in which control tokens have no power: `<|im_end|>` is nine characters. For
@@ -72,12 +124,7 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Encode`] when the library refuses the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        let plain = self.plain.get_or_init(|| {
-            let mut plain = self.parsing.clone();
-            plain.set_encode_special_tokens(true);
-            plain
-        });
-        encode(plain, text)
+        self.splitter.encode(text, false)
     }
 
     /// Token ids of `text`, in which control tokens become their ids. For rendered chat templates and trusted
@@ -86,7 +133,16 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Encode`] when the library refuses the text.
     pub fn encode_with_control(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        encode(&self.parsing, text)
+        self.splitter.encode(text, true)
+    }
+
+    /// Token ids of a prompt that is nothing but `text`: [`Self::encode`] with BOS in front where the model
+    /// wants one. For the start of a sequence, position 0; text that goes on from there has no BOS.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Encode`] when the library refuses the text.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        Ok(self.with_bos(self.encode(text)?))
     }
 
     /// `ids` with BOS in front, if the model wants one and it is not there already: templates often write it.
@@ -140,7 +196,11 @@ impl Tokenizer {
 
     /// The control token named `name`, such as `<|im_end|>`.
     pub fn control(&self, name: &str) -> Option<u32> {
-        self.parsing.token_to_id(name).filter(|&id| self.kind(id) == Some(TokenKind::Control))
+        self.control.at(name, 0).filter(|&(length, _)| length == name.len()).map(|(_, token)| token.id)
+    }
+
+    pub(crate) fn control_names(&self) -> &TokenNames {
+        &self.control
     }
 
     /// The name of a token with a role, for chat templates.
@@ -163,11 +223,6 @@ impl Tokenizer {
     pub fn is_stop(&self, id: u32) -> bool {
         self.special.stop.binary_search(&id).is_ok()
     }
-}
-
-fn encode(tokenizer: &tokenizers::Tokenizer, text: &str) -> Result<Vec<u32>, TokenizerError> {
-    let encoding = tokenizer.encode_fast(text, false).map_err(TokenizerError::Encode)?;
-    Ok(encoding.get_ids().to_vec())
 }
 
 impl std::fmt::Debug for Tokenizer {

@@ -22,6 +22,12 @@ const QWEN2: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|
 const GPT4O: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 const TEKKEN: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+const QWEN35: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const KIMI: &str = r"\p{Han}+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+const BAILING: &str = r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+";
+const SEED_CODER: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+";
+const MINICPM5: &str = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
 const TABLE: &[PreTokenizer] = &[
     PreTokenizer {
         names: &["default"],
@@ -30,31 +36,80 @@ const TABLE: &[PreTokenizer] = &[
         add_bos: false,
     },
     PreTokenizer {
-        names: &["gpt-2", "phi-2", "jina-es", "jina-de", "mpt", "olmo", "jais", "roberta-bpe", "gigachat"],
+        names: &[
+            "gpt-2",
+            "phi-2",
+            "jina-es",
+            "jina-de",
+            "jina-v1-en",
+            "jina-v2-es",
+            "jina-v2-de",
+            "jina-v2-code",
+            "mpt",
+            "olmo",
+            "jais",
+            "roberta-bpe",
+            "gigachat",
+            "exaone4",
+            "a.x-4.0",
+            "mellum",
+            "trillion",
+            "granite-docling",
+        ],
         patterns: &[GPT2],
         ignore_merges: false,
         add_bos: false,
     },
     PreTokenizer {
-        names: &["llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "lfm2"],
+        names: &[
+            "llama-bpe",
+            "llama3",
+            "llama-v3",
+            "falcon3",
+            "falcon-h1",
+            "pixtral",
+            "lfm2",
+            "midm-2.0",
+            "jina-v5-nano",
+        ],
         patterns: &[LLAMA3],
         ignore_merges: true,
         add_bos: true,
     },
     PreTokenizer {
-        names: &["dbrx", "smaug-bpe", "chatglm-bpe", "glm4"],
+        names: &["dbrx", "smaug-bpe", "chatglm-bpe"],
         patterns: &[LLAMA3],
         ignore_merges: false,
         add_bos: false,
     },
+    PreTokenizer { names: &["glm4", "glm5"], patterns: &[LLAMA3], ignore_merges: true, add_bos: false },
     PreTokenizer {
-        names: &["qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez"],
+        names: &[
+            "qwen2",
+            "deepseek-r1-qwen",
+            "stablelm2",
+            "hunyuan",
+            "megrez",
+            "kormo",
+            "f2llmv2",
+            "grok-2",
+            "solar-open",
+        ],
         patterns: &[QWEN2],
         ignore_merges: false,
         add_bos: false,
     },
     PreTokenizer {
-        names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
+        names: &[
+            "smollm",
+            "starcoder",
+            "refact",
+            "command-r",
+            "codeshell",
+            "exaone",
+            "minerva-7b",
+            "mellum2",
+        ],
         patterns: &[r"\p{N}", GPT2],
         ignore_merges: false,
         add_bos: false,
@@ -86,7 +141,7 @@ const TABLE: &[PreTokenizer] = &[
         add_bos: false,
     },
     PreTokenizer {
-        names: &["deepseek-v3", "hunyuan-dense"],
+        names: &["deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"],
         patterns: &[
             r"\p{N}{1,3}",
             r"[一-龥぀-ゟ゠-ヿ]+",
@@ -95,7 +150,33 @@ const TABLE: &[PreTokenizer] = &[
         ignore_merges: false,
         add_bos: false,
     },
-    PreTokenizer { names: &["gpt-4o", "llama4"], patterns: &[GPT4O], ignore_merges: false, add_bos: false },
+    PreTokenizer {
+        names: &["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"],
+        patterns: &[GPT4O],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    PreTokenizer { names: &["qwen35"], patterns: &[QWEN35], ignore_merges: false, add_bos: false },
+    PreTokenizer { names: &["kimi-k2"], patterns: &[KIMI], ignore_merges: false, add_bos: false },
+    PreTokenizer {
+        names: &["bailingmoe", "bailingmoe2", "llada-moe"],
+        patterns: &[BAILING],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    PreTokenizer { names: &["seed-coder"], patterns: &[SEED_CODER], ignore_merges: false, add_bos: false },
+    PreTokenizer {
+        names: &["superbpe"],
+        patterns: &[r"\p{N}+", r"(?=(\d{3})+(?!\d))"],
+        ignore_merges: false,
+        add_bos: false,
+    },
+    PreTokenizer {
+        names: &["minicpm5"],
+        patterns: &[r"\p{N}{1,3}", MINICPM5],
+        ignore_merges: true,
+        add_bos: false,
+    },
     PreTokenizer { names: &["tekken"], patterns: &[TEKKEN], ignore_merges: true, add_bos: true },
     PreTokenizer {
         names: &["poro-chat", "bloom", "gpt3-finnish"],
@@ -163,6 +244,10 @@ mod tests {
         assert_eq!(pieces("qwen2", "x 123"), ["x", " ", "1", "2", "3"]);
         assert_eq!(pieces("smollm", "x 123"), ["x", " ", "1", "2", "3"]);
         assert_eq!(pieces("gpt-2", "x 123"), ["x", " 123"]);
+        assert_eq!(pieces("superbpe", "x12345"), ["x", "12", "345"]);
+        assert_eq!(pieces("kimi-k2", "Ab漢字かな 1234"), ["Ab", "漢字", "かな", " ", "123", "4"]);
+        assert_eq!(pieces("minicpm5", "x 12345"), ["x", " ", "123", "45"]);
+        assert_eq!(pieces("qwen35", "e\u{301}x 12"), ["e\u{301}x", " ", "1", "2"]);
         assert_eq!(pieces("deepseek-v3", "x 12345"), ["x", " ", "123", "45"]);
     }
 }
