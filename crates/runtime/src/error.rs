@@ -57,7 +57,7 @@ impl From<CallError> for ApiError {
             CallError::OutOfPages { .. } => ApiError::OutOfPages(text),
             CallError::Backend(reason) => ApiError::Backend(reason),
             CallError::Closed => ApiError::Closed(text),
-            CallError::Overloaded => ApiError::LimitExceeded(text),
+            CallError::Overloaded | CallError::TooLong { .. } => ApiError::LimitExceeded(text),
             CallError::UnknownContext(_)
             | CallError::ContextExists(_)
             | CallError::Busy

@@ -207,8 +207,9 @@ pub(crate) fn register(
         return Err(LaunchError::Memory { asked: limits.memory_bytes, most });
     }
     let owner = shared.next_owner();
-    let (inferlet, client) = InferletState::new(owner, label, options.user, options.arguments, limits);
-    let inferlet = Arc::new(InferletState { parent: parent.map(|parent| parent.owner), depth, ..inferlet });
+    let (mut inferlet, client) = InferletState::new(owner, label, options.user, options.arguments, limits);
+    (inferlet.parent, inferlet.depth) = (parent.map(|parent| parent.owner), depth);
+    let inferlet = Arc::new(inferlet);
     let mut running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
     let limit = shared.config.inferlets_waiting;
     if running.len() >= limit as usize {

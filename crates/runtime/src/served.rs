@@ -104,6 +104,12 @@ impl Text {
         self.model.tokenizer.token_bytes(token).unwrap_or_default()
     }
 
+    /// The tokens of a conversation. Texts of messages cannot write control tokens.
+    pub(crate) fn encode_chat(&self, request: &ChatRequest) -> Result<Vec<u32>, ApiError> {
+        let template = self.model.chat_template().map_err(|error| invalid(error.to_string()))?;
+        template.encode(request, &self.model.tokenizer).map_err(|error| invalid(error.to_string()))
+    }
+
     /// The conversation as the model's template writes it.
     pub(crate) fn format_chat(&self, request: &ChatRequest) -> Result<String, ApiError> {
         let template = self.model.chat_template().map_err(|error| invalid(error.to_string()))?;

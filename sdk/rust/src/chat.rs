@@ -14,6 +14,7 @@ pub struct Chat {
     context: Context,
     messages: Vec<Message>,
     tools: Option<String>,
+    variables: Option<String>,
 }
 
 impl Chat {
@@ -22,12 +23,18 @@ impl Chat {
     /// # Errors
     /// As for [`Context::new`].
     pub fn new(model: &Model) -> Result<Chat> {
-        Ok(Chat { context: Context::new(model)?, messages: Vec::new(), tools: None })
+        Ok(Chat { context: Context::new(model)?, messages: Vec::new(), tools: None, variables: None })
     }
 
     /// Offers tools: a JSON list as in the OpenAI API.
     pub fn tools(&mut self, tools: &str) -> &mut Chat {
         self.tools = Some(tools.to_string());
+        self
+    }
+
+    /// Sets further variables of the template, such as `enable_thinking`: a JSON object.
+    pub fn variables(&mut self, variables: &str) -> &mut Chat {
+        self.variables = Some(variables.to_string());
         self
     }
 
@@ -48,11 +55,20 @@ impl Chat {
 
     /// Adds a message of any role.
     pub fn push(&mut self, role: &str, content: &str) -> &mut Chat {
-        self.messages.push(Message {
+        self.add(Message {
             role: role.to_string(),
             content: content.to_string(),
             tool_calls: None,
-        });
+            tool_call_id: None,
+            name: None,
+            reasoning_content: None,
+            trusted: false,
+        })
+    }
+
+    /// Adds a message with all that it may have: tool calls, the call that it answers, reasoning.
+    pub fn add(&mut self, message: Message) -> &mut Chat {
+        self.messages.push(message);
         self
     }
 
@@ -87,7 +103,7 @@ impl Chat {
     /// As for [`Context::fork`].
     pub fn fork(&self) -> Result<Chat> {
         let (messages, tools) = (self.messages.clone(), self.tools.clone());
-        Ok(Chat { context: self.context.fork()?, messages, tools })
+        Ok(Chat { context: self.context.fork()?, messages, tools, variables: self.variables.clone() })
     }
 
     /// Brings the context to the assistant's turn and begins to generate. Add the answer with
@@ -124,9 +140,13 @@ impl Chat {
     }
 
     fn formatted(&self, add_generation_prompt: bool) -> Result<Vec<u32>> {
-        let options = ChatOptions { add_generation_prompt, tools: self.tools.clone() };
-        let prompt = self.context.model().handle().format_chat(&self.messages, &options)?;
-        Ok(self.context.model().tokenize_special(&prompt))
+        let options = ChatOptions {
+            add_generation_prompt,
+            continue_final_message: false,
+            tools: self.tools.clone(),
+            variables: self.variables.clone(),
+        };
+        Ok(self.context.model().handle().encode_chat(&self.messages, &options)?)
     }
 
     fn format(&mut self, add_generation_prompt: bool) -> Result<&mut Context> {

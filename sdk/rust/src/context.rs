@@ -114,8 +114,13 @@ impl Context {
         &self.tokens[self.computed..]
     }
 
-    /// Appends text; control tokens in it stay plain text.
+    /// Appends text; control tokens in it stay plain text. The first text of a context comes after the token
+    /// that begins one, where the model wants it (`bos` of its facts).
     pub fn append(&mut self, text: &str) -> &mut Context {
+        if self.tokens.is_empty() {
+            let bos = self.model.facts().bos;
+            self.tokens.extend(bos);
+        }
         let tokens = self.model.tokenize(text);
         self.append_tokens(&tokens)
     }

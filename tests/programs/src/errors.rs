@@ -83,14 +83,35 @@ fn models_and_chats(refused: &mut Refused, model: &Model) -> Result<()> {
         role: "user".into(),
         content: "x".into(),
         tool_calls: tool_calls.map(Into::into),
+        tool_call_id: None,
+        name: None,
+        reasoning_content: None,
+        trusted: false,
     };
-    let options =
-        |tools: Option<&str>| ChatOptions { add_generation_prompt: true, tools: tools.map(Into::into) };
-    for wrong in ["no json", "", "[", "{}", "1"] {
-        let (calls, tools) = (message(Some(wrong)), options(Some(wrong)));
-        expect!(refused, "model.format-chat", InvalidArgument, handle.format_chat(&[calls], &options(None)));
-        expect!(refused, "model.format-chat", InvalidArgument, handle.format_chat(&[message(None)], &tools));
+    let options = |tools: Option<&str>, variables: Option<&str>| ChatOptions {
+        add_generation_prompt: true,
+        continue_final_message: false,
+        tools: tools.map(Into::into),
+        variables: variables.map(Into::into),
+    };
+    let long = || vec![Message { content: "x".repeat(1 << 20), ..message(None) }; 9];
+    let both = ChatOptions { continue_final_message: true, ..options(None, None) };
+    let mut wrong: Vec<(Message, ChatOptions)> = vec![(message(None), both)];
+    for text in ["no json", "", "[", "{}", "1"] {
+        wrong.push((message(Some(text)), options(None, None)));
+        wrong.push((message(None), options(Some(text), None)));
     }
+    for text in ["no json", "", "[", "[]", "1"] {
+        wrong.push((message(None), options(None, Some(text))));
+    }
+    for (message, options) in wrong {
+        let messages = [message];
+        expect!(refused, "model.encode-chat", InvalidArgument, handle.encode_chat(&messages, &options));
+        expect!(refused, "model.format-chat", InvalidArgument, handle.format_chat(&messages, &options));
+    }
+    let plain = options(None, None);
+    expect!(refused, "model.encode-chat", LimitExceeded, handle.encode_chat(&long(), &plain));
+    expect!(refused, "model.format-chat", LimitExceeded, handle.format_chat(&long(), &plain));
     Ok(())
 }
 

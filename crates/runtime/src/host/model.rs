@@ -9,7 +9,7 @@ use wasmtime::component::Resource;
 use super::bindings::api::model;
 use super::{Failure, HostState};
 use crate::ServedModel;
-use crate::error::{ApiError, invalid};
+use crate::error::{ApiError, check_length, invalid};
 
 /// A program's handle to a model.
 pub struct ModelHandle(pub(crate) Arc<ServedModel>);
@@ -75,6 +75,16 @@ impl model::HostModel for HostState {
         Ok((0..model.facts.vocabulary_size).map(|token| model.text.token_bytes(token).to_vec()).collect())
     }
 
+    fn encode_chat(
+        &mut self,
+        model: Resource<ModelHandle>,
+        messages: Vec<model::Message>,
+        options: model::ChatOptions,
+    ) -> Result<Vec<u32>, Failure> {
+        let request = chat_request(messages, options)?;
+        Ok(self.table.get(&model)?.0.text.encode_chat(&request)?)
+    }
+
     fn format_chat(
         &mut self,
         model: Resource<ModelHandle>,
@@ -91,24 +101,55 @@ impl model::HostModel for HostState {
     }
 }
 
+/// Messages of a chat, and bytes of all their texts together.
+const MESSAGES: usize = 16384;
+const CHAT_BYTES: usize = 8 << 20;
+
 fn chat_request(messages: Vec<model::Message>, options: model::ChatOptions) -> Result<ChatRequest, ApiError> {
+    let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let bytes = |m: &model::Message| {
+        let optional = [&m.tool_calls, &m.tool_call_id, &m.name, &m.reasoning_content];
+        m.role.len() + m.content.len() + optional.map(length).iter().sum::<usize>()
+    };
+    let bytes: usize = messages.iter().map(bytes).sum();
+    check_length("the chat", bytes + length(&options.tools) + length(&options.variables), CHAT_BYTES)?;
+    if messages.len() > MESSAGES {
+        let reason = format!("{} messages are given, the limit is {MESSAGES}", messages.len());
+        return Err(ApiError::LimitExceeded(reason));
+    }
     let message = |m: model::Message| {
-        let tool_calls = json_list("the tool calls", m.tool_calls.as_deref())?;
-        Ok(Message { tool_calls, ..Message::new(&m.role, &m.content) })
+        let tool_calls = json("the tool calls", "list", m.tool_calls.as_deref())?;
+        let (reasoning_content, name, tool_call_id) = (m.reasoning_content, m.name, m.tool_call_id);
+        let is_trusted = m.trusted;
+        let plain = Message::new(&m.role, &m.content);
+        Ok(Message { tool_calls, reasoning_content, name, tool_call_id, is_trusted, ..plain })
+    };
+    let end = match (options.add_generation_prompt, options.continue_final_message) {
+        (true, true) => {
+            let reason = "`add-generation-prompt` and `continue-final-message` exclude each other: give one";
+            return Err(invalid(reason));
+        }
+        (true, false) => ChatEnd::Answer,
+        (false, true) => ChatEnd::Continue,
+        (false, false) => ChatEnd::Nothing,
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok(ChatRequest {
         messages: messages.into_iter().map(message).collect::<Result<_, ApiError>>()?,
-        tools: json_list("the tools", options.tools.as_deref())?,
-        end: if options.add_generation_prompt { ChatEnd::Answer } else { ChatEnd::Nothing },
+        tools: json("the tools", "list", options.tools.as_deref())?,
+        variables: json("the variables", "object", options.variables.as_deref())?,
+        end,
         now_unix_s: now.as_secs() as i64,
-        ..ChatRequest::default()
     })
 }
 
-/// A list in JSON; empty when there is none.
-fn json_list<T: serde::de::DeserializeOwned>(what: &str, text: Option<&str>) -> Result<Vec<T>, ApiError> {
-    let Some(text) = text else { return Ok(Vec::new()) };
+/// A value in JSON; the default where there is none.
+fn json<T: serde::de::DeserializeOwned + Default>(
+    what: &str,
+    kind: &str,
+    text: Option<&str>,
+) -> Result<T, ApiError> {
+    let Some(text) = text else { return Ok(T::default()) };
     serde_json::from_str(text)
-        .map_err(|error| invalid(format!("{what} are not a JSON list as in the OpenAI API: {error}")))
+        .map_err(|error| invalid(format!("{what} are not a JSON {kind} as in the OpenAI API: {error}")))
 }
