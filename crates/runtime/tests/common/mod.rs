@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use backend::FakeBackend;
+use backend::{Backend, FakeBackend, Limits};
 use kernels::DType;
 use runtime::{
     Inferlet, InferletError, InferletLimits, LaunchOptions, Program, Runtime, RuntimeConfig, ServedModel,
@@ -50,7 +50,10 @@ impl Bench {
         let mut engines = Vec::new();
         let mut served = Vec::new();
         for name in models {
-            let backend = FakeBackend::new(pages, model.hyperparameters.vocab as u32).with_step(step);
+            // A context that a test can fill, and that fits the pools of most.
+            let fake = FakeBackend::new(pages, model.hyperparameters.vocab as u32);
+            let limits = Limits { context_tokens: 4096, ..fake.limits() };
+            let backend = FakeBackend::with_limits(limits).with_step(step);
             let scheduler = SchedulerConfig::default();
             let engine = Engine::start(Box::new(backend), scheduler, EngineConfig::default()).unwrap();
             served.push(ServedModel::new(name, model.clone(), engine.0.clone(), "fake"));
