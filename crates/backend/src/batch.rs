@@ -256,11 +256,14 @@ mod tests {
         }
     }
 
+    /// What the error says, and the change that breaks the rule.
+    type Break = (&'static str, fn(&mut Batch));
+
     #[test]
     fn every_rule_on_the_fields_is_checked() {
         let limits = FakeBackend::new(8, 50).limits();
         assert_eq!(batch().check(&limits), Ok(()));
-        let breaks: [(&str, fn(&mut Batch)); 20] = [
+        let breaks: [Break; 20] = [
             ("positions", |b| b.positions.truncate(4)),
             ("sequences exceed the limits", |b| b.sequences.extend(vec![b.sequences[1].clone(); 5000])),
             ("outside the vocabulary", |b| b.tokens[0] = 50),
