@@ -270,11 +270,14 @@ mod tests {
         }
     }
 
+    /// What the error says, and the change that breaks the rule.
+    type Break = (&'static str, fn(&mut Batch));
+
     #[test]
     fn every_rule_on_the_fields_is_checked() {
         let limits = FakeBackend::new(8, 50).limits();
         assert_eq!(batch().check(&limits), Ok(()));
-        let breaks: [(&str, fn(&mut Batch)); 22] = [
+        let breaks: [Break; 22] = [
             ("exceed the limits", |b| b.outputs = vec![b.outputs[1].clone(); 10_000]),
             ("row 4 has 300 outputs", |b| b.outputs = vec![b.outputs[1].clone(); 300]),
             ("positions", |b| b.positions.truncate(4)),

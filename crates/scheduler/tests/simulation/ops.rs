@@ -95,8 +95,10 @@ pub(crate) enum Op {
     },
 }
 
-/// How often each operation is drawn in a thousand, before a seed changes that; and how it is drawn.
-const KINDS: [(u32, fn(&mut Rng) -> Op); 18] = [
+/// How often an operation is drawn in a thousand, before a seed changes that; and how it is drawn.
+type Kind = (u32, fn(&mut Rng) -> Op);
+
+const KINDS: [Kind; 18] = [
     (264, |r| Op::Forward { context: nth(r), seed: r.u64(..1 << 32) }),
     (400, |r| Op::Turn { us: r.u32(100..1000), meanwhile: None, fails: false }),
     (66, |r| Op::Create { owner: nth(r) }),
