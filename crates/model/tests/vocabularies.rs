@@ -93,7 +93,12 @@ fn part(vocabulary: &serde_json::Value) -> (Tokenizer, Vec<u32>) {
         writer.metadata("tokenizer.ggml.scores", Value::Array(Array::F32(scores)));
         writer.metadata_u32("tokenizer.ggml.bos_token_id", 1);
     } else {
-        writer.metadata_str("tokenizer.ggml.pre", vocabulary["pre"].as_str().unwrap());
+        if let Some(found) = vocabulary["types"].as_array() {
+            types = found.iter().map(|kind| kind.as_i64().unwrap() as i32).collect();
+            let unknown = tokens.iter().position(|token| token == "<unk>").unwrap();
+            writer.metadata_u32("tokenizer.ggml.unknown_token_id", unknown as u32);
+        }
+        writer.metadata_str("tokenizer.ggml.pre", vocabulary["pre"].as_str().unwrap_or_default());
         writer.metadata("tokenizer.ggml.merges", Value::Array(Array::String(strings("merges"))));
     }
     writer.metadata("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
@@ -104,7 +109,7 @@ fn part(vocabulary: &serde_json::Value) -> (Tokenizer, Vec<u32>) {
 #[test]
 fn ids_of_parts_of_vocabularies_equal_those_of_llama_cpp() {
     let all: serde_json::Value = serde_json::from_str(include_str!("data/vocabularies.json")).unwrap();
-    for name in ["llama 2", "llama 3", "qwen 2"] {
+    for name in ["llama 2", "llama 3", "qwen 2", "gemma 4"] {
         let (tokenizer, ids) = part(&all[name]);
         let cases = all[name]["cases"].as_array().unwrap();
         assert_eq!(cases.len(), 46);
