@@ -2,8 +2,8 @@
 //!
 //! llama.cpp's `models` folder has vocabularies without weights, `ggml-vocab-NAME.gguf`, each with texts
 //! (`.inp`) and the ids of its own tokenizer for them (`.out`; control tokens are text, no BOS).
-//! `PIE_TEST_VOCABULARIES` names a folder with them. What follows from them for the order of merges is also
-//! tested without, on a part of a vocabulary.
+//! `PIE_TEST_VOCABULARIES` names a folder with them. `tests/data/vocabularies.json` has the same texts and ids
+//! for four of them, with the few tokens that occur in these texts: all others can take no part.
 
 #![expect(clippy::print_stdout, reason = "it says how many cases passed, and what was skipped")]
 
