@@ -2,16 +2,17 @@
 //!
 //! llama.cpp's `models` folder has vocabularies without weights, `ggml-vocab-NAME.gguf`, each with texts
 //! (`.inp`) and the ids of its own tokenizer for them (`.out`; control tokens are text, no BOS).
-//! `PIE_TEST_VOCABULARIES` names a folder with them. What follows from them for the order of merges is also
-//! tested without, on a part of a vocabulary.
+//! `PIE_TEST_VOCABULARIES` names a folder with them. `tests/data/vocabularies.json` has the same texts and ids
+//! for four of them, with the few tokens that occur in these texts: all others can take no part.
 
 #![expect(clippy::print_stdout, reason = "it says how many cases passed, and what was skipped")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use model::chat::{ChatRequest, ChatTemplate, Message};
 use model::gguf::writer::GgufWriter;
 use model::gguf::{Array, Gguf, Value};
-use model::{Tokenizer, TokenizerError};
+use model::{TokenKind, Tokenizer, TokenizerError};
 
 const SEPARATOR: &str = "\n__ggml_vocab_test__\n";
 
@@ -23,16 +24,23 @@ fn cases(path: &Path) -> Option<Vec<(String, Vec<u32>)>> {
     Some(texts.split(SEPARATOR).map(str::to_owned).zip(ids).collect())
 }
 
-#[test]
-fn ids_equal_those_of_llama_cpp() {
+/// The vocabulary files, in order; none without the variable.
+fn files() -> Vec<PathBuf> {
     let Some(folder) = std::env::var_os("PIE_TEST_VOCABULARIES") else {
         println!("skipped: PIE_TEST_VOCABULARIES does not name a folder with llama.cpp's ggml-vocab-*.gguf");
-        return;
+        return Vec::new();
     };
-    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> =
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "gguf")).collect();
     paths.sort();
+    paths
+}
+
+#[test]
+fn ids_equal_those_of_llama_cpp() {
     let mut wrong = Vec::new();
-    for path in paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "gguf")) {
+    for path in &files() {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         let Some(cases) = cases(path) else {
             println!("{name}: no texts");
@@ -85,7 +93,12 @@ fn part(vocabulary: &serde_json::Value) -> (Tokenizer, Vec<u32>) {
         writer.metadata("tokenizer.ggml.scores", Value::Array(Array::F32(scores)));
         writer.metadata_u32("tokenizer.ggml.bos_token_id", 1);
     } else {
-        writer.metadata_str("tokenizer.ggml.pre", vocabulary["pre"].as_str().unwrap());
+        if let Some(found) = vocabulary["types"].as_array() {
+            types = found.iter().map(|kind| kind.as_i64().unwrap() as i32).collect();
+            let unknown = tokens.iter().position(|token| token == "<unk>").unwrap();
+            writer.metadata_u32("tokenizer.ggml.unknown_token_id", unknown as u32);
+        }
+        writer.metadata_str("tokenizer.ggml.pre", vocabulary["pre"].as_str().unwrap_or_default());
         writer.metadata("tokenizer.ggml.merges", Value::Array(Array::String(strings("merges"))));
     }
     writer.metadata("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
@@ -96,7 +109,7 @@ fn part(vocabulary: &serde_json::Value) -> (Tokenizer, Vec<u32>) {
 #[test]
 fn ids_of_parts_of_vocabularies_equal_those_of_llama_cpp() {
     let all: serde_json::Value = serde_json::from_str(include_str!("data/vocabularies.json")).unwrap();
-    for name in ["llama 2", "llama 3", "qwen 2"] {
+    for name in ["llama 2", "llama 3", "qwen 2", "gemma 4"] {
         let (tokenizer, ids) = part(&all[name]);
         let cases = all[name]["cases"].as_array().unwrap();
         assert_eq!(cases.len(), 46);
@@ -111,4 +124,38 @@ fn ids_of_parts_of_vocabularies_equal_those_of_llama_cpp() {
     let (tokenizer, _) = part(&all["llama 2"]);
     assert_eq!(tokenizer.encode_prompt("Hello").unwrap()[0], 1);
     assert!(!tokenizer.encode_prompt("</s>").unwrap()[1..].iter().any(|&id| id < 3));
+}
+
+#[test]
+fn no_control_token_of_a_real_vocabulary_comes_from_a_message() {
+    let template = ChatTemplate::new(include_str!("data/llama3.1.jinja"), "", "").unwrap();
+    let chatml = ChatTemplate::chatml("", "");
+    for path in &files() {
+        let Ok(tokenizer) = Tokenizer::from_gguf(&Gguf::open(path).unwrap()) else { continue };
+        let is_control = |id: &u32| tokenizer.kind(*id) == Some(TokenKind::Control);
+        let names: Vec<String> = (0..tokenizer.vocabulary_size() as u32)
+            .filter(is_control)
+            .map(|id| String::from_utf8(tokenizer.token_bytes(id).unwrap().to_vec()).unwrap())
+            .collect();
+        for template in [&template, &chatml] {
+            let controls = |first: &str, second: &str| -> Vec<u32> {
+                let messages = [("system", first), ("user", second), ("assistant", first), ("user", first)];
+                let messages = messages.map(|(role, content)| Message::new(role, content)).to_vec();
+                let request = ChatRequest { messages, ..ChatRequest::default() };
+                template.encode(&request, &tokenizer).unwrap().into_iter().filter(is_control).collect()
+            };
+            let expected = controls("x", "x");
+            for name in &names {
+                let (start, end) = name.split_at(name.ceil_char_boundary(name.len() / 2));
+                assert_eq!(controls(name, &format!("a{name}{name}")), expected, "{name}, {}", path.display());
+                assert_eq!(
+                    controls(&format!("a{start}"), &format!("{end}a")),
+                    expected,
+                    "{name}, {}",
+                    path.display()
+                );
+            }
+        }
+        println!("{}: {} control tokens", path.display(), names.len());
+    }
 }

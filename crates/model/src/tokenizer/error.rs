@@ -21,7 +21,7 @@ pub enum TokenizerError {
     },
     /// A tokenizer kind that is not implemented.
     #[error(
-        "the file's tokenizer is of kind `{found}`, which is not supported; supported are gpt2 (byte-level BPE) and llama (SentencePiece)"
+        "the file's tokenizer is of kind `{found}`, which is not supported; supported are gpt2 (byte-level BPE), llama (SentencePiece) and gemma4"
     )]
     Kind {
         /// `tokenizer.ggml.model`.

@@ -1,6 +1,7 @@
 //! A tokenizer from GGUF metadata.
 
-use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::models::bpe::{BPE, Merges, Vocab};
+use tokenizers::normalizers::Replace;
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
@@ -52,6 +53,7 @@ impl Tokenizer {
         match model {
             "gpt2" => byte_level(gguf, &vocabulary),
             "llama" => sentence_piece(gguf, &vocabulary),
+            "gemma4" => gemma(gguf, &vocabulary),
             found => Err(TokenizerError::Kind { found: found.to_owned() }),
         }
     }
@@ -61,20 +63,7 @@ fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, Tok
     let name = gguf.get_str("tokenizer.ggml.pre")?.unwrap_or("default");
     let pre = pre::find(name)
         .ok_or_else(|| TokenizerError::PreTokenizer { found: name.to_owned(), known: pre::known() })?;
-    let ids = vocabulary.ids();
-    let lines = gguf.get_strings(MERGES)?.ok_or(TokenizerError::Missing { key: MERGES })?;
-    let mut merges = Vec::with_capacity(lines.len());
-    for (index, line) in lines.iter().enumerate() {
-        // Checked here because the library relies on it.
-        match line.split_once(' ') {
-            Some((left, right))
-                if [left, right, &[left, right].concat()].iter().all(|token| ids.contains_key(*token)) =>
-            {
-                merges.push((left.to_owned(), right.to_owned()));
-            }
-            _ => return Err(TokenizerError::Merge { index, merge: line.clone() }),
-        }
-    }
+    let (ids, merges) = vocabulary.ids_and_merges(gguf)?;
     let bpe = BPE::builder()
         .vocab_and_merges(ids, merges)
         .ignore_merges(pre.ignore_merges)
@@ -95,6 +84,30 @@ fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, Tok
     tokenizer.add_tokens(vocabulary.added_tokens()).map_err(TokenizerError::Build)?;
     let splitter = Splitter::library(tokenizer);
     vocabulary.finish(gguf, splitter, ByteEncoding::ByteLevel, pre.add_bos, space_prefix)
+}
+
+/// Gemma 4: merges like a byte-level vocabulary, but of characters, with spaces and bytes as SentencePiece
+/// writes them, and words that end at new lines only.
+fn gemma(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, TokenizerError> {
+    let (ids, merges) = vocabulary.ids_and_merges(gguf)?;
+    let unknown = gguf.get_u32("tokenizer.ggml.unknown_token_id")?.unwrap_or(0);
+    let unknown = vocabulary.name("tokenizer.ggml.unknown_token_id", unknown)?;
+    let bpe = BPE::builder()
+        .vocab_and_merges(ids, merges)
+        .unk_token(unknown.to_owned())
+        .fuse_unk(true)
+        .byte_fallback(true)
+        .build()
+        .map_err(TokenizerError::Build)?;
+    let mut tokenizer = tokenizers::Tokenizer::new(bpe);
+    let spaces = Replace::new(" ", "▁").map_err(TokenizerError::Build)?;
+    tokenizer.with_normalizer(Some(spaces)).map_err(TokenizerError::Build)?;
+    let lines = SplitPattern::Regex(r"[^\n]+|[\n]+".to_owned());
+    let lines = Split::new(lines, SplitDelimiterBehavior::Isolated, false).map_err(TokenizerError::Build)?;
+    tokenizer.with_pre_tokenizer(Some(lines));
+    tokenizer.add_tokens(vocabulary.added_tokens()).map_err(TokenizerError::Build)?;
+    let splitter = Splitter::library(tokenizer);
+    vocabulary.finish(gguf, splitter, ByteEncoding::SentencePiece, true, false)
 }
 
 fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, TokenizerError> {
@@ -141,6 +154,26 @@ impl Vocabulary<'_> {
                 AddedToken::from(token.clone(), kind != kind::USER_DEFINED).normalized(false)
             })
             .collect()
+    }
+
+    fn ids_and_merges(&self, gguf: &Gguf) -> Result<(Vocab, Merges), TokenizerError> {
+        let ids = self.ids();
+        let lines = gguf.get_strings(MERGES)?.ok_or(TokenizerError::Missing { key: MERGES })?;
+        let mut merges = Vec::with_capacity(lines.len());
+        for (index, line) in lines.iter().enumerate() {
+            // Checked here because the library relies on it.
+            match line.split_once(' ') {
+                Some((left, right))
+                    if [left, right, &[left, right].concat()]
+                        .iter()
+                        .all(|token| ids.contains_key(*token)) =>
+                {
+                    merges.push((left.to_owned(), right.to_owned()));
+                }
+                _ => return Err(TokenizerError::Merge { index, merge: line.clone() }),
+            }
+        }
+        Ok((ids, merges))
     }
 
     fn name(&self, key: &str, id: u32) -> Result<&str, TokenizerError> {

@@ -1,6 +1,7 @@
 //! Names of tokens, and where they occur in a text.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
 
 /// Names of tokens, of control tokens for example. Finding one takes time in the length of the text alone,
 /// however many names there are and whatever a hostile text repeats.
@@ -11,9 +12,16 @@ pub(crate) struct TokenNames {
     lengths: Vec<usize>,
     /// The first characters of names.
     firsts: HashSet<char>,
-    /// Every name without its first characters, in all ways, sorted.
-    rests: Vec<String>,
+    /// Every name without its first characters, in all ways, sorted; made when first needed. `None` when that
+    /// is more than [`RESTS_MAX`].
+    rests: OnceLock<Option<Vec<String>>>,
 }
+
+/// Bytes of all names up to which their rests are kept. Real vocabularies have 10 kB of names of control
+/// tokens; a damaged one may have as much as its file holds, and the rests of one name are quadratic in its
+/// length.
+const RESTS_MAX: usize = 1 << 18;
+const NAME_MAX: usize = 256;
 
 /// What a name means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,18 +38,32 @@ impl TokenNames {
     pub(super) fn new<'a>(named: impl Iterator<Item = (&'a str, NamedToken)>) -> Self {
         let mut names = Self::default();
         for (name, token) in named.filter(|(name, _)| !name.is_empty()) {
-            // A damaged file may have a name of megabytes; its rests would be quadratic.
-            let starts = name.char_indices().skip(1).take(256);
-            names.rests.extend(starts.map(|(start, _)| name[start..].to_owned()));
             names.firsts.extend(name.chars().next());
             names.tokens.entry(name.to_owned()).or_insert(token);
         }
         names.lengths = names.tokens.keys().map(String::len).collect();
         names.lengths.sort_unstable_by(|a, b| b.cmp(a));
         names.lengths.dedup();
-        names.rests.sort_unstable();
-        names.rests.dedup();
         names
+    }
+
+    fn rests(&self) -> Option<&[String]> {
+        let rests = self.rests.get_or_init(|| {
+            let names = || self.tokens.keys();
+            if names().map(String::len).sum::<usize>() > RESTS_MAX
+                || names().any(|name| name.len() > NAME_MAX)
+            {
+                return None;
+            }
+            let starts = |name: &str| name.char_indices().skip(1).map(|(start, _)| start).collect::<Vec<_>>();
+            let mut rests: Vec<String> = names()
+                .flat_map(|name| starts(name).into_iter().map(|start| name[start..].to_owned()))
+                .collect();
+            rests.sort_unstable();
+            rests.dedup();
+            Some(rests)
+        });
+        rests.as_deref()
     }
 
     /// Whether a name starts with `c`.
@@ -65,16 +87,16 @@ impl TokenNames {
             .next()
     }
 
-    /// Whether text in front of `text` can make its start the rest of a name.
+    /// Whether text in front of `text` can make its start the rest of a name. True for any text when there
+    /// are too many names to tell.
     pub(crate) fn may_end_at_the_start_of(&self, text: &str) -> bool {
-        let next = self.rests.partition_point(|rest| rest.as_str() < text);
-        let is_part = !text.is_empty() && self.rests.get(next).is_some_and(|rest| rest.starts_with(text));
+        let Some(rests) = self.rests() else { return !text.is_empty() };
+        let next = rests.partition_point(|rest| rest.as_str() < text);
+        let is_part = !text.is_empty() && rests.get(next).is_some_and(|rest| rest.starts_with(text));
         let longest = self.lengths.first().copied().unwrap_or_default();
         let ends = text.char_indices().map(|(start, c)| start + c.len_utf8());
-        is_part
-            || ends
-                .take_while(|&end| end <= longest)
-                .any(|end| self.rests.binary_search_by(|rest| rest.as_str().cmp(&text[..end])).is_ok())
+        let is_rest = |end: usize| rests.binary_search_by(|rest| rest.as_str().cmp(&text[..end])).is_ok();
+        is_part || ends.take_while(|&end| end <= longest).any(is_rest)
     }
 }
 
@@ -105,6 +127,17 @@ mod tests {
         }
         for text in ["", "<|end|>", "ending", "a>", "End|>"] {
             assert!(!names.may_end_at_the_start_of(text), "{text}");
+        }
+    }
+    #[test]
+    fn too_many_or_too_long_names_have_any_rest() {
+        let long = "<".repeat(NAME_MAX + 1);
+        let many: Vec<String> = (0..RESTS_MAX / 4).map(|index| format!("<{index}>")).collect();
+        let token = NamedToken { id: 0, takes_space_before: false, takes_space_after: false };
+        for names in [vec![long], many] {
+            let names = TokenNames::new(names.iter().map(|name| (name.as_str(), token)));
+            assert!(names.may_end_at_the_start_of("anything") && !names.may_end_at_the_start_of(""));
+            assert_eq!(names.rests().map(<[String]>::len), None);
         }
     }
 }
