@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use backend_cpu::CpuOptions;
 use runtime::{AllowedHosts, InferletLimits, RuntimeConfig};
 use scheduler::SchedulerConfig;
@@ -24,13 +24,6 @@ section! {
         port: u16 = 8080
             .range(0, 65535)
             .flag(Flag::new("port", "PORT", Commands::Start));
-        /// Accepted, without effect: nothing on the port needs a key yet.
-        enable_auth: bool = false;
-        /// Accepted and checked, without effect: nothing on the port needs a key yet.
-        auth_secret: String = none
-            .absent("none")
-            .checked("at least 16 bytes", check_secret)
-            .example("\"a long text that nobody can guess\"");
         /// Folder of compiled programs.
         cache_dir: PathBuf = none
             .absent("`PIE_HOME/cache`")
@@ -195,6 +188,11 @@ pub(super) struct Tables {
 
 /// Keys of the paper's artifact that have no meaning here, and why.
 pub(crate) const FOREIGN_KEYS: &[(&str, &str)] = &[
+    (
+        "enable_auth",
+        "pie checks no keys yet and answers every request to its port; put a proxy that does before it",
+    ),
+    ("auth_secret", "pie checks no keys yet, see `enable_auth`"),
     ("backend_type", "pie has one backend, the CPU, built in"),
     ("exec_path", "the backend is built in"),
     ("device", "the backend computes on the CPU; see `threads`"),
@@ -208,12 +206,6 @@ pub(crate) const FOREIGN_KEYS: &[(&str, &str)] = &[
 fn strategies() -> Vec<Choice> {
     let choice = |row: &scheduler::PolicyRow| Choice { name: row.name, about: row.about };
     scheduler::POLICIES.iter().map(choice).collect()
-}
-
-fn check_secret(secret: &Value) -> Result<()> {
-    let long = secret.as_str().is_none_or(|secret| secret.len() >= 16);
-    ensure!(long, "`auth_secret` is too short: expected at least 16 bytes");
-    Ok(())
 }
 
 fn check_hosts(hosts: &Value) -> Result<()> {

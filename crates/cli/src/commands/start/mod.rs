@@ -46,11 +46,6 @@ impl StartFlags {
 
 pub(crate) async fn start(flags: StartFlags) -> Result<()> {
     let settings = flags.settings()?;
-    if settings.server.expects_auth() {
-        tracing::warn!(
-            "`enable_auth` and `auth_secret` have no effect yet: every request to the port is answered"
-        );
-    }
     let mounts = Mounts::default();
     let host = settings.server.host.clone();
     let address = server::listen(&host, settings.server.port, mounts.clone()).await;
