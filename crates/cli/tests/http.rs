@@ -265,3 +265,21 @@ fn requests_leave_only_for_hosts_that_are_allowed() {
     let wrong = fetch(&["--allow-host", "http://x"], "fetch");
     assert!(text(&wrong.stderr).contains("`http://x` is not a host"), "{}", text(&wrong.stderr));
 }
+
+#[test]
+fn a_program_goes_on_after_its_answer_however_the_answer_ends() {
+    let mut server = Server::start(&["--serve", "/tests=test-programs"]);
+    let address = server.address.clone();
+    // With a length, of no length, and without a body since nobody asked for it.
+    for (request_line, key) in [
+        ("GET /tests/after HTTP/1.1", "after"),
+        ("GET /tests/after-nothing HTTP/1.1", "after-nothing"),
+        ("HEAD /tests/after HTTP/1.1", "after"),
+    ] {
+        let answer = request(&address, request_line, b"");
+        assert!(answer.status == 200 && answer.head.contains("content-length: "), "{}", answer.head);
+        server.wait(request_line, <[String]>::is_empty);
+        let left = get(&address, &format!("/tests/left?{key}"));
+        assert_eq!(text(&left.body), "true", "{request_line}: its program was ended at its answer");
+    }
+}

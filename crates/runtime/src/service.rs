@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
@@ -56,7 +58,8 @@ impl Service {
     }
 
     /// Answers one request. The head of the answer is here as soon as the program gives it; the body follows while
-    /// the program writes it. Dropping either ends the inferlet.
+    /// the program writes it. Dropping the future, or the body before its end, ends the inferlet; what the program does
+    /// after its answer, it may finish.
     ///
     /// # Errors
     /// When the program cannot be started, or ended without an answer.
@@ -68,6 +71,7 @@ impl Service {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: std::fmt::Display,
     {
+        let is_head = request.method() == Method::HEAD;
         let broken = |error: B::Error| wasmtime_wasi_http::Error::InternalError(Some(error.to_string()));
         let request = request.map(|body| body.map_err(broken));
         let label = self.label().to_string();
@@ -90,7 +94,12 @@ impl Service {
             let _ = ended.send(outcome);
         });
         match answered.await {
-            Ok(response) => Ok(response.map(|body| AnswerBody { body, guard })),
+            Ok(response) => {
+                let left = bytes_of_body(&response, is_head);
+                let mut answer = response.map(|body| AnswerBody { body, left, guard });
+                answer.body_mut().disarm_at_end();
+                Ok(answer)
+            }
             Err(_) => match end.await {
                 Ok(Err(error)) => Err(error.into()),
                 // It sends the head before it can end well; only a process that stops leaves neither.
@@ -159,10 +168,34 @@ impl Drop for KillOnDrop {
     }
 }
 
+/// The bytes of an answer's body, where its head or its kind tells them: then nobody asks the body for an end.
+fn bytes_of_body(response: &http::Response<WasiBody>, is_head: bool) -> Option<u64> {
+    let status = response.status();
+    let has_none = is_head
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if has_none {
+        return Some(0);
+    }
+    let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    length.or_else(|| response.body().size_hint().exact())
+}
+
 /// The body of an answer, as the program writes it. Dropped before its end, it ends the program.
 pub struct AnswerBody {
     body: WasiBody,
+    /// Bytes that are still to come, where that is known.
+    left: Option<u64>,
     guard: KillOnDrop,
+}
+
+impl AnswerBody {
+    /// When the answer is out, dropping the body ends nothing.
+    fn disarm_at_end(&mut self) {
+        if self.left == Some(0) || self.body.is_end_stream() {
+            self.guard.0 = None;
+        }
+    }
 }
 
 impl Body for AnswerBody {
@@ -174,9 +207,17 @@ impl Body for AnswerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(None) = frame {
-            // The answer is out; what the program still does, it may finish.
-            self.guard.0 = None;
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => match frame.data_ref() {
+                Some(data) => {
+                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                    self.disarm_at_end();
+                }
+                // Trailers are the last frame.
+                None => self.guard.0 = None,
+            },
+            Poll::Ready(None) => self.guard.0 = None,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
         frame.map_err(|error| std::io::Error::other(format!("the program broke off its answer: {error:?}")))
     }
