@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
@@ -119,6 +120,9 @@ impl Programs {
         cache: Option<PathBuf>,
         folders: Vec<PathBuf>,
     ) -> Programs {
+        if let Some(folder) = &cache {
+            remove_parts(folder);
+        }
         let (by_hash, by_name) = Default::default();
         Programs { wasmtime, linker, cache, folders, by_hash, by_name }
     }
@@ -270,12 +274,17 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes a whole file or nothing: to a name beside it, then renamed.
+/// Ending of files that are being written.
+const PART: &str = "part";
+/// No write takes so long: a file that is older was left by a process that ended at it.
+const PART_AGE: Duration = Duration::from_secs(3600);
+
+/// Writes a whole file or nothing: to a name beside it, then renamed. It is on disk when this returns.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
-    let part = path.with_extension(format!("{}.part", uuid::Uuid::new_v4()));
+    let part = path.with_extension(format!("{}.{PART}", uuid::Uuid::new_v4()));
     let written = std::fs::File::create(&part).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
@@ -283,5 +292,57 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()>
     let renamed = written.and_then(|()| std::fs::rename(&part, path));
     renamed.inspect_err(|_| {
         let _ = std::fs::remove_file(&part);
-    })
+    })?;
+    sync_folder(folder)
+}
+
+/// The name of a file is in its folder, and is on disk when the folder is.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}
+
+/// Other systems have no such call; a rename is on disk when it returns, or soon after.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Removes what processes left in a folder that ended while they wrote. Another may be writing there now: its files
+/// are young.
+pub(crate) fn remove_parts(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let is_part = entry.path().extension().is_some_and(|ending| ending == PART);
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let is_old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > PART_AGE));
+        if is_part
+            && is_old
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            tracing::warn!(path = %entry.path().display(), %error, "cannot remove a file that was left unfinished");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    #[test]
+    fn files_left_unfinished_are_removed_and_young_ones_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for (name, age) in
+            [("old.part", 2 * PART_AGE), ("young.part", Duration::ZERO), ("old.kv", 2 * PART_AGE)]
+        {
+            let file = std::fs::File::create(path(name)).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        }
+        write_atomically(&path("new.kv"), b"all").unwrap();
+        remove_parts(folder.path());
+        let left = ["old.part", "young.part", "old.kv", "new.kv"].map(|name| path(name).exists());
+        assert_eq!(left, [false, true, true, true]);
+    }
 }

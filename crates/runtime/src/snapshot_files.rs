@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use scheduler::{SnapshotData, SnapshotPage};
 
 use crate::error::ApiError;
-use crate::program::write_atomically;
+use crate::program::{remove_parts, write_atomically};
 use crate::served::ServedModel;
 
 const MAGIC: &[u8] = b"pie-kv-1";
@@ -75,6 +75,7 @@ impl SnapshotFiles {
     /// Gives the engine every snapshot of the model that is on disk. A damaged file is reported and left alone.
     pub(crate) async fn restore(&self, model: &ServedModel) {
         let Some(folder) = self.folder.as_ref().map(|folder| folder.join(&model.fingerprint)) else { return };
+        remove_parts(&folder);
         let Ok(entries) = std::fs::read_dir(&folder) else { return };
         let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
         paths.retain(|path| path.extension().is_some_and(|e| e == "kv"));
