@@ -256,6 +256,14 @@ async fn saved_contexts_open_again_also_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_model_whose_engine_has_ended_is_named() {
+    let bench = Bench::with_two_models(16).await;
+    assert!(bench.runtime.dead_models().is_empty());
+    bench.end_engine();
+    assert_eq!(bench.runtime.dead_models(), ["tiny"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_cannot_be_written_is_not_saved() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::with_data(128, folder.path()).await;

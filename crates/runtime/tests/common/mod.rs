@@ -80,6 +80,11 @@ impl Bench {
         self.runtime.launch(&self.program, LaunchOptions { arguments, user: "test".into(), limits }).unwrap()
     }
 
+    /// Ends the engine of the first model.
+    pub(crate) fn end_engine(&self) {
+        self.engines[0].0.shutdown();
+    }
+
     /// What the first engine counts.
     pub(crate) async fn stats(&self) -> Stats {
         self.engines[0].0.stats().await.unwrap().unwrap()

@@ -154,6 +154,11 @@ impl EngineHandle {
         &self.limits
     }
 
+    /// Whether the engine takes work: it does until it is shut down or its thread ends.
+    pub fn alive(&self) -> bool {
+        self.inbox.is_open()
+    }
+
     /// Tells the engine to stop: the running batch ends and is answered, every other pass and call is answered as
     /// closed. Returns at once.
     pub fn shutdown(&self) {
