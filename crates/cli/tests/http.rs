@@ -4,8 +4,8 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use common::text;
 
@@ -30,8 +30,20 @@ impl Server {
     }
 
     fn start_on(model: &str, arguments: &[&str]) -> Server {
-        let mut command = pie(&["start", "--model", model, "--port", "0"]);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Server::start_with(Stdio::piped(), &[&["--model", model], arguments].concat())
+    }
+
+    /// With a config file of this text, which names the tiny model.
+    fn start_configured(config: &str, arguments: &[&str]) -> Server {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("{config}\n[[backend]]\nmodel = 'test-tiny'\n")).unwrap();
+        let path = file.path().to_str().unwrap();
+        Server::start_with(Stdio::piped(), &[&["--config", path], arguments].concat())
+    }
+
+    fn start_with(stdin: Stdio, arguments: &[&str]) -> Server {
+        let mut command = pie(&["start", "--port", "0"]);
+        command.args(arguments).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("pie starts");
         let mut said = BufReader::new(process.stderr.take().unwrap());
         let mut line = String::new();
@@ -55,6 +67,25 @@ impl Server {
         writeln!(input, "{line}\nend-of-answer").unwrap();
         let lines = self.shell.by_ref().lines().map(Result::unwrap);
         lines.take_while(|line| !line.contains("end-of-answer")).collect()
+    }
+
+    /// Sends the process a signal by its name.
+    fn signal(&self, name: &str) {
+        let id = self.process.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Waits until the process has ended, at most so long.
+    fn ends_within(&mut self, most: Duration) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < most, "pie still runs after {most:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Waits until what runs is as expected; gives up after a minute.
@@ -93,8 +124,13 @@ fn open(address: &str, head: &str, body: &[u8]) -> TcpStream {
 
 /// Sends one request: its first line and further headers, and a body.
 fn request(address: &str, head: &str, body: &[u8]) -> Response {
+    answer_of(open(address, head, body))
+}
+
+/// The answer to the last request of a connection.
+fn answer_of(mut stream: TcpStream) -> Response {
     let mut bytes = Vec::new();
-    open(address, head, body).read_to_end(&mut bytes).unwrap();
+    stream.read_to_end(&mut bytes).unwrap();
     let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("a head");
     let head = text(&bytes[..end]).to_lowercase();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -267,19 +303,133 @@ fn requests_leave_only_for_hosts_that_are_allowed() {
 }
 
 #[test]
+fn the_server_lives_on_without_stdin_and_stops_on_a_signal() {
+    for signal in ["TERM", "INT"] {
+        let arguments = ["--model", "test-tiny", "--serve", "/tests=test-programs"];
+        let mut server = Server::start_with(Stdio::null(), &arguments);
+        let address = server.address.clone();
+        // It has seen the end of its input long ago.
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(get(&address, "/health").status, 200);
+        // A request that ends in time is answered whole, and one that comes meanwhile finds no port.
+        let slow = open(&address, "GET /tests/sleep?1500 HTTP/1.1", b"");
+        std::thread::sleep(Duration::from_millis(300));
+        server.signal(signal);
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(TcpStream::connect(&address).is_err(), "the port is closed");
+        assert_eq!(text(&answer_of(slow).body), "slept 1500");
+        assert_eq!(server.ends_within(Duration::from_secs(8)).code(), Some(0), "after {signal}");
+    }
+}
+
+#[test]
+fn what_does_not_end_in_time_is_ended_when_the_server_stops() {
+    let mut server = Server::start_configured("shutdown_ms = 500", &["--serve", "/tests=test-programs"]);
+    let mut endless = open(&server.address, "GET /tests/endless HTTP/1.1", b"");
+    assert!(endless.read(&mut [0; 512]).unwrap() > 0, "its answer begins");
+    let spinning = open(&server.address, "GET /tests/spin HTTP/1.1", b"");
+    server.wait("both run", |running| running.len() == 2);
+    server.signal("TERM");
+    let start = Instant::now();
+    assert_eq!(server.ends_within(Duration::from_secs(8)).code(), Some(0));
+    assert!(start.elapsed() >= Duration::from_millis(500), "they had their time: {:?}", start.elapsed());
+    drop((endless, spinning));
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once() {
+    let mut server = Server::start_configured("shutdown_ms = 600000", &["--serve", "/tests=test-programs"]);
+    let spinning = open(&server.address, "GET /tests/spin HTTP/1.1", b"");
+    server.wait("it runs", |running| running.len() == 1);
+    server.signal("TERM");
+    // Until it has seen the first.
+    while TcpStream::connect(&server.address).is_ok() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    server.signal("TERM");
+    assert_eq!(server.ends_within(Duration::from_secs(8)).code(), Some(128 + 15));
+    drop(spinning);
+}
+
+#[test]
 fn a_program_goes_on_after_its_answer_however_the_answer_ends() {
     let mut server = Server::start(&["--serve", "/tests=test-programs"]);
     let address = server.address.clone();
-    // With a length, of no length, and without a body since nobody asked for it.
+    // With a length, without one, and without a body since nobody asked for it.
     for (request_line, key) in [
         ("GET /tests/after HTTP/1.1", "after"),
         ("GET /tests/after-nothing HTTP/1.1", "after-nothing"),
         ("HEAD /tests/after HTTP/1.1", "after"),
     ] {
         let answer = request(&address, request_line, b"");
-        assert!(answer.status == 200 && answer.head.contains("content-length: "), "{}", answer.head);
+        let has_length = answer.head.contains("content-length: ");
+        assert!(answer.status == 200 && has_length == (key == "after"), "{}", answer.head);
         server.wait(request_line, <[String]>::is_empty);
         let left = get(&address, &format!("/tests/left?{key}"));
         assert_eq!(text(&left.body), "true", "{request_line}: its program was ended at its answer");
     }
+}
+
+#[test]
+fn clients_that_take_too_long_are_answered_and_leave_nothing() {
+    let config = "[http]\nhead_ms = 400\nbody_ms = 400\nfirst_byte_ms = 1500\nwrite_ms = 400";
+    let mut server = Server::start_configured(config, &["--serve", "/tests=test-programs"]);
+    let address = server.address.clone();
+    let begin = |head: &str| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let head = answer_of(begin("GET /tests/a HTTP/1.1\r\nhost: "));
+    assert!(head.status == 408 && head.head.contains("connection: close"), "{}", head.head);
+
+    let body = "POST /tests/read HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nten bytes.";
+    let stalled = answer_of(begin(body));
+    assert!(stalled.status == 408 && text(&stalled.body).contains("400ms"), "{}", text(&stalled.body));
+    // A byte now and then is no progress either.
+    let mut slow = begin(body);
+    let trickle = {
+        let mut slow = slow.try_clone().unwrap();
+        std::thread::spawn(move || {
+            for _ in 0..50 {
+                if slow.write_all(b".").is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        })
+    };
+    let mut answer = [0; 12];
+    slow.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    drop(slow);
+    trickle.join().unwrap();
+    // One that is only slow is read to its end.
+    let mut fair =
+        begin("POST /tests/read HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 10240\r\n\r\n");
+    for _ in 0..10 {
+        std::thread::sleep(Duration::from_millis(100));
+        fair.write_all(&[b'a'; 1024]).unwrap();
+    }
+    assert_eq!(text(&answer_of(fair).body), "10240 bytes");
+
+    let late = get(&address, "/tests/spin");
+    assert!(late.status == 504 && text(&late.body).contains("1.5s"), "{}", text(&late.body));
+
+    // One that reads nothing of an answer without end holds its inferlet no longer than that.
+    let unread = open(&address, "GET /tests/endless HTTP/1.1", b"");
+    server.wait("its inferlet runs", |running| running.len() == 1);
+    server.wait("its inferlet ends", <[String]>::is_empty);
+    drop(unread);
+    let stats = server.ask("stats").join("\n");
+    assert!(stats.contains("contexts: 0"), "a context was left: {stats}");
+}
+
+#[test]
+fn one_address_has_so_many_connections() {
+    let server = Server::start_configured("[http]\nconnections_per_address = 3", &[]);
+    let held: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(&server.address).unwrap()).collect();
+    let refused = answer_of(TcpStream::connect(&server.address).unwrap());
+    assert_eq!(refused.status, 429);
+    drop(held);
 }

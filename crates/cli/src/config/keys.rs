@@ -2,12 +2,14 @@
 //! its field where the value goes, and run `cargo xtask docs`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use backend_cpu::CpuOptions;
 use runtime::{AllowedHosts, InferletLimits, RuntimeConfig};
 use scheduler::SchedulerConfig;
 use serde::Deserialize;
+use server::HttpLimits;
 use toml::Value;
 
 use super::key::{
@@ -24,6 +26,10 @@ section! {
         port: u16 = 8080
             .range(0, 65535)
             .flag(Flag::new("port", "PORT", Commands::Start));
+        /// How long what runs may go on when the server stops; then it is ended.
+        shutdown_ms: u64 = 10_000
+            .unit("ms")
+            .range(0, 86_400_000);
         /// Folder of compiled programs.
         cache_dir: PathBuf = none
             .absent("`PIE_HOME/cache`")
@@ -124,6 +130,37 @@ section! {
 }
 
 section! {
+    /// What HTTP clients may take.
+    HttpSettings {
+        /// Connections open at once, of all ports; more wait in the queue of the system.
+        connections: u32 = (HttpLimits::default().connections)
+            .range(1, 1_000_000);
+        /// Connections of one address at once (IPv6: of its first 64 bits); one more is answered 429. Behind a proxy all
+        /// clients are one address.
+        connections_per_address: u32 = (HttpLimits::default().connections_per_address)
+            .range(1, 1_000_000);
+        /// For the head of a request; later it is answered 408.
+        head_ms: u64 = (milliseconds(HttpLimits::default().head))
+            .unit("ms")
+            .range(1, 86_400_000);
+        /// In which 1 KiB of a request's body, or its end, must come while the program waits for it; later the request is
+        /// answered 408.
+        body_ms: u64 = (milliseconds(HttpLimits::default().body))
+            .unit("ms")
+            .range(1, 86_400_000);
+        /// From the head of a request to the head of the answer, the wait for a free place included; later it is answered
+        /// 504, and its inferlet ends.
+        first_byte_ms: u64 = (milliseconds(HttpLimits::default().first_byte))
+            .unit("ms")
+            .range(1, 86_400_000);
+        /// In which a client must take some of an answer that waits for it; later the connection and its inferlet end.
+        write_ms: u64 = (milliseconds(HttpLimits::default().write))
+            .unit("ms")
+            .range(1, 86_400_000);
+    }
+}
+
+section! {
     /// A program that answers HTTP requests from the start.
     ServiceSettings {
         /// A name or a `.wasm` file; it must export the WASI HTTP handler (`#[inferlet::serve]`).
@@ -173,6 +210,7 @@ pub(crate) const TABLES: &[Table] = &[
     table::<ModelSettings>("backend", true),
     table::<LimitSettings>("limits", false),
     table::<NetworkSettings>("network", false),
+    table::<HttpSettings>("http", false),
     table::<ServiceSettings>("serve", true),
 ];
 
@@ -183,6 +221,7 @@ pub(super) struct Tables {
     pub(super) backend: Vec<ModelSettings>,
     pub(super) limits: LimitSettings,
     pub(super) network: NetworkSettings,
+    pub(super) http: HttpSettings,
     pub(super) serve: Vec<ServiceSettings>,
 }
 
@@ -206,6 +245,10 @@ pub(crate) const FOREIGN_KEYS: &[(&str, &str)] = &[
 fn strategies() -> Vec<Choice> {
     let choice = |row: &scheduler::PolicyRow| Choice { name: row.name, about: row.about };
     scheduler::POLICIES.iter().map(choice).collect()
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    time.as_millis() as u64
 }
 
 fn check_hosts(hosts: &Value) -> Result<()> {
