@@ -37,8 +37,13 @@ pub enum RequestError {
     #[error("{0}")]
     Launch(#[from] LaunchError),
     /// The program ended before it answered.
-    #[error("{0}")]
-    Inferlet(#[from] InferletError),
+    #[error("{error}")]
+    Inferlet {
+        /// Its inferlet, as the log has it.
+        id: String,
+        /// How it ended. A trap quotes what the program wrote to stderr.
+        error: InferletError,
+    },
 }
 
 impl Service {
@@ -78,6 +83,7 @@ impl Service {
         let (registration, client) = register(&self.shared, label, self.options.clone())?;
         let guard = KillOnDrop(Some(registration.inferlet.clone()));
         log_events(registration.inferlet.id.clone(), client.events);
+        let id = registration.inferlet.id.clone();
         let (head, answered) = oneshot::channel();
         let (ended, end) = oneshot::channel();
         let handler = self.handler.clone();
@@ -101,9 +107,9 @@ impl Service {
                 Ok(answer)
             }
             Err(_) => match end.await {
-                Ok(Err(error)) => Err(error.into()),
+                Ok(Err(error)) => Err(RequestError::Inferlet { id, error }),
                 // It sends the head before it can end well; only a process that stops leaves neither.
-                Ok(Ok(())) | Err(_) => Err(InferletError::Killed.into()),
+                Ok(Ok(())) | Err(_) => Err(RequestError::Inferlet { id, error: InferletError::Killed }),
             },
         }
     }

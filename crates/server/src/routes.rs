@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use http::header::{CONNECTION, HOST, RETRY_AFTER};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderName, HeaderValue, StatusCode};
-use runtime::{LaunchError, RequestError, Service};
+use runtime::{InferletError, LaunchError, RequestError, Service};
 use serde_json::json;
 
 use crate::mounts::strip_mount;
@@ -122,11 +122,21 @@ async fn answer(front: &Front, service: &Service, mount: &str, mut request: Requ
         Ok(Err(RequestError::Launch(error @ LaunchError::Overloaded(_)))) => {
             with_retry_after(failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()))
         }
-        Ok(Err(error)) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        Ok(Err(error)) => failure(StatusCode::INTERNAL_SERVER_ERROR, &public(&error)),
         Err(_) => {
             let why = format!("the program began no answer in {first_byte:?}");
             failure(StatusCode::GATEWAY_TIMEOUT, &why)
         }
+    }
+}
+
+/// An error as a client may see it: what a program wrote to stderr is for its operator, in the log.
+fn public(error: &RequestError) -> String {
+    match error {
+        RequestError::Inferlet { id, error: InferletError::Trap(_) } => {
+            format!("the program failed before it answered; the server's log says why, of inferlet {id}")
+        }
+        error => error.to_string(),
     }
 }
 
