@@ -436,3 +436,114 @@ fn one_address_has_so_many_connections() {
     assert_eq!(refused.status, 429);
     drop(held);
 }
+
+/// Random numbers that are the same in each run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        // Numbers of a linear congruential generator (Knuth); the high bits are the good ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as usize) % limit
+    }
+}
+
+/// A request with some of its bytes changed, taken away, doubled or cut off.
+fn damaged(random: &mut Random, request: &[u8]) -> Vec<u8> {
+    const PIECES: [&[u8]; 12] = [
+        b"\r\n",
+        b"\r\n\r\n",
+        b"\0",
+        b" ",
+        b"content-length: 99999999999999999999\r\n",
+        b"content-length: 4\r\n",
+        b"transfer-encoding: chunked\r\n",
+        b"ffffffffffffffff\r\n",
+        b"0\r\n\r\n",
+        b"expect: 100-continue\r\n",
+        b"upgrade: h2c\r\n",
+        b"\xff\xfe%00%2e%2e/",
+    ];
+    let mut bytes = request.to_vec();
+    for _ in 0..=random.below(4) {
+        let at = random.below(bytes.len().max(1)).min(bytes.len());
+        match random.below(6) {
+            0 if at < bytes.len() => bytes[at] = random.below(256) as u8,
+            1 if at < bytes.len() => drop(bytes.remove(at)),
+            2 => bytes.truncate(at),
+            3 => {
+                let piece = PIECES[random.below(PIECES.len())];
+                bytes.splice(at..at, piece.iter().copied());
+            }
+            4 => {
+                let end = (at + random.below(40)).min(bytes.len());
+                let again = bytes[at..end].to_vec();
+                bytes.splice(at..at, again);
+            }
+            _ => {
+                let long = vec![b'a'; random.below(20_000)];
+                bytes.splice(at..at, long);
+            }
+        }
+    }
+    bytes
+}
+
+/// Sends damaged requests, `count` of them or for so many seconds as `PIE_FUZZ_SECONDS` says, and what each leaves is
+/// nothing: the server answers the next as before.
+#[test]
+#[expect(clippy::print_stdout, reason = "the count is the result of a long run")]
+fn damaged_requests_harm_nobody() {
+    const REQUESTS: [&[u8]; 4] = [
+        b"GET /tests/a/b?c=d HTTP/1.1\r\nhost: here\r\naccept: */*\r\n\r\n",
+        b"POST /tests/read HTTP/1.1\r\nhost: here\r\ncontent-length: 11\r\n\r\nhello world",
+        b"POST /tests/read HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"GET /tests/fail HTTP/1.1\r\nhost: here\r\n\r\nGET /health HTTP/1.1\r\nhost: here\r\n\r\n",
+    ];
+    let seconds = std::env::var("PIE_FUZZ_SECONDS").ok().map(|text| text.parse().expect("seconds"));
+    let count = if seconds.is_some() { usize::MAX } else { 3000 };
+    let limit = Duration::from_secs(seconds.unwrap_or(120));
+    let mut server = Server::start(&["--serve", "/tests=test-programs"]);
+    let address = server.address.clone();
+    let start = Instant::now();
+    let sent: usize = std::thread::scope(|scope| {
+        let attack = |seed: u64| {
+            let address = &address;
+            move || {
+                let mut random = Random(seed);
+                let mut sent = 0;
+                while sent < count / 4 && start.elapsed() < limit {
+                    let request = REQUESTS[random.below(REQUESTS.len())];
+                    let bytes = damaged(&mut random, request);
+                    let mut stream = TcpStream::connect(address).expect("the server takes connections");
+                    // It may end the connection at the first bytes it does not like.
+                    let _ = stream.write_all(&bytes);
+                    let _ = stream.shutdown(std::net::Shutdown::Write);
+                    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                    let mut answer = Vec::new();
+                    let ended = stream.read_to_end(&mut answer);
+                    let timed_out = ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+                    let shown = String::from_utf8_lossy(&bytes);
+                    assert!(!timed_out, "seed {seed}, request {sent}: no end of the answer to {shown:?}");
+                    assert!(
+                        answer.is_empty() || answer.starts_with(b"HTTP/1."),
+                        "seed {seed}, request {sent}"
+                    );
+                    sent += 1;
+                }
+                sent
+            }
+        };
+        let threads: Vec<_> = (1..=4).map(|seed| scope.spawn(attack(seed))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    // The test's output is shown with `--nocapture`.
+    println!("{sent} damaged requests in {:.0?}", start.elapsed());
+    assert!(sent >= 1000 || seconds.is_some(), "only {sent} requests in {limit:?}");
+    server.wait("all have ended", <[String]>::is_empty);
+    let about = get(&address, "/tests/a/b?c=d");
+    assert_eq!(text(&about.body), r#"{"path":"/a/b","query":"c=d","arguments":[]}"#);
+    assert_eq!(get(&address, "/health").status, 200);
+    let stats = server.ask("stats").join("\n");
+    assert!(stats.contains("contexts: 0"), "a context was left: {stats}");
+}
