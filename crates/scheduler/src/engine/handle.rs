@@ -116,6 +116,11 @@ impl EngineHandle {
         self.call(move |scheduler, _| scheduler.import(key, persistent, data))
     }
 
+    /// Forgets persistent snapshots until so many pages fit host memory, or none is left; says which.
+    pub fn forget_persistent(&self, pages: u32) -> Reply<Vec<SnapshotInfo>, CallError> {
+        self.call(move |scheduler, _| Ok(scheduler.forget_persistent(pages)))
+    }
+
     /// Counts for metrics.
     pub fn stats(&self) -> Reply<Stats, CallError> {
         self.call(|scheduler, _| Ok(scheduler.stats()))
