@@ -248,10 +248,13 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
         let (model, key) = (&copy.model, snapshot_key(&user, &name));
         let saved =
             model.engine.list(snapshot_key(&user, "")).await.map_err(engine_gone)?.map_err(ApiError::from)?;
-        if saved.len() >= SNAPSHOTS && saved.iter().all(|s| s.key != key) {
+        let on_disk = shared.snapshots.only_on_disk(model, &snapshot_key(&user, ""));
+        let is_new = saved.iter().all(|s| s.key != key) && on_disk.iter().all(|(other, _)| *other != key);
+        if saved.len() + on_disk.len() >= SNAPSHOTS && is_new {
             return Err(ApiError::LimitExceeded(format!("the user has {SNAPSHOTS} snapshots already")).into());
         }
-        let replaced_persistent = saved.iter().any(|s| s.key == key && s.persistent);
+        let replaced_persistent = saved.iter().any(|s| s.key == key && s.persistent)
+            || on_disk.iter().any(|(other, _)| *other == key);
         if persistent {
             // On disk first, from a snapshot that no user sees: when that fails, all is as before.
             copy.save(copy.hidden_key(), false).await?;
@@ -263,6 +266,7 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
         if replaced_persistent && !persistent {
             shared.snapshots.remove(model, &key)?;
         }
+        shared.snapshots.forget(model, &key);
         Ok(())
     }
 }
@@ -274,16 +278,22 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         name: String,
     ) -> Result<Resource<Context>, Failure> {
         check_name(&name)?;
-        let (model, id, owner, tenant, key) = accessor.with(|mut access| {
+        let (shared, model, id, owner, tenant, key) = accessor.with(|mut access| {
             let state = access.get();
             state.check_contexts()?;
             let model = state.table.get(&model)?.0.clone();
             let user = &state.inferlet.user;
             let (id, tenant) = (state.shared.next_context(), state.shared.tenant(user));
-            Ok::<_, Failure>((model, id, state.inferlet.owner, tenant, snapshot_key(user, &name)))
+            let shared = state.shared.clone();
+            Ok::<_, Failure>((shared, model, id, state.inferlet.owner, tenant, snapshot_key(user, &name)))
         })?;
-        let opened =
-            model.engine.open(key, id, owner, Priority::Normal, tenant).await.map_err(engine_gone)?;
+        let open = || model.engine.open(key.clone(), id, owner, Priority::Normal, tenant);
+        let mut opened = open().await.map_err(engine_gone)?;
+        if matches!(opened, Err(scheduler::CallError::NotFound(_)))
+            && shared.snapshots.load(&model, &key).await?
+        {
+            opened = open().await.map_err(engine_gone)?;
+        }
         let info = opened.map_err(|error| match error {
             scheduler::CallError::NotFound(_) => ApiError::NotFound(format!("no snapshot is named `{name}`")),
             other => other.into(),
@@ -305,7 +315,12 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             let key = snapshot_key(&state.inferlet.user, &name);
             Ok::<_, Failure>((state.shared.clone(), state.table.get(&model)?.0.clone(), key))
         })?;
+        let on_disk = shared.snapshots.only_on_disk(&model, &key).iter().any(|(other, _)| *other == key);
         let deleted = model.engine.delete(key.clone()).await.map_err(engine_gone)?;
+        let deleted = match deleted {
+            Err(scheduler::CallError::NotFound(_)) if on_disk => Ok(()),
+            deleted => deleted,
+        };
         deleted.map_err(|error| match error {
             scheduler::CallError::NotFound(_) => ApiError::NotFound(format!("no snapshot is named `{name}`")),
             other => other.into(),
@@ -317,16 +332,23 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         accessor: &Accessor<T, Self>,
         model: Resource<ModelHandle>,
     ) -> Result<Vec<context::Snapshot>, Failure> {
-        let (model, prefix) = accessor.with(|mut access| {
+        let (shared, model, prefix) = accessor.with(|mut access| {
             let state = access.get();
-            Ok::<_, Failure>((state.table.get(&model)?.0.clone(), snapshot_key(&state.inferlet.user, "")))
+            let (shared, prefix) = (state.shared.clone(), snapshot_key(&state.inferlet.user, ""));
+            Ok::<_, Failure>((shared, state.table.get(&model)?.0.clone(), prefix))
         })?;
         let saved = model.engine.list(prefix.clone()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
-        let snapshot = |info: scheduler::SnapshotInfo| context::Snapshot {
-            name: info.key[prefix.len()..].to_string(),
-            length: info.length,
-            persistent: info.persistent,
+        let on_disk = shared.snapshots.only_on_disk(&model, &prefix).into_iter();
+        let on_disk = on_disk.map(|(key, length)| (key, length, true));
+        let saved = saved.into_iter().map(|info| (info.key, info.length, info.persistent));
+        // By key: one that is read from disk meanwhile is there once.
+        let all = on_disk.chain(saved).map(|(key, length, persistent)| (key, (length, persistent)));
+        let all: std::collections::BTreeMap<_, _> = all.collect();
+        let snapshot = |(key, (length, persistent)): (String, (u32, bool))| context::Snapshot {
+            name: key[prefix.len()..].to_string(),
+            length,
+            persistent,
         };
-        Ok(saved.into_iter().map(snapshot).collect())
+        Ok(all.into_iter().map(snapshot).collect())
     }
 }

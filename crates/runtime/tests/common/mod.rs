@@ -42,7 +42,23 @@ impl Bench {
         Bench::start(&["tiny"], pages, Duration::ZERO, Some(data.to_path_buf())).await
     }
 
+    /// Keeps its files in a folder, and has so many pages of host memory.
+    pub(crate) async fn with_host_pages(host_pages: u32, data: &Path) -> Bench {
+        let scheduler = SchedulerConfig { host_pages, ..SchedulerConfig::default() };
+        Bench::start_with(&["tiny"], 64, Duration::ZERO, Some(data.to_path_buf()), scheduler).await
+    }
+
     async fn start(models: &[&str], pages: u32, step: Duration, data: Option<PathBuf>) -> Bench {
+        Bench::start_with(models, pages, step, data, SchedulerConfig::default()).await
+    }
+
+    async fn start_with(
+        models: &[&str],
+        pages: u32,
+        step: Duration,
+        data: Option<PathBuf>,
+        scheduler: SchedulerConfig,
+    ) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tiny.gguf");
         model::test_model::write(&path, DType::F32, 1).unwrap();
@@ -51,7 +67,7 @@ impl Bench {
         let mut served = Vec::new();
         for name in models {
             let backend = FakeBackend::new(pages, model.hyperparameters.vocab as u32).with_step(step);
-            let scheduler = SchedulerConfig::default();
+            let scheduler = scheduler.clone();
             let engine = Engine::start(Box::new(backend), scheduler, EngineConfig::default()).unwrap();
             served.push(ServedModel::new(name, model.clone(), engine.0.clone(), "fake"));
             engines.push(engine);
