@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
+use backend::Backend;
 use backend_cpu::{CpuBackend, CpuOptions};
 use model::{Hyperparameters, Model, Weights};
 use model_store::ModelStore;
@@ -14,6 +15,10 @@ use scheduler::{Engine, EngineConfig, EngineHandle, SchedulerConfig};
 use crate::config::{ModelSettings, PoolSize, Settings};
 use crate::home::{Home, program_folders, store_settings};
 use crate::progress;
+
+/// Of the machine's memory, all models together may take one part in so many for spilled pages: the weights, the pools
+/// and the inferlets need theirs.
+const SPILL_SHARE: u64 = 4;
 
 /// The runtime, and the engines below it.
 pub(crate) struct Assembly {
@@ -30,8 +35,10 @@ impl Assembly {
         for model_settings in &settings.models {
             let path = model_path(&home, &model_settings.model)?;
             let (model, backend) = tokio::task::block_in_place(|| load(&path, model_settings))?;
+            let page_bytes = backend.limits().page_bytes;
             let scheduler = SchedulerConfig {
                 policy: settings.server.policy(),
+                host_pages: host_pages(model_settings, settings.models.len(), page_bytes),
                 prefix_cache: model_settings.prefix_cache,
                 ..SchedulerConfig::default()
             };
@@ -113,6 +120,21 @@ pub(crate) fn load(path: &Path, settings: &ModelSettings) -> Result<(Model, CpuB
     Ok((model, backend?))
 }
 
+/// Pages of host memory for what does not fit the pool.
+fn host_pages(settings: &ModelSettings, models: usize, page_bytes: usize) -> u32 {
+    let share = || machine_memory() / SPILL_SHARE / models as u64;
+    let bytes = settings.spill_memory_mb.map_or_else(share, |mib| mib << 20);
+    (bytes / page_bytes as u64).min(u64::from(u32::MAX)) as u32
+}
+
+/// Bytes of memory that this process may have: the machine's, or less where a container bounds it.
+fn machine_memory() -> u64 {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let bound = system.cgroup_limits().map(|limits| limits.total_memory).filter(|bytes| *bytes > 0);
+    bound.map_or(system.total_memory(), |bound| bound.min(system.total_memory()))
+}
+
 /// Names the weights, the numbers of the model and the layout of a page. The weights are hashed whole: two fine-tunes
 /// of one model differ in nothing else, and in few of them perhaps. Packing reads all of them too, and takes longer.
 fn fingerprint(weights: &Weights, hyperparameters: &Hyperparameters, page_tokens: u32) -> String {
@@ -184,5 +206,14 @@ mod tests {
         };
         assert_eq!(of(0.5), of(0.5));
         assert_ne!(of(0.5), of(0.25));
+    }
+
+    #[test]
+    fn memory_for_spilling_is_a_share_or_what_was_set() {
+        let share = host_pages(&ModelSettings::default(), 1, 1 << 20);
+        assert_eq!(u64::from(share), machine_memory() / SPILL_SHARE >> 20);
+        assert_eq!(host_pages(&ModelSettings::default(), 2, 1 << 20), share / 2);
+        let set = ModelSettings { spill_memory_mb: Some(3), ..ModelSettings::default() };
+        assert_eq!(host_pages(&set, 2, 1 << 19), 6);
     }
 }

@@ -81,6 +81,12 @@ section! {
             .at_least(1)
             .excludes("kv_memory_mb")
             .example("4096");
+        /// Memory for pages that do not fit the pool: of contexts that wait, and of saved ones. Taken when it is needed.
+        spill_memory_mb: u64 = none
+            .unit("MiB")
+            .absent("a quarter of the machine's memory, divided by the number of models")
+            .range(0, 1 << 24)
+            .example("4096");
         /// Rows (tokens) of one batch; longer prompts are computed in chunks.
         max_batch_tokens: u32 = (CpuOptions::default().batch_tokens)
             .range(1, 8192);
