@@ -106,8 +106,8 @@ impl CpuBackend {
         })
     }
 
-    /// Version of how a page holds keys and values. A change of the layout, or of the arithmetic that fills it, raises
-    /// it: pages that were saved before then belong to another backend.
+    /// Version of how a page holds keys and values. A change of the layout, or of the arithmetic that fills
+    /// it, raises it: pages that were saved before then belong to another backend.
     pub const KV_LAYOUT: u32 = 1;
 
     /// Bytes that one page of a model takes, by which a budget of memory becomes a number of pages.

@@ -16,8 +16,8 @@ use crate::config::{ModelSettings, PoolSize, Settings};
 use crate::home::{Home, program_folders, store_settings};
 use crate::progress;
 
-/// Of the machine's memory, all models together may take one part in so many for spilled pages: the weights, the pools
-/// and the inferlets need theirs.
+/// Of the machine's memory, all models together may take one part in so many for spilled pages: the weights,
+/// the pools and the inferlets need theirs.
 const SPILL_SHARE: u64 = 4;
 
 /// The runtime, and the engines below it.
@@ -135,8 +135,9 @@ fn machine_memory() -> u64 {
     bound.map_or(system.total_memory(), |bound| bound.min(system.total_memory()))
 }
 
-/// Names the weights, the numbers of the model and the layout of a page. The weights are hashed whole: two fine-tunes
-/// of one model differ in nothing else, and in few of them perhaps. Packing reads all of them too, and takes longer.
+/// Names the weights, the numbers of the model and the layout of a page. The weights are hashed whole: two
+/// fine-tunes of one model differ in nothing else, and in few of them perhaps. Packing reads all of them too,
+/// and takes longer.
 fn fingerprint(weights: &Weights, hyperparameters: &Hyperparameters, page_tokens: u32) -> String {
     let names: Vec<&str> = weights.names().collect();
     let hash = |name: &str| {

@@ -223,7 +223,8 @@ fn a_request_is_an_inferlet_with_its_own_end() {
     let failed = get(&address, "/tests/fail");
     assert!(failed.status == 500 && text(&failed.body).contains("failed as asked"));
     let panicked = get(&address, "/tests/panic");
-    // What a program writes to stderr is its operator's: it is in the log, beside the id that the answer names.
+    // What a program writes to stderr is its operator's: it is in the log, beside the id that the answer
+    // names.
     let said = text(&panicked.body);
     assert!(panicked.status == 500 && !said.contains("panicked as asked"), "{said}");
     assert!(said.contains("the server's log says why, of inferlet "), "{said}");
@@ -489,8 +490,8 @@ fn damaged(random: &mut Random, request: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Sends damaged requests, `count` of them or for so many seconds as `PIE_FUZZ_SECONDS` says, and what each leaves is
-/// nothing: the server answers the next as before.
+/// Sends damaged requests, `count` of them or for so many seconds as `PIE_FUZZ_SECONDS` says, and what each
+/// leaves is nothing: the server answers the next as before.
 #[test]
 #[expect(clippy::print_stdout, reason = "the count is the result of a long run")]
 fn damaged_requests_harm_nobody() {

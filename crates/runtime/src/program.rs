@@ -1,7 +1,8 @@
 //! Programs: from bytes to something that starts in microseconds.
 //!
-//! A program is compiled once. The machine code is kept in the cache folder under the hash of the WebAssembly and of
-//! everything in this build that decides whether the code still fits, so the next start of the server maps it.
+//! A program is compiled once. The machine code is kept in the cache folder under the hash of the WebAssembly
+//! and of everything in this build that decides whether the code still fits, so the next start of the server
+//! maps it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -103,8 +104,8 @@ pub enum ProgramError {
     Compile(String),
 }
 
-/// Programs that are kept by hash, and as many by name; beyond, those go that were used longest ago. Their machine
-/// code stays in the cache folder, and what a file holds is read again.
+/// Programs that are kept by hash, and as many by name; beyond, those go that were used longest ago. Their
+/// machine code stays in the cache folder, and what a file holds is read again.
 const KEPT: usize = 1024;
 
 /// All programs that the server knows.
@@ -245,8 +246,9 @@ impl Programs {
         Ok(Arc::new(Program { hash: hash.to_string(), name: name.map(str::to_string), run, handler }))
     }
 
-    /// A program by path, name or hash. A name is looked for among the programs loaded before, whose file is read again
-    /// when it has changed, then as a file `NAME.wasm` in the folders of programs; `-` and `_` are the same.
+    /// A program by path, name or hash. A name is looked for among the programs loaded before, whose file is
+    /// read again when it has changed, then as a file `NAME.wasm` in the folders of programs; `-` and `_` are
+    /// the same.
     pub(crate) fn find(&self, name: &str) -> Result<Arc<Program>, ProgramError> {
         if let Some(program) = self.loaded(name) {
             return Ok(program);
@@ -345,8 +347,9 @@ impl Programs {
     /// Maps a compiled program of the cache; none when it does not fit this build or is damaged.
     #[expect(unsafe_code, reason = "machine code is mapped from the cache folder")]
     fn map(&self, path: &Path) -> Option<Component> {
-        // SAFETY: only this function's caller writes files of this name, under a name that carries the hash of its
-        // origin and of this build, and never in place. The cache folder belongs to the operator, as this binary does.
+        // SAFETY: only this function's caller writes files of this name, under a name that carries the hash
+        // of its origin and of this build, and never in place. The cache folder belongs to the operator, as
+        // this binary does.
         let component = unsafe { Component::deserialize_file(&self.wasmtime, path) };
         component
             .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "stale cached program"))
@@ -415,8 +418,8 @@ fn sync_folder(_: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Removes what processes left in a folder that ended while they wrote. Another may be writing there now: its files
-/// are young.
+/// Removes what processes left in a folder that ended while they wrote. Another may be writing there now: its
+/// files are young.
 pub(crate) fn remove_parts(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {

@@ -1,5 +1,6 @@
-//! Programs that answer HTTP requests: each request is an inferlet of its own, from its first byte to the last of the
-//! answer. A request that is given up ends its inferlet, and gives everything back as after any other end.
+//! Programs that answer HTTP requests: each request is an inferlet of its own, from its first byte to the
+//! last of the answer. A request that is given up ends its inferlet, and gives everything back as after any
+//! other end.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -62,9 +63,9 @@ impl Service {
         self.program.label()
     }
 
-    /// Answers one request. The head of the answer is here as soon as the program gives it; the body follows while
-    /// the program writes it. Dropping the future, or the body before its end, ends the inferlet; what the program does
-    /// after its answer, it may finish.
+    /// Answers one request. The head of the answer is here as soon as the program gives it; the body follows
+    /// while the program writes it. Dropping the future, or the body before its end, ends the inferlet; what
+    /// the program does after its answer, it may finish.
     ///
     /// # Errors
     /// When the program cannot be started, or ended without an answer.
@@ -174,7 +175,8 @@ impl Drop for KillOnDrop {
     }
 }
 
-/// The bytes of an answer's body, where its head or its kind tells them: then nobody asks the body for an end.
+/// The bytes of an answer's body, where its head or its kind tells them: then nobody asks the body for an
+/// end.
 fn bytes_of_body(response: &http::Response<WasiBody>, is_head: bool) -> Option<u64> {
     let status = response.status();
     let has_none = is_head

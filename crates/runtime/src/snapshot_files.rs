@@ -1,10 +1,10 @@
 //! Persistent snapshots: contexts that are still there after a restart.
 //!
-//! One file for each, under a folder for each model's fingerprint, so that a file is never read for a model whose keys
-//! and values it does not hold. A file is written whole or not at all.
+//! One file for each, under a folder for each model's fingerprint, so that a file is never read for a model
+//! whose keys and values it does not hold. A file is written whole or not at all.
 //!
-//! The engine has as many of them as host memory has room for, from the start on. The others wait on disk, and take the
-//! room of those when a program opens them.
+//! The engine has as many of them as host memory has room for, from the start on. The others wait on disk,
+//! and take the room of those when a program opens them.
 //!
 //! ```text
 //! "pie-kv-1"  key length, key  page_tokens  next_position  pages  page bytes
@@ -93,8 +93,8 @@ impl SnapshotFiles {
         written.map_err(|error| ApiError::Backend(format!("cannot write the snapshot: {error}")))
     }
 
-    /// Gives the engine a snapshot that only the disk has, in place of others where host memory is full; whether there
-    /// is its file.
+    /// Gives the engine a snapshot that only the disk has, in place of others where host memory is full;
+    /// whether there is its file.
     pub(crate) async fn load(&self, model: &ServedModel, key: &str) -> Result<bool, ApiError> {
         let Some(path) = self.path(model, key) else { return Ok(false) };
         let read = tokio::task::spawn_blocking(move || read(&path)).await;
@@ -128,8 +128,8 @@ impl SnapshotFiles {
         }
     }
 
-    /// Gives the engine the snapshots of the model that are on disk, as many as fit host memory. A damaged file is
-    /// reported and left alone.
+    /// Gives the engine the snapshots of the model that are on disk, as many as fit host memory. A damaged
+    /// file is reported and left alone.
     pub(crate) async fn restore(&self, model: &ServedModel) {
         let Some(folder) = self.folder.as_ref().map(|folder| folder.join(&model.fingerprint)) else { return };
         remove_parts(&folder);

@@ -2,8 +2,8 @@
 //! port of its own.
 //!
 //! A [`Front`] listens on ports, answers until it is told to stop, and then lets what runs finish; its
-//! [`Mounts`] has the programs by their paths, and may change meanwhile. A request to a program is streamed both
-//! ways, and is given up when its client leaves or takes too long: [`HttpLimits`] says how long.
+//! [`Mounts`] has the programs by their paths, and may change meanwhile. A request to a program is streamed
+//! both ways, and is given up when its client leaves or takes too long: [`HttpLimits`] says how long.
 
 mod connections;
 mod mounts;
@@ -28,19 +28,19 @@ pub use routes::{ROUTES, Route};
 pub struct HttpLimits {
     /// Connections open at once, of all ports; more wait in the queue of the system. Default: 4096.
     pub connections: u32,
-    /// Connections of one address at once; one more is answered 429. IPv6 addresses count by their first 64 bits,
-    /// since one client has all of those. Default: 256.
+    /// Connections of one address at once; one more is answered 429. IPv6 addresses count by their first 64
+    /// bits, since one client has all of those. Default: 256.
     pub connections_per_address: u32,
     /// For the head of a request; later it is answered 408. A connection that sends none ends. Default: 30 s.
     pub head: Duration,
-    /// In which 1 KiB of a request's body, or its end, must come while the program waits for it; later the request is
-    /// answered 408. Default: 60 s.
+    /// In which 1 KiB of a request's body, or its end, must come while the program waits for it; later the
+    /// request is answered 408. Default: 60 s.
     pub body: Duration,
-    /// From the head of a request to the head of the answer, the wait for a free place included; later the request
-    /// is answered 504 and its inferlet ends. Default: 10 min.
+    /// From the head of a request to the head of the answer, the wait for a free place included; later the
+    /// request is answered 504 and its inferlet ends. Default: 10 min.
     pub first_byte: Duration,
-    /// In which the client must take some of an answer that waits for it; later the connection ends, and its inferlet
-    /// with it. Default: 60 s.
+    /// In which the client must take some of an answer that waits for it; later the connection ends, and its
+    /// inferlet with it. Default: 60 s.
     pub write: Duration,
 }
 
@@ -101,8 +101,8 @@ impl Front {
         &self.0.mounts
     }
 
-    /// Listens and answers the [`ROUTES`] and the programs that are mounted. Returns the address; port 0 takes any
-    /// that is free.
+    /// Listens and answers the [`ROUTES`] and the programs that are mounted. Returns the address; port 0
+    /// takes any that is free.
     ///
     /// # Errors
     /// When the address is taken or not this machine's.
@@ -128,8 +128,8 @@ impl Front {
         Ok(address)
     }
 
-    /// From now on requests are answered. Until then each gets 503 and a `retry-after`, `/health` among them: the port
-    /// is taken first, so that nobody loads models only to learn that it is not free.
+    /// From now on requests are answered. Until then each gets 503 and a `retry-after`, `/health` among them:
+    /// the port is taken first, so that nobody loads models only to learn that it is not free.
     ///
     /// `dead_models` names the models that are no longer computed; `/health` answers 503 when there are any.
     pub fn set_ready(&self, dead_models: impl Fn() -> Vec<String> + Send + Sync + 'static) {
@@ -137,8 +137,8 @@ impl Front {
         self.0.phase.send_replace(Phase::Ready(dead_models));
     }
 
-    /// Stops listening, on all ports. Requests that are being answered go on; each is the last of its connection, and
-    /// one that arrives on an open connection gets 503.
+    /// Stops listening, on all ports. Requests that are being answered go on; each is the last of its
+    /// connection, and one that arrives on an open connection gets 503.
     pub fn stop(&self) {
         self.0.phase.send_replace(Phase::Stopping);
     }

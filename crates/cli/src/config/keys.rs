@@ -81,7 +81,8 @@ section! {
             .at_least(1)
             .excludes("kv_memory_mb")
             .example("4096");
-        /// Memory for pages that do not fit the pool: of contexts that wait, and of saved ones. Taken when it is needed.
+        /// Memory for pages that do not fit the pool: of contexts that wait, and of saved ones. Taken when it
+        /// is needed.
         spill_memory_mb: u64 = none
             .unit("MiB")
             .absent("a quarter of the machine's memory, divided by the number of models")
@@ -141,25 +142,26 @@ section! {
         /// Connections open at once, of all ports; more wait in the queue of the system.
         connections: u32 = (HttpLimits::default().connections)
             .range(1, 1_000_000);
-        /// Connections of one address at once (IPv6: of its first 64 bits); one more is answered 429. Behind a proxy all
-        /// clients are one address.
+        /// Connections of one address at once (IPv6: of its first 64 bits); one more is answered 429. Behind
+        /// a proxy all clients are one address.
         connections_per_address: u32 = (HttpLimits::default().connections_per_address)
             .range(1, 1_000_000);
         /// For the head of a request; later it is answered 408.
         head_ms: u64 = (milliseconds(HttpLimits::default().head))
             .unit("ms")
             .range(1, 86_400_000);
-        /// In which 1 KiB of a request's body, or its end, must come while the program waits for it; later the request is
-        /// answered 408.
+        /// In which 1 KiB of a request's body, or its end, must come while the program waits for it; later
+        /// the request is answered 408.
         body_ms: u64 = (milliseconds(HttpLimits::default().body))
             .unit("ms")
             .range(1, 86_400_000);
-        /// From the head of a request to the head of the answer, the wait for a free place included; later it is answered
-        /// 504, and its inferlet ends.
+        /// From the head of a request to the head of the answer, the wait for a free place included; later it
+        /// is answered 504, and its inferlet ends.
         first_byte_ms: u64 = (milliseconds(HttpLimits::default().first_byte))
             .unit("ms")
             .range(1, 86_400_000);
-        /// In which a client must take some of an answer that waits for it; later the connection and its inferlet end.
+        /// In which a client must take some of an answer that waits for it; later the connection and its
+        /// inferlet end.
         write_ms: u64 = (milliseconds(HttpLimits::default().write))
             .unit("ms")
             .range(1, 86_400_000);

@@ -114,8 +114,8 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Forgets persistent snapshots, which their saver has on disk, until so many pages fit host memory or none is left;
-    /// says which. Contexts opened from them keep their pages.
+    /// Forgets persistent snapshots, which their saver has on disk, until so many pages fit host memory or
+    /// none is left; says which. Contexts opened from them keep their pages.
     pub fn forget_persistent(&mut self, pages: u32) -> Vec<SnapshotInfo> {
         let mut forgotten = Vec::new();
         while self.memory.pages.host_left() < pages {

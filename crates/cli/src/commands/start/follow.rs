@@ -13,8 +13,8 @@ const LOG_BYTES: usize = 1 << 20;
 /// Detached inferlets whose log is kept; beyond, the log goes that was written to longest ago.
 const LOGS: usize = 128;
 
-/// What detached inferlets wrote, each by its id, the one written to last at the end. Cloning gives another handle to
-/// the same logs.
+/// What detached inferlets wrote, each by its id, the one written to last at the end. Cloning gives another
+/// handle to the same logs.
 #[derive(Clone, Default)]
 pub(super) struct Logs(Arc<Mutex<VecDeque<(String, Vec<u8>)>>>);
 

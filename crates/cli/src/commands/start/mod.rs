@@ -80,8 +80,8 @@ pub(crate) async fn start(flags: StartFlags) -> Result<()> {
     Ok(())
 }
 
-/// Stops taking requests, waits until what runs has ended, and after `patience` ends it. What programs were told is
-/// on disk is there already.
+/// Stops taking requests, waits until what runs has ended, and after `patience` ends it. What programs were
+/// told is on disk is there already.
 async fn wind_down(front: &Front, runtime: &Runtime, patience: Duration) {
     front.stop();
     let quiet = async || {

@@ -40,7 +40,8 @@ impl<'a> Shell<'a> {
         Shell { assembly, logs: Logs::default(), front, host }
     }
 
-    /// Takes lines until one says to leave or the server is to stop. At the end of the input it only waits for that.
+    /// Takes lines until one says to leave or the server is to stop. At the end of the input it only waits
+    /// for that.
     pub(super) async fn run(&self, stop: &StopSignals) {
         let (mut lines, printer) = terminal::open();
         let commands = async {
