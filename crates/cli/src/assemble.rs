@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn memory_for_spilling_is_a_share_or_what_was_set() {
         let share = host_pages(&ModelSettings::default(), 1, 1 << 20);
-        assert_eq!(u64::from(share), machine_memory() / SPILL_SHARE >> 20);
+        assert_eq!(u64::from(share), (machine_memory() / SPILL_SHARE) >> 20);
         assert_eq!(host_pages(&ModelSettings::default(), 2, 1 << 20), share / 2);
         let set = ModelSettings { spill_memory_mb: Some(3), ..ModelSettings::default() };
         assert_eq!(host_pages(&set, 2, 1 << 19), 6);

@@ -16,7 +16,10 @@ const LOGS: usize = 128;
 /// What detached inferlets wrote, each by its id, the one written to last at the end. Cloning gives another
 /// handle to the same logs.
 #[derive(Clone, Default)]
-pub(super) struct Logs(Arc<Mutex<VecDeque<(String, Vec<u8>)>>>);
+pub(super) struct Logs(Arc<Mutex<VecDeque<Log>>>);
+
+/// An id, and what was written.
+type Log = (String, Vec<u8>);
 
 impl Logs {
     fn append(&self, id: &str, bytes: &[u8]) {
