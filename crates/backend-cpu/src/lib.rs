@@ -107,6 +107,10 @@ impl CpuBackend {
         })
     }
 
+    /// Version of how a page holds keys and values. A change of the layout, or of the arithmetic that fills
+    /// it, raises it: pages that were saved before then belong to another backend.
+    pub const KV_LAYOUT: u32 = 1;
+
     /// Bytes that one page of a model takes, by which a budget of memory becomes a number of pages.
     pub fn page_bytes(hyper: &Hyperparameters, page_tokens: u32) -> usize {
         options::page_bytes(hyper, page_tokens)

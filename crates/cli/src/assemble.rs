@@ -1,13 +1,13 @@
 //! Wiring: from settings to running engines and a runtime over them. With `pie bench`, which measures it, the
 //! only place that names the CPU backend.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use backend::Backend;
 use backend_cpu::{CpuBackend, CpuOptions};
-use model::Model;
+use model::{Hyperparameters, Model, Weights};
 use model_store::ModelStore;
 use runtime::{Runtime, RuntimeConfig, ServedModel};
 use scheduler::{Engine, EngineConfig, EngineHandle, SchedulerConfig};
@@ -15,6 +15,10 @@ use scheduler::{Engine, EngineConfig, EngineHandle, SchedulerConfig};
 use crate::config::{ModelSettings, PoolSize, Settings};
 use crate::home::{Home, program_folders, store_settings};
 use crate::progress;
+
+/// Of the machine's memory, all models together may take one part in so many for spilled pages: the weights,
+/// the pools and the inferlets need theirs.
+const SPILL_SHARE: u64 = 4;
 
 /// The runtime, and the engines below it.
 pub(crate) struct Assembly {
@@ -31,14 +35,19 @@ impl Assembly {
         for model_settings in &settings.models {
             let path = model_path(&home, &model_settings.model)?;
             let (model, backend) = tokio::task::block_in_place(|| load(&path, model_settings))?;
+            let page_bytes = backend.limits().page_bytes;
             let scheduler = SchedulerConfig {
                 policy: settings.server.policy(),
+                host_pages: host_pages(model_settings, settings.models.len(), page_bytes),
                 prefix_cache: model_settings.prefix_cache,
                 ..SchedulerConfig::default()
             };
             let (handle, engine) = Engine::start(Box::new(backend), scheduler, EngineConfig::default())?;
             let name = model_settings.name.clone().unwrap_or_else(|| model_name(&model_settings.model));
-            let fingerprint = fingerprint(&path, model_settings)?;
+            let page_tokens = model_settings.kv_page_size;
+            let fingerprint = tokio::task::block_in_place(|| {
+                fingerprint(&model.weights, &model.hyperparameters, page_tokens)
+            });
             served.push(ServedModel::new(&name, Arc::new(model), handle.clone(), &fingerprint));
             engines.push((handle, engine));
         }
@@ -111,24 +120,101 @@ pub(crate) fn load(path: &Path, settings: &ModelSettings) -> Result<(Model, CpuB
     Ok((model, backend?))
 }
 
-/// Names weights and page layout: the file's size and first and last megabyte decide, not the whole of it, so
-/// that a start does not read gigabytes.
-fn fingerprint(path: &Path, settings: &ModelSettings) -> Result<String> {
-    const PART: u64 = 1 << 20;
-    let file = match path.is_dir() {
-        true => path.join("config.json"),
-        false => path.to_path_buf(),
+/// Pages of host memory for what does not fit the pool.
+fn host_pages(settings: &ModelSettings, models: usize, page_bytes: usize) -> u32 {
+    let share = || machine_memory() / SPILL_SHARE / models as u64;
+    let bytes = settings.spill_memory_mb.map_or_else(share, |mib| mib << 20);
+    (bytes / page_bytes as u64).min(u64::from(u32::MAX)) as u32
+}
+
+/// Bytes of memory that this process may have: the machine's, or less where a container bounds it.
+fn machine_memory() -> u64 {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let bound = system.cgroup_limits().map(|limits| limits.total_memory).filter(|bytes| *bytes > 0);
+    bound.map_or(system.total_memory(), |bound| bound.min(system.total_memory()))
+}
+
+/// Names the weights, the numbers of the model and the layout of a page. The weights are hashed whole: two
+/// fine-tunes of one model differ in nothing else, and in few of them perhaps. Packing reads all of them too,
+/// and takes longer.
+fn fingerprint(weights: &Weights, hyperparameters: &Hyperparameters, page_tokens: u32) -> String {
+    let names: Vec<&str> = weights.names().collect();
+    let hash = |name: &str| {
+        let tensor = weights.get(name).expect("a name of the list");
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{name} {:?} {:?}\n", tensor.dtype, tensor.shape).as_bytes());
+        hasher.update(tensor.bytes);
+        hasher.finalize()
     };
-    let read = || -> std::io::Result<String> {
-        use std::io::{Seek, SeekFrom};
-        let mut file = std::fs::File::open(&file)?;
-        let length = file.metadata()?.len();
-        let mut bytes = length.to_le_bytes().to_vec();
-        (&mut file).take(PART).read_to_end(&mut bytes)?;
-        file.seek(SeekFrom::Start(length.saturating_sub(PART)))?;
-        file.take(PART).read_to_end(&mut bytes)?;
-        bytes.extend(settings.kv_page_size.to_le_bytes());
-        Ok(blake3::hash(&bytes).to_hex()[..32].to_string())
-    };
-    read().with_context(|| format!("cannot read the model `{}`", file.display()))
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = names.len().div_ceil(threads).max(1);
+    let hashes: Vec<blake3::Hash> = std::thread::scope(|scope| {
+        let hash_all = |names: &[&str]| names.iter().map(|name| hash(name)).collect::<Vec<_>>();
+        let parts: Vec<_> = names.chunks(part).map(|names| scope.spawn(move || hash_all(names))).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("hashing does not panic")).collect()
+    });
+    let mut all = blake3::Hasher::new();
+    all.update(format!("{} {page_tokens} {:?}\n", CpuBackend::KV_LAYOUT, hyperparameters).as_bytes());
+    for hash in hashes {
+        all.update(hash.as_bytes());
+    }
+    all.finalize().to_hex()[..32].to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The fingerprint of a file of these bytes.
+    fn of(bytes: &[u8], page_tokens: u32) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        std::fs::write(&path, bytes).unwrap();
+        let model = Model::open(&path).unwrap();
+        fingerprint(&model.weights, &model.hyperparameters, page_tokens)
+    }
+
+    #[test]
+    fn a_fingerprint_tells_weights_and_pages_apart() {
+        let bytes = |seed| model::test_model::build(kernels::DType::F32, seed).unwrap().to_bytes();
+        let model = bytes(1);
+        assert_eq!(of(&model, 16), of(&model, 16));
+        assert_ne!(of(&model, 16), of(&model, 8));
+        assert_ne!(of(&model, 16), of(&bytes(2), 16));
+        // One number, anywhere: all of the second half are weights.
+        for at in [model.len() / 2, model.len() * 3 / 4 + 2, model.len() - 3] {
+            let mut tuned = model.clone();
+            tuned[at] ^= 1;
+            assert_ne!(of(&model, 16), of(&tuned, 16), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn fine_tunes_that_share_everything_but_their_weights_are_told_apart() {
+        use safetensors::tensor::{Dtype, TensorView, serialize};
+        let path = tempfile::tempdir().unwrap();
+        let file = path.path().join("tiny.gguf");
+        model::test_model::write(&file, kernels::DType::F32, 1).unwrap();
+        let hyperparameters = Model::open(&file).unwrap().hyperparameters;
+        let of = |value: f32| {
+            let folder = tempfile::tempdir().unwrap();
+            let bytes = value.to_le_bytes().repeat(8);
+            let norm = TensorView::new(Dtype::F32, vec![8], &bytes).unwrap();
+            let shard = serialize([("model.norm.weight", norm)], None).unwrap();
+            std::fs::write(folder.path().join("model.safetensors"), shard).unwrap();
+            fingerprint(&model::safetensors::open(folder.path()).unwrap(), &hyperparameters, 16)
+        };
+        assert_eq!(of(0.5), of(0.5));
+        assert_ne!(of(0.5), of(0.25));
+    }
+
+    #[test]
+    fn memory_for_spilling_is_a_share_or_what_was_set() {
+        let share = host_pages(&ModelSettings::default(), 1, 1 << 20);
+        assert_eq!(u64::from(share), (machine_memory() / SPILL_SHARE) >> 20);
+        assert_eq!(host_pages(&ModelSettings::default(), 2, 1 << 20), share / 2);
+        let set = ModelSettings { spill_memory_mb: Some(3), ..ModelSettings::default() };
+        assert_eq!(host_pages(&set, 2, 1 << 19), 6);
+    }
 }

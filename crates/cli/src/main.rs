@@ -11,6 +11,7 @@ mod assemble;
 mod commands;
 mod config;
 mod home;
+mod output;
 mod progress;
 
 use std::process::ExitCode;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<output::Closed>() => ExitCode::from(output::CLOSED),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

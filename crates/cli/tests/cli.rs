@@ -140,6 +140,18 @@ fn the_shell_runs_programs_and_explains_itself() {
 }
 
 #[test]
+fn a_reader_that_leaves_is_no_mistake() {
+    for arguments in [&["model", "list"][..], &["model", "list", "--available"], &["doctor", "--json"]] {
+        let mut pie = pie(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Before pie has anything to say.
+        drop(pie.stdout.take());
+        let output = pie.wait_with_output().unwrap();
+        assert_eq!(text(&output.stderr), "", "{arguments:?}");
+        assert_eq!(output.status.code(), Some(128 + 13), "{arguments:?}");
+    }
+}
+
+#[test]
 fn bench_prints_one_object_a_line() {
     let output = run(&[
         "bench",

@@ -4,8 +4,8 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use common::text;
 
@@ -30,8 +30,20 @@ impl Server {
     }
 
     fn start_on(model: &str, arguments: &[&str]) -> Server {
-        let mut command = pie(&["start", "--model", model, "--port", "0"]);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Server::start_with(Stdio::piped(), &[&["--model", model], arguments].concat())
+    }
+
+    /// With a config file of this text, which names the tiny model.
+    fn start_configured(config: &str, arguments: &[&str]) -> Server {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("{config}\n[[backend]]\nmodel = 'test-tiny'\n")).unwrap();
+        let path = file.path().to_str().unwrap();
+        Server::start_with(Stdio::piped(), &[&["--config", path], arguments].concat())
+    }
+
+    fn start_with(stdin: Stdio, arguments: &[&str]) -> Server {
+        let mut command = pie(&["start", "--port", "0"]);
+        command.args(arguments).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("pie starts");
         let mut said = BufReader::new(process.stderr.take().unwrap());
         let mut line = String::new();
@@ -55,6 +67,25 @@ impl Server {
         writeln!(input, "{line}\nend-of-answer").unwrap();
         let lines = self.shell.by_ref().lines().map(Result::unwrap);
         lines.take_while(|line| !line.contains("end-of-answer")).collect()
+    }
+
+    /// Sends the process a signal by its name.
+    fn signal(&self, name: &str) {
+        let id = self.process.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Waits until the process has ended, at most so long.
+    fn ends_within(&mut self, most: Duration) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < most, "pie still runs after {most:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Waits until what runs is as expected; gives up after a minute.
@@ -93,8 +124,13 @@ fn open(address: &str, head: &str, body: &[u8]) -> TcpStream {
 
 /// Sends one request: its first line and further headers, and a body.
 fn request(address: &str, head: &str, body: &[u8]) -> Response {
+    answer_of(open(address, head, body))
+}
+
+/// The answer to the last request of a connection.
+fn answer_of(mut stream: TcpStream) -> Response {
     let mut bytes = Vec::new();
-    open(address, head, body).read_to_end(&mut bytes).unwrap();
+    stream.read_to_end(&mut bytes).unwrap();
     let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("a head");
     let head = text(&bytes[..end]).to_lowercase();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -187,7 +223,11 @@ fn a_request_is_an_inferlet_with_its_own_end() {
     let failed = get(&address, "/tests/fail");
     assert!(failed.status == 500 && text(&failed.body).contains("failed as asked"));
     let panicked = get(&address, "/tests/panic");
-    assert!(panicked.status == 500 && text(&panicked.body).contains("panicked as asked"));
+    // What a program writes to stderr is its operator's: it is in the log, beside the id that the answer
+    // names.
+    let said = text(&panicked.body);
+    assert!(panicked.status == 500 && !said.contains("panicked as asked"), "{said}");
+    assert!(said.contains("the server's log says why, of inferlet "), "{said}");
 
     // Who asked leaves: the inferlet ends, whether it spins or writes.
     for path in ["/tests/spin", "/tests/endless"] {
@@ -264,4 +304,247 @@ fn requests_leave_only_for_hosts_that_are_allowed() {
     assert!(text(&refused.stderr).contains("failed"), "{}", text(&refused.stderr));
     let wrong = fetch(&["--allow-host", "http://x"], "fetch");
     assert!(text(&wrong.stderr).contains("`http://x` is not a host"), "{}", text(&wrong.stderr));
+}
+
+#[test]
+fn the_server_lives_on_without_stdin_and_stops_on_a_signal() {
+    for signal in ["TERM", "INT"] {
+        let arguments = ["--model", "test-tiny", "--serve", "/tests=test-programs"];
+        let mut server = Server::start_with(Stdio::null(), &arguments);
+        let address = server.address.clone();
+        // It has seen the end of its input long ago.
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(get(&address, "/health").status, 200);
+        // A request that ends in time is answered whole, and one that comes meanwhile finds no port.
+        let slow = open(&address, "GET /tests/sleep?1500 HTTP/1.1", b"");
+        std::thread::sleep(Duration::from_millis(300));
+        server.signal(signal);
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(TcpStream::connect(&address).is_err(), "the port is closed");
+        assert_eq!(text(&answer_of(slow).body), "slept 1500");
+        assert_eq!(server.ends_within(Duration::from_secs(8)).code(), Some(0), "after {signal}");
+    }
+}
+
+#[test]
+fn what_does_not_end_in_time_is_ended_when_the_server_stops() {
+    let mut server = Server::start_configured("shutdown_ms = 500", &["--serve", "/tests=test-programs"]);
+    let mut endless = open(&server.address, "GET /tests/endless HTTP/1.1", b"");
+    assert!(endless.read(&mut [0; 512]).unwrap() > 0, "its answer begins");
+    let spinning = open(&server.address, "GET /tests/spin HTTP/1.1", b"");
+    server.wait("both run", |running| running.len() == 2);
+    server.signal("TERM");
+    let start = Instant::now();
+    assert_eq!(server.ends_within(Duration::from_secs(8)).code(), Some(0));
+    assert!(start.elapsed() >= Duration::from_millis(500), "they had their time: {:?}", start.elapsed());
+    drop((endless, spinning));
+}
+
+#[test]
+fn a_second_signal_ends_the_server_at_once() {
+    let mut server = Server::start_configured("shutdown_ms = 600000", &["--serve", "/tests=test-programs"]);
+    let spinning = open(&server.address, "GET /tests/spin HTTP/1.1", b"");
+    server.wait("it runs", |running| running.len() == 1);
+    server.signal("TERM");
+    // Until it has seen the first.
+    while TcpStream::connect(&server.address).is_ok() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    server.signal("TERM");
+    assert_eq!(server.ends_within(Duration::from_secs(8)).code(), Some(128 + 15));
+    drop(spinning);
+}
+
+#[test]
+fn a_program_goes_on_after_its_answer_however_the_answer_ends() {
+    let mut server = Server::start(&["--serve", "/tests=test-programs"]);
+    let address = server.address.clone();
+    // With a length, without one, and without a body since nobody asked for it.
+    for (request_line, key) in [
+        ("GET /tests/after HTTP/1.1", "after"),
+        ("GET /tests/after-nothing HTTP/1.1", "after-nothing"),
+        ("HEAD /tests/after HTTP/1.1", "after"),
+    ] {
+        let answer = request(&address, request_line, b"");
+        let has_length = answer.head.contains("content-length: ");
+        assert!(answer.status == 200 && has_length == (key == "after"), "{}", answer.head);
+        server.wait(request_line, <[String]>::is_empty);
+        let left = get(&address, &format!("/tests/left?{key}"));
+        assert_eq!(text(&left.body), "true", "{request_line}: its program was ended at its answer");
+    }
+}
+
+#[test]
+fn clients_that_take_too_long_are_answered_and_leave_nothing() {
+    let config = "[http]\nhead_ms = 400\nbody_ms = 400\nfirst_byte_ms = 1500\nwrite_ms = 400";
+    let mut server = Server::start_configured(config, &["--serve", "/tests=test-programs"]);
+    let address = server.address.clone();
+    let begin = |head: &str| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let head = answer_of(begin("GET /tests/a HTTP/1.1\r\nhost: "));
+    assert!(head.status == 408 && head.head.contains("connection: close"), "{}", head.head);
+
+    let body = "POST /tests/read HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nten bytes.";
+    let stalled = answer_of(begin(body));
+    assert!(stalled.status == 408 && text(&stalled.body).contains("400ms"), "{}", text(&stalled.body));
+    // A byte now and then is no progress either.
+    let mut slow = begin(body);
+    let trickle = {
+        let mut slow = slow.try_clone().unwrap();
+        std::thread::spawn(move || {
+            for _ in 0..50 {
+                if slow.write_all(b".").is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        })
+    };
+    let mut answer = [0; 12];
+    slow.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    drop(slow);
+    trickle.join().unwrap();
+    // One that is only slow is read to its end.
+    let mut fair =
+        begin("POST /tests/read HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 10240\r\n\r\n");
+    for _ in 0..10 {
+        std::thread::sleep(Duration::from_millis(100));
+        fair.write_all(&[b'a'; 1024]).unwrap();
+    }
+    assert_eq!(text(&answer_of(fair).body), "10240 bytes");
+
+    let late = get(&address, "/tests/spin");
+    assert!(late.status == 504 && text(&late.body).contains("1.5s"), "{}", text(&late.body));
+
+    // One that reads nothing of an answer without end holds its inferlet no longer than that.
+    let unread = open(&address, "GET /tests/endless HTTP/1.1", b"");
+    server.wait("its inferlet runs", |running| running.len() == 1);
+    server.wait("its inferlet ends", <[String]>::is_empty);
+    drop(unread);
+    let stats = server.ask("stats").join("\n");
+    assert!(stats.contains("contexts: 0"), "a context was left: {stats}");
+}
+
+#[test]
+fn one_address_has_so_many_connections() {
+    let server = Server::start_configured("[http]\nconnections_per_address = 3", &[]);
+    let held: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(&server.address).unwrap()).collect();
+    let refused = answer_of(TcpStream::connect(&server.address).unwrap());
+    assert_eq!(refused.status, 429);
+    drop(held);
+}
+
+/// Random numbers that are the same in each run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        // Numbers of a linear congruential generator (Knuth); the high bits are the good ones.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as usize) % limit
+    }
+}
+
+/// A request with some of its bytes changed, taken away, doubled or cut off.
+fn damaged(random: &mut Random, request: &[u8]) -> Vec<u8> {
+    const PIECES: [&[u8]; 12] = [
+        b"\r\n",
+        b"\r\n\r\n",
+        b"\0",
+        b" ",
+        b"content-length: 99999999999999999999\r\n",
+        b"content-length: 4\r\n",
+        b"transfer-encoding: chunked\r\n",
+        b"ffffffffffffffff\r\n",
+        b"0\r\n\r\n",
+        b"expect: 100-continue\r\n",
+        b"upgrade: h2c\r\n",
+        b"\xff\xfe%00%2e%2e/",
+    ];
+    let mut bytes = request.to_vec();
+    for _ in 0..=random.below(4) {
+        let at = random.below(bytes.len().max(1)).min(bytes.len());
+        match random.below(6) {
+            0 if at < bytes.len() => bytes[at] = random.below(256) as u8,
+            1 if at < bytes.len() => drop(bytes.remove(at)),
+            2 => bytes.truncate(at),
+            3 => {
+                let piece = PIECES[random.below(PIECES.len())];
+                bytes.splice(at..at, piece.iter().copied());
+            }
+            4 => {
+                let end = (at + random.below(40)).min(bytes.len());
+                let again = bytes[at..end].to_vec();
+                bytes.splice(at..at, again);
+            }
+            _ => {
+                let long = vec![b'a'; random.below(20_000)];
+                bytes.splice(at..at, long);
+            }
+        }
+    }
+    bytes
+}
+
+/// Sends damaged requests, `count` of them or for so many seconds as `PIE_FUZZ_SECONDS` says, and what each
+/// leaves is nothing: the server answers the next as before.
+#[test]
+#[expect(clippy::print_stdout, reason = "the count is the result of a long run")]
+fn damaged_requests_harm_nobody() {
+    const REQUESTS: [&[u8]; 4] = [
+        b"GET /tests/a/b?c=d HTTP/1.1\r\nhost: here\r\naccept: */*\r\n\r\n",
+        b"POST /tests/read HTTP/1.1\r\nhost: here\r\ncontent-length: 11\r\n\r\nhello world",
+        b"POST /tests/read HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"GET /tests/fail HTTP/1.1\r\nhost: here\r\n\r\nGET /health HTTP/1.1\r\nhost: here\r\n\r\n",
+    ];
+    let seconds = std::env::var("PIE_FUZZ_SECONDS").ok().map(|text| text.parse().expect("seconds"));
+    let count = if seconds.is_some() { usize::MAX } else { 3000 };
+    let limit = Duration::from_secs(seconds.unwrap_or(120));
+    let mut server = Server::start(&["--serve", "/tests=test-programs"]);
+    let address = server.address.clone();
+    let start = Instant::now();
+    let sent: usize = std::thread::scope(|scope| {
+        let attack = |seed: u64| {
+            let address = &address;
+            move || {
+                let mut random = Random(seed);
+                let mut sent = 0;
+                while sent < count / 4 && start.elapsed() < limit {
+                    let request = REQUESTS[random.below(REQUESTS.len())];
+                    let bytes = damaged(&mut random, request);
+                    let mut stream = TcpStream::connect(address).expect("the server takes connections");
+                    // It may end the connection at the first bytes it does not like.
+                    let _ = stream.write_all(&bytes);
+                    let _ = stream.shutdown(std::net::Shutdown::Write);
+                    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                    let mut answer = Vec::new();
+                    let ended = stream.read_to_end(&mut answer);
+                    let timed_out = ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+                    let shown = String::from_utf8_lossy(&bytes);
+                    assert!(!timed_out, "seed {seed}, request {sent}: no end of the answer to {shown:?}");
+                    assert!(
+                        answer.is_empty() || answer.starts_with(b"HTTP/1."),
+                        "seed {seed}, request {sent}"
+                    );
+                    sent += 1;
+                }
+                sent
+            }
+        };
+        let threads: Vec<_> = (1..=4).map(|seed| scope.spawn(attack(seed))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    // The test's output is shown with `--nocapture`.
+    println!("{sent} damaged requests in {:.0?}", start.elapsed());
+    assert!(sent >= 1000 || seconds.is_some(), "only {sent} requests in {limit:?}");
+    server.wait("all have ended", <[String]>::is_empty);
+    let about = get(&address, "/tests/a/b?c=d");
+    assert_eq!(text(&about.body), r#"{"path":"/a/b","query":"c=d","arguments":[]}"#);
+    assert_eq!(get(&address, "/health").status, 200);
+    let stats = server.ask("stats").join("\n");
+    assert!(stats.contains("contexts: 0"), "a context was left: {stats}");
 }

@@ -233,6 +233,12 @@ impl Runtime {
         &self.0.models
     }
 
+    /// Names of the models whose engine is dead: their passes fail.
+    pub fn dead_models(&self) -> Vec<String> {
+        let dead = self.0.models.iter().filter(|model| !model.engine.alive());
+        dead.map(|model| model.name.clone()).collect()
+    }
+
     /// Makes a program of WebAssembly bytes. The first time it is compiled, later it is only looked up.
     ///
     /// # Errors

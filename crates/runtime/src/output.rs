@@ -53,15 +53,16 @@ impl AsyncWrite for OutputPipe {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the client is gone");
+        let Some(events) = self.events.as_mut() else { return Poll::Ready(Err(gone())) };
+        // While it waits, the same bytes come again: they are kept when they are taken.
+        let Poll::Ready(reserved) = events.poll_reserve(context) else { return Poll::Pending };
         if self.channel == Channel::Stderr {
             self.inferlet.keep_stderr(bytes);
         }
-        let Some(events) = self.events.as_mut() else { return Poll::Ready(Err(gone())) };
-        match events.poll_reserve(context) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Err(_)) if self.channel == Channel::Stderr => return Poll::Ready(Ok(bytes.len())),
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(gone())),
-            Poll::Ready(Ok(())) => {}
+        match reserved {
+            Ok(()) => {}
+            Err(_) if self.channel == Channel::Stderr => return Poll::Ready(Ok(bytes.len())),
+            Err(_) => return Poll::Ready(Err(gone())),
         }
         if let Err(limit) = self.inferlet.spend_output(bytes.len()) {
             return Poll::Ready(Err(io::Error::other(format!("{limit:?}"))));
@@ -81,5 +82,29 @@ impl AsyncWrite for OutputPipe {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inferlet::{EVENTS, InferletState};
+    use crate::limits::InferletLimits;
+
+    #[test]
+    fn stderr_that_waits_is_kept_once() {
+        let limits = InferletLimits::default();
+        let (inferlet, mut client) =
+            InferletState::new(scheduler::OwnerId(1), "p".into(), "u".into(), Vec::new(), limits);
+        let inferlet = Arc::new(inferlet);
+        let sender = inferlet.events().unwrap();
+        (0..EVENTS).for_each(|_| sender.try_send(Event::Text(String::new())).unwrap());
+        let mut pipe = OutputPipe::new(inferlet.clone(), Channel::Stderr);
+        let mut write =
+            || Pin::new(&mut pipe).poll_write(&mut Context::from_waker(std::task::Waker::noop()), b"why");
+        assert!(write().is_pending() && write().is_pending());
+        client.events.try_recv().unwrap();
+        assert!(write().is_ready());
+        assert_eq!(inferlet.stderr_tail(), "why");
     }
 }

@@ -1,11 +1,13 @@
 //! Programs: from bytes to something that starts in microseconds.
 //!
-//! A program is compiled once. The machine code is kept in the cache folder under the hash of the WebAssembly and of
-//! everything in this build that decides whether the code still fits, so the next start of the server maps it.
+//! A program is compiled once. The machine code is kept in the cache folder under the hash of the WebAssembly
+//! and of everything in this build that decides whether the code still fits, so the next start of the server
+//! maps it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
@@ -102,14 +104,88 @@ pub enum ProgramError {
     Compile(String),
 }
 
+/// Programs that are kept by hash, and as many by name; beyond, those go that were used longest ago. Their
+/// machine code stays in the cache folder, and what a file holds is read again.
+const KEPT: usize = 1024;
+
 /// All programs that the server knows.
 pub(crate) struct Programs {
     wasmtime: Engine,
     linker: Linker<HostState>,
     cache: Option<PathBuf>,
     folders: Vec<PathBuf>,
-    by_hash: Mutex<HashMap<String, Arc<Program>>>,
-    by_name: Mutex<HashMap<String, Arc<Program>>>,
+    by_hash: Mutex<Recent<Arc<Slot>>>,
+    by_name: Mutex<Recent<Named>>,
+}
+
+/// A program of some bytes, once it is compiled: the load that compiles it holds the lock.
+type Slot = Mutex<Option<Arc<Program>>>;
+
+/// A program under a name.
+struct Named {
+    program: Arc<Program>,
+    /// Where it comes from, if it comes from a file.
+    file: Option<FileVersion>,
+}
+
+/// A file as it was when it was read.
+#[derive(Clone, PartialEq, Eq)]
+struct FileVersion {
+    path: PathBuf,
+    length: u64,
+    modified: Option<SystemTime>,
+}
+
+impl FileVersion {
+    fn of(path: &Path) -> std::io::Result<FileVersion> {
+        let metadata = std::fs::metadata(path)?;
+        let modified = metadata.modified().ok();
+        Ok(FileVersion { path: path.to_path_buf(), length: metadata.len(), modified })
+    }
+
+    /// Whether the file is another now. One that is gone has not changed: its program can still be launched.
+    fn has_changed(&self) -> bool {
+        FileVersion::of(&self.path).is_ok_and(|now| now != *self)
+    }
+}
+
+/// Values by name, so many of them: a new one takes the place of that which was used longest ago.
+struct Recent<V> {
+    most: usize,
+    /// Counts uses.
+    clock: u64,
+    values: HashMap<String, (V, u64)>,
+}
+
+impl<V> Recent<V> {
+    fn new(most: usize) -> Recent<V> {
+        Recent { most, clock: 0, values: HashMap::new() }
+    }
+
+    fn get(&mut self, name: &str) -> Option<&V> {
+        let (value, used) = self.values.get_mut(name)?;
+        self.clock += 1;
+        *used = self.clock;
+        Some(value)
+    }
+
+    fn insert(&mut self, name: String, value: V) {
+        if self.values.len() >= self.most && !self.values.contains_key(&name) {
+            let oldest = self.values.iter().min_by_key(|(_, (_, used))| *used);
+            let oldest = oldest.map(|(name, _)| name.clone()).expect("it is full");
+            self.values.remove(&oldest);
+        }
+        self.clock += 1;
+        self.values.insert(name, (value, self.clock));
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.values.remove(name);
+    }
+
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.values.keys()
+    }
 }
 
 impl Programs {
@@ -119,58 +195,95 @@ impl Programs {
         cache: Option<PathBuf>,
         folders: Vec<PathBuf>,
     ) -> Programs {
-        let (by_hash, by_name) = Default::default();
+        if let Some(folder) = &cache {
+            remove_parts(folder);
+        }
+        let (by_hash, by_name) = (Mutex::new(Recent::new(KEPT)), Mutex::new(Recent::new(KEPT)));
         Programs { wasmtime, linker, cache, folders, by_hash, by_name }
     }
 
     /// Compiles, or takes from the cache. Slow the first time: call it off the async threads.
     pub(crate) fn load(&self, wasm: &[u8], name: Option<&str>) -> Result<Arc<Program>, ProgramError> {
+        self.load_from(wasm, name, None)
+    }
+
+    fn load_from(
+        &self,
+        wasm: &[u8],
+        name: Option<&str>,
+        file: Option<FileVersion>,
+    ) -> Result<Arc<Program>, ProgramError> {
         let hash = blake3::hash(wasm).to_hex().to_string();
-        let known = lock(&self.by_hash).get(&hash).cloned();
-        let program = match known {
-            Some(program) => program,
+        let slot = {
+            let mut by_hash = lock(&self.by_hash);
+            let known = by_hash.get(&hash).cloned();
+            known.unwrap_or_else(|| {
+                let slot = Arc::<Slot>::default();
+                by_hash.insert(hash.clone(), slot.clone());
+                slot
+            })
+        };
+        // Another load of the same bytes waits here until the first has compiled them.
+        let mut compiled = lock(&slot);
+        let program = match &*compiled {
+            Some(program) => program.clone(),
             None => {
-                let component = self.component(wasm, &hash)?;
-                let (run, handler) = self.link(&component)?;
-                let name = name.map(str::to_string);
-                let program = Arc::new(Program { hash: hash.clone(), name, run, handler });
-                lock(&self.by_hash).insert(hash, program.clone());
-                program
+                let program = self.compile(wasm, &hash, name);
+                let program = program.inspect_err(|_| lock(&self.by_hash).remove(&hash))?;
+                compiled.insert(program).clone()
             }
         };
+        drop(compiled);
         if let Some(name) = name {
-            lock(&self.by_name).insert(name.to_string(), program.clone());
+            lock(&self.by_name).insert(name.to_string(), Named { program: program.clone(), file });
         }
         Ok(program)
     }
 
-    /// A program by path, name or hash. A name is looked for among the programs loaded before, then as a file
-    /// `NAME.wasm` in the folders of programs; `-` and `_` are the same.
+    fn compile(&self, wasm: &[u8], hash: &str, name: Option<&str>) -> Result<Arc<Program>, ProgramError> {
+        let component = self.component(wasm, hash)?;
+        let (run, handler) = self.link(&component)?;
+        Ok(Arc::new(Program { hash: hash.to_string(), name: name.map(str::to_string), run, handler }))
+    }
+
+    /// A program by path, name or hash. A name is looked for among the programs loaded before, whose file is
+    /// read again when it has changed, then as a file `NAME.wasm` in the folders of programs; `-` and `_` are
+    /// the same.
     pub(crate) fn find(&self, name: &str) -> Result<Arc<Program>, ProgramError> {
         if let Some(program) = self.loaded(name) {
             return Ok(program);
         }
-        match self.files().into_iter().find(|(known, _)| *known == name.replace('_', "-")) {
-            Some((_, path)) => self.load_file(&path, Some(name)),
+        let changed = lock(&self.by_name).get(name).and_then(|named| named.file.clone());
+        let listed = || self.files().into_iter().find(|(known, _)| *known == name.replace('_', "-"));
+        match changed.map(|file| file.path).or_else(|| listed().map(|(_, path)| path)) {
+            Some(path) => self.load_file(&path, Some(name)),
             None => Err(ProgramError::Unknown { name: name.to_string(), known: self.names().join(", ") }),
         }
     }
 
-    /// A program by name or hash, if it was loaded before.
+    /// A program by name or hash, if it was loaded before and its file is as it was.
     pub(crate) fn loaded(&self, name: &str) -> Option<Arc<Program>> {
-        let loaded = lock(&self.by_name).get(name).cloned();
-        loaded.or_else(|| lock(&self.by_hash).get(name).cloned())
+        if let Some(Named { program, file }) = lock(&self.by_name).get(name) {
+            let has_changed = file.as_ref().is_some_and(FileVersion::has_changed);
+            return (!has_changed).then(|| program.clone());
+        }
+        let slot = lock(&self.by_hash).get(name).cloned()?;
+        // One that is being compiled is not loaded yet.
+        slot.try_lock().ok()?.clone()
     }
 
     pub(crate) fn load_file(&self, path: &Path, name: Option<&str>) -> Result<Arc<Program>, ProgramError> {
-        let wasm = std::fs::read(path).map_err(|reason| ProgramError::Read { path: path.into(), reason })?;
-        self.load(&wasm, name)
+        let failed = |reason| ProgramError::Read { path: path.into(), reason };
+        // Its version first: a file that changes meanwhile is then read again.
+        let file = FileVersion::of(path).map_err(failed)?;
+        let wasm = std::fs::read(path).map_err(failed)?;
+        self.load_from(&wasm, name, Some(file))
     }
 
     /// Names that `find` knows, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.files().into_iter().map(|(name, _)| name).collect();
-        names.extend(lock(&self.by_name).keys().map(|name| name.replace('_', "-")));
+        names.extend(lock(&self.by_name).names().map(|name| name.replace('_', "-")));
         names.sort();
         names.dedup();
         names
@@ -234,8 +347,9 @@ impl Programs {
     /// Maps a compiled program of the cache; none when it does not fit this build or is damaged.
     #[expect(unsafe_code, reason = "machine code is mapped from the cache folder")]
     fn map(&self, path: &Path) -> Option<Component> {
-        // SAFETY: only this function's caller writes files of this name, under a name that carries the hash of its
-        // origin and of this build, and never in place. The cache folder belongs to the operator, as this binary does.
+        // SAFETY: only this function's caller writes files of this name, under a name that carries the hash
+        // of its origin and of this build, and never in place. The cache folder belongs to the operator, as
+        // this binary does.
         let component = unsafe { Component::deserialize_file(&self.wasmtime, path) };
         component
             .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "stale cached program"))
@@ -270,12 +384,17 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes a whole file or nothing: to a name beside it, then renamed.
+/// Ending of files that are being written.
+const PART: &str = "part";
+/// No write takes so long: a file that is older was left by a process that ended at it.
+const PART_AGE: Duration = Duration::from_secs(3600);
+
+/// Writes a whole file or nothing: to a name beside it, then renamed. It is on disk when this returns.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
-    let part = path.with_extension(format!("{}.part", uuid::Uuid::new_v4()));
+    let part = path.with_extension(format!("{}.{PART}", uuid::Uuid::new_v4()));
     let written = std::fs::File::create(&part).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()
@@ -283,5 +402,121 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()>
     let renamed = written.and_then(|()| std::fs::rename(&part, path));
     renamed.inspect_err(|_| {
         let _ = std::fs::remove_file(&part);
-    })
+    })?;
+    sync_folder(folder)
+}
+
+/// The name of a file is in its folder, and is on disk when the folder is.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}
+
+/// Other systems have no such call; a rename is on disk when it returns, or soon after.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// Removes what processes left in a folder that ended while they wrote. Another may be writing there now: its
+/// files are young.
+pub(crate) fn remove_parts(folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let is_part = entry.path().extension().is_some_and(|ending| ending == PART);
+        let modified = entry.metadata().and_then(|metadata| metadata.modified());
+        let is_old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > PART_AGE));
+        if is_part
+            && is_old
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            tracing::warn!(path = %entry.path().display(), %error, "cannot remove a file that was left unfinished");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host;
+
+    fn programs(folders: Vec<PathBuf>) -> Programs {
+        let mut config = wasmtime::Config::new();
+        config.wasm_component_model_async(true);
+        let wasmtime = Engine::new(&config).unwrap();
+        let mut linker = Linker::new(&wasmtime);
+        host::add_to_linker(&mut linker).unwrap();
+        Programs::new(wasmtime, linker, None, folders)
+    }
+
+    /// A component that exports `run` and does nothing; `mark` makes its bytes others.
+    fn component(mark: &str) -> Vec<u8> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../../tests/programs/target/wasm32-wasip2/release/test_programs.wasm");
+        let mut wasm = std::fs::read(path).expect("`cargo xtask guests` builds it");
+        // A custom section: its id, length, and the name, which is all that it has.
+        wasm.extend([0, mark.len() as u8 + 1, mark.len() as u8]);
+        wasm.extend(mark.as_bytes());
+        wasm
+    }
+
+    #[test]
+    fn two_loads_of_the_same_bytes_at_once_compile_once() {
+        let programs = programs(Vec::new());
+        let wasm = component("twice");
+        let start = std::sync::Barrier::new(2);
+        let load = || {
+            start.wait();
+            programs.load(&wasm, None).unwrap()
+        };
+        let (one, two) = std::thread::scope(|scope| {
+            let other = scope.spawn(load);
+            (load(), other.join().unwrap())
+        });
+        assert!(Arc::ptr_eq(&one, &two), "each load compiled the program");
+    }
+
+    #[test]
+    fn a_program_found_by_name_is_read_again_when_its_file_has_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("my_program.wasm");
+        std::fs::write(&file, component("old")).unwrap();
+        let programs = programs(vec![folder.path().to_path_buf()]);
+        let old = programs.find("my-program").unwrap();
+        assert!(Arc::ptr_eq(&old, &programs.loaded("my-program").unwrap()));
+        std::fs::write(&file, component("newer")).unwrap();
+        let new = programs.find("my-program").unwrap();
+        assert_ne!(old.hash(), new.hash());
+        assert!(Arc::ptr_eq(&new, &programs.find("my-program").unwrap()), "as long as it is the same");
+        std::fs::remove_file(&file).unwrap();
+        assert!(Arc::ptr_eq(&new, &programs.find("my-program").unwrap()), "what was loaded stays");
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_gives_its_place() {
+        let mut recent = Recent::new(2);
+        recent.insert("a".into(), 1);
+        recent.insert("b".into(), 2);
+        assert_eq!(recent.get("a"), Some(&1));
+        recent.insert("c".into(), 3);
+        assert_eq!(["a", "b", "c"].map(|name| recent.get(name).copied()), [Some(1), None, Some(3)]);
+        recent.insert("c".into(), 4);
+        assert_eq!(["a", "c"].map(|name| recent.get(name).copied()), [Some(1), Some(4)]);
+    }
+
+    #[test]
+    fn files_left_unfinished_are_removed_and_young_ones_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for (name, age) in
+            [("old.part", 2 * PART_AGE), ("young.part", Duration::ZERO), ("old.kv", 2 * PART_AGE)]
+        {
+            let file = std::fs::File::create(path(name)).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        }
+        write_atomically(&path("new.kv"), b"all").unwrap();
+        remove_parts(folder.path());
+        let left = ["old.part", "young.part", "old.kv", "new.kv"].map(|name| path(name).exists());
+        assert_eq!(left, [false, true, true, true]);
+    }
 }

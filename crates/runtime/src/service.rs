@@ -1,11 +1,14 @@
-//! Programs that answer HTTP requests: each request is an inferlet of its own, from its first byte to the last of the
-//! answer. A request that is given up ends its inferlet, and gives everything back as after any other end.
+//! Programs that answer HTTP requests: each request is an inferlet of its own, from its first byte to the
+//! last of the answer. A request that is given up ends its inferlet, and gives everything back as after any
+//! other end.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
@@ -35,8 +38,13 @@ pub enum RequestError {
     #[error("{0}")]
     Launch(#[from] LaunchError),
     /// The program ended before it answered.
-    #[error("{0}")]
-    Inferlet(#[from] InferletError),
+    #[error("{error}")]
+    Inferlet {
+        /// Its inferlet, as the log has it.
+        id: String,
+        /// How it ended. A trap quotes what the program wrote to stderr.
+        error: InferletError,
+    },
 }
 
 impl Service {
@@ -55,8 +63,9 @@ impl Service {
         self.program.label()
     }
 
-    /// Answers one request. The head of the answer is here as soon as the program gives it; the body follows while
-    /// the program writes it. Dropping either ends the inferlet.
+    /// Answers one request. The head of the answer is here as soon as the program gives it; the body follows
+    /// while the program writes it. Dropping the future, or the body before its end, ends the inferlet; what
+    /// the program does after its answer, it may finish.
     ///
     /// # Errors
     /// When the program cannot be started, or ended without an answer.
@@ -68,12 +77,14 @@ impl Service {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: std::fmt::Display,
     {
+        let is_head = request.method() == Method::HEAD;
         let broken = |error: B::Error| wasmtime_wasi_http::Error::InternalError(Some(error.to_string()));
         let request = request.map(|body| body.map_err(broken));
         let label = self.label().to_string();
         let (registration, client) = register(&self.shared, label, self.options.clone(), None)?;
         let guard = KillOnDrop(Some(registration.inferlet.clone()));
         log_events(registration.inferlet.id.clone(), client.events);
+        let id = registration.inferlet.id.clone();
         let (head, answered) = oneshot::channel();
         let (ended, end) = oneshot::channel();
         let handler = self.handler.clone();
@@ -90,11 +101,16 @@ impl Service {
             let _ = ended.send(outcome);
         });
         match answered.await {
-            Ok(response) => Ok(response.map(|body| AnswerBody { body, guard })),
+            Ok(response) => {
+                let left = bytes_of_body(&response, is_head);
+                let mut answer = response.map(|body| AnswerBody { body, left, guard });
+                answer.body_mut().disarm_at_end();
+                Ok(answer)
+            }
             Err(_) => match end.await {
-                Ok(Err(error)) => Err(error.into()),
+                Ok(Err(error)) => Err(RequestError::Inferlet { id, error }),
                 // It sends the head before it can end well; only a process that stops leaves neither.
-                Ok(Ok(())) | Err(_) => Err(InferletError::Killed.into()),
+                Ok(Ok(())) | Err(_) => Err(RequestError::Inferlet { id, error: InferletError::Killed }),
             },
         }
     }
@@ -159,10 +175,35 @@ impl Drop for KillOnDrop {
     }
 }
 
+/// The bytes of an answer's body, where its head or its kind tells them: then nobody asks the body for an
+/// end.
+fn bytes_of_body(response: &http::Response<WasiBody>, is_head: bool) -> Option<u64> {
+    let status = response.status();
+    let has_none = is_head
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if has_none {
+        return Some(0);
+    }
+    let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    length.or_else(|| response.body().size_hint().exact())
+}
+
 /// The body of an answer, as the program writes it. Dropped before its end, it ends the program.
 pub struct AnswerBody {
     body: WasiBody,
+    /// Bytes that are still to come, where that is known.
+    left: Option<u64>,
     guard: KillOnDrop,
+}
+
+impl AnswerBody {
+    /// When the answer is out, dropping the body ends nothing.
+    fn disarm_at_end(&mut self) {
+        if self.left == Some(0) || self.body.is_end_stream() {
+            self.guard.0 = None;
+        }
+    }
 }
 
 impl Body for AnswerBody {
@@ -174,9 +215,17 @@ impl Body for AnswerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let frame = Pin::new(&mut self.body).poll_frame(context);
-        if let Poll::Ready(None) = frame {
-            // The answer is out; what the program still does, it may finish.
-            self.guard.0 = None;
+        match &frame {
+            Poll::Ready(Some(Ok(frame))) => match frame.data_ref() {
+                Some(data) => {
+                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                    self.disarm_at_end();
+                }
+                // Trailers are the last frame.
+                None => self.guard.0 = None,
+            },
+            Poll::Ready(None) => self.guard.0 = None,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
         frame.map_err(|error| std::io::Error::other(format!("the program broke off its answer: {error:?}")))
     }

@@ -1,7 +1,10 @@
 //! Persistent snapshots: contexts that are still there after a restart.
 //!
-//! One file for each, under a folder for each model's fingerprint, so that a file is never read for a model whose keys
-//! and values it does not hold. A file is written whole or not at all.
+//! One file for each, under a folder for each model's fingerprint, so that a file is never read for a model
+//! whose keys and values it does not hold. A file is written whole or not at all.
+//!
+//! The engine has as many of them as host memory has room for, from the start on. The others wait on disk,
+//! and take the room of those when a program opens them.
 //!
 //! ```text
 //! "pie-kv-1"  key length, key  page_tokens  next_position  pages  page bytes
@@ -9,13 +12,16 @@
 //! then the BLAKE3 hash of all before                      integers are little-endian, u32 unless said
 //! ```
 
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use scheduler::{SnapshotData, SnapshotPage};
+use scheduler::{CallError, SnapshotData, SnapshotPage, TenantId};
 
 use crate::Tenants;
-use crate::error::ApiError;
-use crate::program::write_atomically;
+use crate::error::{ApiError, engine_gone};
+use crate::program::{remove_parts, write_atomically};
 use crate::served::ServedModel;
 
 const MAGIC: &[u8] = b"pie-kv-1";
@@ -24,11 +30,37 @@ const HASH_BYTES: usize = 32;
 /// The folder of snapshot files; without one, a snapshot lives as long as the server.
 pub(crate) struct SnapshotFiles {
     folder: Option<PathBuf>,
+    /// Tokens of the snapshots that the engine does not have, by the model's fingerprint and the key.
+    on_disk: Mutex<BTreeMap<(String, String), u32>>,
 }
 
 impl SnapshotFiles {
     pub(crate) fn new(folder: Option<PathBuf>) -> SnapshotFiles {
-        SnapshotFiles { folder }
+        SnapshotFiles { folder, on_disk: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, String), u32>> {
+        self.on_disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The snapshots of a model that only the disk has and whose key begins so: each key with its tokens.
+    pub(crate) fn only_on_disk(&self, model: &ServedModel, prefix: &str) -> Vec<(String, u32)> {
+        let from = (model.fingerprint.clone(), prefix.to_string());
+        let on_disk = self.lock();
+        let matching = on_disk.range(from..);
+        let matching = matching.take_while(|((fingerprint, key), _)| {
+            *fingerprint == model.fingerprint && key.starts_with(prefix)
+        });
+        matching.map(|((_, key), length)| (key.clone(), *length)).collect()
+    }
+
+    fn note(&self, model: &ServedModel, key: String, length: u32) {
+        self.lock().insert((model.fingerprint.clone(), key), length);
+    }
+
+    /// A snapshot of this key is the engine's, or is no more.
+    pub(crate) fn forget(&self, model: &ServedModel, key: &str) {
+        self.lock().remove(&(model.fingerprint.clone(), key.to_string()));
     }
 
     fn path(&self, model: &ServedModel, key: &str) -> Option<PathBuf> {
@@ -62,28 +94,74 @@ impl SnapshotFiles {
         written.map_err(|error| ApiError::Backend(format!("cannot write the snapshot: {error}")))
     }
 
+    /// Gives the engine a snapshot that only the disk has, in place of others where host memory is full;
+    /// whether there is its file.
+    pub(crate) async fn load(
+        &self,
+        model: &ServedModel,
+        key: &str,
+        tenant: TenantId,
+    ) -> Result<bool, ApiError> {
+        let Some(path) = self.path(model, key) else { return Ok(false) };
+        let read = tokio::task::spawn_blocking(move || read(&path)).await;
+        let data = match read.map_err(|error| ApiError::Backend(error.to_string()))? {
+            Ok(None) => return Ok(false),
+            Ok(Some((_, data))) => data,
+            Err(reason) => {
+                return Err(ApiError::Backend(format!("the snapshot's file cannot be used: {reason}")));
+            }
+        };
+        let pages = data.pages.len() as u32;
+        let forgotten = model.engine.forget_persistent(pages).await.map_err(engine_gone)?;
+        for info in forgotten.map_err(ApiError::from)? {
+            self.note(model, info.key, info.length);
+        }
+        let imported = model.engine.import(key.to_string(), tenant, true, data).await.map_err(engine_gone)?;
+        imported.map_err(ApiError::from)?;
+        self.forget(model, key);
+        Ok(true)
+    }
+
     /// Removes a snapshot's file, if there is one.
     pub(crate) fn remove(&self, model: &ServedModel, key: &str) -> Result<(), ApiError> {
         let Some(path) = self.path(model, key) else { return Ok(()) };
+        self.forget(model, key);
         match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(ApiError::Backend(format!("cannot remove the snapshot's file: {error}")))
             }
             _ => Ok(()),
         }
     }
 
-    /// Gives the engine every snapshot of the model that is on disk. A damaged file is reported and left alone.
+    /// Gives the engine the snapshots of the model that are on disk, as many as fit host memory. A damaged
+    /// file is reported and left alone.
     pub(crate) async fn restore(&self, model: &ServedModel, tenants: &Tenants) {
         let Some(folder) = self.folder.as_ref().map(|folder| folder.join(&model.fingerprint)) else { return };
+        remove_parts(&folder);
         let Ok(entries) = std::fs::read_dir(&folder) else { return };
         let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
         paths.retain(|path| path.extension().is_some_and(|e| e == "kv"));
         paths.sort();
         for path in paths {
-            if let Err(reason) = restore_file(model, &path, tenants).await {
+            if let Err(reason) = self.restore_file(model, &path, tenants).await {
                 tracing::warn!(path = %path.display(), reason, "a saved context was not restored");
             }
+        }
+    }
+
+    async fn restore_file(&self, model: &ServedModel, path: &Path, tenants: &Tenants) -> Result<(), String> {
+        let (key, data) = read(path)?.ok_or("the file is gone")?;
+        let length = data.pages.iter().map(|page| page.live.count_ones()).sum();
+        let tenant = tenants.of(user_of(&key));
+        match model.engine.import(key.clone(), tenant, true, data).await.map_err(|e| e.to_string())? {
+            Ok(_) => Ok(()),
+            // It is read again when a program opens it.
+            Err(CallError::OutOfPages { .. }) => {
+                self.note(model, key, length);
+                Ok(())
+            }
+            Err(error) => Err(error.to_string()),
         }
     }
 }
@@ -99,12 +177,16 @@ fn user_of(key: &str) -> &str {
     key.split('\0').next().unwrap_or(key)
 }
 
-async fn restore_file(model: &ServedModel, path: &Path, tenants: &Tenants) -> Result<(), String> {
-    let bytes = std::fs::read(path).map_err(|e| e.to_string())?;
-    let (key, data) = decode(&bytes).ok_or("the file is damaged or of another format")?;
-    let tenant = tenants.of(user_of(&key));
-    let imported = model.engine.import(key, tenant, true, data).await.map_err(|e| e.to_string())?;
-    imported.map(|_| ()).map_err(|e| e.to_string())
+/// The key and the content of a file; none when there is no file.
+fn read(path: &Path) -> Result<Option<(String, SnapshotData)>, String> {
+    let bytes = match std::fs::read(path) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        bytes => bytes.map_err(|error| error.to_string())?,
+    };
+    let decoded = decode(&bytes).ok_or("the file is damaged or of another format")?;
+    Ok(Some(decoded))
 }
 
 fn encode(key: &str, data: &SnapshotData) -> Vec<u8> {

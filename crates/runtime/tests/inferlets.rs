@@ -331,6 +331,44 @@ async fn saved_contexts_open_again_also_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn saved_contexts_that_do_not_fit_host_memory_wait_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::with_host_pages(1000, folder.path()).await;
+    let names = ["persistent one", "persistent two", "persistent three"];
+    let drawn = good(&bench, &["save", names[0]]).await;
+    for name in &names[1..] {
+        good(&bench, &["save", name]).await;
+    }
+    drop(bench);
+    // The least memory in which one of them fits.
+    let mut opened = 0;
+    for host_pages in 1..64 {
+        let tight = Bench::with_host_pages(host_pages, folder.path()).await;
+        match run(&tight, &["open", names[0]]).await {
+            Err(InferletError::Program(reason)) => assert!(reason.contains("pages"), "{reason}"),
+            first => {
+                assert_eq!(first.unwrap(), drawn);
+                // Each takes the place of another, which is listed all the time.
+                for name in names.iter().cycle().take(6) {
+                    assert_eq!(good(&tight, &["open", name]).await, drawn, "{name}");
+                    opened += 1;
+                }
+                break;
+            }
+        }
+    }
+    assert_eq!(opened, 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_whose_engine_has_ended_is_named() {
+    let bench = Bench::with_two_models(16).await;
+    assert!(bench.runtime.dead_models().is_empty());
+    bench.end_engine();
+    assert_eq!(bench.runtime.dead_models(), ["tiny"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_cannot_be_written_is_not_saved() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::with_data(128, folder.path()).await;

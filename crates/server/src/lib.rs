@@ -1,34 +1,61 @@
 //! The HTTP front: the server's own [`ROUTES`], and programs that answer requests, each below a path or on a
 //! port of its own.
 //!
-//! [`listen`] takes the port and answers until the process ends; [`Mounts`] has the programs by their paths,
-//! and may change meanwhile. A request to a program is streamed both ways, and is given up when its client
-//! leaves.
+//! A [`Front`] listens on ports, answers until it is told to stop, and then lets what runs finish; its
+//! [`Mounts`] has the programs by their paths, and may change meanwhile. A request to a program is streamed
+//! both ways, and is given up when its client leaves or takes too long: [`HttpLimits`] says how long.
 
+mod connections;
 mod mounts;
+mod patience;
 mod routes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use runtime::Service;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::watch;
+
+use connections::Connections;
 
 pub use mounts::{MountError, Mounts};
 pub use routes::{ROUTES, Route};
 
-/// Connections open at once; more wait in the queue of the system.
-const CONNECTIONS: usize = 4096;
-/// How long a client may take to send the head of a request.
-const HEAD_PATIENCE: Duration = Duration::from_secs(30);
-/// Before the next attempt when a connection cannot be taken: no more files, for instance.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What clients may take. Beyond a limit, a request gets a status that says so, or its connection ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// Connections open at once, of all ports; more wait in the queue of the system. Default: 4096.
+    pub connections: u32,
+    /// Connections of one address at once; one more is answered 429. IPv6 addresses count by their first 64
+    /// bits, since one client has all of those. Default: 256.
+    pub connections_per_address: u32,
+    /// For the head of a request; later it is answered 408. A connection that sends none ends. Default: 30 s.
+    pub head: Duration,
+    /// In which 1 KiB of a request's body, or its end, must come while the program waits for it; later the
+    /// request is answered 408. Default: 60 s.
+    pub body: Duration,
+    /// From the head of a request to the head of the answer, the wait for a free place included; later the
+    /// request is answered 504 and its inferlet ends. Default: 10 min.
+    pub first_byte: Duration,
+    /// In which the client must take some of an answer that waits for it; later the connection ends, and its
+    /// inferlet with it. Default: 60 s.
+    pub write: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> HttpLimits {
+        HttpLimits {
+            connections: 4096,
+            connections_per_address: 256,
+            head: Duration::from_secs(30),
+            body: Duration::from_secs(60),
+            first_byte: Duration::from_secs(600),
+            write: Duration::from_secs(60),
+        }
+    }
+}
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -39,25 +66,98 @@ pub struct ListenError {
     reason: std::io::Error,
 }
 
-/// Listens and answers the [`ROUTES`] and the programs in `mounts`, until the process ends. Returns the
-/// address; port 0 takes any that is free.
-///
-/// # Errors
-/// When the address is taken or not this machine's.
-pub async fn listen(host: &str, port: u16, mounts: Mounts) -> Result<SocketAddr, ListenError> {
-    let (listener, address) = bind(host, port).await?;
-    tokio::spawn(accept(listener, routes::server_router(mounts)));
-    Ok(address)
+/// Tells which models are no longer computed, by name.
+type DeadModels = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
+/// Where the server is in its life.
+#[derive(Clone)]
+pub(crate) enum Phase {
+    Starting,
+    Ready(DeadModels),
+    Stopping,
 }
 
-/// Listens for one program, which answers every path.
-///
-/// # Errors
-/// As for [`listen`].
-pub async fn listen_for(host: &str, port: u16, service: Service) -> Result<SocketAddr, ListenError> {
-    let (listener, address) = bind(host, port).await?;
-    tokio::spawn(accept(listener, routes::program_router(service)));
-    Ok(address)
+/// The front. Cloning gives another handle to the same one.
+#[derive(Clone)]
+pub struct Front(pub(crate) Arc<FrontState>);
+
+pub(crate) struct FrontState {
+    pub(crate) limits: HttpLimits,
+    pub(crate) mounts: Mounts,
+    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) connections: Connections,
+}
+
+impl Front {
+    /// A front that listens nowhere yet.
+    pub fn new(limits: HttpLimits) -> Front {
+        let connections = Connections::new(&limits);
+        let phase = watch::Sender::new(Phase::Starting);
+        Front(Arc::new(FrontState { limits, mounts: Mounts::default(), phase, connections }))
+    }
+
+    /// The programs by their paths.
+    pub fn mounts(&self) -> &Mounts {
+        &self.0.mounts
+    }
+
+    /// Listens and answers the [`ROUTES`] and the programs that are mounted. Returns the address; port 0
+    /// takes any that is free.
+    ///
+    /// # Errors
+    /// When the address is taken or not this machine's.
+    pub async fn listen(&self, host: &str, port: u16) -> Result<SocketAddr, ListenError> {
+        let (listener, address) = bind(host, port).await?;
+        tokio::spawn(connections::accept(self.clone(), listener, routes::server_router(self.clone())));
+        Ok(address)
+    }
+
+    /// Listens for one program, which answers every path.
+    ///
+    /// # Errors
+    /// As for [`Front::listen`].
+    pub async fn listen_for(
+        &self,
+        host: &str,
+        port: u16,
+        service: Service,
+    ) -> Result<SocketAddr, ListenError> {
+        let (listener, address) = bind(host, port).await?;
+        let router = routes::program_router(self.clone(), service);
+        tokio::spawn(connections::accept(self.clone(), listener, router));
+        Ok(address)
+    }
+
+    /// From now on requests are answered. Until then each gets 503 and a `retry-after`, `/health` among them:
+    /// the port is taken first, so that nobody loads models only to learn that it is not free.
+    ///
+    /// `dead_models` names the models that are no longer computed; `/health` answers 503 when there are any.
+    pub fn set_ready(&self, dead_models: impl Fn() -> Vec<String> + Send + Sync + 'static) {
+        let dead_models = Arc::new(dead_models);
+        self.0.phase.send_replace(Phase::Ready(dead_models));
+    }
+
+    /// Stops listening, on all ports. Requests that are being answered go on; each is the last of its
+    /// connection, and one that arrives on an open connection gets 503.
+    pub fn stop(&self) {
+        self.0.phase.send_replace(Phase::Stopping);
+    }
+
+    /// Waits until no connection is open. Only a front that was told to stop comes there.
+    pub async fn drained(&self) {
+        self.0.connections.drained().await;
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.0.phase.borrow().clone()
+    }
+
+    /// Returns once the front was told to stop.
+    pub(crate) async fn stopping(&self) {
+        let mut phase = self.0.phase.subscribe();
+        let stopping = phase.wait_for(|phase| matches!(phase, Phase::Stopping)).await;
+        stopping.expect("the front holds the sender");
+    }
 }
 
 async fn bind(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), ListenError> {
@@ -67,59 +167,45 @@ async fn bind(host: &str, port: u16) -> Result<(TcpListener, SocketAddr), Listen
     Ok((listener, address))
 }
 
-async fn accept(listener: TcpListener, router: Router) {
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let permit = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "cannot take a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        // Tokens are small messages, and the client waits for each.
-        let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
-            let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
-            if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
-                tracing::debug!(%error, "a connection broke off");
-            }
-            drop(permit);
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::time::Instant;
+
+    /// Does what blocks on a thread of its own.
+    async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+        tokio::task::spawn_blocking(work).await.unwrap()
+    }
+
+    /// All that comes until the connection ends.
+    fn read_all(stream: &mut TcpStream) -> String {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
 
     /// The head and body of the answer to a GET.
     async fn get(address: SocketAddr, path: &'static str) -> String {
-        let ask = move || {
-            let mut stream = std::net::TcpStream::connect(address).unwrap();
+        blocking(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
             write!(stream, "GET {path} HTTP/1.1\r\nhost: here\r\nconnection: close\r\n\r\n").unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            answer
-        };
-        tokio::task::spawn_blocking(ask).await.unwrap()
+            read_all(&mut stream)
+        })
+        .await
     }
 
     #[tokio::test]
     async fn nothing_is_answered_before_the_server_is_ready() {
-        let mounts = Mounts::default();
-        let address = listen("127.0.0.1", 0, mounts.clone()).await.unwrap();
+        let front = Front::new(HttpLimits::default());
+        let address = front.listen("127.0.0.1", 0).await.unwrap();
         for (path, body) in [("/health", r#"{"status":"starting"}"#), ("/hello", "models are being loaded")] {
             let answer = get(address, path).await;
             assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1"), "{answer}");
             assert!(answer.contains(body), "{answer}");
         }
-        mounts.set_ready();
+        front.set_ready(Vec::new);
         let answer = get(address, "/health").await;
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(r#"{"status":"ok"}"#), "{answer}");
         let unknown = get(address, "/hello").await;
@@ -128,5 +214,82 @@ mod tests {
             assert!(unknown.contains(route.path), "`{}` is not in {unknown}", route.path);
             assert!(!get(address, route.path).await.starts_with("HTTP/1.1 404 "), "`{}`", route.path);
         }
+    }
+
+    #[tokio::test]
+    async fn a_dead_engine_is_no_health() {
+        let front = Front::new(HttpLimits::default());
+        let address = front.listen("127.0.0.1", 0).await.unwrap();
+        front.set_ready(|| vec!["small".to_string()]);
+        let answer = get(address, "/health").await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        assert!(answer.contains(r#"{"status":"failed","models":["small"]}"#), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_front_that_stops_ends_its_connections_and_takes_no_more() {
+        let front = Front::new(HttpLimits::default());
+        let address = front.listen("127.0.0.1", 0).await.unwrap();
+        front.set_ready(Vec::new);
+        // One that has sent nothing, and one that waits for its next request.
+        let silent = blocking(move || TcpStream::connect(address).unwrap()).await;
+        let kept = blocking(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            write!(stream, "GET /health HTTP/1.1\r\nhost: here\r\n\r\n").unwrap();
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200");
+            stream
+        })
+        .await;
+        front.stop();
+        tokio::time::timeout(Duration::from_secs(10), front.drained()).await.expect("no connection is left");
+        for mut stream in [silent, kept] {
+            blocking(move || read_all(&mut stream)).await;
+        }
+        let late = blocking(move || TcpStream::connect(address)).await;
+        assert!(late.is_err(), "the port is closed");
+    }
+
+    #[tokio::test]
+    async fn a_head_that_does_not_end_is_answered_408() {
+        let limits = HttpLimits { head: Duration::from_millis(200), ..HttpLimits::default() };
+        let front = Front::new(limits);
+        let address = front.listen("127.0.0.1", 0).await.unwrap();
+        let (said, silent) = blocking(move || {
+            let start = Instant::now();
+            let mut slow = TcpStream::connect(address).unwrap();
+            write!(slow, "GET /health HTTP/1.1\r\nx: ").unwrap();
+            let mut silent = TcpStream::connect(address).unwrap();
+            let answers = (read_all(&mut slow), read_all(&mut silent));
+            assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+            answers
+        })
+        .await;
+        assert!(said.starts_with("HTTP/1.1 408 ") && said.contains("connection: close"), "{said}");
+        assert_eq!(silent, "", "without a request there is no answer");
+    }
+
+    #[tokio::test]
+    async fn one_address_has_so_many_connections() {
+        let front = Front::new(HttpLimits { connections_per_address: 2, ..HttpLimits::default() });
+        let address = front.listen("127.0.0.1", 0).await.unwrap();
+        front.set_ready(Vec::new);
+        let (held, refused) = blocking(move || {
+            let open = || TcpStream::connect(address).unwrap();
+            let held = [open(), open()];
+            (held, read_all(&mut open()))
+        })
+        .await;
+        assert!(refused.starts_with("HTTP/1.1 429 ") && refused.contains("retry-after: 1"), "{refused}");
+        drop(held);
+        // The server learns a little later that they are gone.
+        for _ in 0..1000 {
+            if get(address, "/health").await.starts_with("HTTP/1.1 200 ") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("connections that ended still count");
     }
 }

@@ -1,23 +1,15 @@
 //! Which program answers which path.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use runtime::Service;
 
 use crate::routes::ROUTES;
 
-/// Programs by the path below which each is mounted, and whether the server is ready. Cloning gives another
-/// handle to the same ones.
-#[derive(Clone, Default)]
-pub struct Mounts(Arc<MountTable>);
-
+/// Programs by the path below which each is mounted.
 #[derive(Default)]
-struct MountTable {
-    programs: RwLock<BTreeMap<String, Arc<Service>>>,
-    ready: AtomicBool,
-}
+pub struct Mounts(RwLock<BTreeMap<String, Arc<Service>>>);
 
 /// Why a program cannot be mounted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,22 +28,12 @@ pub enum MountError {
 }
 
 impl Mounts {
-    /// From now on requests are answered. Until then each gets 503 and a `retry-after`, `/health` among them:
-    /// the port is taken first, so that nobody loads models only to learn that it is not free.
-    pub fn set_ready(&self) {
-        self.0.ready.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn is_ready(&self) -> bool {
-        self.0.ready.load(Ordering::Acquire)
-    }
-
     fn programs(&self) -> RwLockReadGuard<'_, BTreeMap<String, Arc<Service>>> {
-        self.0.programs.read().unwrap_or_else(PoisonError::into_inner)
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn programs_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Arc<Service>>> {
-        self.0.programs.write().unwrap_or_else(PoisonError::into_inner)
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets a program answer a path and all below it. The longest path that fits a request decides.

@@ -7,13 +7,15 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
-use http::header::{HOST, RETRY_AFTER};
+use http::header::{CONNECTION, HOST, RETRY_AFTER};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderName, HeaderValue, StatusCode};
-use runtime::{LaunchError, RequestError, Service};
+use runtime::{InferletError, LaunchError, RequestError, Service};
 use serde_json::json;
 
-use crate::mounts::{Mounts, strip_mount};
+use crate::mounts::strip_mount;
+use crate::patience::TimedBody;
+use crate::{Front, HttpLimits, Phase};
 
 /// The part of the path that led to a program; the program itself sees the rest.
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -24,45 +26,66 @@ pub struct Route {
     pub path: &'static str,
     /// What it answers, for documents.
     pub about: &'static str,
-    handler: fn() -> MethodRouter<Mounts>,
+    handler: fn() -> MethodRouter<Front>,
 }
 
 /// All of them: the router, the paths that are refused to programs, the answer 404 and the documents read
 /// this table.
 pub const ROUTES: &[Route] = &[Route {
     path: "/health",
-    about: "`GET`: 200 and `{\"status\":\"ok\"}`, or 503 and `{\"status\":\"starting\"}` while models load",
+    about: "`GET`: 200 and `{\"status\":\"ok\"}`; 503 and `{\"status\":\"starting\"}` while models load, `stopping` \
+        while the server ends, or `failed` and the `models` whose engine is dead",
     handler: || get(health),
 }];
 
 /// The server's own routes, and the programs that are mounted.
-pub(crate) fn server_router(mounts: Mounts) -> Router {
+pub(crate) fn server_router(front: Front) -> Router {
     let own = ROUTES.iter().fold(Router::new(), |router, own| router.route(own.path, (own.handler)()));
-    own.fallback(mounted).with_state(mounts)
+    own.fallback(mounted).with_state(front)
 }
 
 /// One program for every path.
-pub(crate) fn program_router(service: Service) -> Router {
-    let program = async |State(service): State<Arc<Service>>, request| answer(&service, "/", request).await;
-    Router::new().fallback(program).with_state(Arc::new(service))
+pub(crate) fn program_router(front: Front, service: Service) -> Router {
+    let service = Arc::new(service);
+    let program = async move |State(front): State<Front>, request| {
+        if let Some(refused) = not_ready(&front) {
+            return refused;
+        }
+        answer(&front, &service, "/", request).await
+    };
+    Router::new().fallback(program).with_state(front)
 }
 
-async fn health(State(mounts): State<Mounts>) -> Response {
-    if mounts.is_ready() {
-        return Json(json!({ "status": "ok" })).into_response();
-    }
-    let starting = Json(json!({ "status": "starting" }));
-    with_retry_after((StatusCode::SERVICE_UNAVAILABLE, starting).into_response())
+async fn health(State(front): State<Front>) -> Response {
+    let status = match front.phase() {
+        Phase::Starting => json!({ "status": "starting" }),
+        Phase::Stopping => json!({ "status": "stopping" }),
+        Phase::Ready(dead_models) => match dead_models() {
+            dead if dead.is_empty() => return Json(json!({ "status": "ok" })).into_response(),
+            dead => json!({ "status": "failed", "models": dead }),
+        },
+    };
+    with_retry_after((StatusCode::SERVICE_UNAVAILABLE, Json(status)).into_response())
 }
 
-async fn mounted(State(mounts): State<Mounts>, request: Request) -> Response {
-    if !mounts.is_ready() {
-        let why = "the server is starting: its models are being loaded";
-        return with_retry_after(failure(StatusCode::SERVICE_UNAVAILABLE, why));
+/// The answer to requests that come too early or too late.
+fn not_ready(front: &Front) -> Option<Response> {
+    let why = match front.phase() {
+        Phase::Ready(_) => return None,
+        Phase::Starting => "the server is starting: its models are being loaded",
+        Phase::Stopping => "the server is stopping and takes no more requests",
+    };
+    Some(with_retry_after(failure(StatusCode::SERVICE_UNAVAILABLE, why)))
+}
+
+async fn mounted(State(front): State<Front>, request: Request) -> Response {
+    if let Some(refused) = not_ready(&front) {
+        return refused;
     }
     let path = request.uri().path();
+    let mounts = front.mounts();
     match mounts.find(path) {
-        Some((service, mount)) => answer(&service, &mount, request).await,
+        Some((service, mount)) => answer(&front, &service, &mount, request).await,
         None => {
             let programs = mounts.list().into_iter().map(|(path, _)| path);
             let own = ROUTES.iter().map(|route| route.path.to_string());
@@ -72,7 +95,7 @@ async fn mounted(State(mounts): State<Mounts>, request: Request) -> Response {
     }
 }
 
-async fn answer(service: &Service, mount: &str, mut request: Request) -> Response {
+async fn answer(front: &Front, service: &Service, mount: &str, mut request: Request) -> Response {
     let Some(uri) = inner_uri(&request, mount) else {
         return failure(StatusCode::BAD_REQUEST, "the request has no usable host or path");
     };
@@ -80,12 +103,40 @@ async fn answer(service: &Service, mount: &str, mut request: Request) -> Respons
     if let Ok(prefix) = HeaderValue::from_str(mount.trim_end_matches('/')) {
         request.headers_mut().insert(PREFIX, prefix);
     }
-    match service.handle(request).await {
-        Ok(response) => response.map(Body::new),
-        Err(error @ RequestError::Launch(LaunchError::Overloaded(_))) => {
+    let HttpLimits { body: body_limit, first_byte, .. } = front.0.limits;
+    let (head, body) = request.into_parts();
+    let (body, stalled) = TimedBody::new(body, body_limit);
+    // Dropping the future ends the inferlet.
+    let handled = tokio::time::timeout(first_byte, service.handle(Request::from_parts(head, body)));
+    let handled = tokio::select! {
+        // The body tells the program as well: before it can answer, this does.
+        biased;
+        Ok(()) = stalled => {
+            let why = format!("too little of the request's body came in {body_limit:?}");
+            return closing(failure(StatusCode::REQUEST_TIMEOUT, &why));
+        }
+        handled = handled => handled,
+    };
+    match handled {
+        Ok(Ok(response)) => response.map(Body::new),
+        Ok(Err(RequestError::Launch(error @ LaunchError::Overloaded(_)))) => {
             with_retry_after(failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()))
         }
-        Err(error) => failure(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        Ok(Err(error)) => failure(StatusCode::INTERNAL_SERVER_ERROR, &public(&error)),
+        Err(_) => {
+            let why = format!("the program began no answer in {first_byte:?}");
+            failure(StatusCode::GATEWAY_TIMEOUT, &why)
+        }
+    }
+}
+
+/// An error as a client may see it: what a program wrote to stderr is for its operator, in the log.
+fn public(error: &RequestError) -> String {
+    match error {
+        RequestError::Inferlet { id, error: InferletError::Trap(_) } => {
+            format!("the program failed before it answered; the server's log says why, of inferlet {id}")
+        }
+        error => error.to_string(),
     }
 }
 
@@ -111,6 +162,12 @@ fn inner_uri(request: &Request, mount: &str) -> Option<Uri> {
 /// Tells the client to come again in a second.
 fn with_retry_after(mut response: Response) -> Response {
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// The last answer of its connection.
+fn closing(mut response: Response) -> Response {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

@@ -2,7 +2,7 @@
 
 use inferlet::anyhow::bail;
 use inferlet::http::{Body, Request, Response};
-use inferlet::{Context, Model, Result, http, json, runtime, spawn};
+use inferlet::{Context, Model, Result, clock, http, json, runtime, spawn, store};
 
 /// Gets the URL `value`, and gives the status and the text of what came.
 pub async fn fetch(value: &str) -> Result<String> {
@@ -25,6 +25,15 @@ pub async fn upload(value: &str) -> Result<String> {
     response.into_body().text(1 << 20).await
 }
 
+/// Gives an answer, and works on when it is out: sets a key of the store.
+fn work_after(key: &'static str, answer: Response) -> Response {
+    spawn(async move {
+        clock::sleep(300).await;
+        let _ = store::set(key.to_string(), b"done".to_vec()).await;
+    });
+    answer
+}
+
 #[inferlet::serve]
 async fn serve(request: Request) -> Result<Response> {
     match request.uri().path() {
@@ -42,6 +51,26 @@ async fn serve(request: Request) -> Result<Response> {
                 drop(context);
             });
             Ok(Response::new(body))
+        }
+        // Each answers at once, whole, and then works on: a key of the store says that it came to its end.
+        "/after" => Ok(work_after("after", Response::new("done".into()))),
+        "/after-nothing" => Ok(work_after("after-nothing", Response::new(Body::empty()))),
+        "/sleep" => {
+            // As many milliseconds as the query says.
+            let pause = request.uri().query().and_then(|query| query.parse().ok()).unwrap_or(0);
+            clock::sleep(pause).await;
+            Ok(Response::new(format!("slept {pause}").into()))
+        }
+        // What the paths above left, which it takes away.
+        "/left" => {
+            let key = request.uri().query().unwrap_or_default().to_string();
+            let is_there = store::delete(key).await?;
+            Ok(Response::new(is_there.to_string().into()))
+        }
+        // Reads its body to the end.
+        "/read" => {
+            let text = request.into_body().text(1 << 20).await?;
+            Ok(Response::new(format!("{} bytes", text.len()).into()))
         }
         path => {
             let about =

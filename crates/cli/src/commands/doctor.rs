@@ -9,6 +9,7 @@ use model_store::{DEFAULT_MODEL, ModelStore};
 use serde::Serialize;
 
 use crate::home::{Home, program_folders, store_settings};
+use crate::output;
 
 /// Flags of `pie doctor`.
 #[derive(Args)]
@@ -32,12 +33,13 @@ pub(crate) async fn doctor(flags: &DoctorFlags) -> Result<()> {
     let findings = [processor(), folder(&home.root()), models(&home), programs(&home), threads()];
     for finding in &findings {
         if flags.json {
-            println!("{}", serde_json::to_string(finding)?);
+            output::line(serde_json::to_string(finding)?)?;
             continue;
         }
-        println!("{} {}: {}", if finding.good { "ok  " } else { "FAIL" }, finding.check, finding.found);
+        let mark = if finding.good { "ok  " } else { "FAIL" };
+        output::line(format_args!("{mark} {}: {}", finding.check, finding.found))?;
         if !finding.hint.is_empty() {
-            println!("     hint: {}", finding.hint);
+            output::line(format_args!("     hint: {}", finding.hint))?;
         }
     }
     match findings.iter().filter(|finding| !finding.good).count() {

@@ -8,7 +8,7 @@ use model::Model;
 use model_store::{Manifest, ModelStore, Phase, Progress, index};
 
 use crate::home::{Home, store_settings};
-use crate::progress;
+use crate::{output, progress};
 
 /// Flags of `pie model`.
 #[derive(Args)]
@@ -67,8 +67,7 @@ fn run(command: ModelCommand) -> Result<()> {
         ModelCommand::List { available, json } => list(&store, available, json),
         ModelCommand::Remove { model } => {
             store.remove(&model)?;
-            println!("removed {model}");
-            Ok(())
+            output::line(format_args!("removed {model}"))
         }
         ModelCommand::Info { model, path } => info(&home, &model, path),
     }
@@ -100,8 +99,7 @@ fn add(store: &ModelStore, model: &str) -> Result<()> {
         bar.finish_and_clear();
     }
     let Manifest { name, source, bytes, .. } = added?;
-    println!("{name}: {} from {source}", HumanBytes(bytes));
-    Ok(())
+    output::line(format_args!("{name}: {} from {source}", HumanBytes(bytes)))
 }
 
 fn list(store: &ModelStore, available: bool, json: bool) -> Result<()> {
@@ -111,32 +109,31 @@ fn list(store: &ModelStore, available: bool, json: bool) -> Result<()> {
         for entry in index() {
             table.add_row([entry.name, entry.about]);
         }
-        println!("{table}");
-        return Ok(());
+        return output::line(table);
     }
     let models = store.list()?;
     if json {
         for model in &models {
-            println!("{}", serde_json::to_string(model)?);
+            output::line(serde_json::to_string(model)?)?;
         }
         return Ok(());
     }
     if models.is_empty() {
-        println!("no models yet; `pie model add {}` fetches the default one", model_store::DEFAULT_MODEL);
-        return Ok(());
+        let default = model_store::DEFAULT_MODEL;
+        return output::line(format_args!(
+            "no models yet; `pie model add {default}` fetches the default one"
+        ));
     }
     for model in models {
         table.add_row([model.name, HumanBytes(model.bytes).to_string(), model.source]);
     }
-    println!("{table}");
-    Ok(())
+    output::line(table)
 }
 
 fn info(home: &Home, name: &str, only_path: bool) -> Result<()> {
     let path = crate::assemble::model_path(home, name)?;
     if only_path {
-        println!("{}", path.display());
-        return Ok(());
+        return output::line(path.display());
     }
     let model = Model::open(&path)?;
     let h = &model.hyperparameters;
@@ -164,6 +161,5 @@ fn info(home: &Home, name: &str, only_path: bool) -> Result<()> {
             Err(error) => error.to_string(),
         },
     );
-    println!("{table}");
-    Ok(())
+    output::line(table)
 }

@@ -10,6 +10,7 @@ use runtime::{Event, Inferlet, InferletError, Input, LaunchOptions, Program, Run
 
 use crate::assemble::Assembly;
 use crate::config::CommonFlags;
+use crate::output;
 
 /// Flags of `pie run`.
 #[derive(Args)]
@@ -42,10 +43,7 @@ pub(crate) async fn run(flags: RunFlags) -> Result<()> {
     assembly.stop();
     match ended {
         Ok(result) if result.is_empty() => Ok(()),
-        Ok(result) => {
-            println!("{result}");
-            Ok(())
-        }
+        Ok(result) => output::line(result),
         Err(error) => bail!("{error}"),
     }
 }
@@ -82,11 +80,11 @@ pub(crate) async fn stream(inferlet: &mut Inferlet) -> Result<Result<String, Inf
 /// Messages and stdout go to stdout as they are, stderr to stderr; blobs are announced.
 pub(crate) fn print_event(event: &Event) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    match event {
-        Event::Text(text) => out.write_all(text.as_bytes())?,
-        Event::Stdout(bytes) => out.write_all(bytes)?,
-        Event::Stderr(bytes) => std::io::stderr().lock().write_all(bytes)?,
-        Event::Blob(bytes) => writeln!(out, "[{} bytes]", bytes.len())?,
-    }
-    Ok(out.flush()?)
+    let printed = match event {
+        Event::Text(text) => out.write_all(text.as_bytes()),
+        Event::Stdout(bytes) => out.write_all(bytes),
+        Event::Stderr(bytes) => return Ok(std::io::stderr().lock().write_all(bytes)?),
+        Event::Blob(bytes) => writeln!(out, "[{} bytes]", bytes.len()),
+    };
+    output::written(printed.and_then(|()| out.flush()))
 }

@@ -2,12 +2,14 @@
 //! its field where the value goes, and run `cargo xtask docs`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use backend_cpu::CpuOptions;
 use runtime::{AllowedHosts, InferletLimits, RuntimeConfig};
 use scheduler::SchedulerConfig;
 use serde::Deserialize;
+use server::HttpLimits;
 use toml::Value;
 
 use super::key::{
@@ -24,13 +26,10 @@ section! {
         port: u16 = 8080
             .range(0, 65535)
             .flag(Flag::new("port", "PORT", Commands::Start));
-        /// Accepted, without effect: nothing on the port needs a key yet.
-        enable_auth: bool = false;
-        /// Accepted and checked, without effect: nothing on the port needs a key yet.
-        auth_secret: String = none
-            .absent("none")
-            .checked("at least 16 bytes", check_secret)
-            .example("\"a long text that nobody can guess\"");
+        /// How long what runs may go on when the server stops; then it is ended.
+        shutdown_ms: u64 = 10_000
+            .unit("ms")
+            .range(0, 86_400_000);
         /// Folder of compiled programs.
         cache_dir: PathBuf = none
             .absent("`PIE_HOME/cache`")
@@ -82,6 +81,13 @@ section! {
             .at_least(1)
             .excludes("kv_memory_mb")
             .example("4096");
+        /// Memory for pages that do not fit the pool: of contexts that wait, and of saved ones. Taken when it
+        /// is needed.
+        spill_memory_mb: u64 = none
+            .unit("MiB")
+            .absent("a quarter of the machine's memory, divided by the number of models")
+            .range(0, 1 << 24)
+            .example("4096");
         /// Rows (tokens) of one batch; longer prompts are computed in chunks.
         max_batch_tokens: u32 = (CpuOptions::default().batch_tokens)
             .range(1, 8192);
@@ -127,6 +133,38 @@ section! {
         allow_hosts: Vec<String> = (Vec::new())
             .checked("", check_hosts)
             .flag(Flag::new("allow-host", "HOST", Commands::RunAndStart));
+    }
+}
+
+section! {
+    /// What HTTP clients may take.
+    HttpSettings {
+        /// Connections open at once, of all ports; more wait in the queue of the system.
+        connections: u32 = (HttpLimits::default().connections)
+            .range(1, 1_000_000);
+        /// Connections of one address at once (IPv6: of its first 64 bits); one more is answered 429. Behind
+        /// a proxy all clients are one address.
+        connections_per_address: u32 = (HttpLimits::default().connections_per_address)
+            .range(1, 1_000_000);
+        /// For the head of a request; later it is answered 408.
+        head_ms: u64 = (milliseconds(HttpLimits::default().head))
+            .unit("ms")
+            .range(1, 86_400_000);
+        /// In which 1 KiB of a request's body, or its end, must come while the program waits for it; later
+        /// the request is answered 408.
+        body_ms: u64 = (milliseconds(HttpLimits::default().body))
+            .unit("ms")
+            .range(1, 86_400_000);
+        /// From the head of a request to the head of the answer, the wait for a free place included; later it
+        /// is answered 504, and its inferlet ends.
+        first_byte_ms: u64 = (milliseconds(HttpLimits::default().first_byte))
+            .unit("ms")
+            .range(1, 86_400_000);
+        /// In which a client must take some of an answer that waits for it; later the connection and its
+        /// inferlet end.
+        write_ms: u64 = (milliseconds(HttpLimits::default().write))
+            .unit("ms")
+            .range(1, 86_400_000);
     }
 }
 
@@ -180,6 +218,7 @@ pub(crate) const TABLES: &[Table] = &[
     table::<ModelSettings>("backend", true),
     table::<LimitSettings>("limits", false),
     table::<NetworkSettings>("network", false),
+    table::<HttpSettings>("http", false),
     table::<ServiceSettings>("serve", true),
 ];
 
@@ -190,11 +229,17 @@ pub(super) struct Tables {
     pub(super) backend: Vec<ModelSettings>,
     pub(super) limits: LimitSettings,
     pub(super) network: NetworkSettings,
+    pub(super) http: HttpSettings,
     pub(super) serve: Vec<ServiceSettings>,
 }
 
 /// Keys of the paper's artifact that have no meaning here, and why.
 pub(crate) const FOREIGN_KEYS: &[(&str, &str)] = &[
+    (
+        "enable_auth",
+        "pie checks no keys yet and answers every request to its port; put a proxy that does before it",
+    ),
+    ("auth_secret", "pie checks no keys yet, see `enable_auth`"),
     ("backend_type", "pie has one backend, the CPU, built in"),
     ("exec_path", "the backend is built in"),
     ("device", "the backend computes on the CPU; see `threads`"),
@@ -210,10 +255,8 @@ fn strategies() -> Vec<Choice> {
     scheduler::POLICIES.iter().map(choice).collect()
 }
 
-fn check_secret(secret: &Value) -> Result<()> {
-    let long = secret.as_str().is_none_or(|secret| secret.len() >= 16);
-    ensure!(long, "`auth_secret` is too short: expected at least 16 bytes");
-    Ok(())
+fn milliseconds(time: Duration) -> u64 {
+    time.as_millis() as u64
 }
 
 fn check_hosts(hosts: &Value) -> Result<()> {

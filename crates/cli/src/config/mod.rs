@@ -18,10 +18,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use runtime::{AllowedHosts, InferletLimits};
 use scheduler::PolicyKind;
+use server::HttpLimits;
 use toml::Value;
 
 pub(crate) use flags::{CommonFlags, KeyFlags, StartCommand};
-pub(crate) use keys::{LimitSettings, ModelSettings, NetworkSettings, ServerSettings, ServiceSettings};
+pub(crate) use keys::{
+    HttpSettings, LimitSettings, ModelSettings, NetworkSettings, ServerSettings, ServiceSettings,
+};
 
 use flags::Given;
 use key::Key;
@@ -34,6 +37,7 @@ pub(crate) struct Settings {
     pub(crate) models: Vec<ModelSettings>,
     pub(crate) limits: LimitSettings,
     pub(crate) network: NetworkSettings,
+    pub(crate) http: HttpSettings,
     /// Programs that answer HTTP requests from the start.
     pub(crate) services: Vec<ServiceSettings>,
 }
@@ -78,8 +82,8 @@ impl Settings {
         }
         flags.iter().for_each(|flag| flag.put_into(&mut file));
         let server = Value::Table(file.clone()).try_into()?;
-        let Tables { backend, limits, network, serve } = Value::Table(file).try_into()?;
-        let settings = Settings { server, models: backend, limits, network, services: serve };
+        let Tables { backend, limits, network, http, serve } = Value::Table(file).try_into()?;
+        let settings = Settings { server, models: backend, limits, network, http, services: serve };
         for service in &settings.services {
             service.mount().with_context(|| format!("`[[serve]]` of `{}`", service.program))?;
         }
@@ -93,11 +97,6 @@ impl ServerSettings {
         let row = scheduler::POLICIES.iter().find(|row| row.name == self.batching_strategy);
         let make = row.expect("the parser takes known strategies only").make;
         make(self.batching_strategy_k, Duration::from_millis(self.batching_strategy_t))
-    }
-
-    /// Whether keys were given that have no effect yet.
-    pub(crate) fn expects_auth(&self) -> bool {
-        self.enable_auth || self.auth_secret.is_some()
     }
 }
 
@@ -131,6 +130,19 @@ impl LimitSettings {
 impl NetworkSettings {
     pub(crate) fn allowed_hosts(&self) -> AllowedHosts {
         AllowedHosts::parse(&self.allow_hosts).expect("the parser takes hosts only")
+    }
+}
+
+impl HttpSettings {
+    pub(crate) fn limits(&self) -> HttpLimits {
+        HttpLimits {
+            connections: self.connections,
+            connections_per_address: self.connections_per_address,
+            head: Duration::from_millis(self.head_ms),
+            body: Duration::from_millis(self.body_ms),
+            first_byte: Duration::from_millis(self.first_byte_ms),
+            write: Duration::from_millis(self.write_ms),
+        }
     }
 }
 
@@ -286,7 +298,8 @@ mod tests {
             ("[[serve]]\nprogram = 'x'\npath = '/'\nport = 1", "exclude each other"),
             ("[[backend]]\nmodel = 'x'\nkv_memory_mb = 1\nmax_num_kv_pages = 1", "exclude each other"),
             ("[[backend]]\nthreads = 1", "`backend.model` is missing"),
-            ("auth_secret = 'short'", "`auth_secret` is too short: expected at least 16 bytes"),
+            ("enable_auth = true", "key `enable_auth` has no meaning here: pie checks no keys yet"),
+            ("auth_secret = 'a long secret text'", "has no meaning here: pie checks no keys yet"),
             ("backend = [1]", "`backend` must be tables: [[backend]]"),
         ] {
             let error = format!("{:#}", parse(text).unwrap_err());

@@ -304,10 +304,13 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
         let (model, key) = (&copy.model, snapshot_key(&user, &name));
         let saved =
             copy.engine.list(snapshot_key(&user, "")).await.map_err(engine_gone)?.map_err(ApiError::from)?;
-        if saved.len() >= SNAPSHOTS && saved.iter().all(|s| s.key != key) {
+        let on_disk = shared.snapshots.only_on_disk(model, &snapshot_key(&user, ""));
+        let is_new = saved.iter().all(|s| s.key != key) && on_disk.iter().all(|(other, _)| *other != key);
+        if saved.len() + on_disk.len() >= SNAPSHOTS && is_new {
             return Err(ApiError::LimitExceeded(format!("the user has {SNAPSHOTS} snapshots already")).into());
         }
-        let replaced_persistent = saved.iter().any(|s| s.key == key && s.persistent);
+        let replaced_persistent = saved.iter().any(|s| s.key == key && s.persistent)
+            || on_disk.iter().any(|(other, _)| *other == key);
         if persistent {
             // On disk first, from a snapshot that no user sees: when that fails, all is as before.
             copy.save(copy.hidden_key(), false).await?;
@@ -319,6 +322,7 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
         if replaced_persistent && !persistent {
             shared.snapshots.remove(model, &key)?;
         }
+        shared.snapshots.forget(model, &key);
         Ok(())
     }
 }
@@ -330,7 +334,7 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         name: String,
     ) -> Result<Resource<Context>, Failure> {
         check_name(&name)?;
-        let (opening, model, owner, tenant, key) = accessor.with(|mut access| {
+        let (shared, opening, model, owner, tenant, key) = accessor.with(|mut access| {
             let state = access.get();
             let model = state.table.get(&model)?.0.clone();
             state.check_contexts()?;
@@ -338,13 +342,22 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             state.contexts += 1;
             let (user, owner) = (&state.inferlet.user, state.inferlet.owner);
             let (id, tenant) = (state.shared.next_context(), state.shared.tenant(user));
+            let shared = state.shared.clone();
             let opening = Opening { engine: model.engine.for_owner(owner), context: id, done: false };
-            Ok::<_, Failure>((opening, model, owner, tenant, snapshot_key(user, &name)))
+            Ok::<_, Failure>((shared, opening, model, owner, tenant, snapshot_key(user, &name)))
         })?;
         let id = opening.context;
-        let opened = opening.engine.open(key, id, owner, Priority::Normal, tenant).await;
-        let opened =
-            opened.map_err(engine_gone).and_then(|opened| opened.map_err(|error| named(error, &name)));
+        let opened = async {
+            let open = || opening.engine.open(key.clone(), id, owner, Priority::Normal, tenant);
+            let opened = match open().await.map_err(engine_gone)? {
+                Err(CallError::NotFound(_)) if shared.snapshots.load(&model, &key, tenant).await? => {
+                    open().await.map_err(engine_gone)?
+                }
+                opened => opened,
+            };
+            opened.map_err(|error| named(error, &name))
+        };
+        let opened = opened.await;
         accessor.with(|mut access| {
             let state = access.get();
             // Counted again as the handle is made, or not at all.
@@ -367,7 +380,12 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             let key = snapshot_key(&state.inferlet.user, &name);
             Ok::<_, Failure>((state.shared.clone(), state.table.get(&model)?.0.clone(), key))
         })?;
+        let on_disk = shared.snapshots.only_on_disk(&model, &key).iter().any(|(other, _)| *other == key);
         let deleted = model.engine.delete(key.clone()).await.map_err(engine_gone)?;
+        let deleted = match deleted {
+            Err(CallError::NotFound(_)) if on_disk => Ok(()),
+            deleted => deleted,
+        };
         deleted.map_err(|error| named(error, &name))?;
         Ok(shared.snapshots.remove(&model, &key)?)
     }
@@ -376,16 +394,23 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         accessor: &Accessor<T, Self>,
         model: Resource<ModelHandle>,
     ) -> Result<Vec<context::Snapshot>, Failure> {
-        let (model, prefix) = accessor.with(|mut access| {
+        let (shared, model, prefix) = accessor.with(|mut access| {
             let state = access.get();
-            Ok::<_, Failure>((state.table.get(&model)?.0.clone(), snapshot_key(&state.inferlet.user, "")))
+            let (shared, prefix) = (state.shared.clone(), snapshot_key(&state.inferlet.user, ""));
+            Ok::<_, Failure>((shared, state.table.get(&model)?.0.clone(), prefix))
         })?;
         let saved = model.engine.list(prefix.clone()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
-        let snapshot = |info: scheduler::SnapshotInfo| context::Snapshot {
-            name: info.key[prefix.len()..].to_string(),
-            length: info.length,
-            persistent: info.persistent,
+        let on_disk = shared.snapshots.only_on_disk(&model, &prefix).into_iter();
+        let on_disk = on_disk.map(|(key, length)| (key, length, true));
+        let saved = saved.into_iter().map(|info| (info.key, info.length, info.persistent));
+        // By key: one that is read from disk meanwhile is there once.
+        let all = on_disk.chain(saved).map(|(key, length, persistent)| (key, (length, persistent)));
+        let all: std::collections::BTreeMap<_, _> = all.collect();
+        let snapshot = |(key, (length, persistent)): (String, (u32, bool))| context::Snapshot {
+            name: key[prefix.len()..].to_string(),
+            length,
+            persistent,
         };
-        Ok(saved.into_iter().map(snapshot).collect())
+        Ok(all.into_iter().map(snapshot).collect())
     }
 }

@@ -47,12 +47,30 @@ impl Bench {
         Bench::start(&["tiny"], pages, Duration::ZERO, Some(data.to_path_buf()), 1024).await
     }
 
+    /// Keeps its files in a folder, and has so many pages of host memory.
+    pub(crate) async fn with_host_pages(host_pages: u32, data: &Path) -> Bench {
+        let scheduler = SchedulerConfig { host_pages, ..SchedulerConfig::default() };
+        let data = Some(data.to_path_buf());
+        Bench::start_with(&["tiny"], 64, Duration::ZERO, data, 1024, scheduler).await
+    }
+
     async fn start(
         models: &[&str],
         pages: u32,
         step: Duration,
         data: Option<PathBuf>,
         inferlets: u32,
+    ) -> Bench {
+        Bench::start_with(models, pages, step, data, inferlets, SchedulerConfig::default()).await
+    }
+
+    async fn start_with(
+        models: &[&str],
+        pages: u32,
+        step: Duration,
+        data: Option<PathBuf>,
+        inferlets: u32,
+        scheduler: SchedulerConfig,
     ) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tiny.gguf");
@@ -65,7 +83,7 @@ impl Bench {
             let fake = FakeBackend::new(pages, model.hyperparameters.vocab as u32);
             let limits = Limits { context_tokens: 4096, ..fake.limits() };
             let backend = FakeBackend::with_limits(limits).with_step(step);
-            let scheduler = SchedulerConfig::default();
+            let scheduler = scheduler.clone();
             let engine = Engine::start(Box::new(backend), scheduler, EngineConfig::default()).unwrap();
             served.push(ServedModel::new(name, model.clone(), engine.0.clone(), "fake"));
             engines.push(engine);
@@ -93,6 +111,11 @@ impl Bench {
     pub(crate) fn launch(&self, words: &[&str], limits: Option<InferletLimits>) -> Inferlet {
         let arguments = words.iter().map(|w| w.to_string()).collect();
         self.runtime.launch(&self.program, LaunchOptions { arguments, user: "test".into(), limits }).unwrap()
+    }
+
+    /// Ends the engine of the first model.
+    pub(crate) fn end_engine(&self) {
+        self.engines[0].0.shutdown();
     }
 
     /// What the first engine counts.

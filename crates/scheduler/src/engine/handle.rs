@@ -125,6 +125,11 @@ impl EngineHandle {
         self.call(move |scheduler, _| scheduler.import(key, tenant, persistent, data))
     }
 
+    /// Forgets persistent snapshots until so many pages fit host memory, or none is left; says which.
+    pub fn forget_persistent(&self, pages: u32) -> Reply<Vec<SnapshotInfo>, CallError> {
+        self.call(move |scheduler, _| Ok(scheduler.forget_persistent(pages)))
+    }
+
     /// Counts for metrics.
     pub fn stats(&self) -> Reply<Stats, CallError> {
         self.call(|scheduler, _| Ok(scheduler.stats()))
@@ -161,6 +166,11 @@ impl EngineHandle {
     /// The backend's limits.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Whether the engine takes work: it does until it is shut down or its thread ends.
+    pub fn alive(&self) -> bool {
+        self.inbox.is_open()
     }
 
     /// Tells the engine to stop: the running batch ends and is answered, every other pass and call is answered as

@@ -144,6 +144,11 @@ impl Inbox {
         self.wake.notify_one();
     }
 
+    /// Whether messages are taken.
+    pub(super) fn is_open(&self) -> bool {
+        !self.lock().closed
+    }
+
     /// Takes all messages into `into`, which must be empty. False once closed.
     pub(super) fn take(&self, into: &mut VecDeque<Message>) -> bool {
         let mut state = self.lock();

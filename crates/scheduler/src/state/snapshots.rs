@@ -118,6 +118,20 @@ impl Scheduler {
         Ok(())
     }
 
+    /// Forgets persistent snapshots, which their saver has on disk, until so many pages fit host memory or
+    /// none is left; says which. Contexts opened from them keep their pages.
+    pub fn forget_persistent(&mut self, pages: u32) -> Vec<SnapshotInfo> {
+        let mut forgotten = Vec::new();
+        while self.memory.pages.host_left() < pages {
+            let persistent = self.snapshots.iter().find(|(_, snapshot)| snapshot.persistent);
+            let Some((key, snapshot)) = persistent else { break };
+            let info = snapshot.info(key);
+            self.delete(&info.key).expect("it is there");
+            forgotten.push(info);
+        }
+        forgotten
+    }
+
     /// Snapshots whose key starts with `prefix`, by key.
     pub fn list(&self, prefix: &str) -> Vec<SnapshotInfo> {
         let from = self.snapshots.range(prefix.to_owned()..);

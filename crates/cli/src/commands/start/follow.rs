@@ -1,6 +1,6 @@
 //! What becomes of a launched inferlet's output: printed line by line, or kept.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -10,18 +10,30 @@ use super::terminal::Printer;
 
 /// Bytes kept of what a detached inferlet wrote: the last megabyte.
 const LOG_BYTES: usize = 1 << 20;
+/// Detached inferlets whose log is kept; beyond, the log goes that was written to longest ago.
+const LOGS: usize = 128;
 
-/// What detached inferlets wrote, by id. Cloning gives another handle to the same logs.
+/// What detached inferlets wrote, each by its id, the one written to last at the end. Cloning gives another
+/// handle to the same logs.
 #[derive(Clone, Default)]
-pub(super) struct Logs(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
+pub(super) struct Logs(Arc<Mutex<VecDeque<Log>>>);
+
+/// An id, and what was written.
+type Log = (String, Vec<u8>);
 
 impl Logs {
     fn append(&self, id: &str, bytes: &[u8]) {
         let mut logs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let log = logs.entry(id.to_string()).or_default();
+        let at = logs.iter().position(|(known, _)| known == id);
+        let log = at.and_then(|at| logs.remove(at));
+        let (id, mut log) = log.unwrap_or_else(|| (id.to_string(), Vec::new()));
         log.extend(bytes);
         let excess = log.len().saturating_sub(LOG_BYTES);
         log.drain(..excess);
+        if logs.len() >= LOGS {
+            logs.pop_front();
+        }
+        logs.push_back((id, log));
     }
 
     /// The log of the first inferlet whose id begins so.
@@ -77,5 +89,27 @@ pub(super) async fn follow(mut inferlet: Inferlet, destination: Destination, pri
     match destination {
         Destination::Lines => printer.line(&ending),
         Destination::Log(_) => printer.background(ending),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_are_bounded_in_bytes_and_in_number() {
+        let logs = Logs::default();
+        logs.append("first", &vec![b'a'; LOG_BYTES]);
+        logs.append("first", b"b");
+        let first = logs.find("fir").unwrap();
+        assert!(first.len() == LOG_BYTES && first.ends_with("ab"));
+        logs.append("second", b"x");
+        for other in 0..LOGS - 1 {
+            logs.append(&format!("other {other}"), b"x");
+            // Written to again and again, it stays.
+            logs.append("second", b"x");
+        }
+        assert!(logs.find("first").is_none());
+        assert_eq!(logs.find("second").map(|log| log.len()), Some(LOGS));
     }
 }

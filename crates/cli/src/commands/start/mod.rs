@@ -1,19 +1,31 @@
 //! `pie start`: serves models and programs, and has a shell to run inferlets in.
 //!
 //! This file has the flags and the life of the server; `shell` the commands, `follow` what becomes of an
-//! inferlet's output, `terminal` how lines come in and go out.
+//! inferlet's output, `terminal` how lines come in and go out, `signals` what ends the server from outside.
+//!
+//! The server ends on `exit`, SIGTERM or SIGINT, and not at the end of stdin: services have none.
 
 mod follow;
 mod shell;
+mod signals;
 mod terminal;
+
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use server::Mounts;
+use runtime::Runtime;
+use server::Front;
 
 use crate::assemble::Assembly;
 use crate::config::{CommonFlags, KeyFlags, ServiceSettings, Settings, StartCommand};
 use shell::Shell;
+use signals::StopSignals;
+
+/// Between two looks at what still runs while the server stops.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// For killed inferlets and their connections to be gone.
+const KILLED_ENDS: Duration = Duration::from_secs(1);
 
 /// Flags of `pie start`.
 #[derive(Args)]
@@ -46,23 +58,50 @@ impl StartFlags {
 
 pub(crate) async fn start(flags: StartFlags) -> Result<()> {
     let settings = flags.settings()?;
-    if settings.server.expects_auth() {
-        tracing::warn!(
-            "`enable_auth` and `auth_secret` have no effect yet: every request to the port is answered"
-        );
-    }
-    let mounts = Mounts::default();
+    let stop = StopSignals::listen()?;
+    let front = Front::new(settings.http.limits());
     let host = settings.server.host.clone();
-    let address = server::listen(&host, settings.server.port, mounts.clone()).await;
+    let address = front.listen(&host, settings.server.port).await;
     let address = address.map_err(|error| anyhow!("{error} with `--port`"))?;
     let assembly = Assembly::start(&settings).await?;
-    let shell = Shell::new(&assembly, mounts.clone(), host);
+    let shell = Shell::new(&assembly, front.clone(), host);
     for service in &settings.services {
         shell.serve(&service.program, service.mount()?, service.arguments.clone()).await?;
     }
-    mounts.set_ready();
+    let runtime = assembly.runtime.clone();
+    front.set_ready(move || runtime.dead_models());
+    stop.arm();
     eprintln!("server started, http://{address}/health answers; `help` lists the commands");
-    shell.run().await?;
+    shell.run(&stop).await;
+    stop.request();
+    wind_down(&front, &assembly.runtime, Duration::from_millis(settings.server.shutdown_ms)).await;
     assembly.stop();
+    terminal::restore();
     Ok(())
+}
+
+/// Stops taking requests, waits until what runs has ended, and after `patience` ends it. What programs were
+/// told is on disk is there already.
+async fn wind_down(front: &Front, runtime: &Runtime, patience: Duration) {
+    front.stop();
+    let quiet = async || {
+        front.drained().await;
+        // Also those that answer no request, and what a program does after its answer.
+        while !runtime.list().is_empty() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    if !runtime.list().is_empty() {
+        eprintln!("stopping: what runs may finish for {patience:?}; a signal ends it at once");
+    }
+    if tokio::time::timeout(patience, quiet()).await.is_ok() {
+        return;
+    }
+    let running = runtime.list();
+    tracing::warn!(inferlets = running.len(), ?patience, "ending what still runs");
+    for inferlet in running {
+        runtime.kill(&inferlet.id);
+    }
+    // They end at their next yield; a client that does not take the end of its answer is not waited for.
+    let _ = tokio::time::timeout(KILLED_ENDS, quiet()).await;
 }

@@ -2,9 +2,10 @@
 
 use anyhow::{Context, Result, bail};
 use runtime::LaunchOptions;
-use server::Mounts;
+use server::Front;
 
 use super::follow::{Destination, Logs, follow};
+use super::signals::StopSignals;
 use super::terminal::{self, Printer};
 use crate::assemble::Assembly;
 use crate::commands::run::find_program;
@@ -22,34 +23,41 @@ models                               models served
 programs                             programs known by name
 stats                                what the engine of each model does
 help                                 this
-exit                                 stop the server and leave";
+exit                                 stop the server and leave, when what runs has ended or `shutdown_ms` is over";
 
 /// What the commands work on.
 pub(super) struct Shell<'a> {
     assembly: &'a Assembly,
     /// Output of detached inferlets.
     logs: Logs,
-    mounts: Mounts,
+    front: Front,
     /// Address of programs that get a port of their own.
     host: String,
 }
 
 impl<'a> Shell<'a> {
-    pub(super) fn new(assembly: &'a Assembly, mounts: Mounts, host: String) -> Shell<'a> {
-        Shell { assembly, logs: Logs::default(), mounts, host }
+    pub(super) fn new(assembly: &'a Assembly, front: Front, host: String) -> Shell<'a> {
+        Shell { assembly, logs: Logs::default(), front, host }
     }
 
-    /// Takes lines until one says to leave, or none comes any more.
-    pub(super) async fn run(&self) -> Result<()> {
+    /// Takes lines until one says to leave or the server is to stop. At the end of the input it only waits
+    /// for that.
+    pub(super) async fn run(&self, stop: &StopSignals) {
         let (mut lines, printer) = terminal::open();
-        while let Some(line) = lines.next().await {
-            match self.command(&line, &printer).await {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(error) => printer.line(&format!("error: {error:#}")),
+        let commands = async {
+            while let Some(line) = lines.next().await {
+                match self.command(&line, &printer).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => printer.line(&format!("error: {error:#}")),
+                }
             }
+            stop.requested().await;
+        };
+        tokio::select! {
+            () = commands => {}
+            () = stop.requested() => {}
         }
-        Ok(())
     }
 
     /// Runs one line; whether to go on.
@@ -88,10 +96,10 @@ impl<'a> Shell<'a> {
                 printer.line(&self.serve(program, mount, arguments).await?);
             }
             ["serve", ..] => bail!("expected `serve FILE|NAME PATH|PORT [-- ARGS]`"),
-            ["unserve", path] if self.mounts.unmount(path) => {}
+            ["unserve", path] if self.front.mounts().unmount(path) => {}
             ["unserve", path] => bail!("nothing is served below `{path}`; see `services`"),
             ["services"] => {
-                for (path, program) in self.mounts.list() {
+                for (path, program) in self.front.mounts().list() {
                     printer.line(&format!("{path}  {program}"));
                 }
             }
@@ -122,11 +130,11 @@ impl<'a> Shell<'a> {
         let service = self.assembly.runtime.serve(&found, options)?;
         match mount {
             Mount::Path(path) => {
-                self.mounts.mount(&path, service)?;
+                self.front.mounts().mount(&path, service)?;
                 Ok(format!("`{program}` answers below {path}"))
             }
             Mount::Port(port) => {
-                let address = server::listen_for(&self.host, port, service).await?;
+                let address = self.front.listen_for(&self.host, port, service).await?;
                 Ok(format!("`{program}` answers on http://{address}"))
             }
         }
@@ -146,9 +154,10 @@ impl<'a> Shell<'a> {
         inferlet.take_input();
         printer.line(&format!("✅ Inferlet launched with ID: {}", inferlet.id()));
         let (logs, printer) = (self.logs.clone(), printer.clone());
+        // On a task of its own: when the server is to stop, the shell ends before the inferlet.
         match detach {
             true => drop(tokio::spawn(follow(inferlet, Destination::Log(logs), printer))),
-            false => follow(inferlet, Destination::Lines, printer).await,
+            false => tokio::spawn(follow(inferlet, Destination::Lines, printer)).await?,
         }
         Ok(())
     }

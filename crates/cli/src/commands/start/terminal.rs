@@ -34,6 +34,14 @@ pub(super) fn open() -> (Lines, Printer) {
     (Lines { requests, lines }, printer)
 }
 
+/// Gives the terminal back as it was, when a line is still being edited.
+pub(super) fn restore() {
+    if std::io::stdin().is_terminal() {
+        // A terminal that is gone needs nothing.
+        let _ = crossterm::terminal::disable_raw_mode();
+    }
+}
+
 /// Where lines go. A command that runs in the foreground prints as usual, since nobody edits a line
 /// meanwhile; what happens in the background is shown above the line being edited.
 #[derive(Clone)]

@@ -1,0 +1,182 @@
+//! Taking connections, and how many there may be.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::patience::TimedWrites;
+use crate::{Front, HttpLimits};
+
+/// Before the next attempt when a connection cannot be taken: no more files, for instance.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const REFUSED: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\ncontent-length: 0\r\n\
+    connection: close\r\n\r\n";
+const HEAD_TOO_SLOW: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+/// The connections of all ports.
+pub(crate) struct Connections {
+    most: u32,
+    most_of_an_address: u32,
+    places: Arc<Semaphore>,
+    of_addresses: Arc<Mutex<HashMap<IpAddr, u32>>>,
+}
+
+impl Connections {
+    pub(crate) fn new(limits: &HttpLimits) -> Connections {
+        Connections {
+            most: limits.connections,
+            most_of_an_address: limits.connections_per_address,
+            places: Arc::new(Semaphore::new(limits.connections as usize)),
+            of_addresses: Arc::default(),
+        }
+    }
+
+    /// A place for a connection; waits while there is none.
+    async fn place(&self) -> OwnedSemaphorePermit {
+        self.places.clone().acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// Waits until all places are free.
+    pub(crate) async fn drained(&self) {
+        let all = self.places.acquire_many(self.most).await;
+        drop(all.expect("the semaphore is never closed"));
+    }
+
+    /// Counts a connection of an address; none when it has as many as it may.
+    fn count(&self, address: IpAddr) -> Option<Counted> {
+        let address = client(address);
+        let mut counts = lock(&self.of_addresses);
+        let count = counts.entry(address).or_default();
+        if *count >= self.most_of_an_address {
+            return None;
+        }
+        *count += 1;
+        Some(Counted { address, counts: self.of_addresses.clone() })
+    }
+}
+
+/// A connection that counts for its address until it is dropped.
+struct Counted {
+    address: IpAddr,
+    counts: Arc<Mutex<HashMap<IpAddr, u32>>>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = lock(&self.counts);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
+fn lock(counts: &Mutex<HashMap<IpAddr, u32>>) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What counts as one client: an IPv4 address, or the 64 bits that a network gives to one customer.
+fn client(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) >> 64 << 64)),
+    }
+}
+
+/// Takes connections until the front stops.
+pub(crate) async fn accept(front: Front, listener: TcpListener, router: Router) {
+    let stopping = front.stopping();
+    tokio::pin!(stopping);
+    loop {
+        let place = front.0.connections.place();
+        let taken = async {
+            let place = place.await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            () = &mut stopping => return,
+            taken = taken => taken,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot take a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Some(counted) = front.0.connections.count(address.ip()) else {
+            // The answer fits the system's buffer; a client that does not read it loses it.
+            let _ = stream.try_write(REFUSED);
+            continue;
+        };
+        let (front, router) = (front.clone(), router.clone());
+        tokio::spawn(async move {
+            serve(&front, stream, router).await;
+            drop((counted, place));
+        });
+    }
+}
+
+/// Answers the requests of one connection.
+async fn serve(front: &Front, stream: TcpStream, router: Router) {
+    let limits = &front.0.limits;
+    // Tokens are small messages, and the client waits for each.
+    let _ = stream.set_nodelay(true);
+    let io = TimedWrites::new(TokioIo::new(stream), limits.write);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head);
+    let mut connection = http.serve_connection(io, TowerToHyperService::new(router));
+    let mut served = tokio::select! {
+        served = &mut connection => Some(served),
+        () = front.stopping() => None,
+    };
+    if served.is_none() {
+        Pin::new(&mut connection).graceful_shutdown();
+        served = Some((&mut connection).await);
+    }
+    let Some(Err(error)) = served else { return };
+    tracing::debug!(%error, "a connection broke off");
+    let parts = connection.into_parts();
+    if error.is_timeout() && !parts.read_buf.is_empty() {
+        let mut stream = parts.io.into_inner().into_inner();
+        // One write: it has a place in the system's buffer, since nothing was answered to this head.
+        let _ = tokio::time::timeout(limits.write, stream.write_all(HEAD_TOO_SLOW)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_count_by_client_and_are_given_back() {
+        let limits = HttpLimits { connections_per_address: 2, ..HttpLimits::default() };
+        let connections = Connections::new(&limits);
+        let count = |address: &str| connections.count(address.parse().unwrap());
+        let (one, two) = (count("10.0.0.1"), count("::ffff:10.0.0.1"));
+        assert!(one.is_some() && two.is_some() && count("10.0.0.1").is_none(), "IPv4 in IPv6 is the same");
+        assert!(count("10.0.0.2").is_some());
+        drop(one);
+        assert!(count("10.0.0.1").is_some());
+        let network = (count("2001:db8::1"), count("2001:db8::2"));
+        assert!(network.0.is_some() && network.1.is_some());
+        assert!(count("2001:db8::3").is_none() && count("2001:db8:0:1::3").is_some());
+        drop((two, network));
+        assert!(lock(&connections.of_addresses).is_empty(), "nothing is kept of clients that left");
+    }
+}
