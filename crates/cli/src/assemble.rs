@@ -40,6 +40,7 @@ impl Assembly {
                 policy: settings.server.policy(),
                 host_pages: host_pages(model_settings, settings.models.len(), page_bytes),
                 prefix_cache: model_settings.prefix_cache,
+                tenant_pages: settings.limits.user_kv_pages,
                 ..SchedulerConfig::default()
             };
             let (handle, engine) = Engine::start(Box::new(backend), scheduler, EngineConfig::default())?;

@@ -113,11 +113,17 @@ section! {
             .absent("no limit")
             .range(1, 86_400_000)
             .example("60000");
-        /// Distinct pages it holds at once, of each model.
+        /// Distinct pages that it and the inferlets it launches hold at once, of each model.
         kv_pages: u32 = none
             .absent("as many as the pool has")
             .at_least(1)
             .example("1024");
+        /// Distinct pages that all inferlets and saved contexts of one user hold at once, of each model, those
+        /// in memory for spilling among them.
+        user_kv_pages: u32 = none
+            .absent("as many as there are")
+            .at_least(1)
+            .example("4096");
         /// Messages, stdout and stderr together.
         output_mb: u64 = (InferletLimits::default().output_bytes >> 20)
             .unit("MiB")
