@@ -28,7 +28,7 @@ async fn main(mut args: Args) -> Result<String> {
         "wait" => hostile::wait().await,
         "leak" => hostile::leak().await,
         "double" => hostile::double().await,
-        "million-outputs" => hostile::outputs().await,
+        "many-outputs" => hostile::outputs().await,
         "free-calls" => hostile::free_calls().await,
         "nothing-allowed" => hostile::nothing_allowed().await,
         "nest" => hostile::nest(&value).await,

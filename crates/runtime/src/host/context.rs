@@ -362,7 +362,14 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             let state = access.get();
             // Counted again as the handle is made, or not at all.
             state.contexts -= 1;
-            let info = opened?;
+            let info = match opened {
+                Ok(info) => info,
+                Err(error) => {
+                    // The engine has made none.
+                    opening.done();
+                    return Err(error.into());
+                }
+            };
             let positions = Positions::of_runs(&info.positions, info.next_position);
             let (engine, priority) = (opening.done(), Priority::Normal);
             state.push_context(Context { id, model, engine, priority, positions, busy: Arc::default() })
