@@ -63,7 +63,7 @@ impl Adapters {
         &mut self,
         network: &Network,
         id: AdapterId,
-        matrices: &[LoraMatrix],
+        matrices: Vec<LoraMatrix>,
     ) -> Result<(), BackendError> {
         let mut places: HashMap<&str, (usize, usize, usize)> = HashMap::new();
         for (index, layer) in network.layers.iter().enumerate() {
@@ -99,10 +99,11 @@ impl Adapters {
             if !matrix.scale.is_finite() {
                 return refuse(format!("has scale {}", matrix.scale));
             }
-            let (a, b) = (matrix.a.clone(), matrix.b.clone());
-            if loras[place].replace(LoraWeights { rank, scale: matrix.scale, a, b }).is_some() {
+            if loras[place].is_some() {
                 return refuse("is given twice".into());
             }
+            let LoraMatrix { scale, a, b, .. } = matrix;
+            loras[place] = Some(LoraWeights { rank, scale, a, b });
         }
         self.loaded.insert(id, loras);
         Ok(())

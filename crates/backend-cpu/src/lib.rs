@@ -222,7 +222,7 @@ impl Backend for CpuBackend {
         Ok(())
     }
 
-    fn load_adapter(&mut self, id: AdapterId, matrices: &[LoraMatrix]) -> Result<(), BackendError> {
+    fn load_adapter(&mut self, id: AdapterId, matrices: Vec<LoraMatrix>) -> Result<(), BackendError> {
         self.model.write().adapters.load(&self.model.network, id, matrices)
     }
 

@@ -35,7 +35,7 @@ fn adapter(backend: &mut CpuBackend, id: u32) -> Vec<LoraMatrix> {
         );
         matrices.push(LoraMatrix { tensor: format!("blk.1.{name}.weight"), rank, a, b, scale: 0.5 });
     }
-    backend.load_adapter(AdapterId(id), &matrices).unwrap();
+    backend.load_adapter(AdapterId(id), matrices.clone()).unwrap();
     matrices
 }
 
@@ -179,7 +179,7 @@ fn adapters_that_do_not_fit_are_refused_whole() {
         scale: 1.0,
     };
     let refused = |backend: &mut CpuBackend, bad: LoraMatrix| {
-        backend.load_adapter(AdapterId(1), &[good.clone(), bad]).unwrap_err().to_string()
+        backend.load_adapter(AdapterId(1), vec![good.clone(), bad]).unwrap_err().to_string()
     };
     let error = refused(&mut backend, LoraMatrix { tensor: "blk.9.attn_q.weight".into(), ..good.clone() });
     assert!(error.contains("blk.9.attn_q.weight"), "{error}");
@@ -195,7 +195,7 @@ fn adapters_that_do_not_fit_are_refused_whole() {
     let mut output = backend::Output::default();
     let error = backend.run(&batch, &mut output).unwrap_err().to_string();
     assert!(error.contains("adapter 1"), "{error}");
-    backend.load_adapter(AdapterId(1), &[good]).unwrap();
+    backend.load_adapter(AdapterId(1), vec![good]).unwrap();
     backend.run(&batch, &mut output).unwrap();
     backend.unload_adapter(AdapterId(1));
     backend.unload_adapter(AdapterId(1));

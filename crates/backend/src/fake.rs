@@ -269,7 +269,7 @@ impl Backend for FakeBackend {
         Ok(())
     }
 
-    fn load_adapter(&mut self, _id: AdapterId, _matrices: &[LoraMatrix]) -> Result<(), BackendError> {
+    fn load_adapter(&mut self, _id: AdapterId, _matrices: Vec<LoraMatrix>) -> Result<(), BackendError> {
         Ok(())
     }
 

@@ -137,7 +137,7 @@ pub trait Backend: Send {
     ///
     /// # Errors
     /// When a matrix does not match a weight of the model; nothing is loaded then.
-    fn load_adapter(&mut self, id: AdapterId, matrices: &[LoraMatrix]) -> Result<(), BackendError>;
+    fn load_adapter(&mut self, id: AdapterId, matrices: Vec<LoraMatrix>) -> Result<(), BackendError>;
 
     /// Forgets an adapter. Unknown ids are ignored.
     fn unload_adapter(&mut self, id: AdapterId);

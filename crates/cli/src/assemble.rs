@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use backend::Backend;
 use backend_cpu::{CpuBackend, CpuOptions};
 use model::{Hyperparameters, Model, Weights};
@@ -59,6 +59,8 @@ impl Assembly {
             adapters: Some(home.adapters()),
             inferlets: settings.limits.inferlets,
             limits: settings.limits.of_an_inferlet(),
+            user_limits: settings.limits.of_a_user(machine_memory()),
+            server_limits: settings.limits.of_the_server(machine_memory()),
             allowed_hosts: Arc::new(settings.network.allowed_hosts()),
             ..RuntimeConfig::default()
         };
@@ -67,13 +69,17 @@ impl Assembly {
     }
 
     /// Stops the engines and waits for their threads.
-    pub(crate) fn stop(self) {
+    ///
+    /// # Errors
+    /// When one had died.
+    pub(crate) fn stop(self) -> Result<()> {
         for (handle, _) in &self.engines {
             handle.shutdown();
         }
-        for (_, engine) in self.engines {
-            engine.join();
-        }
+        let ends: Vec<_> = self.engines.into_iter().map(|(_, engine)| engine.join()).collect();
+        ends.into_iter().collect::<Result<(), String>>().map_err(|words| {
+            anyhow!("an engine died, and its contexts are lost; saved ones are on disk: {words}")
+        })
     }
 }
 

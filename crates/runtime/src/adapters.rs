@@ -1,6 +1,6 @@
 //! Adapter files: PEFT's safetensors and GGUF, read into plain matrices.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use backend::LoraMatrix;
 
@@ -17,6 +17,8 @@ pub(crate) enum AdapterFile {
     Gguf(Vec<u8>),
     /// The two files of PEFT.
     Peft { config: String, tensors: Vec<u8> },
+    /// A GGUF file, or a folder of PEFT's files, of the operator's.
+    Path { name: String, path: PathBuf },
 }
 
 impl Adapters {
@@ -41,27 +43,46 @@ impl Adapters {
             let reason = format!("no adapter `{name}`; the server has: {}", names.join(", "));
             return Err(ApiError::NotFound(reason));
         };
-        let path = folder.join(name);
-        let read = |path: PathBuf| {
-            std::fs::read(&path)
-                .map_err(|e| invalid(format!("cannot read adapter `{name}`: {}: {e}", path.display())))
-        };
-        if !path.is_dir() {
-            return Ok(AdapterFile::Gguf(read(path)?));
-        }
-        let config = String::from_utf8(read(path.join("adapter_config.json"))?);
-        let config =
-            config.map_err(|_| invalid(format!("adapter `{name}`: adapter_config.json is not UTF-8")))?;
-        Ok(AdapterFile::Peft { config, tensors: read(path.join("adapter_model.safetensors"))? })
+        Ok(AdapterFile::Path { name: name.to_string(), path: folder.join(name) })
     }
 }
 
+/// The files of PEFT.
+const PEFT_FILES: [&str; 2] = ["adapter_config.json", "adapter_model.safetensors"];
+
+fn unreadable(name: &str, path: &Path, error: impl std::fmt::Display) -> ApiError {
+    invalid(format!("cannot read adapter `{name}`: {}: {error}", path.display()))
+}
+
 impl AdapterFile {
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> Result<u64, ApiError> {
+        let (name, path) = match self {
+            AdapterFile::Gguf(bytes) => return Ok(bytes.len() as u64),
+            AdapterFile::Peft { config, tensors } => return Ok((config.len() + tensors.len()) as u64),
+            AdapterFile::Path { name, path } => (name, path),
+        };
+        let length = |path: &Path| path.metadata().map(|m| m.len()).map_err(|e| unreadable(name, path, e));
+        match path.is_dir() {
+            true => PEFT_FILES.iter().map(|file| length(&path.join(file))).sum(),
+            false => length(path),
+        }
+    }
+
     /// The matrices, by canonical tensor name.
     pub(crate) fn read(self, hyper: &model::Hyperparameters) -> Result<Vec<LoraMatrix>, ApiError> {
         let lora = match &self {
             AdapterFile::Gguf(bytes) => model::lora::read_gguf(bytes),
             AdapterFile::Peft { config, tensors } => model::lora::read_peft(config, tensors, hyper),
+            AdapterFile::Path { name, path } => {
+                let read = |path: &Path| std::fs::read(path).map_err(|e| unreadable(name, path, e));
+                if !path.is_dir() {
+                    return AdapterFile::Gguf(read(path)?).read(hyper);
+                }
+                let [config, tensors] = PEFT_FILES.map(|file| path.join(file));
+                let config = String::from_utf8(read(&config)?).map_err(|e| unreadable(name, &config, e))?;
+                return AdapterFile::Peft { config, tensors: read(&tensors)? }.read(hyper);
+            }
         };
         let lora = lora.map_err(|error| invalid(error.to_string()))?;
         let matrix = |(tensor, pair): (String, model::lora::LoraPair)| LoraMatrix {

@@ -5,10 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use scheduler::OwnerId;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::account::{Account, Taken};
 use crate::error::ApiError;
 use crate::limits::InferletLimits;
+use crate::queue::{Receiver, Sender, queue};
+use crate::users::User;
+use crate::work;
 
 /// What an inferlet gives to the client that launched it, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +27,6 @@ pub enum Event {
     Stderr(Vec<u8>),
 }
 
-/// Events that wait for the client; the inferlet waits when there are more.
-pub(crate) const EVENTS: usize = 1024;
-/// Messages of the client that wait for the inferlet; the client waits when there are more.
-pub(crate) const MESSAGES: usize = 1024;
 /// Bytes of stderr kept to explain a trap: a panic's message goes there.
 const STDERR_TAIL: usize = 2048;
 
@@ -34,20 +34,26 @@ const STDERR_TAIL: usize = 2048;
 pub(crate) struct InferletState {
     pub(crate) id: String,
     pub(crate) owner: OwnerId,
-    /// The inferlet that launched it, on whose share of pages it draws.
-    pub(crate) parent: Option<OwnerId>,
+    /// The inferlet that launched it, on whose share it draws.
+    pub(crate) parent: Option<Arc<InferletState>>,
     /// How many inferlets are above it.
     pub(crate) depth: u32,
     pub(crate) place: Place,
     pub(crate) program: String,
-    pub(crate) user: String,
+    pub(crate) user: Arc<User>,
+    /// Bytes that the host holds for it and those it launched.
+    pub(crate) host_memory: Arc<Account>,
+    /// Its calls of long work.
+    pub(crate) calls: Arc<Semaphore>,
     pub(crate) arguments: Vec<String>,
     pub(crate) limits: InferletLimits,
     pub(crate) cpu: CpuMeter,
     /// None once it has ended: the client then sees the end of its events.
-    events: Mutex<Option<mpsc::Sender<Event>>>,
-    pub(crate) texts: tokio::sync::Mutex<mpsc::Receiver<String>>,
-    pub(crate) blobs: tokio::sync::Mutex<mpsc::Receiver<Vec<u8>>>,
+    events: Mutex<Option<Sender<Event>>>,
+    pub(crate) texts: tokio::sync::Mutex<Receiver<String>>,
+    pub(crate) blobs: tokio::sync::Mutex<Receiver<Vec<u8>>>,
+    /// Its place among the user's inferlets.
+    _counted: Taken,
     started: Instant,
     output: AtomicU64,
     stderr: Mutex<Vec<u8>>,
@@ -57,30 +63,37 @@ pub(crate) struct InferletState {
 
 /// The client's ends of an inferlet's channels.
 pub(crate) struct ClientEnds {
-    pub(crate) events: mpsc::Receiver<Event>,
-    pub(crate) texts: mpsc::Sender<String>,
-    pub(crate) blobs: mpsc::Sender<Vec<u8>>,
+    pub(crate) events: Receiver<Event>,
+    pub(crate) texts: Sender<String>,
+    pub(crate) blobs: Sender<Vec<u8>>,
 }
 
 impl InferletState {
+    /// # Errors
+    /// `limit-exceeded` when the user has too many inferlets.
     pub(crate) fn new(
         owner: OwnerId,
         program: String,
-        user: String,
+        user: Arc<User>,
         arguments: Vec<String>,
         limits: InferletLimits,
-    ) -> (InferletState, ClientEnds) {
-        let (events, client_events) = mpsc::channel(EVENTS);
-        let (client_texts, texts) = mpsc::channel(MESSAGES);
-        let (client_blobs, blobs) = mpsc::channel(MESSAGES);
+        parent: Option<Arc<InferletState>>,
+    ) -> Result<(InferletState, ClientEnds), ApiError> {
+        let (events, client_events) = queue();
+        let (client_texts, texts) = queue();
+        let (client_blobs, blobs) = queue();
+        let above = parent.as_ref().map_or(&user.host_memory, |parent| &parent.host_memory);
         let inferlet = InferletState {
             id: uuid::Uuid::new_v4().to_string(),
             owner,
-            parent: None,
-            depth: 0,
+            depth: parent.as_ref().map_or(0, |parent| parent.depth + 1),
             place: Place::default(),
             program,
+            host_memory: above.below("the inferlet", limits.host_memory_bytes),
+            calls: work::calls(),
+            _counted: user.inferlets.take(1)?,
             user,
+            parent,
             arguments,
             limits,
             cpu: CpuMeter::default(),
@@ -93,7 +106,22 @@ impl InferletState {
             killed: AtomicBool::new(false),
             kill: Notify::new(),
         };
-        (inferlet, ClientEnds { events: client_events, texts: client_texts, blobs: client_blobs })
+        Ok((inferlet, ClientEnds { events: client_events, texts: client_texts, blobs: client_blobs }))
+    }
+
+    /// This inferlet and those above it that launched each other.
+    fn path(&self) -> impl Iterator<Item = &InferletState> {
+        std::iter::successors(Some(self), |inferlet| inferlet.parent.as_deref())
+    }
+
+    /// Counts processor time, for all above it as well.
+    pub(crate) fn spend_cpu(&self, time: Duration) {
+        self.path().for_each(|inferlet| inferlet.cpu.add(time));
+    }
+
+    /// Whether it, or one above it, has used up its processor time.
+    pub(crate) fn is_out_of_cpu(&self) -> bool {
+        self.path().any(|inferlet| inferlet.limits.cpu.is_some_and(|limit| inferlet.cpu.spent() > limit))
     }
 
     pub(crate) fn started(&self) -> Instant {
@@ -122,11 +150,12 @@ impl InferletState {
     pub(crate) async fn emit(&self, bytes: usize, event: Event) -> Result<(), ApiError> {
         let gone = || ApiError::Closed("the client is gone".into());
         self.spend_output(bytes)?;
-        self.events().ok_or_else(gone)?.send(event).await.map_err(|_| gone())
+        let sent = self.events().ok_or_else(gone)?.send(event, bytes).await;
+        sent.then_some(()).ok_or_else(gone)
     }
 
     /// Where events go, as long as it runs.
-    pub(crate) fn events(&self) -> Option<mpsc::Sender<Event>> {
+    pub(crate) fn events(&self) -> Option<Sender<Event>> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -184,7 +213,7 @@ enum Held {
     #[default]
     Nothing,
     Place {
-        _permit: OwnedSemaphorePermit,
+        _permits: [OwnedSemaphorePermit; 2],
     },
     /// The inferlet has ended.
     Ended,
@@ -195,12 +224,17 @@ impl Place {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place; waits for one. An inferlet that has ended meanwhile gets none.
-    pub(crate) async fn take(&self, places: &Arc<Semaphore>) {
-        let permit = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+    /// Takes one of the user's places and one of the server's; waits for them. An inferlet that has ended meanwhile gets
+    /// none.
+    pub(crate) async fn take(&self, user: &User, places: &Arc<Semaphore>) {
+        let take = |places: &Arc<Semaphore>| places.clone().acquire_owned();
+        let never_closed = "the semaphores are never closed";
+        // The user's first: who waits for that holds none of the server's.
+        let of_user = take(&user.places).await.expect(never_closed);
+        let of_server = take(places).await.expect(never_closed);
         let mut held = self.lock();
         if matches!(*held, Held::Nothing) {
-            *held = Held::Place { _permit: permit };
+            *held = Held::Place { _permits: [of_user, of_server] };
         }
     }
 
@@ -225,7 +259,7 @@ pub(crate) struct Waiting {
     places: Arc<Semaphore>,
     inferlet: Arc<InferletState>,
     /// Its place among those that wait; `None` once it has its own again.
-    waiting: Option<OwnedSemaphorePermit>,
+    waiting: Option<[OwnedSemaphorePermit; 2]>,
 }
 
 impl Waiting {
@@ -235,7 +269,8 @@ impl Waiting {
         waiting_places: &Arc<Semaphore>,
         inferlet: &Arc<InferletState>,
     ) -> Option<Waiting> {
-        let waiting = waiting_places.clone().try_acquire_owned().ok()?;
+        let take = |places: &Arc<Semaphore>| places.clone().try_acquire_owned().ok();
+        let waiting = [take(&inferlet.user.waiting_places)?, take(waiting_places)?];
         let waiting = inferlet.place.give_back().then_some(waiting);
         Some(Waiting { places: places.clone(), inferlet: inferlet.clone(), waiting })
     }
@@ -243,7 +278,7 @@ impl Waiting {
     /// Goes on once the inferlet has a place again.
     pub(crate) async fn end(mut self) {
         if self.waiting.is_some() {
-            self.inferlet.place.take(&self.places).await;
+            self.inferlet.place.take(&self.inferlet.user, &self.places).await;
             self.waiting = None;
         }
     }
@@ -255,14 +290,14 @@ impl Drop for Waiting {
         if let Some(waiting) = self.waiting.take() {
             let (places, inferlet) = (self.places.clone(), self.inferlet.clone());
             tokio::spawn(async move {
-                inferlet.place.take(&places).await;
+                inferlet.place.take(&inferlet.user, &places).await;
                 drop(waiting);
             });
         }
     }
 }
 
-/// Processor time of one inferlet: completed polls, and the one that runs now.
+/// Processor time of an inferlet and those it launched: completed polls, and its own that runs now.
 #[derive(Default)]
 pub(crate) struct CpuMeter {
     spent_us: AtomicU64,
@@ -274,14 +309,51 @@ impl CpuMeter {
         *self.poll.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
     }
 
-    pub(crate) fn end(&self, start: Instant) {
+    /// The poll that began is over; its time counts once it is added.
+    pub(crate) fn end(&self) {
         *self.poll.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.spent_us.fetch_add(start.elapsed().as_micros() as u64, Ordering::Relaxed);
+    }
+
+    fn add(&self, time: Duration) {
+        self.spent_us.fetch_add(time.as_micros() as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn spent(&self) -> Duration {
         let poll = *self.poll.lock().unwrap_or_else(PoisonError::into_inner);
         let running = poll.map_or(Duration::ZERO, |start| start.elapsed());
         Duration::from_micros(self.spent_us.load(Ordering::Relaxed)) + running
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::RuntimeConfig;
+    use crate::users::Users;
+    use crate::work::Workers;
+
+    /// An inferlet that runs nothing, and its client.
+    pub(crate) fn inferlet() -> (Arc<InferletState>, ClientEnds) {
+        let user = Users::new(&RuntimeConfig::default(), &Workers::new()).of("test");
+        let (inferlet, client) = child(&user, None);
+        (inferlet, client)
+    }
+
+    fn child(user: &Arc<User>, parent: Option<Arc<InferletState>>) -> (Arc<InferletState>, ClientEnds) {
+        let limits = InferletLimits { cpu: Some(Duration::from_millis(5)), ..InferletLimits::default() };
+        let made = InferletState::new(OwnerId(1), "p".into(), user.clone(), Vec::new(), limits, parent);
+        let (inferlet, client) = made.unwrap();
+        (Arc::new(inferlet), client)
+    }
+
+    #[test]
+    fn the_time_of_children_is_their_parents_too() {
+        let (parent, _client) = inferlet();
+        let (one, _client) = child(&parent.user, Some(parent.clone()));
+        let (two, _client) = child(&parent.user, Some(parent.clone()));
+        one.spend_cpu(Duration::from_millis(3));
+        assert!(!one.is_out_of_cpu() && !parent.is_out_of_cpu());
+        two.spend_cpu(Duration::from_millis(3));
+        assert!(parent.is_out_of_cpu() && one.is_out_of_cpu(), "six together, of five");
     }
 }

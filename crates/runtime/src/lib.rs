@@ -5,8 +5,10 @@
 //! and can always be ended. Ending one, for whatever reason, drops its store and tells the engines that the owner is
 //! gone: pages, memory and tickets are given back in one place.
 
+mod account;
 mod adapters;
 mod error;
+mod files;
 mod grammars;
 #[allow(unreachable_pub, reason = "bindgen re-exports the handle types, which must be pub for it")]
 mod host;
@@ -18,10 +20,13 @@ mod output;
 mod positions;
 mod process;
 mod program;
+mod queue;
 mod served;
 mod service;
 mod snapshot_files;
 mod store;
+mod users;
+mod work;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,13 +35,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use backend::AdapterId;
-use scheduler::{ContextId, TenantId, Ticket};
+use scheduler::{ContextId, Ticket};
 use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 pub use inferlet::Event;
-pub use limits::InferletLimits;
+pub use limits::{InferletLimits, ServerLimits, UserLimits};
 pub use network::{AllowedHosts, HostPatternError};
 pub use process::{Inferlet, InferletError, Input, LaunchError, LaunchOptions};
 pub use program::{Program, ProgramError};
@@ -63,6 +68,10 @@ pub struct RuntimeConfig {
     pub inferlets_waiting: u32,
     /// What an inferlet may use unless its launch says otherwise.
     pub limits: InferletLimits,
+    /// What all programs of one user may use together.
+    pub user_limits: UserLimits,
+    /// What all programs may use together.
+    pub server_limits: ServerLimits,
     /// Hosts that inferlets may send HTTP requests to. Default: none.
     pub allowed_hosts: Arc<AllowedHosts>,
 }
@@ -77,8 +86,18 @@ impl Default for RuntimeConfig {
             inferlets: 1024,
             inferlets_waiting: 16384,
             limits: InferletLimits::default(),
+            user_limits: UserLimits::default(),
+            server_limits: ServerLimits::default(),
             allowed_hosts: Arc::default(),
         }
+    }
+}
+
+impl RuntimeConfig {
+    /// Inferlets of one user that run at once.
+    pub(crate) fn user_places(&self) -> u32 {
+        let most = self.inferlets - self.inferlets / 8;
+        self.user_limits.inferlets.map_or(most, |places| places.min(self.inferlets)).max(1)
     }
 }
 
@@ -108,7 +127,6 @@ pub(crate) struct RuntimeState {
     pub(crate) wasmtime: Engine,
     pub(crate) models: Vec<Arc<ServedModel>>,
     pub(crate) programs: program::Programs,
-    pub(crate) broker: messaging::Broker,
     pub(crate) store: store::Store,
     pub(crate) snapshots: snapshot_files::SnapshotFiles,
     pub(crate) adapters: adapters::Adapters,
@@ -121,23 +139,8 @@ pub(crate) struct RuntimeState {
     tickets: AtomicU64,
     owners: AtomicU64,
     adapter_ids: AtomicU32,
-    tenants: Tenants,
-}
-
-/// The users, each its own tenant: they share no cached prefixes.
-#[derive(Default)]
-pub(crate) struct Tenants(Mutex<BTreeMap<String, TenantId>>);
-
-impl Tenants {
-    pub(crate) fn of(&self, user: &str) -> TenantId {
-        let mut tenants = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tenant) = tenants.get(user) {
-            return *tenant;
-        }
-        let tenant = TenantId(tenants.len() as u64);
-        tenants.insert(user.to_string(), tenant);
-        tenant
-    }
+    pub(crate) users: users::Users,
+    pub(crate) workers: work::Workers,
 }
 
 impl RuntimeState {
@@ -155,11 +158,6 @@ impl RuntimeState {
 
     pub(crate) fn next_adapter(&self) -> AdapterId {
         AdapterId(self.adapter_ids.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// The tenant that a user is.
-    pub(crate) fn tenant(&self, user: &str) -> TenantId {
-        self.tenants.of(user)
     }
 }
 
@@ -197,13 +195,14 @@ impl Runtime {
             let failed = |reason| RuntimeError::Data { path: folder.clone(), reason };
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
-        let store = store::Store::new(store_file);
+        let store = store::Store::new(store_file, &config.user_limits);
         let snapshots =
             snapshot_files::SnapshotFiles::new(config.data.as_ref().map(|folder| folder.join("snapshots")));
         let models: Vec<_> = models.into_iter().map(Arc::new).collect();
-        let tenants = Tenants::default();
+        let workers = work::Workers::new();
+        let users = users::Users::new(&config, &workers);
         for model in &models {
-            snapshots.restore(model, &tenants).await;
+            snapshots.restore(model, &users).await;
         }
         let programs =
             program::Programs::new(wasmtime.clone(), linker, config.cache.clone(), config.programs.clone());
@@ -215,7 +214,6 @@ impl Runtime {
             wasmtime,
             models,
             programs,
-            broker: messaging::Broker::default(),
             store,
             snapshots,
             running: Mutex::default(),
@@ -223,7 +221,8 @@ impl Runtime {
             tickets: AtomicU64::new(1),
             owners: AtomicU64::new(1),
             adapter_ids: AtomicU32::new(1),
-            tenants,
+            users,
+            workers,
         };
         Ok(Runtime(Arc::new(shared)))
     }
@@ -306,7 +305,7 @@ impl Runtime {
         let info = |inferlet: &Arc<inferlet::InferletState>| InferletInfo {
             id: inferlet.id.clone(),
             program: inferlet.program.clone(),
-            user: inferlet.user.clone(),
+            user: inferlet.user.name.clone(),
             arguments: inferlet.arguments.clone(),
             running: inferlet.started().elapsed(),
             cpu: inferlet.cpu.spent(),
@@ -338,9 +337,9 @@ fn wasmtime_config(config: &RuntimeConfig) -> Config {
         .total_memories(slots)
         .total_tables(slots * 2)
         .total_stacks(slots)
-        .max_memories_per_component(32)
-        .max_tables_per_component(64)
-        .max_core_instances_per_component(64)
+        .max_memories_per_component(limits::MEMORIES)
+        .max_tables_per_component(limits::TABLES)
+        .max_core_instances_per_component(limits::CORE_INSTANCES)
         .max_memory_size(config.limits.memory_bytes.max(16 << 20))
         // Pages a program touched in its last run are zeroed in place instead of given back to the kernel: a launch
         // then costs no page faults.
@@ -356,9 +355,12 @@ fn wasmtime_config(config: &RuntimeConfig) -> Config {
     wasmtime
 }
 
+/// Programs that may wait for others beyond as many as run.
+const WAITING_EXTRA: u32 = 64;
+
 /// Programs that may wait for others, each of them without a place of its own.
 fn waiting_places(config: &RuntimeConfig) -> u32 {
-    config.inferlets + 64
+    config.inferlets + WAITING_EXTRA
 }
 
 /// Counts the epoch up as long as wasmtime is in use.

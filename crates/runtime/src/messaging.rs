@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{Notify, mpsc};
 
+use crate::account::{Account, Taken};
 use crate::error::{ApiError, check_length};
 
 /// Messages that wait for one subscription; the oldest is dropped for a new one, and the loss reported.
@@ -16,31 +17,35 @@ const SUBSCRIPTION_MESSAGES: usize = 4096;
 const KEPT_MESSAGES: usize = 1024;
 /// Messages in a queue; a push waits while it is full.
 const QUEUE_MESSAGES: usize = 4096;
-/// Topics and queues of one user that hold something.
+/// Topics, and queues, that hold something.
 const NAMES: usize = 4096;
 /// Bytes of a message and of a name.
 const MESSAGE_BYTES: usize = 1 << 20;
 const NAME_BYTES: usize = 256;
 
-type Name = (String, String);
-
-/// The topics and queues of all users.
-#[derive(Default)]
+/// The topics and queues of one user. What they hold counts as the user's host memory.
 pub(crate) struct Broker {
-    topics: Mutex<HashMap<Name, Topic>>,
-    queues: Mutex<HashMap<Name, Queue>>,
+    memory: Arc<Account>,
+    topics: Mutex<HashMap<String, Topic>>,
+    queues: Mutex<HashMap<String, Queue>>,
+}
+
+/// A message, and its bytes in the user's account.
+struct Message {
+    text: Box<str>,
+    _held: Taken,
 }
 
 #[derive(Default)]
 struct Topic {
-    kept: VecDeque<Arc<str>>,
+    kept: VecDeque<Arc<Message>>,
     listeners: Vec<Weak<Listener>>,
 }
 
 #[derive(Clone)]
 struct Queue {
-    push: mpsc::Sender<String>,
-    pull: Arc<tokio::sync::Mutex<mpsc::Receiver<String>>>,
+    push: mpsc::Sender<Message>,
+    pull: Arc<tokio::sync::Mutex<mpsc::Receiver<Message>>>,
 }
 
 /// A subscription's own queue.
@@ -52,7 +57,7 @@ pub(crate) struct Listener {
 
 #[derive(Default)]
 struct Waiting {
-    messages: VecDeque<Arc<str>>,
+    messages: VecDeque<Arc<Message>>,
     lost: u64,
 }
 
@@ -62,7 +67,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Listener {
-    fn deliver(&self, message: Arc<str>) {
+    fn deliver(&self, message: Arc<Message>) {
         let mut waiting = lock(&self.waiting);
         if waiting.messages.len() == SUBSCRIPTION_MESSAGES {
             waiting.messages.pop_front();
@@ -88,7 +93,7 @@ impl Listener {
                     if !waiting.messages.is_empty() {
                         self.arrived.notify_one();
                     }
-                    return Ok(message.to_string());
+                    return Ok(message.text.to_string());
                 }
             }
             self.arrived.notified().await;
@@ -96,37 +101,39 @@ impl Listener {
     }
 }
 
-fn name(user: &str, name: String) -> Result<Name, ApiError> {
-    check_length("the name", name.len(), NAME_BYTES)?;
-    Ok((user.to_string(), name))
+fn check_name(name: &str) -> Result<(), ApiError> {
+    check_length("the name", name.len(), NAME_BYTES)
 }
 
-fn room<T>(user: &str, map: &HashMap<Name, T>, key: &Name) -> Result<(), ApiError> {
-    let full = !map.contains_key(key) && map.keys().filter(|(u, _)| u == user).count() >= NAMES;
-    match full {
+fn room<T>(map: &HashMap<String, T>, name: &str) -> Result<(), ApiError> {
+    match map.len() >= NAMES && !map.contains_key(name) {
         true => Err(ApiError::LimitExceeded(format!("the user has {NAMES} topics or queues already"))),
         false => Ok(()),
     }
 }
 
 impl Broker {
+    /// What the topics and queues hold is taken from this account.
+    pub(crate) fn new(memory: Arc<Account>) -> Broker {
+        Broker { memory, topics: Mutex::default(), queues: Mutex::default() }
+    }
+
+    fn message(&self, text: &str) -> Result<Message, ApiError> {
+        check_length("the message", text.len(), MESSAGE_BYTES)?;
+        let held = self.memory.take((text.len() + size_of::<Message>()) as u64)?;
+        Ok(Message { text: text.into(), _held: held })
+    }
+
     /// Sends to every subscription; with `keep`, also to those who come later and ask.
-    pub(crate) fn broadcast(
-        &self,
-        user: &str,
-        topic: String,
-        message: &str,
-        keep: bool,
-    ) -> Result<(), ApiError> {
-        check_length("the message", message.len(), MESSAGE_BYTES)?;
-        let key = name(user, topic)?;
-        let message: Arc<str> = message.into();
+    pub(crate) fn broadcast(&self, topic: String, message: &str, keep: bool) -> Result<(), ApiError> {
+        check_name(&topic)?;
+        let message = Arc::new(self.message(message)?);
         let mut topics = lock(&self.topics);
-        if !keep && !topics.contains_key(&key) {
+        if !keep && !topics.contains_key(&topic) {
             return Ok(());
         }
-        room(user, &topics, &key)?;
-        let entry = topics.entry(key).or_default();
+        room(&topics, &topic)?;
+        let entry = topics.entry(topic).or_default();
         entry.listeners.retain(|listener| match listener.upgrade() {
             Some(listener) => {
                 listener.deliver(message.clone());
@@ -144,46 +151,56 @@ impl Broker {
     }
 
     /// A new subscription; with `kept`, it begins with what was kept.
-    pub(crate) fn subscribe(&self, user: &str, topic: String, kept: bool) -> Result<Arc<Listener>, ApiError> {
-        let key = name(user, topic)?;
+    pub(crate) fn subscribe(&self, topic: String, kept: bool) -> Result<Arc<Listener>, ApiError> {
+        check_name(&topic)?;
         let mut topics = lock(&self.topics);
         topics.retain(|_, t| !t.kept.is_empty() || t.listeners.iter().any(|l| l.strong_count() > 0));
-        room(user, &topics, &key)?;
-        let entry = topics.entry(key).or_default();
+        room(&topics, &topic)?;
+        let entry = topics.entry(topic).or_default();
         let listener = Arc::new(Listener::default());
         if kept {
             lock(&listener.waiting).messages.extend(entry.kept.iter().cloned());
             listener.arrived.notify_one();
         }
+        entry.listeners.retain(|listener| listener.strong_count() > 0);
         entry.listeners.push(Arc::downgrade(&listener));
         Ok(listener)
     }
 
-    fn queue(&self, user: &str, queue: String) -> Result<Queue, ApiError> {
-        let key = name(user, queue)?;
+    /// Drops what is kept of a topic. Subscriptions get what they have not taken yet all the same.
+    pub(crate) fn forget(&self, topic: &str) -> Result<(), ApiError> {
+        check_name(topic)?;
+        if let Some(topic) = lock(&self.topics).get_mut(topic) {
+            topic.kept = VecDeque::new();
+        }
+        Ok(())
+    }
+
+    fn queue(&self, name: String) -> Result<Queue, ApiError> {
+        check_name(&name)?;
         let mut queues = lock(&self.queues);
         // A queue nobody waits on and with nothing in it is forgotten.
         queues.retain(|_, q| q.push.capacity() < QUEUE_MESSAGES || Arc::strong_count(&q.pull) > 1);
-        room(user, &queues, &key)?;
+        room(&queues, &name)?;
         let new = || {
             let (push, pull) = mpsc::channel(QUEUE_MESSAGES);
             Queue { push, pull: Arc::new(tokio::sync::Mutex::new(pull)) }
         };
-        Ok(queues.entry(key).or_insert_with(new).clone())
+        Ok(queues.entry(name).or_insert_with(new).clone())
     }
 
     /// Appends to a queue; waits while it is full.
-    pub(crate) async fn push(&self, user: &str, queue: String, message: String) -> Result<(), ApiError> {
-        check_length("the message", message.len(), MESSAGE_BYTES)?;
-        let queue = self.queue(user, queue)?;
+    pub(crate) async fn push(&self, queue: String, message: String) -> Result<(), ApiError> {
+        let message = self.message(&message)?;
+        let queue = self.queue(queue)?;
         queue.push.send(message).await.map_err(|_| ApiError::Closed("the queue is gone".into()))
     }
 
     /// Takes the oldest message; waits for one. Cancelled, it takes none.
-    pub(crate) async fn pull(&self, user: &str, queue: String) -> Result<String, ApiError> {
-        let queue = self.queue(user, queue)?;
+    pub(crate) async fn pull(&self, queue: String) -> Result<String, ApiError> {
+        let queue = self.queue(queue)?;
         let message = queue.pull.lock().await.recv().await;
-        message.ok_or_else(|| ApiError::Closed("the queue is gone".into()))
+        message.map(|message| message.text.into()).ok_or_else(|| ApiError::Closed("the queue is gone".into()))
     }
 }
 
@@ -191,23 +208,26 @@ impl Broker {
 mod tests {
     use super::*;
 
+    fn broker(bytes: u64) -> Broker {
+        Broker::new(Account::root("the user", "bytes", bytes))
+    }
+
     #[tokio::test]
     async fn a_late_subscription_gets_what_was_kept_in_order() {
-        let broker = Broker::default();
-        broker.broadcast("ann", "t".into(), "lost", false).unwrap();
-        broker.broadcast("ann", "t".into(), "one", true).unwrap();
-        let late = broker.subscribe("ann", "t".into(), true).unwrap();
-        broker.broadcast("ann", "t".into(), "two", false).unwrap();
-        broker.broadcast("bob", "t".into(), "not for ann", true).unwrap();
+        let broker = broker(1 << 30);
+        broker.broadcast("t".into(), "lost", false).unwrap();
+        broker.broadcast("t".into(), "one", true).unwrap();
+        let late = broker.subscribe("t".into(), true).unwrap();
+        broker.broadcast("t".into(), "two", false).unwrap();
         assert_eq!((late.next().await.unwrap(), late.next().await.unwrap()), ("one".into(), "two".into()));
     }
 
     #[tokio::test]
     async fn a_slow_subscription_is_told_what_it_lost() {
-        let broker = Broker::default();
-        let slow = broker.subscribe("ann", "t".into(), false).unwrap();
+        let broker = broker(1 << 30);
+        let slow = broker.subscribe("t".into(), false).unwrap();
         for i in 0..SUBSCRIPTION_MESSAGES + 3 {
-            broker.broadcast("ann", "t".into(), &i.to_string(), false).unwrap();
+            broker.broadcast("t".into(), &i.to_string(), false).unwrap();
         }
         assert!(matches!(slow.next().await, Err(ApiError::LimitExceeded(text)) if text.starts_with('3')));
         assert_eq!(slow.next().await.unwrap(), "3");
@@ -215,15 +235,36 @@ mod tests {
 
     #[tokio::test]
     async fn a_cancelled_pull_loses_nothing() {
-        let broker = Arc::new(Broker::default());
+        let broker = Arc::new(broker(1 << 30));
         let pull = tokio::spawn({
             let broker = broker.clone();
-            async move { broker.pull("ann", "q".into()).await }
+            async move { broker.pull("q".into()).await }
         });
         tokio::task::yield_now().await;
         pull.abort();
         pull.await.unwrap_err();
-        broker.push("ann", "q".into(), "m".into()).await.unwrap();
-        assert_eq!(broker.pull("ann", "q".into()).await.unwrap(), "m");
+        broker.push("q".into(), "m".into()).await.unwrap();
+        assert_eq!(broker.pull("q".into()).await.unwrap(), "m");
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_paid_for_until_it_is_taken_or_forgotten() {
+        let broker = broker(1 << 20);
+        let half = "m".repeat(500 << 10);
+        let refused = |result| assert!(matches!(result, Err(ApiError::LimitExceeded(_))), "{result:?}");
+        broker.broadcast("t".into(), &half, true).unwrap();
+        broker.push("q".into(), half.clone()).await.unwrap();
+        refused(broker.broadcast("t".into(), &half, false));
+        refused(broker.push("q".into(), half.clone()).await);
+        broker.pull("q".into()).await.unwrap();
+        broker.push("q".into(), half.clone()).await.unwrap();
+        broker.forget("t").unwrap();
+        broker.broadcast("t".into(), &half, true).unwrap();
+        // One message, however many wait for it.
+        let listeners = [(); 3].map(|()| broker.subscribe("t".into(), true).unwrap());
+        broker.forget("t").unwrap();
+        refused(broker.broadcast("t".into(), &half, true));
+        drop(listeners);
+        broker.broadcast("t".into(), &half, true).unwrap();
     }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
-use tokio_util::sync::PollSender;
+use tokio_util::sync::ReusableBoxFuture;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 
 use crate::inferlet::{Event, InferletState};
+use crate::queue::Slot;
 
 /// Which of the two.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,19 +19,22 @@ pub(crate) enum Channel {
     Stderr,
 }
 
+/// Bytes of one write, and so of one event.
+const WRITE_BYTES: usize = 1 << 16;
+
 /// Writes go to the client's queue of events and wait while it is full.
-#[derive(Clone)]
 pub(crate) struct OutputPipe {
     inferlet: Arc<InferletState>,
     channel: Channel,
-    /// None when the inferlet has ended.
-    events: Option<PollSender<Event>>,
+    /// The wait for room in the queue, which a write has begun; `None` of it when the client is gone.
+    waiting: Option<ReusableBoxFuture<'static, Option<Slot<Event>>>>,
+    /// Bytes that it waits for.
+    bytes: usize,
 }
 
 impl OutputPipe {
     pub(crate) fn new(inferlet: Arc<InferletState>, channel: Channel) -> OutputPipe {
-        let events = inferlet.events().map(PollSender::new);
-        OutputPipe { inferlet, channel, events }
+        OutputPipe { inferlet, channel, waiting: None, bytes: 0 }
     }
 }
 
@@ -42,7 +46,7 @@ impl IsTerminal for OutputPipe {
 
 impl StdoutStream for OutputPipe {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
+        Box::new(OutputPipe::new(self.inferlet.clone(), self.channel))
     }
 }
 
@@ -53,27 +57,35 @@ impl AsyncWrite for OutputPipe {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the client is gone");
-        let Some(events) = self.events.as_mut() else { return Poll::Ready(Err(gone())) };
+        let pipe = &mut *self;
+        if pipe.waiting.is_none() {
+            let Some(events) = pipe.inferlet.events() else { return Poll::Ready(Err(gone())) };
+            let bytes = bytes.len().min(WRITE_BYTES);
+            let reserve = async move { events.reserve(bytes).await };
+            (pipe.waiting, pipe.bytes) = (Some(ReusableBoxFuture::new(reserve)), bytes);
+        }
+        let Some(Poll::Ready(slot)) = pipe.waiting.as_mut().map(|waiting| waiting.poll(context)) else {
+            return Poll::Pending;
+        };
+        pipe.waiting = None;
         // While it waits, the same bytes come again: they are kept when they are taken.
-        let Poll::Ready(reserved) = events.poll_reserve(context) else { return Poll::Pending };
-        if self.channel == Channel::Stderr {
-            self.inferlet.keep_stderr(bytes);
+        let bytes = &bytes[..pipe.bytes.min(bytes.len())];
+        if pipe.channel == Channel::Stderr {
+            pipe.inferlet.keep_stderr(bytes);
         }
-        match reserved {
-            Ok(()) => {}
-            Err(_) if self.channel == Channel::Stderr => return Poll::Ready(Ok(bytes.len())),
-            Err(_) => return Poll::Ready(Err(gone())),
-        }
-        if let Err(limit) = self.inferlet.spend_output(bytes.len()) {
+        let slot = match slot {
+            Some(slot) => slot,
+            None if pipe.channel == Channel::Stderr => return Poll::Ready(Ok(bytes.len())),
+            None => return Poll::Ready(Err(gone())),
+        };
+        if let Err(limit) = pipe.inferlet.spend_output(bytes.len()) {
             return Poll::Ready(Err(io::Error::other(format!("{limit:?}"))));
         }
-        let event = match self.channel {
+        slot.send(match pipe.channel {
             Channel::Stdout => Event::Stdout(bytes.to_vec()),
             Channel::Stderr => Event::Stderr(bytes.to_vec()),
-        };
-        let sent =
-            self.events.as_mut().map_or(Err(gone()), |events| events.send_item(event).map_err(|_| gone()));
-        Poll::Ready(sent.map(|()| bytes.len()))
+        });
+        Poll::Ready(Ok(bytes.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -87,23 +99,24 @@ impl AsyncWrite for OutputPipe {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
-    use crate::inferlet::{EVENTS, InferletState};
-    use crate::limits::InferletLimits;
+    use crate::inferlet::tests::inferlet;
+    use crate::queue::MESSAGES;
 
     #[test]
     fn stderr_that_waits_is_kept_once() {
-        let limits = InferletLimits::default();
-        let (inferlet, mut client) =
-            InferletState::new(scheduler::OwnerId(1), "p".into(), "u".into(), Vec::new(), limits);
-        let inferlet = Arc::new(inferlet);
-        let sender = inferlet.events().unwrap();
-        (0..EVENTS).for_each(|_| sender.try_send(Event::Text(String::new())).unwrap());
+        let (inferlet, mut client) = inferlet();
+        let events = inferlet.events().unwrap();
+        for _ in 0..MESSAGES {
+            assert_eq!(events.send(Event::Text(String::new()), 0).now_or_never(), Some(true));
+        }
         let mut pipe = OutputPipe::new(inferlet.clone(), Channel::Stderr);
         let mut write =
             || Pin::new(&mut pipe).poll_write(&mut Context::from_waker(std::task::Waker::noop()), b"why");
         assert!(write().is_pending() && write().is_pending());
-        client.events.try_recv().unwrap();
+        client.events.receive().now_or_never().unwrap();
         assert!(write().is_ready());
         assert_eq!(inferlet.stderr_tail(), "why");
     }

@@ -5,20 +5,22 @@ use std::sync::{Arc, PoisonError};
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared as SharedFuture};
 use scheduler::ContextOp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::RuntimeState;
+use crate::error::ApiError;
 use crate::host::HostState;
 use crate::host::bindings::InferletPre;
 use crate::inferlet::{ClientEnds, Event, InferletState};
-use crate::limits::{InferletLimits, MemoryLimiter, Metered};
+use crate::limits::{InferletLimits, MemoryLimiter, Metered, Refused};
 use crate::network::Outgoing;
 use crate::output::{Channel, OutputPipe};
 use crate::program::Program;
+use crate::queue::{Receiver, Sender, queue};
 
 /// Inferlets above an inferlet that launched each other.
 const LAUNCH_DEPTH: u32 = 8;
@@ -37,9 +39,9 @@ pub struct LaunchOptions {
 /// Why a launch is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
-    /// The queue of waiting inferlets is full.
-    #[error("{0} inferlets run or wait already, which is the limit; try again later")]
-    Overloaded(u32),
+    /// Too many inferlets run or wait, of the user or of all: which, in words.
+    #[error("{0}; try again later")]
+    Overloaded(String),
     /// The program only answers HTTP requests.
     #[error("`{0}` answers HTTP requests and has no `run`: mount it with `serve` instead of running it")]
     NoRun(String),
@@ -79,6 +81,11 @@ pub enum InferletError {
         /// The limit.
         limit: usize,
     },
+    /// It requested memory that the other programs of the user, or all others, have taken, and did not survive that.
+    #[error(
+        "the inferlet asked for memory that other programs have: those of the user, or all together, are at their limit"
+    )]
+    SharedMemory,
     /// It did what WebAssembly does not allow, or panicked.
     #[error("the inferlet trapped: {0}")]
     Trap(String),
@@ -90,7 +97,7 @@ pub enum InferletError {
 /// A launched inferlet, as its client holds it. Dropping the handle leaves the inferlet running, without a client.
 pub struct Inferlet {
     inferlet: Arc<InferletState>,
-    events: mpsc::Receiver<Event>,
+    events: Receiver<Event>,
     input: Option<Input>,
     outcome: SharedFuture<BoxFuture<'static, Result<String, InferletError>>>,
 }
@@ -103,7 +110,7 @@ impl Inferlet {
 
     /// The next event; none when the inferlet has ended and all were taken.
     pub async fn next_event(&mut self) -> Option<Event> {
-        self.events.recv().await
+        self.events.receive().await
     }
 
     /// What messages to it are sent with; none the second time. Once it and its clones are dropped, or the inferlet
@@ -114,9 +121,9 @@ impl Inferlet {
 
     /// Takes the events and drops them, so that it never waits for a client.
     pub(crate) fn discard_events(&mut self) {
-        let (_, nothing) = mpsc::channel(1);
+        let (_, nothing) = queue();
         let mut events = std::mem::replace(&mut self.events, nothing);
-        tokio::spawn(async move { while events.recv().await.is_some() {} });
+        tokio::spawn(async move { while events.receive().await.is_some() {} });
     }
 
     /// Waits until it has ended. Take its events meanwhile: it waits when nobody does.
@@ -136,19 +143,21 @@ impl Inferlet {
 /// The client's side of `session.receive`.
 #[derive(Clone)]
 pub struct Input {
-    texts: mpsc::Sender<String>,
-    blobs: mpsc::Sender<Vec<u8>>,
+    texts: Sender<String>,
+    blobs: Sender<Vec<u8>>,
 }
 
 impl Input {
     /// Sends a text; waits while the inferlet's queue is full. Whether it can still receive it.
     pub async fn send(&self, text: String) -> bool {
-        self.texts.send(text).await.is_ok()
+        let bytes = text.len();
+        self.texts.send(text, bytes).await
     }
 
     /// Sends bytes; waits while the inferlet's queue is full. Whether it can still receive them.
     pub async fn send_blob(&self, bytes: Vec<u8>) -> bool {
-        self.blobs.send(bytes).await.is_ok()
+        let length = bytes.len();
+        self.blobs.send(bytes, length).await
     }
 }
 
@@ -156,7 +165,7 @@ pub(crate) fn launch(
     shared: &Arc<RuntimeState>,
     program: &Program,
     options: LaunchOptions,
-    parent: Option<&InferletState>,
+    parent: Option<&Arc<InferletState>>,
 ) -> Result<Inferlet, LaunchError> {
     let label = program.label().to_string();
     let entry = program.run.clone().ok_or_else(|| LaunchError::NoRun(label.clone()))?;
@@ -195,7 +204,7 @@ pub(crate) fn register(
     shared: &Arc<RuntimeState>,
     label: String,
     options: LaunchOptions,
-    parent: Option<&InferletState>,
+    parent: Option<&Arc<InferletState>>,
 ) -> Result<(Registration, ClientEnds), LaunchError> {
     let depth = parent.map_or(0, |parent| parent.depth + 1);
     if depth > LAUNCH_DEPTH {
@@ -206,15 +215,16 @@ pub(crate) fn register(
     if limits.memory_bytes > most {
         return Err(LaunchError::Memory { asked: limits.memory_bytes, most });
     }
-    let owner = shared.next_owner();
-    let (mut inferlet, client) = InferletState::new(owner, label, options.user, options.arguments, limits);
-    (inferlet.parent, inferlet.depth) = (parent.map(|parent| parent.owner), depth);
+    // A child is its parent's user's, whatever the options say.
+    let user = parent.map_or_else(|| shared.users.of(&options.user), |parent| parent.user.clone());
+    let made =
+        InferletState::new(shared.next_owner(), label, user, options.arguments, limits, parent.cloned());
+    let (inferlet, client) = made.map_err(|error| match error {
+        ApiError::LimitExceeded(reason) => LaunchError::Overloaded(reason),
+        other => LaunchError::Overloaded(other.to_string()),
+    })?;
     let inferlet = Arc::new(inferlet);
     let mut running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
-    let limit = shared.config.inferlets_waiting;
-    if running.len() >= limit as usize {
-        return Err(LaunchError::Overloaded(limit));
-    }
     running.insert(inferlet.id.clone(), inferlet.clone());
     Ok((Registration { shared: shared.clone(), inferlet }, client))
 }
@@ -226,7 +236,7 @@ pub(crate) async fn supervise<T>(
 ) -> Result<T, InferletError> {
     let Registration { shared, inferlet } = registration;
     let work = async {
-        inferlet.place.take(&shared.places).await;
+        inferlet.place.take(&inferlet.user, &shared.places).await;
         Metered { program: Box::pin(work), inferlet: inferlet.clone() }.await
     };
     tokio::select! {
@@ -244,7 +254,10 @@ async fn run(registration: &Registration, entry: &InferletPre<HostState>) -> Res
         store.run_concurrent(async |accessor| inferlet.call_run(accessor).await).await?
     };
     match result.await {
-        Ok(result) => result.map_err(InferletError::Program),
+        Ok(result) => result.map_err(InferletError::Program).and_then(|text| {
+            let spent = registration.inferlet.spend_output(text.len());
+            spent.map(|()| text).map_err(|error| InferletError::Program(format!("the result: {error}")))
+        }),
         Err(error) => Err(explain(&error, &registration.inferlet, &store)),
     }
 }
@@ -255,8 +268,8 @@ pub(crate) fn new_store(Registration { shared, inferlet }: &Registration) -> Sto
         // Never refused.
         let _ = model.engine.apply(ContextOp::Register {
             owner: inferlet.owner,
-            parent: inferlet.parent,
-            tenant: shared.tenant(&inferlet.user),
+            parent: inferlet.parent.as_ref().map(|parent| parent.owner),
+            tenant: inferlet.user.tenant,
             pages: inferlet.limits.pages,
         });
     }
@@ -271,7 +284,7 @@ pub(crate) fn new_store(Registration { shared, inferlet }: &Registration) -> Sto
         outgoing: Outgoing(shared.config.allowed_hosts.clone()),
         shared: shared.clone(),
         inferlet: inferlet.clone(),
-        memory: MemoryLimiter::new(inferlet.limits.memory_bytes),
+        memory: MemoryLimiter::new(inferlet.limits.memory_bytes, &inferlet.user.memory),
         contexts: 0,
         adapters: 0,
     };
@@ -280,7 +293,7 @@ pub(crate) fn new_store(Registration { shared, inferlet }: &Registration) -> Sto
     store.set_epoch_deadline(1);
     let meter = inferlet.clone();
     store.epoch_deadline_callback(move |_| {
-        if meter.limits.cpu.is_some_and(|limit| meter.cpu.spent() > limit) {
+        if meter.is_out_of_cpu() {
             return Err(wasmtime::Error::msg(CPU_LIMIT));
         }
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
@@ -301,8 +314,12 @@ pub(crate) fn explain(
     if let Some(limit) = inferlet.limits.cpu.filter(|_| causes.contains(CPU_LIMIT)) {
         return InferletError::Cpu { limit_ms: limit.as_millis() as u64 };
     }
-    if let Some(asked) = store.data().memory.refused {
-        return InferletError::Memory { asked, limit: inferlet.limits.memory_bytes };
+    match store.data().memory.refused {
+        Some(Refused::Inferlet(asked)) => {
+            return InferletError::Memory { asked, limit: inferlet.limits.memory_bytes };
+        }
+        Some(Refused::Others) => return InferletError::SharedMemory,
+        None => {}
     }
     let stderr = inferlet.stderr_tail();
     let root = error.root_cause().to_string();

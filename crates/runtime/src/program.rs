@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
+use crate::files::{remove_parts, write_atomically};
 use crate::host::HostState;
 use crate::host::bindings::InferletPre;
 
@@ -384,57 +385,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Ending of files that are being written.
-const PART: &str = "part";
-/// No write takes so long: a file that is older was left by a process that ended at it.
-const PART_AGE: Duration = Duration::from_secs(3600);
-
-/// Writes a whole file or nothing: to a name beside it, then renamed. It is on disk when this returns.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder)?;
-    let part = path.with_extension(format!("{}.{PART}", uuid::Uuid::new_v4()));
-    let written = std::fs::File::create(&part).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    let renamed = written.and_then(|()| std::fs::rename(&part, path));
-    renamed.inspect_err(|_| {
-        let _ = std::fs::remove_file(&part);
-    })?;
-    sync_folder(folder)
-}
-
-/// The name of a file is in its folder, and is on disk when the folder is.
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    std::fs::File::open(folder)?.sync_all()
-}
-
-/// Other systems have no such call; a rename is on disk when it returns, or soon after.
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> std::io::Result<()> {
-    Ok(())
-}
-
-/// Removes what processes left in a folder that ended while they wrote. Another may be writing there now: its
-/// files are young.
-pub(crate) fn remove_parts(folder: &Path) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let is_part = entry.path().extension().is_some_and(|ending| ending == PART);
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let is_old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > PART_AGE));
-        if is_part
-            && is_old
-            && let Err(error) = std::fs::remove_file(entry.path())
-        {
-            tracing::warn!(path = %entry.path().display(), %error, "cannot remove a file that was left unfinished");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -502,21 +452,5 @@ mod tests {
         assert_eq!(["a", "b", "c"].map(|name| recent.get(name).copied()), [Some(1), None, Some(3)]);
         recent.insert("c".into(), 4);
         assert_eq!(["a", "c"].map(|name| recent.get(name).copied()), [Some(1), Some(4)]);
-    }
-
-    #[test]
-    fn files_left_unfinished_are_removed_and_young_ones_stay() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        for (name, age) in
-            [("old.part", 2 * PART_AGE), ("young.part", Duration::ZERO), ("old.kv", 2 * PART_AGE)]
-        {
-            let file = std::fs::File::create(path(name)).unwrap();
-            file.set_modified(SystemTime::now() - age).unwrap();
-        }
-        write_atomically(&path("new.kv"), b"all").unwrap();
-        remove_parts(folder.path());
-        let left = ["old.part", "young.part", "old.kv", "new.kv"].map(|name| path(name).exists());
-        assert_eq!(left, [false, true, true, true]);
     }
 }

@@ -21,6 +21,7 @@ use crate::host::HostState;
 use crate::inferlet::{Event, InferletState};
 use crate::process::{Registration, explain, new_store, register, supervise};
 use crate::program::Program;
+use crate::queue::Receiver;
 use crate::{InferletError, LaunchError, LaunchOptions, RuntimeState};
 
 /// A program that answers HTTP requests.
@@ -151,9 +152,9 @@ where
 }
 
 /// What the program prints goes to the log: an HTTP client has no place for it.
-fn log_events(id: String, mut events: tokio::sync::mpsc::Receiver<Event>) {
+fn log_events(id: String, mut events: Receiver<Event>) {
     tokio::spawn(async move {
-        while let Some(event) = events.recv().await {
+        while let Some(event) = events.receive().await {
             match event {
                 Event::Text(text) => tracing::info!(%id, "{text}"),
                 Event::Stdout(bytes) => tracing::info!(%id, "{}", String::from_utf8_lossy(&bytes).trim_end()),

@@ -15,17 +15,21 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use scheduler::{CallError, SnapshotData, SnapshotPage, TenantId};
+use scheduler::{CallError, SnapshotData, SnapshotInfo, SnapshotPage};
 
-use crate::Tenants;
 use crate::error::{ApiError, engine_gone};
-use crate::program::{remove_parts, write_atomically};
+use crate::files::{PartFile, remove_parts};
+use crate::inferlet::InferletState;
 use crate::served::ServedModel;
+use crate::users::Users;
+use crate::work::Workers;
 
 const MAGIC: &[u8] = b"pie-kv-1";
 const HASH_BYTES: usize = 32;
+/// Bytes of pages that are read from the engine, and written, at once.
+const PART_BYTES: usize = 4 << 20;
 
 /// The folder of snapshot files; without one, a snapshot lives as long as the server.
 pub(crate) struct SnapshotFiles {
@@ -78,39 +82,49 @@ impl SnapshotFiles {
         }
     }
 
-    /// Writes a snapshot; it is on disk when this returns.
+    /// Writes a snapshot that the engine has under `in_engine`; it is on disk when this returns. Read and written in
+    /// parts, so that neither the engine nor the memory of the host has to do with all of it at once.
     pub(crate) async fn write(
         &self,
+        workers: &Workers,
+        inferlet: &Arc<InferletState>,
         model: &ServedModel,
+        in_engine: &SnapshotInfo,
         key: &str,
-        data: SnapshotData,
     ) -> Result<(), ApiError> {
         self.check_folder()?;
         let path = self.path(model, key).expect("there is a folder");
-        let key = key.to_string();
-        let write = move || write_atomically(&path, &encode(&key, &data));
-        let written =
-            tokio::task::spawn_blocking(write).await.map_err(|e| ApiError::Backend(e.to_string()))?;
-        written.map_err(|error| ApiError::Backend(format!("cannot write the snapshot: {error}")))
+        let limits = model.engine.limits();
+        let head = head(key, limits.page_tokens, in_engine.next_position, in_engine.pages, limits.page_bytes);
+        let create = move || SnapshotWriter::create(&path, &head).map_err(not_written);
+        let mut writer = workers.run(inferlet, 0, create).await?;
+        let engine = model.engine.for_owner(inferlet.owner);
+        let at_once = (PART_BYTES / limits.page_bytes.max(1)).max(1) as u32;
+        for first in (0..in_engine.pages).step_by(at_once as usize) {
+            let pages = engine.export_pages(in_engine.key.clone(), first..first + at_once);
+            let pages = pages.await.map_err(engine_gone)?.map_err(ApiError::from)?;
+            let bytes = pages.iter().map(|page| page.bytes.len()).sum();
+            let write = move || writer.add(&pages).map(|()| writer).map_err(not_written);
+            writer = workers.run(inferlet, bytes, write).await?;
+        }
+        workers.run(inferlet, 0, move || writer.finish().map_err(not_written)).await
     }
 
     /// Gives the engine a snapshot that only the disk has, in place of others where host memory is full;
     /// whether there is its file.
     pub(crate) async fn load(
         &self,
+        workers: &Workers,
+        inferlet: &Arc<InferletState>,
         model: &ServedModel,
         key: &str,
-        tenant: TenantId,
     ) -> Result<bool, ApiError> {
         let Some(path) = self.path(model, key) else { return Ok(false) };
-        let read = tokio::task::spawn_blocking(move || read(&path)).await;
-        let data = match read.map_err(|error| ApiError::Backend(error.to_string()))? {
-            Ok(None) => return Ok(false),
-            Ok(Some((_, data))) => data,
-            Err(reason) => {
-                return Err(ApiError::Backend(format!("the snapshot's file cannot be used: {reason}")));
-            }
-        };
+        let tenant = inferlet.user.tenant;
+        let unusable =
+            |reason: String| ApiError::Backend(format!("the snapshot's file cannot be used: {reason}"));
+        let read = move || read(&path).map_err(unusable);
+        let Some((_, data)) = workers.run(inferlet, 0, read).await? else { return Ok(false) };
         let pages = data.pages.len() as u32;
         let forgotten = model.engine.forget_persistent(pages).await.map_err(engine_gone)?;
         for info in forgotten.map_err(ApiError::from)? {
@@ -136,7 +150,7 @@ impl SnapshotFiles {
 
     /// Gives the engine the snapshots of the model that are on disk, as many as fit host memory. A damaged
     /// file is reported and left alone.
-    pub(crate) async fn restore(&self, model: &ServedModel, tenants: &Tenants) {
+    pub(crate) async fn restore(&self, model: &ServedModel, users: &Users) {
         let Some(folder) = self.folder.as_ref().map(|folder| folder.join(&model.fingerprint)) else { return };
         remove_parts(&folder);
         let Ok(entries) = std::fs::read_dir(&folder) else { return };
@@ -144,16 +158,16 @@ impl SnapshotFiles {
         paths.retain(|path| path.extension().is_some_and(|e| e == "kv"));
         paths.sort();
         for path in paths {
-            if let Err(reason) = self.restore_file(model, &path, tenants).await {
+            if let Err(reason) = self.restore_file(model, &path, users).await {
                 tracing::warn!(path = %path.display(), reason, "a saved context was not restored");
             }
         }
     }
 
-    async fn restore_file(&self, model: &ServedModel, path: &Path, tenants: &Tenants) -> Result<(), String> {
+    async fn restore_file(&self, model: &ServedModel, path: &Path, users: &Users) -> Result<(), String> {
         let (key, data) = read(path)?.ok_or("the file is gone")?;
         let length = data.pages.iter().map(|page| page.live.count_ones()).sum();
-        let tenant = tenants.of(user_of(&key));
+        let tenant = users.of(user_of(&key)).tenant;
         match model.engine.import(key.clone(), tenant, true, data).await.map_err(|e| e.to_string())? {
             Ok(_) => Ok(()),
             // It is read again when a program opens it.
@@ -189,26 +203,56 @@ fn read(path: &Path) -> Result<Option<(String, SnapshotData)>, String> {
     Ok(Some(decoded))
 }
 
-fn encode(key: &str, data: &SnapshotData) -> Vec<u8> {
-    let page_bytes = data.pages.first().map_or(0, |page| page.bytes.len());
+/// The beginning of a file, up to its pages.
+fn head(key: &str, page_tokens: u32, next_position: u32, pages: u32, page_bytes: usize) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
-    let number = |out: &mut Vec<u8>, value: usize| out.extend((value as u32).to_le_bytes());
-    number(&mut out, key.len());
+    out.extend((key.len() as u32).to_le_bytes());
     out.extend(key.as_bytes());
-    for value in [data.page_tokens as usize, data.next_position as usize, data.pages.len(), page_bytes] {
-        number(&mut out, value);
+    for value in [page_tokens, next_position, pages, page_bytes as u32] {
+        out.extend(value.to_le_bytes());
     }
-    for page in &data.pages {
-        out.extend(page.live.to_le_bytes());
-        out.extend(page.positions.iter().flat_map(|p| p.to_le_bytes()));
-        out.extend(&page.bytes);
-    }
-    let hash = blake3::hash(&out);
-    out.extend(hash.as_bytes());
     out
 }
 
-/// None when the bytes are not exactly what [`encode`] makes.
+fn not_written(error: std::io::Error) -> ApiError {
+    ApiError::Backend(format!("cannot write the snapshot: {error}"))
+}
+
+/// A snapshot's file on its way. Dropped before it is finished, nothing of it stays.
+struct SnapshotWriter {
+    file: PartFile,
+    hasher: blake3::Hasher,
+}
+
+impl SnapshotWriter {
+    fn create(path: &Path, head: &[u8]) -> std::io::Result<SnapshotWriter> {
+        let mut writer = SnapshotWriter { file: PartFile::create(path)?, hasher: blake3::Hasher::new() };
+        writer.write(head)?;
+        Ok(writer)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.hasher.update(bytes);
+        self.file.write(bytes)
+    }
+
+    fn add(&mut self, pages: &[SnapshotPage]) -> std::io::Result<()> {
+        for page in pages {
+            let positions = page.positions.iter().flat_map(|position| position.to_le_bytes());
+            let before: Vec<u8> = page.live.to_le_bytes().into_iter().chain(positions).collect();
+            self.write(&before)?;
+            self.write(&page.bytes)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> std::io::Result<()> {
+        self.file.write(self.hasher.finalize().as_bytes())?;
+        self.file.finish()
+    }
+}
+
+/// None when the bytes are not exactly what [`SnapshotWriter`] makes.
 fn decode(bytes: &[u8]) -> Option<(String, SnapshotData)> {
     let (mut rest, hash) = bytes.split_at_checked(bytes.len().checked_sub(HASH_BYTES)?)?;
     if blake3::hash(rest).as_bytes() != hash || !rest.starts_with(MAGIC) {
@@ -246,7 +290,18 @@ mod tests {
     fn a_snapshot_survives_its_file_and_damage_does_not() {
         let page = |live| SnapshotPage { live, positions: vec![3; 16], bytes: vec![live as u8; 40] };
         let data = SnapshotData { page_tokens: 16, next_position: 40, pages: vec![page(0xffff), page(0x7)] };
-        let bytes = encode("ann/prefix", &data);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("one.kv");
+        let create = || {
+            SnapshotWriter::create(&path, &head("ann/prefix", 16, 40, data.pages.len() as u32, 40)).unwrap()
+        };
+        let mut writer = create();
+        data.pages.chunks(1).for_each(|page| writer.add(page).unwrap());
+        drop(create());
+        assert!(!path.exists(), "it has its name only when it is whole");
+        writer.finish().unwrap();
+        assert_eq!(folder.path().read_dir().unwrap().count(), 1, "what was not finished is gone");
+        let bytes = std::fs::read(&path).unwrap();
         assert_eq!(decode(&bytes), Some(("ann/prefix".into(), data)));
         for cut in 0..bytes.len() {
             assert_eq!(decode(&bytes[..cut]), None);

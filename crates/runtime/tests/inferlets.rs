@@ -60,11 +60,10 @@ async fn constrained_text_follows_its_grammar() {
 }
 
 /// Functions of which no argument can be wrong, and why.
-const NEVER_WRONG: [(&str, &str); 4] = [
+const NEVER_WRONG: [(&str, &str); 3] = [
     ("clock.sleep", "every number of milliseconds is a time to wait"),
     ("context.set-priority", "the type has no other values than the three priorities"),
     ("context.snapshots", "a model handle is all it takes, and the type says it is one"),
-    ("model.tokenize", "every text has tokens"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

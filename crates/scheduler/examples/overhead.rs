@@ -52,7 +52,7 @@ impl Backend for Nothing {
     fn embed(&mut self, _: &[u32], _: &mut Vec<f32>) -> Result<(), BackendError> {
         Ok(())
     }
-    fn load_adapter(&mut self, _: AdapterId, _: &[LoraMatrix]) -> Result<(), BackendError> {
+    fn load_adapter(&mut self, _: AdapterId, _: Vec<LoraMatrix>) -> Result<(), BackendError> {
         Ok(())
     }
     fn unload_adapter(&mut self, _: AdapterId) {}
@@ -107,6 +107,6 @@ fn main() {
         let stats = wait(handle.stats()).expect("answered").expect("counted");
         println!("{programs:5} programs: {mean:?} a pass, batches of {:.1}", stats.batch_size_mean());
         handle.shutdown();
-        engine.join();
+        engine.join().expect("the scheduler has no defect");
     }
 }

@@ -367,7 +367,7 @@ mod tests {
             fn load_adapter(
                 &mut self,
                 _: AdapterId,
-                _: &[backend::LoraMatrix],
+                _: Vec<backend::LoraMatrix>,
             ) -> Result<(), backend::BackendError> {
                 Ok(())
             }

@@ -262,7 +262,7 @@ mod tests {
         asked.outputs[0].0 = 8;
         assert_eq!(asked.next_page_key(8).map(|key| key.position), Some(20));
         let mut given = pass(&[], 20);
-        given.request.embeddings = vec![(3, vec![])];
+        given.request.embeddings = vec![(3, [].into())];
         assert!(given.next_page_key(8).is_none());
     }
 

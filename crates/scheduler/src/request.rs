@@ -3,6 +3,7 @@
 //! Ids are chosen by the caller, from counters of its own, so creating a context or starting a pass needs no round
 //! trip. An id is used once: a context or ticket id that was dropped or answered must not come again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use backend::{AdapterId, Limits, OutputKind, Value};
@@ -69,7 +70,7 @@ pub struct ForwardRequest {
     /// Token of each row; at least one. Ignored for rows that have an embedding.
     pub tokens: Vec<u32>,
     /// Rows that are given by an embedding of `limits.hidden` values, by strictly increasing row.
-    pub embeddings: Vec<(usize, Vec<f32>)>,
+    pub embeddings: Vec<(usize, Arc<[f32]>)>,
     /// Position of each row; `None` continues at the context's next position.
     pub positions: Option<Vec<u32>>,
     /// What each row attends to; `None` is all live tokens and all earlier rows. One entry a row.

@@ -13,7 +13,7 @@ use backend::{
 };
 use scheduler::{
     CallError, ContextId, ContextOp, Engine, EngineConfig, EngineHandle, ForwardError, ForwardReply,
-    ForwardRequest, OwnerId, Priority, Reply, SchedulerConfig, TenantId, Ticket,
+    ForwardRequest, OwnerId, Priority, Reply, SchedulerConfig, SnapshotData, TenantId, Ticket,
 };
 
 struct Unpark(Thread);
@@ -105,7 +105,7 @@ fn a_thousand_contexts_get_what_one_gets() {
     assert_eq!((stats.completed, stats.contexts), (4000, 1000));
     assert!(stats.batch_size_mean() > 2.0, "{stats:?}");
     handle.shutdown();
-    engine.join();
+    engine.join().unwrap();
 }
 
 #[test]
@@ -168,7 +168,7 @@ impl Backend for Panics {
     fn embed(&mut self, _: &[u32], _: &mut Vec<f32>) -> Result<(), BackendError> {
         panic!("no embeddings")
     }
-    fn load_adapter(&mut self, id: AdapterId, matrices: &[LoraMatrix]) -> Result<(), BackendError> {
+    fn load_adapter(&mut self, id: AdapterId, matrices: Vec<LoraMatrix>) -> Result<(), BackendError> {
         self.0.load_adapter(id, matrices)
     }
     fn unload_adapter(&mut self, id: AdapterId) {
@@ -187,7 +187,7 @@ fn a_panicking_backend_fails_its_batch_and_the_engine_goes_on() {
     create(&handle, 2);
     assert_eq!(token(wait(handle.forward(request(3, 2, &[1, 2])))), expected);
     handle.shutdown();
-    engine.join();
+    engine.join().unwrap();
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn shutdown_answers_everything() {
     assert_eq!(wait(call), Err(CallError::Closed));
     assert_eq!(wait(handle.forward(request(3, 3, &[1]))), Err(ForwardError::Closed));
     assert_eq!(wait(handle.list(String::new())), Err(CallError::Closed));
-    engine.join();
+    engine.join().unwrap();
 }
 
 #[test]
@@ -239,6 +239,7 @@ fn snapshots_outlive_their_owner_and_the_engine() {
     wait(handle.forward(request(1, 1, &prompt))).unwrap();
     let info = wait(handle.save(ContextId(1), "ann/a".into(), true)).unwrap();
     assert_eq!((info.length, info.pages, info.persistent), (40, 3, true));
+    let next_position = info.next_position;
     let expected = token(wait(handle.forward(request(2, 1, &[7]))));
     handle.owner_gone(OwnerId(1));
     assert_eq!(wait(handle.list("ann/".into())).unwrap(), [info]);
@@ -248,11 +249,15 @@ fn snapshots_outlive_their_owner_and_the_engine() {
         token(wait(handle.forward(request(id + 10, id, &[7]))))
     };
     assert_eq!(open(&handle, 2), expected);
-    let data = wait(handle.export("ann/a".into())).unwrap();
+    // In parts, and beyond the end there is nothing.
+    let read = |range| wait(handle.export_pages("ann/a".into(), range)).unwrap();
+    let pages = [read(0..2), read(2..9), read(3..9), read(7..9)].concat();
+    let data = SnapshotData { page_tokens: handle.limits().page_tokens, next_position, pages };
+    assert_eq!(data.pages.len(), 3);
     wait(handle.delete("ann/a".into())).unwrap();
     assert_eq!(wait(handle.delete("ann/a".into())), Err(CallError::NotFound("ann/a".into())));
     handle.shutdown();
-    engine.join();
+    engine.join().unwrap();
     let (handle, _engine) = start(FakeBackend::new(100, 50));
     let mut damaged = data.clone();
     damaged.pages[0].bytes.pop();
@@ -286,7 +291,7 @@ impl Backend for Adapters {
     fn embed(&mut self, tokens: &[u32], rows: &mut Vec<f32>) -> Result<(), BackendError> {
         self.0.embed(tokens, rows)
     }
-    fn load_adapter(&mut self, id: AdapterId, _: &[LoraMatrix]) -> Result<(), BackendError> {
+    fn load_adapter(&mut self, id: AdapterId, _: Vec<LoraMatrix>) -> Result<(), BackendError> {
         self.1.lock().unwrap().push(id);
         Ok(())
     }
@@ -313,5 +318,5 @@ fn adapters_go_with_their_owner() {
     wait(handle.stats()).unwrap();
     assert_eq!(*loaded.lock().unwrap(), [AdapterId(3)]);
     handle.shutdown();
-    engine.join();
+    engine.join().unwrap();
 }

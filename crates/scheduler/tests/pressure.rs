@@ -243,9 +243,12 @@ fn hostile_requests_are_refused_in_words() {
         ForwardRequest { positions: Some(vec![0]), ..good.clone() },
         ForwardRequest { positions: Some(vec![0, u32::MAX]), ..good.clone() },
         ForwardRequest { masks: Some(vec![]), ..good.clone() },
-        ForwardRequest { embeddings: vec![(2, vec![0.0; 8])], ..good.clone() },
-        ForwardRequest { embeddings: vec![(0, vec![0.0; 7])], ..good.clone() },
-        ForwardRequest { embeddings: vec![(1, vec![0.0; 8]), (0, vec![0.0; 8])], ..good.clone() },
+        ForwardRequest { embeddings: vec![(2, vec![0.0; 8].into())], ..good.clone() },
+        ForwardRequest { embeddings: vec![(0, vec![0.0; 7].into())], ..good.clone() },
+        ForwardRequest {
+            embeddings: vec![(1, vec![0.0; 8].into()), (0, vec![0.0; 8].into())],
+            ..good.clone()
+        },
         ForwardRequest { outputs: vec![(2, OutputKind::Logits)], ..good.clone() },
         ForwardRequest { outputs: vec![(0, OutputKind::LogProbs(vec![50]))], ..good.clone() },
         ForwardRequest { outputs: vec![(0, OutputKind::Token(nan))], ..good.clone() },

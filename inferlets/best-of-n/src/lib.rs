@@ -40,12 +40,12 @@ async fn main(mut args: Args) -> Result<String> {
 
 /// How probable a yes is, of yes and no, when the model is asked whether an answer is right.
 async fn verify(model: &Model, question: &str, answer: &str) -> Result<f64> {
-    let first_token = |text: &str| model.tokenize(text).first().copied().unwrap_or(0);
+    let first_token = |text| model.tokenize(text).map(|tokens| tokens.first().copied().unwrap_or(0));
     let mut judge = Chat::new(model)?;
     judge.user(&format!(
         "Question: {question}\nAnswer: {answer}\nIs this answer right and complete? Write Yes or No."
     ));
-    let answers = [first_token("Yes"), first_token("No")];
+    let answers = [first_token("Yes")?, first_token("No")?];
     let log_probs = judge.generation_prompt()?.next_log_probs(&answers).await?;
     Ok(1.0 / (1.0 + f64::from(log_probs[1] - log_probs[0]).exp()))
 }

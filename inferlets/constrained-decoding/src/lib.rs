@@ -41,6 +41,6 @@ async fn main(mut args: Args) -> Result<String> {
     }
     session::send("\n".to_string()).await?;
     let tokens = generation.tokens().len();
-    let (complete, seed) = (constraint.complete(), generation.seed());
+    let (complete, seed) = (constraint.complete()?, generation.seed());
     Ok(json!({ "text": text, "complete": complete, "tokens": tokens, "seed": seed }).to_string())
 }

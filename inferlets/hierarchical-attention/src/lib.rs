@@ -21,9 +21,10 @@ async fn main(mut args: Args) -> Result<String> {
     args.finish()?;
 
     let model = Model::open_default()?;
-    let nodes = NODES.iter().enumerate().map(|(node, (text, _))| (node, model.tokenize(text)));
-    let mut rows: Vec<_> =
-        nodes.flat_map(|(node, tokens)| tokens.into_iter().map(move |t| (t, node))).collect();
+    let mut rows = Vec::new();
+    for (node, (text, _)) in NODES.iter().enumerate() {
+        rows.extend(model.tokenize(text)?.into_iter().map(|token| (token, node)));
+    }
     let mut document = Context::new(&model)?;
     let values = compute(&mut document, &rows).await?;
     let text = document.append(&question).generate(SamplingParams::greedy()).max_tokens(16).text().await?;

@@ -32,10 +32,13 @@ async fn main(mut args: Args) -> Result<String> {
     let (head, tail) = around(&model, &question)?;
     // Every module has its place, whether the ones before it are used or not. What the template writes before
     // them is one of them.
-    let modules = MODULES.map(|(name, text)| (name, model.tokenize(text)));
+    let mut modules = vec![("head", head)];
+    for (name, text) in MODULES {
+        modules.push((name, model.tokenize(text)?));
+    }
     let mut place = 0;
     let mut chosen = Vec::new();
-    for (name, tokens) in [("head", head)].into_iter().chain(modules) {
+    for (name, tokens) in modules {
         let next = place + tokens.len() as u32;
         if name == "head" || wanted.contains(&name) {
             chosen.push(module(&model, name, tokens, place));

@@ -21,7 +21,7 @@ async fn main(mut args: Args) -> Result<String> {
     let score = |candidate: &str| {
         let (tokens, fork, again) = (model.tokenize(candidate), prompt.fork(), prompt.fork());
         async move {
-            let mut fork = fork?;
+            let (tokens, mut fork) = (tokens?, fork?);
             let log_prob: f32 = fork.log_probs(&tokens).await?.iter().sum();
             let end = fork.next_log_probs(stop_tokens).await?;
             let end: f64 = end.iter().map(|log_prob| f64::from(*log_prob).exp()).sum();

@@ -12,7 +12,7 @@ async fn main(mut args: Args) -> Result<String> {
 
     let model = Model::open_default()?;
     let mut context = Context::new(&model)?;
-    let mut tokens = model.tokenize(&prompt);
+    let mut tokens = model.tokenize(&prompt)?;
     context.append_tokens(&tokens);
     let plain = context.generate(SamplingParams::greedy()).max_tokens(max_tokens).text().await?;
 

@@ -18,9 +18,10 @@ async fn main(mut args: Args) -> Result<String> {
     args.finish()?;
 
     let model = Model::open_default()?;
-    let z = |text: &str| z_score(&model.tokenize(text), gamma);
+    let z = |text: &str| model.tokenize(text).map(|tokens| z_score(&tokens, gamma));
     if !found.is_empty() {
-        return Ok(json!({ "z": z(&found), "detected": z(&found) > 4.0 }).to_string());
+        let z = z(&found)?;
+        return Ok(json!({ "z": z, "detected": z > 4.0 }).to_string());
     }
     let mut chat = Chat::new(&model)?;
     let unmarked = chat.user(&prompt).fork()?.answer(sampling.clone(), max_tokens).await?;
@@ -33,7 +34,7 @@ async fn main(mut args: Args) -> Result<String> {
     }
     tokens.retain(|token| !stops.contains(token));
     let text = model.detokenize(&tokens)?;
-    let (z, z_unmarked) = (z(&text), z(&unmarked));
+    let (z, z_unmarked) = (z(&text)?, z(&unmarked)?);
     Ok(json!({ "text": text, "z": z, "detected": z > 4.0, "z_unmarked": z_unmarked }).to_string())
 }
 

@@ -181,7 +181,7 @@ impl Chat {
         let constraint = self.context.model().constraint(grammar).await?;
         let generation = self.generate(sampling)?.constraint(&constraint).max_tokens(max_tokens);
         let text = generation.text().await?;
-        if !constraint.complete() {
+        if !constraint.complete()? {
             return Ok(None);
         }
         self.assistant(&text);

@@ -21,6 +21,8 @@ pub struct Context {
     model: Model,
     tokens: Vec<u32>,
     computed: usize,
+    /// Why a text was not appended; the next pass says so.
+    refused: Option<Error>,
 }
 
 /// The error of a draw for which bias and constraint leave no token. The pass is done, and the context holds its tokens.
@@ -68,7 +70,7 @@ impl Context {
     /// `limit-exceeded` when this inferlet holds too many contexts.
     pub fn new(model: &Model) -> Result<Context> {
         let handle = api::Context::create(model.handle())?;
-        Ok(Context { handle, model: model.clone(), tokens: Vec::new(), computed: 0 })
+        Ok(Context { handle, model: model.clone(), tokens: Vec::new(), computed: 0, refused: None })
     }
 
     /// Opens a saved context. Its tokens are not stored with it; the caller knows them.
@@ -81,7 +83,7 @@ impl Context {
             bail!("the context holds {} tokens, {} were given", handle.length(), tokens.len());
         }
         let computed = tokens.len();
-        Ok(Context { handle, model: model.clone(), tokens, computed })
+        Ok(Context { handle, model: model.clone(), tokens, computed, refused: None })
     }
 
     /// Saves the computed tokens under a name; pending ones are computed first.
@@ -115,14 +117,20 @@ impl Context {
     }
 
     /// Appends text; control tokens in it stay plain text. The first text of a context comes after the token
-    /// that begins one, where the model wants it (`bos` of its facts).
+    /// that begins one, where the model wants it (`bos` of its facts). A text longer than 4 MiB is not appended,
+    /// and the next pass is refused for it.
     pub fn append(&mut self, text: &str) -> &mut Context {
         if self.tokens.is_empty() {
             let bos = self.model.facts().bos;
             self.tokens.extend(bos);
         }
-        let tokens = self.model.tokenize(text);
-        self.append_tokens(&tokens)
+        match self.model.handle().tokenize(text, false) {
+            Ok(tokens) => self.append_tokens(&tokens),
+            Err(error) => {
+                self.refused = Some(error);
+                self
+            }
+        }
     }
 
     /// Appends tokens.
@@ -141,6 +149,7 @@ impl Context {
             model: self.model.clone(),
             tokens: self.tokens.clone(),
             computed: self.computed,
+            refused: self.refused.clone(),
         })
     }
 
@@ -157,6 +166,7 @@ impl Context {
             self.computed = length;
         }
         self.tokens.truncate(length);
+        self.refused = None;
         Ok(())
     }
 
@@ -210,6 +220,9 @@ impl Context {
     /// # Errors
     /// As for [`Context::pass`].
     pub async fn pass_in(&mut self, layout: Layout, outputs: Vec<OutputRequest<'_>>) -> Result<Vec<Output>> {
+        if let Some(refused) = &self.refused {
+            return Err(refused.clone().into());
+        }
         let input = Input::Tokens(self.pending().to_vec());
         let Layout { positions, masks } = layout;
         let pass = Pass { input, positions, masks, adapter: None, keep: true, outputs };

@@ -141,7 +141,9 @@ impl<'a> Generation<'a> {
         if self.tokens.len() >= self.max_tokens {
             return Ok(self.end(FinishReason::MaxTokens));
         }
-        if self.constraint.is_some_and(|c| c.finished()) {
+        if let Some(constraint) = self.constraint
+            && constraint.finished()?
+        {
             return Ok(self.end(FinishReason::Constraint));
         }
         if let Some(window) = self.window {
@@ -170,7 +172,7 @@ impl<'a> Generation<'a> {
     /// Takes a stop text out of the context.
     fn take_back(&mut self, stop: &Stop) -> Result<()> {
         let removed = self.tokens.len() - stop.tokens;
-        let rest = self.context.model().tokenize(&stop.rest);
+        let rest = self.context.model().tokenize(&stop.rest)?;
         self.tokens.truncate(stop.tokens);
         self.tokens.extend_from_slice(&rest);
         self.context.truncate(self.context.tokens().len().saturating_sub(removed))?;

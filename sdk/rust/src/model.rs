@@ -125,13 +125,19 @@ impl Model {
     }
 
     /// Token ids of a text; control tokens in it stay plain text.
-    pub fn tokenize(&self, text: &str) -> Vec<u32> {
-        self.inner.0.tokenize(text, false)
+    ///
+    /// # Errors
+    /// `limit-exceeded` when the text is longer than 4 MiB.
+    pub fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.inner.0.tokenize(text, false)?)
     }
 
     /// Token ids of a text in which control tokens (`<|im_start|>`) count as such.
-    pub fn tokenize_special(&self, text: &str) -> Vec<u32> {
-        self.inner.0.tokenize(text, true)
+    ///
+    /// # Errors
+    /// As for [`Model::tokenize`].
+    pub fn tokenize_special(&self, text: &str) -> Result<Vec<u32>> {
+        Ok(self.inner.0.tokenize(text, true)?)
     }
 
     /// Text of tokens; bytes that are not UTF-8 are replaced.

@@ -32,7 +32,7 @@ pub async fn adapted() -> Result<String> {
     }
     let in_one_call = in_one_call(&model, &loaded).await?;
     Ok(json!({
-        "available": available(),
+        "available": available()?,
         "plain": { "logits": plain.0, "tokens": plain.1 },
         "adapted": adapted,
         "together": in_one_call,
@@ -75,7 +75,7 @@ fn logits(answer: forward::Outputs, rows: usize) -> Result<Vec<f32>> {
 /// The logits after the prompt, as bits, and a greedy continuation.
 async fn answer(model: &Model, adapter: Option<&Adapter>) -> Result<(Vec<u32>, Vec<u32>)> {
     let context = Context::create(model.handle())?;
-    let (mut input, mut first, mut tokens) = (model.tokenize(PROMPT), None, Vec::new());
+    let (mut input, mut first, mut tokens) = (model.tokenize(PROMPT)?, None, Vec::new());
     while tokens.len() < TOKENS {
         let next = logits(forward::execute(&context, pass(&input, adapter)).await?, input.len())?;
         input = vec![arg_max(&next) as u32];
@@ -87,7 +87,7 @@ async fn answer(model: &Model, adapter: Option<&Adapter>) -> Result<(Vec<u32>, V
 
 /// The logits after the prompt for each adapter and for none, all in one call.
 async fn in_one_call(model: &Model, adapters: &[Adapter]) -> Result<Vec<Vec<u32>>> {
-    let tokens = model.tokenize(PROMPT);
+    let tokens = model.tokenize(PROMPT)?;
     let adapters: Vec<Option<&Adapter>> = adapters.iter().map(Some).chain([None]).collect();
     let contexts: Vec<Context> =
         adapters.iter().map(|_| Context::create(model.handle())).collect::<Result<_, _>>()?;

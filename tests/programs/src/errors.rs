@@ -77,6 +77,9 @@ fn models_and_chats(refused: &mut Refused, model: &Model) -> Result<()> {
     let (handle, vocabulary) = (model.handle(), model.facts().vocabulary_size);
     expect!(refused, "model.open", NotFound, api::open(Some("no such model")));
     expect!(refused, "model.open", NotFound, api::open(Some("")));
+    let long = "a ".repeat((2 << 20) + 1);
+    expect!(refused, "model.tokenize", LimitExceeded, handle.tokenize(&long, false));
+    expect!(refused, "model.detokenize", LimitExceeded, handle.detokenize(&vec![0; (1 << 20) + 1]));
     expect!(refused, "model.detokenize", InvalidArgument, handle.detokenize(&[vocabulary]));
     expect!(refused, "model.detokenize", InvalidArgument, handle.detokenize(&[1, u32::MAX]));
     let message = |tool_calls: Option<&str>| Message {
@@ -329,9 +332,9 @@ async fn grammars(refused: &mut Refused, model: &Model) -> Result<()> {
         expect!(refused, "grammar.compile", LimitExceeded, Constraint::compile(handle, source).await);
     }
     let constraint = Constraint::compile(handle, Source::Regex("abc".into())).await?;
-    let (abc, z) = (model.tokenize("abc"), model.tokenize("z"));
+    let (abc, z) = (model.tokenize("abc")?, model.tokenize("z")?);
     let stop = model.facts().stop_tokens[0];
-    let fork = constraint.fork();
+    let fork = constraint.fork()?;
     for constraint in [&constraint, &fork] {
         for wrong in [&z[..], &[model.facts().vocabulary_size], &[u32::MAX], &[stop]] {
             expect!(refused, "grammar.advance", InvalidArgument, constraint.advance(wrong));
@@ -343,7 +346,7 @@ async fn grammars(refused: &mut Refused, model: &Model) -> Result<()> {
     let abz = [&abc[..abc.len() - 1], &z].concat();
     expect!(refused, "grammar.advance", InvalidArgument, constraint.advance(&abz));
     constraint.advance(&abc)?;
-    ensure!(constraint.complete() && !fork.complete(), "a refused advance left something behind");
+    ensure!(constraint.complete()? && !fork.complete()?, "a refused advance left something behind");
     expect!(refused, "grammar.advance", InvalidArgument, constraint.advance(&z));
     constraint.advance(&[stop])?;
     expect!(refused, "grammar.advance", InvalidArgument, constraint.advance(&abc[..1]));
@@ -378,7 +381,7 @@ async fn adapters(refused: &mut Refused, model: &Model) -> Result<()> {
         let answer = load(adapter::Source::Name(name.into())).await;
         expect!(refused, "adapter.load", NotFound, answer);
     }
-    ensure!(adapter::available().is_empty(), "the test's server has no adapters");
+    ensure!(adapter::available()?.is_empty(), "the test's server has no adapters");
     let whole = tiny_adapter();
     let cut = whole[..whole.len() - 8].to_vec();
     for bytes in [vec![], vec![1], b"GGUF".to_vec(), cut] {
@@ -435,6 +438,7 @@ async fn messages(refused: &mut Refused) -> Result<()> {
         expect!(refused, "messaging.broadcast", LimitExceeded, message);
     }
     expect!(refused, "messaging.subscribe", LimitExceeded, messaging::subscribe(&long_name(), false));
+    expect!(refused, "messaging.forget", LimitExceeded, messaging::forget(&long_name()));
     expect!(refused, "messaging.push", LimitExceeded, messaging::push(long_name(), "m".into()).await);
     expect!(refused, "messaging.push", LimitExceeded, messaging::push("q".into(), long()).await);
     expect!(refused, "messaging.pull", LimitExceeded, messaging::pull(long_name()).await);

@@ -64,7 +64,7 @@ pub async fn pages(value: &str) -> Result<String> {
 /// The same prompt whole, in chunks, forked, and again from the prefix cache: the same logits, bit for bit.
 pub async fn chunks() -> Result<String> {
     let model = Model::open_default()?;
-    let tokens = model.tokenize(PROMPT);
+    let tokens = model.tokenize(PROMPT)?;
     let logits = |values: Vec<Output>| match values.into_iter().next() {
         Some(Output::Logits(logits)) => Ok(logits.iter().map(|l| l.to_bits()).collect::<Vec<u32>>()),
         other => bail!("expected logits, got {other:?}"),
@@ -134,7 +134,7 @@ pub async fn outputs() -> Result<String> {
 /// A mask that hides the beginning equals a context without it, when positions are the same.
 pub async fn masks() -> Result<String> {
     let model = Model::open_default()?;
-    let tokens = model.tokenize(PROMPT);
+    let tokens = model.tokenize(PROMPT)?;
     let (hidden, seen) = tokens.split_at(5);
     let kind = || OutputKind::TopK(8);
     let pass = |tokens: &[u32], positions: Vec<u32>, masks| Pass {
@@ -182,7 +182,7 @@ pub async fn remove() -> Result<String> {
 /// Embedding rows of tokens do what the tokens do.
 pub async fn embeds() -> Result<String> {
     let model = Model::open_default()?;
-    let tokens = model.tokenize(PROMPT);
+    let tokens = model.tokenize(PROMPT)?;
     let rows = api::Embeddings::from_tokens(model.handle(), tokens.clone()).await?;
     let copy = api::Embeddings::from_values(model.handle(), &rows.values())?;
     ensure!(rows.rows() as usize == tokens.len() && copy.rows() == rows.rows());
@@ -286,15 +286,15 @@ pub async fn grammar() -> Result<String> {
         );
     }
     let constraint = Constraint::compile(model.handle(), Source::Regex("ab|ac".into())).await?;
-    let (a, b, c) = (model.tokenize("a"), model.tokenize("b"), model.tokenize("c"));
-    let fork = constraint.fork();
+    let (a, b, c) = (model.tokenize("a")?, model.tokenize("b")?, model.tokenize("c")?);
+    let fork = constraint.fork()?;
     constraint.advance(&a)?;
     constraint.advance(&b)?;
-    ensure!(constraint.complete() && !fork.complete(), "ab is complete, the fork is at the beginning");
+    ensure!(constraint.complete()? && !fork.complete()?, "ab is complete, the fork is at the beginning");
     constraint.rollback(1)?;
     ensure!(fork.advance(&b).is_err(), "b is not allowed first");
     constraint.advance(&c)?;
-    ensure!(constraint.complete(), "ac is complete");
+    ensure!(constraint.complete()?, "ac is complete");
     Ok(texts.join("\u{1f}"))
 }
 
@@ -318,8 +318,8 @@ pub async fn stop() -> Result<String> {
         ensure!(text == expected, "`{stop}`: `{text}`, not `{expected}`");
         let added = model.detokenize(&fork.tokens()[base.tokens().len()..])?;
         ensure!(added == text, "`{stop}`: the context has `{added}`, the text is `{text}`");
-        constraint.advance(&model.tokenize(&whole[text.len()..]))?;
-        ensure!(constraint.complete(), "`{stop}`: the constraint is not where the text ends");
+        constraint.advance(&model.tokenize(&whole[text.len()..])?)?;
+        ensure!(constraint.complete()?, "`{stop}`: the constraint is not where the text ends");
     }
     let empty = base.generate(sampling()).stop("").text().await;
     let refused = empty.as_ref().is_err_and(|e| matches!(e.downcast_ref(), Some(Error::InvalidArgument(_))));
@@ -383,7 +383,7 @@ pub async fn save(name: &str) -> Result<String> {
 /// Opens what `save` saved, and draws.
 pub async fn open(name: &str) -> Result<String> {
     let model = Model::open_default()?;
-    let mut context = Context::open(&model, name, model.tokenize(PROMPT)).await?;
+    let mut context = Context::open(&model, name, model.tokenize(PROMPT)?).await?;
     let listed = context::snapshots(model.handle()).await?;
     ensure!(listed.iter().any(|s| s.name == name), "`{name}` is not in {listed:?}");
     context.append(" And");
@@ -417,7 +417,7 @@ pub async fn inject() -> Result<String> {
     ensure!(!facts.stop_tokens.is_empty(), "the model has no token that ends a turn");
     for token in &facts.stop_tokens {
         let name = String::from_utf8(handle.detokenize(&[*token])?)?;
-        ensure!(handle.tokenize(&name, true) == [*token], "`{name}` is a control token");
+        ensure!(handle.tokenize(&name, true)? == [*token], "`{name}` is a control token");
         let middle = name.len() / 2;
         for content in [
             name.clone(),

@@ -20,7 +20,7 @@ pub async fn answers(value: &str) -> Result<String> {
     while let Ok(schema) = session::receive().await {
         schemas.push(schema);
     }
-    let samplings = samplings(&model);
+    let samplings = samplings(&model)?;
     let mut base = Context::new(&model)?;
     base.append("A short answer in JSON:\n").prefill_but_last().await?;
     let mut lines = Vec::new();
@@ -45,7 +45,7 @@ pub async fn accepted() -> Result<String> {
         let (schema, text): (Value, String) = serde_json::from_str(&message)?;
         let source = Grammar::JsonSchema(schema.to_string());
         let constraint = Constraint::compile(model.handle(), source).await?;
-        let taken = constraint.advance(&model.tokenize(&text)).is_ok() && constraint.complete();
+        let taken = constraint.advance(&model.tokenize(&text)?).is_ok() && constraint.complete()?;
         lines.push(taken.to_string());
     }
     Ok(lines.join("\n"))
@@ -75,16 +75,16 @@ async fn answer(
         }
     }
     let text = String::from_utf8(model.handle().detokenize(&tokens)?)?;
-    Ok(json!({ "text": text, "complete": ended && constraint.complete(), "tokens": tokens.len() }))
+    Ok(json!({ "text": text, "complete": ended && constraint.complete()?, "tokens": tokens.len() }))
 }
 
 /// What is drawn with at first, and later: both favour what ends a text, so that schemas without bounds have
 /// answers too.
-fn samplings(model: &Model) -> [SamplingParams; 2] {
+fn samplings(model: &Model) -> Result<[SamplingParams; 2]> {
     let stop = &model.facts().stop_tokens;
     let only = |bytes: &[u8], of: &[u8]| !bytes.is_empty() && bytes.iter().all(|b| of.contains(b));
     let (mut first, mut later) = (Vec::new(), Vec::new());
-    for (token, bytes) in (0..).zip(&model.handle().vocabulary()) {
+    for (token, bytes) in (0..).zip(&model.handle().vocabulary()?) {
         if stop.contains(&token) || only(bytes, b"\"}]") {
             first.push((token, 4.0));
             later.push((token, 30.0));
@@ -98,5 +98,5 @@ fn samplings(model: &Model) -> [SamplingParams; 2] {
             later.push((token, -30.0));
         }
     }
-    [first, later].map(|bias| SamplingParams::temperature(1.0).logit_bias(bias))
+    Ok([first, later].map(|bias| SamplingParams::temperature(1.0).logit_bias(bias)))
 }

@@ -40,12 +40,13 @@ pub(crate) async fn run(flags: RunFlags) -> Result<()> {
             stream(&mut inferlet).await?
         }
     };
-    assembly.stop();
+    let stopped = assembly.stop();
     match ended {
-        Ok(result) if result.is_empty() => Ok(()),
-        Ok(result) => output::line(result),
+        Ok(result) if result.is_empty() => {}
+        Ok(result) => output::line(result)?,
         Err(error) => bail!("{error}"),
     }
+    stopped
 }
 
 /// Sends each line of stdin to the inferlet as a message; its end closes the inferlet's input.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use backend_cpu::CpuOptions;
-use runtime::{AllowedHosts, InferletLimits, RuntimeConfig};
+use runtime::{AllowedHosts, InferletLimits, RuntimeConfig, UserLimits};
 use scheduler::SchedulerConfig;
 use serde::Deserialize;
 use server::HttpLimits;
@@ -97,17 +97,63 @@ section! {
 }
 
 section! {
-    /// What one inferlet may use.
+    /// What programs may use: one inferlet, all of a user together, and all of the server. Beyond `limits` an
+    /// inferlet gets an error that names the limit.
     LimitSettings {
         /// Inferlets that run at once, of the whole server; more wait. With 16384 that run or wait, launches
         /// are refused.
         inferlets: u32 = (RuntimeConfig::default().inferlets)
             .range(1, 16384);
-        /// Linear memory.
+        /// Of these, those of one user; more of the user's wait.
+        user_inferlets: u32 = none
+            .absent("seven eighths of `inferlets`")
+            .range(1, 16384)
+            .example("256");
+        /// Inferlets of one user that run or wait; a launch beyond is refused.
+        user_inferlets_waiting: u32 = (UserLimits::default().inferlets_waiting)
+            .range(1, 16384);
+        /// Linear memory of an inferlet.
         memory_mb: usize = (InferletLimits::default().memory_bytes >> 20)
             .unit("MiB")
             .range(1, 4096);
-        /// Processor time of the program itself; the model's is not counted.
+        /// Linear memory of all inferlets of one user.
+        user_memory_mb: u64 = none
+            .unit("MiB")
+            .absent("a quarter of the machine's memory")
+            .range(1, 1 << 24)
+            .example("4096");
+        /// Linear memory of all inferlets.
+        total_memory_mb: u64 = none
+            .unit("MiB")
+            .absent("half of the machine's memory")
+            .range(1, 1 << 24)
+            .example("16384");
+        /// What the server holds for an inferlet and those it launches outside of their linear memory:
+        /// embeddings, adapters, grammars, texts and values being worked on.
+        host_memory_mb: u64 = (InferletLimits::default().host_memory_bytes >> 20)
+            .unit("MiB")
+            .range(1, 1 << 24);
+        /// The same of all inferlets of one user, and messages that are kept or wait.
+        user_host_memory_mb: u64 = none
+            .unit("MiB")
+            .absent("an eighth of the machine's memory")
+            .range(1, 1 << 24)
+            .example("1024");
+        /// The same of all inferlets.
+        total_host_memory_mb: u64 = none
+            .unit("MiB")
+            .absent("a quarter of the machine's memory")
+            .range(1, 1 << 24)
+            .example("4096");
+        /// Keys and values in the store of one user.
+        user_store_mb: u64 = (UserLimits::default().store_bytes >> 20)
+            .unit("MiB")
+            .range(1, 1 << 24);
+        /// Keys in the store of one user.
+        user_store_keys: u64 = (UserLimits::default().store_keys)
+            .range(1, 1 << 32);
+        /// Processor time of an inferlet and those it launches, and of the server's work for them; the model's is
+        /// not counted.
         cpu_ms: u64 = none
             .unit("ms")
             .absent("no limit")

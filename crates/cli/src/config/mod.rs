@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use runtime::{AllowedHosts, InferletLimits};
+use runtime::{AllowedHosts, InferletLimits, ServerLimits, UserLimits};
 use scheduler::PolicyKind;
 use server::HttpLimits;
 use toml::Value;
@@ -122,7 +122,28 @@ impl LimitSettings {
             cpu: self.cpu_ms.map(Duration::from_millis),
             pages: self.kv_pages,
             output_bytes: self.output_mb << 20,
+            host_memory_bytes: self.host_memory_mb << 20,
             ..InferletLimits::default()
+        }
+    }
+
+    /// What all programs of one user may use, on a machine with so many bytes of memory.
+    pub(crate) fn of_a_user(&self, machine: u64) -> UserLimits {
+        UserLimits {
+            inferlets: self.user_inferlets,
+            inferlets_waiting: self.user_inferlets_waiting,
+            memory_bytes: self.user_memory_mb.map_or(machine / 4, |mib| mib << 20),
+            host_memory_bytes: self.user_host_memory_mb.map_or(machine / 8, |mib| mib << 20),
+            store_bytes: self.user_store_mb << 20,
+            store_keys: self.user_store_keys,
+        }
+    }
+
+    /// What all programs may use.
+    pub(crate) fn of_the_server(&self, machine: u64) -> ServerLimits {
+        ServerLimits {
+            memory_bytes: self.total_memory_mb.map_or(machine / 2, |mib| mib << 20),
+            host_memory_bytes: self.total_host_memory_mb.map_or(machine / 4, |mib| mib << 20),
         }
     }
 }

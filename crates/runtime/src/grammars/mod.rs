@@ -1,18 +1,28 @@
 //! Compiled grammars of one model: the vocabulary's trie is built once, a grammar once for each text of it.
 
 mod gbnf;
+mod matching;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
+use scheduler::TenantId;
 use toktrie::{TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
+use crate::account::Taken;
 use crate::error::{ApiError, invalid};
+use crate::users::User;
 
-/// Compiled grammars kept; the oldest goes for a new one.
-const CACHED: usize = 256;
+pub(crate) use matching::Matching;
+
+/// Compiled grammars kept for each user; the oldest goes for a new one.
+const CACHED: usize = 32;
+/// Bytes that a grammar takes at least.
+const BYTES_MIN: u64 = 64 << 10;
+/// States of one lexer, some tens of megabytes.
+const LEXER_STATES: usize = 20_000;
 
 /// A grammar, as text in one of its notations.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +55,22 @@ pub(crate) struct Grammars {
     vocabulary_size: u32,
     /// Built when the first grammar is compiled: it takes some tens of milliseconds and megabytes.
     factory: OnceLock<Result<ParserFactory, String>>,
-    cache: Mutex<VecDeque<(Source, Matcher)>>,
+    /// What each user compiled last, so that no user finds out what another compiled, nor pushes it out.
+    cache: Mutex<HashMap<TenantId, VecDeque<Cached>>>,
+}
+
+/// A grammar that was compiled.
+struct Cached {
+    source: Source,
+    matcher: Matcher,
+    bytes: u64,
+    _held: Taken,
+}
+
+/// A fresh matcher, and about how many bytes it takes.
+pub(crate) struct Compiled {
+    pub(crate) matcher: Matcher,
+    pub(crate) bytes: u64,
 }
 
 impl Grammars {
@@ -53,29 +78,40 @@ impl Grammars {
         Grammars { model, vocabulary_size, factory: OnceLock::new(), cache: Mutex::default() }
     }
 
-    /// A fresh matcher for a grammar.
-    pub(crate) fn compile(&self, source: Source) -> Result<Matcher, ApiError> {
-        let cached = |cache: &VecDeque<(Source, Matcher)>| {
-            cache.iter().find(|(known, _)| *known == source).map(|(_, matcher)| matcher.deep_clone())
+    /// A fresh matcher for a grammar of a user.
+    pub(crate) fn compile(&self, user: &User, source: Source) -> Result<Compiled, ApiError> {
+        let known = {
+            let cache = self.lock();
+            let mut cached = cache.get(&user.tenant).into_iter().flatten();
+            let known = cached.find(|cached| cached.source == source);
+            known.map(|known| Compiled { matcher: known.matcher.deep_clone(), bytes: known.bytes })
         };
-        if let Some(matcher) = cached(&self.lock()) {
-            return Ok(matcher);
+        if let Some(known) = known {
+            return Ok(known);
         }
         let factory = self.factory.get_or_init(|| self.factory());
         let factory = factory.as_ref().map_err(|reason| ApiError::Backend(reason.clone()))?;
-        let matcher = Matcher::new(factory.create_parser(top_level(source.clone())?));
+        let refused = |reason: String| invalid(format!("the grammar does not compile: {reason}"));
+        let parser = factory.create_parser(top_level(source.clone())?);
+        let parser = parser.map_err(|error| refused(error.to_string()))?;
+        let bytes = (parser.parser.lexer_stats().num_bytes + source.text().len()) as u64;
+        let bytes = bytes.max(BYTES_MIN);
+        let matcher = Matcher::new(Ok(parser));
         if let Some(reason) = matcher.get_error() {
-            return Err(invalid(format!("the grammar does not compile: {reason}")));
+            return Err(refused(reason));
         }
-        let mut cache = self.lock();
-        if cache.len() == CACHED {
-            cache.pop_front();
+        // It is kept where the user has memory for it.
+        if let Ok(held) = user.host_memory.take(bytes) {
+            let cached = Cached { source, matcher: matcher.deep_clone(), bytes, _held: held };
+            let mut cache = self.lock();
+            let of_user = cache.entry(user.tenant).or_default();
+            of_user.truncate(CACHED - 1);
+            of_user.push_front(cached);
         }
-        cache.push_back((source, matcher.deep_clone()));
-        Ok(matcher)
+        Ok(Compiled { matcher, bytes })
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(Source, Matcher)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TenantId, VecDeque<Cached>>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -83,6 +119,8 @@ impl Grammars {
         let environment: TokEnv = Arc::new(Vocabulary::new(self.model.clone(), self.vocabulary_size));
         let mut factory = ParserFactory::new_simple(&environment).map_err(|error| error.to_string())?;
         factory.quiet();
+        // A state of the lexer takes a kilobyte or two, and a program can make a grammar need any number.
+        factory.limits_mut().max_lexer_states = LEXER_STATES;
         Ok(factory)
     }
 }

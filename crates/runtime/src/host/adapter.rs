@@ -3,20 +3,20 @@
 use std::sync::Arc;
 
 use backend::AdapterId;
-use scheduler::{ContextOp, OwnerId};
+use scheduler::ContextOp;
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::adapter;
 use super::model::ModelHandle;
 use super::{Failure, HostState};
+use crate::account::Taken;
 use crate::adapters::AdapterFile;
-use crate::error::{ApiError, check_length, engine_gone, invalid};
+use crate::error::{ApiError, engine_gone, invalid};
+use crate::inferlet::InferletState;
 use crate::{RuntimeState, ServedModel};
 
 /// Adapters that one inferlet has loaded at once.
 const ADAPTERS: u32 = 32;
-/// Bytes of an adapter's matrices, as they are in the backend.
-const ADAPTER_BYTES: usize = 1 << 30;
 
 /// A program's handle to a loaded adapter.
 pub struct Adapter {
@@ -24,6 +24,8 @@ pub struct Adapter {
     model: Arc<ServedModel>,
     rank: u32,
     tensors: Vec<String>,
+    /// Its bytes, wherever they are.
+    _held: Taken,
 }
 
 impl HostState {
@@ -44,8 +46,9 @@ impl HostState {
 }
 
 impl adapter::Host for HostState {
-    fn available(&mut self) -> wasmtime::Result<Vec<String>> {
-        Ok(self.shared.adapters.names())
+    async fn available(&mut self) -> Result<Vec<String>, Failure> {
+        let shared = self.shared.clone();
+        self.work(0, move || Ok(shared.adapters.names())).await
     }
 }
 
@@ -73,7 +76,7 @@ impl<T: Send + 'static> adapter::HostAdapterWithStore<T> for HasSelf<HostState> 
         model: Resource<ModelHandle>,
         source: adapter::Source,
     ) -> Result<Resource<Adapter>, Failure> {
-        let (shared, model, owner) = accessor.with(|mut access| {
+        let (shared, model, inferlet) = accessor.with(|mut access| {
             let state = access.get();
             if state.adapters >= ADAPTERS {
                 let reason = format!("this inferlet has {ADAPTERS} adapters, the limit");
@@ -81,9 +84,9 @@ impl<T: Send + 'static> adapter::HostAdapterWithStore<T> for HasSelf<HostState> 
             }
             let model = state.table.get(&model)?.0.clone();
             state.adapters += 1;
-            Ok::<_, Failure>((state.shared.clone(), model, state.inferlet.owner))
+            Ok::<_, Failure>((state.shared.clone(), model, state.inferlet.clone()))
         })?;
-        let loaded = load(&shared, model, owner, source).await;
+        let loaded = load(&shared, model, &inferlet, source).await;
         accessor.with(|mut access| {
             let state = access.get();
             match loaded {
@@ -98,25 +101,32 @@ impl<T: Send + 'static> adapter::HostAdapterWithStore<T> for HasSelf<HostState> 
 }
 
 async fn load(
-    shared: &RuntimeState,
+    shared: &Arc<RuntimeState>,
     model: Arc<ServedModel>,
-    owner: OwnerId,
+    inferlet: &Arc<InferletState>,
     source: adapter::Source,
 ) -> Result<Adapter, ApiError> {
-    let file = match source {
-        adapter::Source::Name(name) => shared.adapters.find(&name)?,
-        adapter::Source::Gguf(bytes) => AdapterFile::Gguf(bytes),
-        adapter::Source::Peft((config, tensors)) => AdapterFile::Peft { config, tensors },
+    let (bytes, file) = match source {
+        adapter::Source::Name(name) => {
+            let adapters = shared.clone();
+            let find = move || adapters.adapters.find(&name).and_then(|file| Ok((file.bytes()?, file)));
+            shared.workers.run(inferlet, 0, find).await?
+        }
+        adapter::Source::Gguf(bytes) => (bytes.len() as u64, AdapterFile::Gguf(bytes)),
+        adapter::Source::Peft((config, tensors)) => {
+            ((config.len() + tensors.len()) as u64, AdapterFile::Peft { config, tensors })
+        }
     };
-    // Reading and converting megabytes of matrices is not for the thread that runs programs.
+    // Half-precision numbers become twice as many bytes; the file goes when they are there.
+    let mut held = inferlet.host_memory.take(bytes)?;
     let served = model.clone();
-    let read = tokio::task::spawn_blocking(move || file.read(served.hyperparameters())).await;
-    let matrices = read.map_err(|e| ApiError::Backend(e.to_string()))??;
-    let bytes: usize = matrices.iter().map(|m| 4 * (m.a.len() + m.b.len())).sum();
-    check_length("the adapter", bytes, ADAPTER_BYTES)?;
+    let read = move || file.read(served.hyperparameters());
+    let matrices = shared.workers.run(inferlet, bytes as usize, read).await?;
+    let in_backend: usize = matrices.iter().map(|m| 4 * (m.a.len() + m.b.len())).sum();
+    held.grow((in_backend as u64).saturating_sub(bytes))?;
     let rank = matrices.iter().map(|m| m.rank).max().unwrap_or(0);
     let tensors = matrices.iter().map(|m| m.tensor.clone()).collect();
-    let id = shared.next_adapter();
+    let (id, owner) = (shared.next_adapter(), inferlet.owner);
     let loaded =
         model.engine.for_owner(owner).load_adapter(owner, id, matrices).await.map_err(engine_gone)?;
     // What the backend refuses about an adapter is a property of the file.
@@ -124,5 +134,5 @@ async fn load(
         scheduler::CallError::Backend(reason) => invalid(reason),
         other => other.into(),
     })?;
-    Ok(Adapter { id, model, rank, tensors })
+    Ok(Adapter { id, model, rank, tensors, _held: held })
 }

@@ -5,7 +5,21 @@ use crate::host;
 wasmtime::component::bindgen!({
     path: "../../wit",
     world: "inferlet",
-    imports: { default: trappable },
+    // Functions that a program waits for, but whose work may be long: they go to other threads.
+    imports: {
+        "pie:inferlet/model.[method]model.tokenize": async | trappable,
+        "pie:inferlet/model.[method]model.detokenize": async | trappable,
+        "pie:inferlet/model.[method]model.vocabulary": async | trappable,
+        "pie:inferlet/model.[method]model.encode-chat": async | trappable,
+        "pie:inferlet/model.[method]model.format-chat": async | trappable,
+        "pie:inferlet/grammar.[method]constraint.advance": async | trappable,
+        "pie:inferlet/grammar.[method]constraint.allowed": async | trappable,
+        "pie:inferlet/grammar.[method]constraint.forced": async | trappable,
+        "pie:inferlet/adapter.available": async | trappable,
+        "pie:inferlet/store.get": async | trappable,
+        "pie:inferlet/store.keys": async | trappable,
+        default: trappable,
+    },
     trappable_error_type: { "pie:inferlet/types.error" => crate::host::Failure },
     require_store_data_send: true,
     with: {

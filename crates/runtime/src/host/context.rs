@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use scheduler::{CallError, ContextId, ContextOp, EngineHandle, Priority};
+use scheduler::{CallError, ContextId, ContextOp, EngineHandle, Priority, SnapshotInfo};
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::context;
@@ -66,9 +66,9 @@ impl SavedCopy {
         format!("saving {}", self.context.0)
     }
 
-    async fn save(&self, key: String, persistent: bool) -> Result<(), Failure> {
+    async fn save(&self, key: String, persistent: bool) -> Result<SnapshotInfo, Failure> {
         let saved = self.engine.save(self.context, key, persistent).await.map_err(engine_gone)?;
-        saved.map(drop).map_err(|error| ApiError::from(error).into())
+        saved.map_err(|error| ApiError::from(error).into())
     }
 }
 
@@ -174,7 +174,7 @@ impl context::HostContext for HostState {
             context: id,
             owner: self.inferlet.owner,
             priority: Priority::Normal,
-            tenant: self.shared.tenant(&self.inferlet.user),
+            tenant: self.inferlet.user.tenant,
         };
         let engine = model.engine.for_owner(self.inferlet.owner);
         Self::apply(&engine, op)?;
@@ -289,9 +289,9 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
         persistent: bool,
     ) -> Result<(), Failure> {
         check_name(&name)?;
-        let (shared, user, copy) = accessor.with(|mut access| {
+        let (shared, inferlet, copy) = accessor.with(|mut access| {
             let state = access.get();
-            let (shared, user) = (state.shared.clone(), state.inferlet.user.clone());
+            let (shared, inferlet) = (state.shared.clone(), state.inferlet.clone());
             if persistent {
                 shared.snapshots.check_folder()?;
             }
@@ -299,12 +299,13 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
             let context = state.idle_context(&context)?;
             HostState::apply(&context.engine, ContextOp::Fork { from: context.id, to })?;
             let (model, engine) = (context.model.clone(), context.engine.clone());
-            Ok::<_, Failure>((shared, user, SavedCopy { model, engine, context: to }))
+            Ok::<_, Failure>((shared, inferlet, SavedCopy { model, engine, context: to }))
         })?;
-        let (model, key) = (&copy.model, snapshot_key(&user, &name));
+        let user = &inferlet.user.name;
+        let (model, key) = (&copy.model, snapshot_key(user, &name));
         let saved =
-            copy.engine.list(snapshot_key(&user, "")).await.map_err(engine_gone)?.map_err(ApiError::from)?;
-        let on_disk = shared.snapshots.only_on_disk(model, &snapshot_key(&user, ""));
+            copy.engine.list(snapshot_key(user, "")).await.map_err(engine_gone)?.map_err(ApiError::from)?;
+        let on_disk = shared.snapshots.only_on_disk(model, &snapshot_key(user, ""));
         let is_new = saved.iter().all(|s| s.key != key) && on_disk.iter().all(|(other, _)| *other != key);
         if saved.len() + on_disk.len() >= SNAPSHOTS && is_new {
             return Err(ApiError::LimitExceeded(format!("the user has {SNAPSHOTS} snapshots already")).into());
@@ -313,10 +314,8 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
             || on_disk.iter().any(|(other, _)| *other == key);
         if persistent {
             // On disk first, from a snapshot that no user sees: when that fails, all is as before.
-            copy.save(copy.hidden_key(), false).await?;
-            let data =
-                copy.engine.export(copy.hidden_key()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
-            shared.snapshots.write(model, &key, data).await?;
+            let hidden = copy.save(copy.hidden_key(), false).await?;
+            shared.snapshots.write(&shared.workers, &inferlet, model, &hidden, &key).await?;
         }
         copy.save(key.clone(), persistent).await?;
         if replaced_persistent && !persistent {
@@ -334,23 +333,26 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         name: String,
     ) -> Result<Resource<Context>, Failure> {
         check_name(&name)?;
-        let (shared, opening, model, owner, tenant, key) = accessor.with(|mut access| {
+        let (shared, opening, model, inferlet, key) = accessor.with(|mut access| {
             let state = access.get();
             let model = state.table.get(&model)?.0.clone();
             state.check_contexts()?;
             // Counted at once, so that no number of calls under way holds more than the limit.
             state.contexts += 1;
-            let (user, owner) = (&state.inferlet.user, state.inferlet.owner);
-            let (id, tenant) = (state.shared.next_context(), state.shared.tenant(user));
-            let shared = state.shared.clone();
-            let opening = Opening { engine: model.engine.for_owner(owner), context: id, done: false };
-            Ok::<_, Failure>((shared, opening, model, owner, tenant, snapshot_key(user, &name)))
+            let (shared, inferlet) = (state.shared.clone(), state.inferlet.clone());
+            let engine = model.engine.for_owner(inferlet.owner);
+            let opening = Opening { engine, context: shared.next_context(), done: false };
+            let key = snapshot_key(&inferlet.user.name, &name);
+            Ok::<_, Failure>((shared, opening, model, inferlet, key))
         })?;
+        let (owner, tenant) = (inferlet.owner, inferlet.user.tenant);
         let id = opening.context;
         let opened = async {
             let open = || opening.engine.open(key.clone(), id, owner, Priority::Normal, tenant);
             let opened = match open().await.map_err(engine_gone)? {
-                Err(CallError::NotFound(_)) if shared.snapshots.load(&model, &key, tenant).await? => {
+                Err(CallError::NotFound(_))
+                    if shared.snapshots.load(&shared.workers, &inferlet, &model, &key).await? =>
+                {
                     open().await.map_err(engine_gone)?
                 }
                 opened => opened,
@@ -384,7 +386,7 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         check_name(&name)?;
         let (shared, model, key) = accessor.with(|mut access| {
             let state = access.get();
-            let key = snapshot_key(&state.inferlet.user, &name);
+            let key = snapshot_key(&state.inferlet.user.name, &name);
             Ok::<_, Failure>((state.shared.clone(), state.table.get(&model)?.0.clone(), key))
         })?;
         let on_disk = shared.snapshots.only_on_disk(&model, &key).iter().any(|(other, _)| *other == key);
@@ -403,7 +405,7 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
     ) -> Result<Vec<context::Snapshot>, Failure> {
         let (shared, model, prefix) = accessor.with(|mut access| {
             let state = access.get();
-            let (shared, prefix) = (state.shared.clone(), snapshot_key(&state.inferlet.user, ""));
+            let (shared, prefix) = (state.shared.clone(), snapshot_key(&state.inferlet.user.name, ""));
             Ok::<_, Failure>((shared, state.table.get(&model)?.0.clone(), prefix))
         })?;
         let saved = model.engine.list(prefix.clone()).await.map_err(engine_gone)?.map_err(ApiError::from)?;

@@ -9,12 +9,35 @@ use super::forward::check_tokens;
 use super::model::ModelHandle;
 use super::{Failure, HostState};
 use crate::ServedModel;
+use crate::account::Taken;
 use crate::error::{ApiError, engine_gone, invalid};
+use crate::inferlet::InferletState;
 
 /// A program's embedding rows. They are in host memory; the program reads them when it wants.
 pub struct Embeddings {
     pub(crate) model: Arc<ServedModel>,
-    pub(crate) values: Vec<f32>,
+    /// Shared with the passes that have them as input.
+    pub(crate) rows: Vec<Arc<[f32]>>,
+    _held: Taken,
+}
+
+/// Tokens whose rows are read in one call of the engine, between two batches.
+const TOKENS_AT_ONCE: usize = 256;
+
+/// Rows of values, with what they take.
+fn embeddings(
+    inferlet: &InferletState,
+    model: Arc<ServedModel>,
+    values: usize,
+) -> Result<Embeddings, ApiError> {
+    let held = inferlet.host_memory.take((values * size_of::<f32>()) as u64)?;
+    Ok(Embeddings { model, rows: Vec::new(), _held: held })
+}
+
+impl Embeddings {
+    fn add(&mut self, values: &[f32]) {
+        self.rows.extend(values.chunks_exact(self.model.facts.hidden_size as usize).map(Arc::from));
+    }
 }
 
 impl embeds::Host for HostState {}
@@ -34,16 +57,17 @@ impl embeds::HostEmbeddings for HostState {
         if let Some(value) = values.iter().find(|v| !v.is_finite()) {
             return Err(invalid(format!("an embedding holds {value}: expected finite numbers")).into());
         }
-        Ok(self.table.push(Embeddings { model, values })?)
+        let mut embeddings = embeddings(&self.inferlet, model, values.len())?;
+        embeddings.add(&values);
+        Ok(self.table.push(embeddings)?)
     }
 
     fn rows(&mut self, embeddings: Resource<Embeddings>) -> wasmtime::Result<u32> {
-        let embeddings = self.table.get(&embeddings)?;
-        Ok((embeddings.values.len() / embeddings.model.facts.hidden_size as usize) as u32)
+        Ok(self.table.get(&embeddings)?.rows.len() as u32)
     }
 
     fn values(&mut self, embeddings: Resource<Embeddings>) -> wasmtime::Result<Vec<f32>> {
-        Ok(self.table.get(&embeddings)?.values.clone())
+        Ok(self.table.get(&embeddings)?.rows.concat())
     }
 
     fn drop(&mut self, embeddings: Resource<Embeddings>) -> wasmtime::Result<()> {
@@ -58,13 +82,22 @@ impl<T: Send + 'static> embeds::HostEmbeddingsWithStore<T> for HasSelf<HostState
         model: Resource<ModelHandle>,
         tokens: Vec<u32>,
     ) -> Result<Resource<Embeddings>, Failure> {
-        let model = accessor.with(|mut access| access.get().table.get(&model).map(|m| m.0.clone()))?;
+        let (model, inferlet) = accessor.with(|mut access| {
+            let state = access.get();
+            Ok::<_, Failure>((state.table.get(&model)?.0.clone(), state.inferlet.clone()))
+        })?;
         check_tokens(&model, &tokens)?;
         let context = model.facts.context_length as usize;
         if tokens.is_empty() || tokens.len() > context {
             return Err(invalid(format!("{} tokens are given: expected 1 to {context}", tokens.len())).into());
         }
-        let values = model.engine.embed(tokens).await.map_err(engine_gone)?.map_err(ApiError::from)?;
-        accessor.with(|mut access| Ok(access.get().table.push(Embeddings { model, values })?))
+        let values = tokens.len() * model.facts.hidden_size as usize;
+        let mut embeddings = embeddings(&inferlet, model.clone(), values)?;
+        let engine = model.engine.for_owner(inferlet.owner);
+        for tokens in tokens.chunks(TOKENS_AT_ONCE) {
+            let values = engine.embed(tokens.to_vec()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
+            embeddings.add(&values);
+        }
+        accessor.with(|mut access| Ok(access.get().table.push(embeddings)?))
     }
 }

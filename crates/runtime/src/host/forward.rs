@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use backend::{OutputKind, SamplingParams, Value};
 use futures::future::join_all;
@@ -16,11 +17,14 @@ use super::{Failure, HostState};
 use crate::ServedModel;
 use crate::error::{ApiError, engine_gone, invalid};
 use crate::host::context::Context;
+use crate::host::grammar::{Constraint, InUse};
 
 /// Outputs of one pass; the limit of one row is the backend's.
 const OUTPUTS: usize = 16384;
 /// Values that one pass may give back: 64 MiB of logits, or 500 rows of a vocabulary of 32k.
 const OUTPUT_VALUES: usize = 16 << 20;
+/// Constraints of one pass, each with a mask of its own.
+const CONSTRAINTS: usize = 256;
 /// Runs of the masks of one pass.
 const MASK_RUNS: usize = 4 << 20;
 
@@ -72,20 +76,31 @@ impl<T: Send + 'static> forward::HostWithStore<T> for HasSelf<HostState> {
         context: Resource<Context>,
         pass: forward::Pass,
     ) -> Result<forward::Outputs, Failure> {
-        let flight = accessor.with(|mut access| access.get().start(&context, pass))?;
-        finish(accessor, &context, flight).await
+        let prepared = accessor.with(|mut access| access.get().prepare(&context, pass))?;
+        let prepared = constrain(accessor, prepared).await?;
+        finish(accessor, &context, prepared.start()).await
     }
 
     async fn execute_many(
         accessor: &Accessor<T, Self>,
         passes: Vec<(Resource<Context>, forward::Pass)>,
     ) -> wasmtime::Result<Vec<Result<forward::Outputs, WitError>>> {
-        let start = |(context, pass): (Resource<Context>, forward::Pass)| {
-            let flight = accessor.with(|mut access| access.get().start(&context, pass));
+        let prepare = |(context, pass): (Resource<Context>, forward::Pass)| {
+            let prepared = accessor.with(|mut access| access.get().prepare(&context, pass));
+            async move {
+                match prepared {
+                    Ok(prepared) => (context, constrain(accessor, prepared).await),
+                    Err(error) => (context, Err(error)),
+                }
+            }
+        };
+        let prepared: Vec<_> = passes.into_iter().map(prepare).collect();
+        let start = |(context, prepared): (Resource<Context>, Result<Prepared, Failure>)| {
+            let flight = prepared.map(Prepared::start);
             async move { finish(accessor, &context, flight?).await }
         };
         // All are started before the first is awaited, so they share a batch.
-        let passes: Vec<_> = passes.into_iter().map(start).collect();
+        let passes: Vec<_> = join_all(prepared).await.into_iter().map(start).collect();
         let guest_error = |answer: Result<_, Failure>| match answer {
             Ok(outputs) => Ok(Ok(outputs)),
             Err(Failure::Guest(error)) => Ok(Err(error.into())),
@@ -93,6 +108,65 @@ impl<T: Send + 'static> forward::HostWithStore<T> for HasSelf<HostState> {
         };
         join_all(passes).await.into_iter().map(guest_error).collect()
     }
+}
+
+/// A pass that was checked and whose context is busy, but whose constraints have no masks yet.
+struct Prepared {
+    request: ForwardRequest,
+    flight: InFlight,
+    constraints: Vec<Constrained>,
+}
+
+/// A constraint of a pass and the outputs that it is for.
+struct Constrained {
+    constraint: Resource<Constraint>,
+    state: InUse,
+    is_short: bool,
+    outputs: Vec<usize>,
+}
+
+impl Prepared {
+    fn start(self) -> InFlight {
+        let Prepared { request, mut flight, .. } = self;
+        flight.reply = Some(flight.engine.forward(request));
+        flight
+    }
+}
+
+/// Computes the masks of a pass: one for each constraint, in turn, so that no number of them holds up a thread.
+async fn constrain<T: Send + 'static>(
+    accessor: &Accessor<T, HasSelf<HostState>>,
+    mut prepared: Prepared,
+) -> Result<Prepared, Failure> {
+    for (index, constrained) in std::mem::take(&mut prepared.constraints).into_iter().enumerate() {
+        let Constrained { constraint, state, is_short, outputs } = constrained;
+        let mask = move || {
+            let start = Instant::now();
+            let mask = state.state().mask();
+            Ok((mask, start.elapsed()))
+        };
+        if index > 0 {
+            tokio::task::yield_now().await;
+        }
+        let (mask, time) = match is_short {
+            true => mask()?,
+            false => {
+                let (shared, inferlet) = accessor.with(|mut access| {
+                    let state = access.get();
+                    (state.shared.clone(), state.inferlet.clone())
+                });
+                shared.workers.run(&inferlet, 0, mask).await?
+            }
+        };
+        accessor.with(|mut access| access.get().table.get_mut(&constraint).map(|c| c.took(time)))?;
+        let mask = mask?;
+        for output in outputs {
+            if let (_, OutputKind::Token(sampling)) = &mut prepared.request.outputs[output] {
+                sampling.allowed = Some(mask.clone());
+            }
+        }
+    }
+    Ok(prepared)
 }
 
 async fn finish<T: Send + 'static>(
@@ -135,8 +209,8 @@ fn output(value: Value) -> forward::Output {
 }
 
 impl HostState {
-    /// Checks a pass and sends it to the engine.
-    fn start(&mut self, context: &Resource<Context>, pass: forward::Pass) -> Result<InFlight, Failure> {
+    /// Checks a pass and marks its context as busy.
+    fn prepare(&mut self, context: &Resource<Context>, pass: forward::Pass) -> Result<Prepared, Failure> {
         let (id, model, length, next) = {
             let context = self.idle_context(context)?;
             (context.id, context.model.clone(), context.positions.length(), context.positions.next())
@@ -149,22 +223,22 @@ impl HostState {
                 if !Arc::ptr_eq(&embeddings.model, &model) {
                     return Err(invalid("the embeddings belong to another model").into());
                 }
-                let rows = embeddings.values.chunks_exact(model.facts.hidden_size as usize);
-                request.embeddings = rows.map(<[f32]>::to_vec).enumerate().collect();
-                request.tokens = vec![0; request.embeddings.len()];
+                request.embeddings = embeddings.rows.iter().cloned().enumerate().collect();
+                request.tokens = vec![0; embeddings.rows.len()];
             }
         }
         request.positions = pass.positions;
         request.masks = masks(pass.masks)?;
         request.adapter = pass.adapter.map(|a| self.adapter_id(&a, &model)).transpose()?;
         request.keep_kv = pass.keep;
-        request.outputs = self.output_requests(&model, pass.outputs)?;
+        let mut constraints = Vec::new();
+        request.outputs = self.output_requests(&model, pass.outputs, &mut constraints)?;
         // The engine checks as well, but only once the pass has made its context busy.
         request.check(length, next, model.engine.limits()).map_err(ApiError::from)?;
 
         let context = self.table.get(context)?;
         context.busy.store(true, Ordering::Release);
-        Ok(InFlight {
+        let flight = InFlight {
             engine: context.engine.clone(),
             ticket: request.ticket,
             context: id,
@@ -173,14 +247,16 @@ impl HostState {
             busy: context.busy.clone(),
             rows: if request.keep_kv { request.tokens.len() as u32 } else { 0 },
             positions: request.positions.clone(),
-            reply: Some(context.engine.forward(request)),
-        })
+            reply: None,
+        };
+        Ok(Prepared { request, flight, constraints })
     }
 
     fn output_requests(
         &mut self,
         model: &ServedModel,
         requests: Vec<forward::OutputRequest>,
+        constraints: &mut Vec<Constrained>,
     ) -> Result<Vec<(usize, OutputKind)>, Failure> {
         let vocabulary = model.facts.vocabulary_size as usize;
         // Before anything is made of them: a mask of a constraint is as large as the vocabulary.
@@ -193,8 +269,11 @@ impl HostState {
         let mut outputs = Vec::with_capacity(requests.len());
         for request in requests {
             let (kind, size) = match request.kind {
-                forward::OutputKind::Token(sampling) => {
-                    (OutputKind::Token(self.sampling(model, sampling)?), 2)
+                forward::OutputKind::Token(mut sampling) => {
+                    if let Some(constraint) = sampling.constraint.take() {
+                        self.constrained(model, constraint, outputs.len(), constraints)?;
+                    }
+                    (OutputKind::Token(sampling_params(sampling)?), 2)
                 }
                 forward::OutputKind::TopK(k) => (OutputKind::TopK(k), vocabulary.min(k as usize) * 2),
                 forward::OutputKind::LogProbs(tokens) => {
@@ -216,44 +295,64 @@ impl HostState {
         Ok(outputs)
     }
 
-    fn sampling(
+    /// Notes that a constraint is for an output. Outputs with the same constraint have the same mask.
+    fn constrained(
         &mut self,
         model: &ServedModel,
-        sampling: forward::Sampling,
-    ) -> Result<SamplingParams, Failure> {
-        // Tighter than the contract: beyond these, a float carries no meaning.
-        let ranges = [
-            ("temperature", sampling.temperature, 0.0..=100.0),
-            ("top-p", sampling.top_p, f32::MIN_POSITIVE..=1.0),
-            ("min-p", sampling.min_p, 0.0..=1.0),
-            ("repetition-penalty", sampling.repetition_penalty, 0.01..=100.0),
-            ("presence-penalty", sampling.presence_penalty, -100.0..=100.0),
-            ("frequency-penalty", sampling.frequency_penalty, -100.0..=100.0),
-        ];
-        for (name, value, range) in ranges {
-            if !range.contains(&value) {
-                let (low, high) = (range.start(), range.end());
-                return Err(invalid(format!("{name} is {value}: expected {low} to {high}")).into());
-            }
+        constraint: Resource<Constraint>,
+        output: usize,
+        constraints: &mut Vec<Constrained>,
+    ) -> Result<(), Failure> {
+        let known = constraints.iter_mut().find(|known| known.constraint.rep() == constraint.rep());
+        if let Some(known) = known {
+            known.outputs.push(output);
+            return Ok(());
         }
-        let allowed = match sampling.constraint {
-            Some(constraint) => Some(self.table.get_mut(&constraint)?.mask(model)?),
-            None => None,
-        };
-        Ok(SamplingParams {
-            temperature: sampling.temperature,
-            top_k: sampling.top_k,
-            top_p: sampling.top_p,
-            min_p: sampling.min_p,
-            repetition_penalty: sampling.repetition_penalty,
-            presence_penalty: sampling.presence_penalty,
-            frequency_penalty: sampling.frequency_penalty,
-            history: sampling.history,
-            logit_bias: sampling.logit_bias,
-            seed: sampling.seed,
-            allowed,
-        })
+        if constraints.len() == CONSTRAINTS {
+            let reason = format!("more than {CONSTRAINTS} constraints in one pass");
+            return Err(ApiError::LimitExceeded(reason).into());
+        }
+        let found = self.table.get_mut(&constraint)?;
+        if found.model().name != model.name {
+            let reason = format!("the constraint was compiled for model `{}`", found.model().name);
+            return Err(invalid(reason).into());
+        }
+        let (state, is_short) = found.begin()?;
+        constraints.push(Constrained { constraint, state, is_short, outputs: vec![output] });
+        Ok(())
     }
+}
+
+/// What `sampling` says, but for its constraint.
+fn sampling_params(sampling: forward::Sampling) -> Result<SamplingParams, Failure> {
+    // Tighter than the contract: beyond these, a float carries no meaning.
+    let ranges = [
+        ("temperature", sampling.temperature, 0.0..=100.0),
+        ("top-p", sampling.top_p, f32::MIN_POSITIVE..=1.0),
+        ("min-p", sampling.min_p, 0.0..=1.0),
+        ("repetition-penalty", sampling.repetition_penalty, 0.01..=100.0),
+        ("presence-penalty", sampling.presence_penalty, -100.0..=100.0),
+        ("frequency-penalty", sampling.frequency_penalty, -100.0..=100.0),
+    ];
+    for (name, value, range) in ranges {
+        if !range.contains(&value) {
+            let (low, high) = (range.start(), range.end());
+            return Err(invalid(format!("{name} is {value}: expected {low} to {high}")).into());
+        }
+    }
+    Ok(SamplingParams {
+        temperature: sampling.temperature,
+        top_k: sampling.top_k,
+        top_p: sampling.top_p,
+        min_p: sampling.min_p,
+        repetition_penalty: sampling.repetition_penalty,
+        presence_penalty: sampling.presence_penalty,
+        frequency_penalty: sampling.frequency_penalty,
+        history: sampling.history,
+        logit_bias: sampling.logit_bias,
+        seed: sampling.seed,
+        allowed: None,
+    })
 }
 
 /// Refuses token ids outside the vocabulary.

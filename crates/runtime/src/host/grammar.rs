@@ -1,137 +1,155 @@
 //! `grammar`: constraints on what is drawn, over the full vocabulary.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use llguidance::Matcher;
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::grammar;
 use super::model::ModelHandle;
 use super::{Failure, HostState};
 use crate::ServedModel;
+use crate::account::Taken;
 use crate::error::{ApiError, check_length, invalid};
-use crate::grammars::Source;
+use crate::grammars::{Compiled, Matching, Source};
 
 /// Bytes of a grammar's text.
 const SOURCE_BYTES: usize = 1 << 20;
+/// A step in a grammar that takes longer is work for other threads, and so are the next ones.
+const LONG_STEP: Duration = Duration::from_millis(1);
+/// Steps after a long one that go to other threads.
+const LONG_STEPS: u32 = 64;
 
-/// A program's state within a grammar.
+/// A program's handle to its state within a grammar.
 pub struct Constraint {
-    matcher: Matcher,
     model: Arc<ServedModel>,
-    /// Whether a stop token was accepted, which the matcher does not count.
-    accepted: Vec<Accepted>,
+    state: Arc<Mutex<Matching>>,
+    /// Whether a call works on the state, here or on another thread.
+    is_in_use: Arc<AtomicBool>,
+    /// Steps that go to other threads; a new grammar is not known yet, and begins there.
+    long_steps: u32,
+    /// Bytes of the state, as far as they are known.
+    _held: Taken,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Accepted {
-    Token,
-    Stop,
+/// The state of a constraint, for one call at a time.
+pub(crate) struct InUse {
+    state: Arc<Mutex<Matching>>,
+    is_in_use: Arc<AtomicBool>,
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.is_in_use.store(false, Ordering::Release);
+    }
+}
+
+impl InUse {
+    /// Never waits: nobody else uses it.
+    pub(crate) fn state(&self) -> MutexGuard<'_, Matching> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Constraint {
-    fn ended(&self) -> bool {
-        self.accepted.last() == Some(&Accepted::Stop)
+    fn new(model: Arc<ServedModel>, state: Matching, held: Taken, long_steps: u32) -> Constraint {
+        Constraint {
+            model,
+            state: Arc::new(Mutex::new(state)),
+            is_in_use: Arc::default(),
+            long_steps,
+            _held: held,
+        }
     }
 
-    /// Bits of the tokens allowed next. All stop tokens of the model are allowed where the text may end.
-    pub(crate) fn mask(&mut self, model: &ServedModel) -> Result<Arc<[u32]>, ApiError> {
-        if self.model.name != model.name {
-            return Err(invalid(format!("the constraint was compiled for model `{}`", self.model.name)));
+    pub(crate) fn model(&self) -> &Arc<ServedModel> {
+        &self.model
+    }
+
+    /// The state, and whether a step in it is short.
+    pub(crate) fn begin(&mut self) -> Result<(InUse, bool), ApiError> {
+        if self.is_in_use.swap(true, Ordering::Acquire) {
+            return Err(invalid("another call computes with this constraint: await it first"));
         }
-        let mut words: Vec<u32> = if self.ended() {
-            vec![0; (model.facts.vocabulary_size as usize).div_ceil(32)]
-        } else {
-            let mask =
-                self.matcher.compute_mask_or_eos().map_err(|e| invalid(format!("the grammar: {e}")))?;
-            mask.as_slice().to_vec()
+        let is_short = self.long_steps == 0;
+        self.long_steps = self.long_steps.saturating_sub(1);
+        Ok((InUse { state: self.state.clone(), is_in_use: self.is_in_use.clone() }, is_short))
+    }
+
+    /// Notes how long a step took.
+    pub(crate) fn took(&mut self, time: Duration) {
+        if time > LONG_STEP {
+            self.long_steps = LONG_STEPS;
+        }
+    }
+}
+
+impl HostState {
+    /// A step in a grammar: at once where the last ones were short, else on another thread.
+    async fn step<T: Send + 'static>(
+        &mut self,
+        constraint: &Resource<Constraint>,
+        work: impl FnOnce(&mut Matching) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (state, is_short) = self.table.get_mut(constraint)?.begin()?;
+        let work = move || {
+            let start = Instant::now();
+            let result = work(&mut state.state());
+            Ok((result, start.elapsed()))
         };
-        words.resize((model.facts.vocabulary_size as usize).div_ceil(32), 0);
-        let stop = &model.facts.stop_tokens;
-        if self.ended() || stop.iter().any(|t| words[*t as usize / 32] >> (t % 32) & 1 == 1) {
-            for token in stop {
-                words[*token as usize / 32] |= 1 << (token % 32);
-            }
-        }
-        Ok(words.into())
+        let (result, time) = if is_short { work()? } else { self.work(0, work).await? };
+        self.table.get_mut(constraint)?.took(time);
+        Ok(result?)
     }
 
-    fn accept(&mut self, token: u32) -> Result<(), ApiError> {
-        let refused = || invalid(format!("token {token} is not allowed here"));
-        if self.model.facts.stop_tokens.contains(&token) {
-            if !self.complete() {
-                return Err(refused());
-            }
-            self.accepted.push(Accepted::Stop);
-            return Ok(());
+    /// The state of a constraint for something that takes no time.
+    fn at_once(&mut self, constraint: &Resource<Constraint>) -> Result<InUse, Failure> {
+        let constraint = self.table.get_mut(constraint)?;
+        let (state, is_short) = constraint.begin()?;
+        if !is_short {
+            constraint.long_steps += 1;
         }
-        if self.ended() || self.matcher.try_consume_tokens(&[token]).map_err(|e| invalid(e.to_string()))? != 1
-        {
-            return Err(refused());
-        }
-        self.accepted.push(Accepted::Token);
-        Ok(())
-    }
-
-    fn take_back(&mut self, tokens: usize) -> Result<(), ApiError> {
-        let accepted = self.accepted.len();
-        if tokens > accepted {
-            return Err(invalid(format!("{tokens} tokens are to be taken back, {accepted} were accepted")));
-        }
-        let back = self.accepted.split_off(accepted - tokens);
-        let consumed = back.iter().filter(|a| **a == Accepted::Token).count();
-        self.matcher.rollback(consumed).map_err(|e| invalid(format!("the grammar: {e}")))
-    }
-
-    fn complete(&mut self) -> bool {
-        self.ended() || self.matcher.is_stopped() || self.matcher.is_accepting().unwrap_or(false)
+        Ok(state)
     }
 }
 
 impl grammar::Host for HostState {}
 
 impl grammar::HostConstraint for HostState {
-    fn fork(&mut self, constraint: Resource<Constraint>) -> wasmtime::Result<Resource<Constraint>> {
+    fn fork(&mut self, constraint: Resource<Constraint>) -> Result<Resource<Constraint>, Failure> {
+        let state = self.at_once(&constraint)?;
+        let held = self.inferlet.host_memory.take(state.state().bytes())?;
         let source = self.table.get(&constraint)?;
-        let (model, accepted) = (source.model.clone(), source.accepted.clone());
-        let fork = Constraint { matcher: source.matcher.deep_clone(), model, accepted };
+        let (model, long_steps) = (source.model.clone(), source.long_steps);
+        let fork = Constraint::new(model, state.state().fork(), held, long_steps);
         Ok(self.table.push(fork)?)
     }
 
-    fn advance(&mut self, constraint: Resource<Constraint>, tokens: Vec<u32>) -> Result<(), Failure> {
-        let constraint = self.table.get_mut(&constraint)?;
-        super::forward::check_tokens(&constraint.model, &tokens)?;
-        for (index, token) in tokens.iter().enumerate() {
-            if let Err(refused) = constraint.accept(*token) {
-                constraint.take_back(index)?;
-                return Err(refused.into());
-            }
-        }
-        Ok(())
+    async fn advance(&mut self, constraint: Resource<Constraint>, tokens: Vec<u32>) -> Result<(), Failure> {
+        let model = self.table.get(&constraint)?.model.clone();
+        super::forward::check_tokens(&model, &tokens)?;
+        self.step(&constraint, move |state| state.advance(&tokens)).await
     }
 
     fn rollback(&mut self, constraint: Resource<Constraint>, tokens: u32) -> Result<(), Failure> {
-        Ok(self.table.get_mut(&constraint)?.take_back(tokens as usize)?)
+        Ok(self.at_once(&constraint)?.state().rollback(tokens as usize)?)
     }
 
-    fn allowed(&mut self, constraint: Resource<Constraint>) -> Result<Vec<u32>, Failure> {
-        let constraint = self.table.get_mut(&constraint)?;
-        let model = constraint.model.clone();
-        Ok(constraint.mask(&model)?.to_vec())
+    async fn allowed(&mut self, constraint: Resource<Constraint>) -> Result<Vec<u32>, Failure> {
+        self.step(&constraint, |state| Ok(state.mask()?.to_vec())).await
     }
 
-    fn forced(&mut self, constraint: Resource<Constraint>) -> wasmtime::Result<Vec<u32>> {
-        let constraint = self.table.get_mut(&constraint)?;
-        Ok(if constraint.ended() { Vec::new() } else { constraint.matcher.compute_ff_tokens() })
+    async fn forced(&mut self, constraint: Resource<Constraint>) -> Result<Vec<u32>, Failure> {
+        self.step(&constraint, |state| Ok(state.forced())).await
     }
 
-    fn complete(&mut self, constraint: Resource<Constraint>) -> wasmtime::Result<bool> {
-        Ok(self.table.get_mut(&constraint)?.complete())
+    fn complete(&mut self, constraint: Resource<Constraint>) -> Result<bool, Failure> {
+        Ok(self.at_once(&constraint)?.state().complete())
     }
 
-    fn finished(&mut self, constraint: Resource<Constraint>) -> wasmtime::Result<bool> {
-        let constraint = self.table.get_mut(&constraint)?;
-        Ok(constraint.ended() || constraint.matcher.is_stopped())
+    fn finished(&mut self, constraint: Resource<Constraint>) -> Result<bool, Failure> {
+        Ok(self.at_once(&constraint)?.state().finished())
     }
 
     fn drop(&mut self, constraint: Resource<Constraint>) -> wasmtime::Result<()> {
@@ -146,7 +164,11 @@ impl<T: Send + 'static> grammar::HostConstraintWithStore<T> for HasSelf<HostStat
         model: Resource<ModelHandle>,
         source: grammar::Source,
     ) -> Result<Resource<Constraint>, Failure> {
-        let model = accessor.with(|mut access| access.get().table.get(&model).map(|m| m.0.clone()))?;
+        let (model, shared, inferlet) = accessor.with(|mut access| {
+            let state = access.get();
+            let model = state.table.get(&model)?.0.clone();
+            Ok::<_, Failure>((model, state.shared.clone(), state.inferlet.clone()))
+        })?;
         let source = match source {
             grammar::Source::Json => Source::Json,
             grammar::Source::JsonSchema(text) => Source::JsonSchema(text),
@@ -154,12 +176,14 @@ impl<T: Send + 'static> grammar::HostConstraintWithStore<T> for HasSelf<HostStat
             grammar::Source::Lark(text) => Source::Lark(text),
             grammar::Source::Ebnf(text) => Source::Ebnf(text),
         };
-        check_length("the grammar", source.text().len(), SOURCE_BYTES)?;
-        let compiled = model.clone();
-        // A large schema takes milliseconds; the programs on this thread need not wait for it.
-        let matcher = tokio::task::spawn_blocking(move || compiled.grammars.compile(source)).await;
-        let matcher = matcher.map_err(|e| ApiError::Backend(e.to_string()))??;
-        let constraint = Constraint { matcher, model, accepted: Vec::new() };
+        let bytes = source.text().len();
+        check_length("the grammar", bytes, SOURCE_BYTES)?;
+        let (compiler, user) = (model.clone(), inferlet.user.clone());
+        let work = move || compiler.grammars.compile(&user, source);
+        let Compiled { matcher, bytes } = shared.workers.run(&inferlet, bytes, work).await?;
+        let held = inferlet.host_memory.take(bytes)?;
+        let state = Matching::new(model.clone(), matcher, bytes);
+        let constraint = Constraint::new(model, state, held, 1);
         accessor.with(|mut access| Ok(access.get().table.push(constraint)?))
     }
 }

@@ -6,19 +6,23 @@ use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::messaging;
 use super::{Failure, HostState};
-use crate::RuntimeState;
 use crate::messaging::Listener;
+use crate::users::User;
 
 /// A program's handle to a topic.
 pub struct Subscription(Arc<Listener>);
 
 impl messaging::Host for HostState {
     fn broadcast(&mut self, topic: String, message: String, keep: bool) -> Result<(), Failure> {
-        Ok(self.shared.broker.broadcast(&self.inferlet.user, topic, &message, keep)?)
+        Ok(self.inferlet.user.broker.broadcast(topic, &message, keep)?)
+    }
+
+    fn forget(&mut self, topic: String) -> Result<(), Failure> {
+        Ok(self.inferlet.user.broker.forget(&topic)?)
     }
 
     fn subscribe(&mut self, topic: String, kept: bool) -> Result<Resource<Subscription>, Failure> {
-        let listener = self.shared.broker.subscribe(&self.inferlet.user, topic, kept)?;
+        let listener = self.inferlet.user.broker.subscribe(topic, kept)?;
         Ok(self.table.push(Subscription(listener))?)
     }
 }
@@ -30,22 +34,17 @@ impl messaging::HostSubscription for HostState {
     }
 }
 
-fn shared<T: Send + 'static>(accessor: &Accessor<T, HasSelf<HostState>>) -> (Arc<RuntimeState>, String) {
-    accessor.with(|mut access| {
-        let state = access.get();
-        (state.shared.clone(), state.inferlet.user.clone())
-    })
+fn user<T: Send + 'static>(accessor: &Accessor<T, HasSelf<HostState>>) -> Arc<User> {
+    accessor.with(|mut access| access.get().inferlet.user.clone())
 }
 
 impl<T: Send + 'static> messaging::HostWithStore<T> for HasSelf<HostState> {
     async fn push(accessor: &Accessor<T, Self>, queue: String, message: String) -> Result<(), Failure> {
-        let (shared, user) = shared(accessor);
-        Ok(shared.broker.push(&user, queue, message).await?)
+        Ok(user(accessor).broker.push(queue, message).await?)
     }
 
     async fn pull(accessor: &Accessor<T, Self>, queue: String) -> Result<String, Failure> {
-        let (shared, user) = shared(accessor);
-        Ok(shared.broker.pull(&user, queue).await?)
+        Ok(user(accessor).broker.pull(queue).await?)
     }
 }
 

@@ -44,6 +44,18 @@ pub(crate) struct HostState {
     pub(crate) adapters: u32,
 }
 
+impl HostState {
+    /// Does long work off the threads that run programs, see [`crate::work`]. `bytes` are held meanwhile.
+    pub(crate) async fn work<T: Send + 'static>(
+        &mut self,
+        bytes: usize,
+        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (shared, inferlet) = (self.shared.clone(), self.inferlet.clone());
+        Ok(shared.workers.run(&inferlet, bytes, work).await?)
+    }
+}
+
 impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }

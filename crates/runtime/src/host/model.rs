@@ -55,44 +55,57 @@ impl model::HostModel for HostState {
         })
     }
 
-    fn tokenize(
+    async fn tokenize(
         &mut self,
         model: Resource<ModelHandle>,
         text: String,
         special: bool,
-    ) -> wasmtime::Result<Vec<u32>> {
-        Ok(self.table.get(&model)?.0.text.tokenize(&text, special))
+    ) -> Result<Vec<u32>, Failure> {
+        let model = self.table.get(&model)?.0.clone();
+        check_length("the text", text.len(), TEXT_BYTES)?;
+        if text.len() <= SHORT_BYTES {
+            return Ok(model.text.tokenize(&text, special));
+        }
+        self.work(text.len(), move || Ok(model.text.tokenize(&text, special))).await
     }
 
-    fn detokenize(&mut self, model: Resource<ModelHandle>, tokens: Vec<u32>) -> Result<Vec<u8>, Failure> {
-        let model = &self.table.get(&model)?.0;
-        super::forward::check_tokens(model, &tokens)?;
-        Ok(tokens.iter().flat_map(|token| model.text.token_bytes(*token)).copied().collect())
+    async fn detokenize(
+        &mut self,
+        model: Resource<ModelHandle>,
+        tokens: Vec<u32>,
+    ) -> Result<Vec<u8>, Failure> {
+        let model = self.table.get(&model)?.0.clone();
+        let bytes = tokens.len() * size_of::<u32>();
+        check_length("the list of tokens", bytes, TEXT_BYTES)?;
+        let detokenize = move || {
+            super::forward::check_tokens(&model, &tokens)?;
+            Ok(tokens.iter().flat_map(|token| model.text.token_bytes(*token)).copied().collect())
+        };
+        if bytes <= SHORT_BYTES { Ok(detokenize()?) } else { self.work(bytes, detokenize).await }
     }
 
-    fn vocabulary(&mut self, model: Resource<ModelHandle>) -> wasmtime::Result<Vec<Vec<u8>>> {
-        let model = &self.table.get(&model)?.0;
-        Ok((0..model.facts.vocabulary_size).map(|token| model.text.token_bytes(token).to_vec()).collect())
+    async fn vocabulary(&mut self, model: Resource<ModelHandle>) -> Result<Vec<Vec<u8>>, Failure> {
+        let model = self.table.get(&model)?.0.clone();
+        let tokens = 0..model.facts.vocabulary_size;
+        self.work(0, move || Ok(tokens.map(|token| model.text.token_bytes(token).to_vec()).collect())).await
     }
 
-    fn encode_chat(
+    async fn encode_chat(
         &mut self,
         model: Resource<ModelHandle>,
         messages: Vec<model::Message>,
         options: model::ChatOptions,
     ) -> Result<Vec<u32>, Failure> {
-        let request = chat_request(messages, options)?;
-        Ok(self.table.get(&model)?.0.text.encode_chat(&request)?)
+        self.chat(&model, messages, options, |model, request| model.text.encode_chat(&request)).await
     }
 
-    fn format_chat(
+    async fn format_chat(
         &mut self,
         model: Resource<ModelHandle>,
         messages: Vec<model::Message>,
         options: model::ChatOptions,
     ) -> Result<String, Failure> {
-        let request = chat_request(messages, options)?;
-        Ok(self.table.get(&model)?.0.text.format_chat(&request)?)
+        self.chat(&model, messages, options, |model, request| model.text.format_chat(&request)).await
     }
 
     fn drop(&mut self, model: Resource<ModelHandle>) -> wasmtime::Result<()> {
@@ -101,18 +114,43 @@ impl model::HostModel for HostState {
     }
 }
 
-/// Messages of a chat, and bytes of all their texts together.
+/// Messages of a chat.
 const MESSAGES: usize = 16384;
-const CHAT_BYTES: usize = 8 << 20;
+/// Bytes of a text to tokenize, of a list of tokens, and of all texts of a chat: more than any context has.
+const TEXT_BYTES: usize = 4 << 20;
+/// Up to so many bytes, work is done at once: it takes a fraction of a millisecond, not much more than to hand it over.
+const SHORT_BYTES: usize = 2048;
+const SHORT_MESSAGES: usize = 32;
 
-fn chat_request(messages: Vec<model::Message>, options: model::ChatOptions) -> Result<ChatRequest, ApiError> {
+impl HostState {
+    /// Does something with a chat: at once when it is short.
+    async fn chat<T: Send + 'static>(
+        &mut self,
+        model: &Resource<ModelHandle>,
+        messages: Vec<model::Message>,
+        options: model::ChatOptions,
+        work: impl FnOnce(&ServedModel, ChatRequest) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let model = self.table.get(model)?.0.clone();
+        let bytes = chat_bytes(&messages, &options);
+        check_length("the chat", bytes, TEXT_BYTES)?;
+        let is_short = bytes <= SHORT_BYTES && messages.len() <= SHORT_MESSAGES;
+        let work = move || work(&model, chat_request(messages, options)?);
+        if is_short { Ok(work()?) } else { self.work(bytes, work).await }
+    }
+}
+
+/// Bytes of all texts of a chat.
+fn chat_bytes(messages: &[model::Message], options: &model::ChatOptions) -> usize {
     let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let bytes = |m: &model::Message| {
         let optional = [&m.tool_calls, &m.tool_call_id, &m.name, &m.reasoning_content];
         m.role.len() + m.content.len() + optional.map(length).iter().sum::<usize>()
     };
-    let bytes: usize = messages.iter().map(bytes).sum();
-    check_length("the chat", bytes + length(&options.tools) + length(&options.variables), CHAT_BYTES)?;
+    messages.iter().map(bytes).sum::<usize>() + length(&options.tools) + length(&options.variables)
+}
+
+fn chat_request(messages: Vec<model::Message>, options: model::ChatOptions) -> Result<ChatRequest, ApiError> {
     if messages.len() > MESSAGES {
         let reason = format!("{} messages are given, the limit is {MESSAGES}", messages.len());
         return Err(ApiError::LimitExceeded(reason));

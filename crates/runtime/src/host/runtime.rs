@@ -12,6 +12,8 @@ use crate::{Inferlet, LaunchError, LaunchOptions, ProgramError, Runtime, process
 
 /// Arguments of a launch, in bytes together.
 const ARGUMENT_BYTES: usize = 1 << 20;
+/// Arguments of a launch.
+const ARGUMENTS: usize = 4096;
 
 /// A program's handle to an inferlet that it launched.
 pub struct Child(Arc<Inferlet>);
@@ -26,7 +28,7 @@ impl runtime::Host for HostState {
     }
 
     fn user(&mut self) -> wasmtime::Result<String> {
-        Ok(self.inferlet.user.clone())
+        Ok(self.inferlet.user.name.clone())
     }
 
     fn version(&mut self) -> wasmtime::Result<String> {
@@ -79,6 +81,10 @@ impl<T: Send + 'static> runtime::HostWithStore<T> for HasSelf<HostState> {
         arguments: Vec<String>,
     ) -> Result<Resource<Child>, Failure> {
         check_length("the arguments", arguments.iter().map(String::len).sum(), ARGUMENT_BYTES)?;
+        if arguments.len() > ARGUMENTS {
+            let reason = format!("{} arguments are given, the limit is {ARGUMENTS}", arguments.len());
+            return Err(ApiError::LimitExceeded(reason).into());
+        }
         let (shared, inferlet) = accessor.with(|mut access| {
             let state = access.get();
             (state.shared.clone(), state.inferlet.clone())
@@ -90,8 +96,11 @@ impl<T: Send + 'static> runtime::HostWithStore<T> for HasSelf<HostState> {
             ProgramError::Read { .. } => ApiError::Backend(error.to_string()),
             _ => invalid(error.to_string()),
         })?;
-        let options =
-            LaunchOptions { arguments, user: inferlet.user.clone(), limits: Some(inferlet.limits.clone()) };
+        let options = LaunchOptions {
+            arguments,
+            user: inferlet.user.name.clone(),
+            limits: Some(inferlet.limits.clone()),
+        };
         let child = process::launch(&runtime.0, &found, options, Some(&inferlet));
         let mut child = child.map_err(|error| match error {
             LaunchError::NoRun(_) | LaunchError::NoHandler(_) => invalid(error.to_string()),

@@ -29,10 +29,10 @@ impl<T: Send + 'static> session::HostWithStore<T> for HasSelf<HostState> {
     }
 
     async fn receive(accessor: &Accessor<T, Self>) -> Result<String, Failure> {
-        inferlet(accessor).texts.lock().await.recv().await.ok_or_else(closed)
+        inferlet(accessor).texts.lock().await.receive().await.ok_or_else(closed)
     }
 
     async fn receive_blob(accessor: &Accessor<T, Self>) -> Result<Vec<u8>, Failure> {
-        inferlet(accessor).blobs.lock().await.recv().await.ok_or_else(closed)
+        inferlet(accessor).blobs.lock().await.receive().await.ok_or_else(closed)
     }
 }

@@ -1,38 +1,58 @@
-//! `store`: the user's key-value store.
+//! `store`: the user's key-value store. All of it waits for the disk, and so is work for other threads.
+
+use std::sync::Arc;
 
 use wasmtime::component::{Accessor, HasSelf};
 
 use super::bindings::api::store;
 use super::{Failure, HostState};
+use crate::RuntimeState;
 use crate::error::ApiError;
-use crate::store::UserStore;
+use crate::inferlet::InferletState;
+use crate::store::{UserStore, check_set};
 
-fn user_store<T: Send + 'static>(accessor: &Accessor<T, HasSelf<HostState>>) -> Result<UserStore, ApiError> {
-    accessor.with(|mut access| access.get().user_store())
+/// Does something with the store of the inferlet's user. `bytes` are held meanwhile.
+async fn with_store<R: Send + 'static>(
+    shared: Arc<RuntimeState>,
+    inferlet: &Arc<InferletState>,
+    bytes: usize,
+    work: impl FnOnce(&UserStore) -> Result<R, ApiError> + Send + 'static,
+) -> Result<R, Failure> {
+    let (store, user) = (shared.clone(), inferlet.user.clone());
+    let work = move || work(&store.store.of(&user.name)?);
+    Ok(shared.workers.run(inferlet, bytes, work).await?)
 }
 
-impl HostState {
-    fn user_store(&self) -> Result<UserStore, ApiError> {
-        self.shared.store.of(&self.inferlet.user)
-    }
+fn state<T: Send + 'static>(
+    accessor: &Accessor<T, HasSelf<HostState>>,
+) -> (Arc<RuntimeState>, Arc<InferletState>) {
+    accessor.with(|mut access| {
+        let state = access.get();
+        (state.shared.clone(), state.inferlet.clone())
+    })
 }
 
 impl store::Host for HostState {
-    fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, Failure> {
-        Ok(self.user_store()?.get(&key)?)
+    async fn get(&mut self, key: String) -> Result<Option<Vec<u8>>, Failure> {
+        let (shared, inferlet) = (self.shared.clone(), self.inferlet.clone());
+        with_store(shared, &inferlet, key.len(), move |store| store.get(&key)).await
     }
 
-    fn keys(&mut self, prefix: String) -> Result<Vec<String>, Failure> {
-        Ok(self.user_store()?.keys(&prefix)?)
+    async fn keys(&mut self, prefix: String) -> Result<Vec<String>, Failure> {
+        let (shared, inferlet) = (self.shared.clone(), self.inferlet.clone());
+        with_store(shared, &inferlet, prefix.len(), move |store| store.keys(&prefix)).await
     }
 }
 
 impl<T: Send + 'static> store::HostWithStore<T> for HasSelf<HostState> {
     async fn set(accessor: &Accessor<T, Self>, key: String, value: Vec<u8>) -> Result<(), Failure> {
-        Ok(user_store(accessor)?.set(key, value).await?)
+        check_set(&key, &value)?;
+        let (shared, inferlet) = state(accessor);
+        with_store(shared, &inferlet, key.len() + value.len(), move |store| store.set(&key, &value)).await
     }
 
     async fn delete(accessor: &Accessor<T, Self>, key: String) -> Result<bool, Failure> {
-        Ok(user_store(accessor)?.delete(key).await?)
+        let (shared, inferlet) = state(accessor);
+        with_store(shared, &inferlet, key.len(), move |store| store.delete(&key)).await
     }
 }

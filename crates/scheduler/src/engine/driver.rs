@@ -23,11 +23,11 @@ pub(super) struct Driver {
     answers: HashMap<Ticket, Answer<ForwardReply, ForwardError>>,
     batch: Batch,
     output: Output,
-    /// When abandoned passes were last abandon_scan_at for.
+    /// When abandoned passes were last looked for.
     abandon_scan_at: Duration,
 }
 
-/// How often abandoned passes are abandon_scan_at for: shorter than a batch, so none of them goes on to a second chunk.
+/// How often abandoned passes are looked for: shorter than a batch, so none of them goes on to a second chunk.
 const ABANDONED: Duration = Duration::from_micros(200);
 
 /// The most a thread may spin: more would take the core from the inferlets it waits for.
@@ -54,12 +54,30 @@ impl Driver {
         }
     }
 
-    pub(super) fn run(mut self) {
+    /// Works until the engine is shut down.
+    ///
+    /// # Errors
+    /// When the scheduler panicked, with its words. Its state cannot be trusted then, and there is nobody to go on: every
+    /// pass is answered with that, every call as closed.
+    pub(super) fn run(mut self) -> Result<(), String> {
         let _closing = Closing(self.inbox.clone());
+        let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work())) else {
+            self.close(&ForwardError::Closed);
+            return Ok(());
+        };
+        let text = format!("the scheduler panicked: {}", panic_text(panic.as_ref()));
+        tracing::error!(error = text, "the engine ends");
+        self.inbox.close();
+        self.inbox.take(&mut self.messages);
+        self.close(&ForwardError::Backend(text.clone()));
+        Err(text)
+    }
+
+    fn work(&mut self) {
         loop {
             let open = self.inbox.take(&mut self.messages);
             if !open {
-                return self.close();
+                return;
             }
             self.drain();
             self.unload_adapters();
@@ -187,18 +205,18 @@ impl Driver {
         self.scheduler.complete(result, compute, self.start.elapsed());
     }
 
-    /// Answers everything that waits as closed.
-    fn close(mut self) {
+    /// Answers passes that wait with an error, and calls as closed.
+    fn close(mut self, error: &ForwardError) {
         let mut tickets: Vec<Ticket> = self.answers.keys().copied().collect();
         tickets.sort_unstable();
         for ticket in tickets {
             if let Some(answer) = self.answers.remove(&ticket) {
-                answer.send(Err(ForwardError::Closed)).ok();
+                answer.send(Err(error.clone())).ok();
             }
         }
         for message in self.messages.drain(..) {
             match message {
-                Message::Forward(_, answer) => drop(answer.send(Err(ForwardError::Closed))),
+                Message::Forward(_, answer) => drop(answer.send(Err(error.clone()))),
                 Message::Call(call) => call(Err(CallError::Closed)),
                 Message::Op(_) => {}
             }

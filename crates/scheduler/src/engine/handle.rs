@@ -1,5 +1,6 @@
 //! What everybody but the engine's thread holds: a queue handle, never a lock on the scheduler.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use backend::{AdapterId, Backend, Limits, LoraMatrix};
@@ -11,7 +12,7 @@ use crate::ops::{CallError, ContextInfo, ContextOp, Overloaded};
 use crate::request::{
     ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, TenantId, Ticket,
 };
-use crate::state::{Scheduler, SnapshotData, SnapshotInfo};
+use crate::state::{Scheduler, SnapshotData, SnapshotInfo, SnapshotPage};
 use crate::stats::Stats;
 
 /// An answer to come. It always comes, unless the engine's thread died; treat that as closed.
@@ -81,7 +82,7 @@ impl EngineHandle {
 
     /// Saves a context under `key` (which includes the user's namespace), replacing what was there. Pages are shared,
     /// nothing is copied; the snapshot outlives context and owner. Of a context with a pass in flight, the tokens
-    /// before the pass. `persistent` is a mark for the writer of snapshot files, see [`EngineHandle::export`].
+    /// before the pass. `persistent` is a mark for the writer of snapshot files, see [`EngineHandle::export_pages`].
     pub fn save(&self, context: ContextId, key: String, persistent: bool) -> Reply<SnapshotInfo, CallError> {
         self.call(move |scheduler, _| scheduler.save(context, key, persistent))
     }
@@ -108,12 +109,14 @@ impl EngineHandle {
         self.call(move |scheduler, _| Ok(scheduler.list(&prefix)))
     }
 
-    /// Reads a snapshot out, page bytes included.
-    pub fn export(&self, key: String) -> Reply<SnapshotData, CallError> {
-        self.call(move |scheduler, backend| guard(|| Ok(scheduler.export(&key, backend))).flatten())
+    /// Reads some pages of a snapshot out. Batches wait meanwhile: a long snapshot is read in parts.
+    pub fn export_pages(&self, key: String, pages: Range<u32>) -> Reply<Vec<SnapshotPage>, CallError> {
+        self.call(move |scheduler, backend| {
+            guard(|| Ok(scheduler.export_pages(&key, pages, backend))).flatten()
+        })
     }
 
-    /// Makes a snapshot from what [`EngineHandle::export`] gave, replacing what was there. Its pages are in host memory
+    /// Makes a snapshot from what [`EngineHandle::export_pages`] gave, replacing what was there. Its pages are in host memory
     /// until a pass needs them.
     pub fn import(
         &self,
@@ -149,7 +152,7 @@ impl EngineHandle {
         matrices: Vec<LoraMatrix>,
     ) -> Reply<(), CallError> {
         self.call(move |scheduler, backend| {
-            guard(|| backend.load_adapter(id, &matrices))?;
+            guard(|| backend.load_adapter(id, matrices))?;
             scheduler.adopt_adapter(owner, id);
             Ok(())
         })
@@ -181,7 +184,7 @@ impl EngineHandle {
 
     /// Lets the engine's thread do something between two batches. Backends may panic: calls into one go through
     /// [`guard`].
-    fn call<T: Send + 'static>(
+    pub(super) fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Scheduler, &mut dyn Backend) -> Result<T, CallError> + Send + 'static,
     ) -> Reply<T, CallError> {

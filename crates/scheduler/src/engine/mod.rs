@@ -5,7 +5,8 @@
 //!                                        ^                                                            │
 //!                                        └────────────────── spin a little, or sleep ─────────────────┘
 //! ```
-//! A batch that fails, or a backend that panics, fails the passes of that batch; the thread goes on.
+//! A batch that fails, or a backend that panics, fails the passes of that batch; the thread goes on. A panic of the
+//! scheduler itself is a defect after which no page can be trusted: it fails all passes, and the thread ends.
 
 mod driver;
 mod handle;
@@ -23,7 +24,7 @@ pub use handle::{EngineHandle, Reply};
 /// The running engine. Dropping it shuts it down and waits for the thread.
 pub struct Engine {
     inbox: Arc<inbox::Inbox>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Result<(), String>>>,
 }
 
 impl Engine {
@@ -45,12 +46,11 @@ impl Engine {
 
     /// Waits until the thread has ended, which [`EngineHandle::shutdown`] makes it do.
     ///
-    /// # Panics
-    /// When the thread panicked: the scheduler has a defect.
-    pub fn join(mut self) {
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("the engine's thread does not panic");
-        }
+    /// # Errors
+    /// When the scheduler panicked, with its words.
+    pub fn join(mut self) -> Result<(), String> {
+        let thread = self.thread.take().expect("only this takes it");
+        thread.join().unwrap_or_else(|_| Err("the engine's thread panicked".into()))
     }
 }
 
@@ -60,5 +60,59 @@ impl Drop for Engine {
             self.inbox.close();
             thread.join().ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use backend::FakeBackend;
+    use futures_channel::oneshot::Canceled;
+
+    use super::*;
+    use crate::request::{ContextId, ForwardError, ForwardRequest, OwnerId, Priority, TenantId, Ticket};
+    use crate::{CallError, ContextOp};
+
+    fn wait<T, E>(reply: Reply<T, E>) -> Result<Result<T, E>, Canceled> {
+        let mut reply = reply;
+        loop {
+            match reply.try_recv() {
+                Ok(None) => std::thread::yield_now(),
+                Ok(Some(answer)) => return Ok(answer),
+                Err(canceled) => return Err(canceled),
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_scheduler_fails_what_it_holds_and_ends_the_engine() {
+        let (config, engine) = (SchedulerConfig::default(), EngineConfig::default());
+        let backend = Box::new(FakeBackend::new(64, 50));
+        let (handle, engine) = Engine::start(backend, config, engine).unwrap();
+        let (context, owner) = (ContextId(1), OwnerId(1));
+        let op = ContextOp::Create { context, owner, priority: Priority::Normal, tenant: TenantId(0) };
+        handle.apply(op).unwrap();
+        // All in the inbox before the thread takes any of it: it is busy with the first call meanwhile.
+        let (begin, begun) = std::sync::mpsc::channel::<()>();
+        let first = handle.call(move |_, _| {
+            begun.recv().ok();
+            Ok(())
+        });
+        let before = handle.forward(ForwardRequest::new(Ticket(1), context, vec![1, 2]));
+        let panicking = handle.call(|_, _| -> Result<(), CallError> { panic!("a broken invariant") });
+        let after = handle.forward(ForwardRequest::new(Ticket(2), context, vec![3]));
+        let call = handle.stats();
+        begin.send(()).unwrap();
+        assert_eq!(wait(first), Ok(Ok(())));
+        assert!(wait(panicking).is_err(), "its answer went with it");
+        for pass in [before, after] {
+            let answer = wait(pass).unwrap().map(drop);
+            let Err(ForwardError::Backend(text)) = answer else { panic!("{answer:?}") };
+            assert!(text.contains("a broken invariant"), "{text}");
+        }
+        assert_eq!(wait(call).unwrap().map(drop), Err(CallError::Closed));
+        assert!(!handle.alive());
+        let later = handle.forward(ForwardRequest::new(Ticket(3), context, vec![4]));
+        assert_eq!(wait(later).unwrap().map(drop), Err(ForwardError::Closed));
+        assert!(engine.join().unwrap_err().contains("a broken invariant"));
     }
 }

@@ -1,5 +1,7 @@
 //! Saved contexts: entries held by a name in place of an owner, exported to bytes and imported again.
 
+use std::ops::Range;
+
 use backend::{Backend, PageId};
 
 use super::Scheduler;
@@ -138,14 +140,21 @@ impl Scheduler {
         from.take_while(|(key, _)| key.starts_with(prefix)).map(|(key, s)| s.info(key)).collect()
     }
 
-    /// Reads a snapshot out. No moves may be outstanding.
+    /// Reads some pages of a snapshot out, or all that there are of them. No moves may be outstanding.
     ///
     /// # Errors
     /// When there is no such snapshot, or the backend cannot read its pages.
-    pub fn export(&self, key: &str, backend: &mut dyn Backend) -> Result<SnapshotData, CallError> {
+    pub fn export_pages(
+        &self,
+        key: &str,
+        range: Range<u32>,
+        backend: &mut dyn Backend,
+    ) -> Result<Vec<SnapshotPage>, CallError> {
         let snapshot = self.snapshots.get(key).ok_or_else(|| CallError::NotFound(key.into()))?;
-        let mut pages = Vec::with_capacity(snapshot.entries.len());
-        for entry in &snapshot.entries {
+        let end = snapshot.entries.len().min(range.end as usize);
+        let entries = &snapshot.entries[end.min(range.start as usize)..end];
+        let mut pages = Vec::with_capacity(entries.len());
+        for entry in entries {
             let page = self.memory.pages.get(entry.page);
             let lost = || CallError::Backend("a page of the snapshot was lost".into());
             if page.lost {
@@ -157,11 +166,10 @@ impl Scheduler {
             };
             pages.push(SnapshotPage { live: entry.live, positions: page.positions.clone(), bytes });
         }
-        let page_tokens = self.limits.page_tokens;
-        Ok(SnapshotData { page_tokens, next_position: snapshot.next_position, pages })
+        Ok(pages)
     }
 
-    /// Makes a snapshot from what [`Scheduler::export`] gave, replacing what was there. Its pages wait in host memory.
+    /// Makes a snapshot from what [`Scheduler::export_pages`] gave, replacing what was there. Its pages wait in host memory.
     ///
     /// # Errors
     /// When the data does not fit the model, or host memory has no room.

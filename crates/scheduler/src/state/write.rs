@@ -25,7 +25,7 @@ impl Scheduler {
             batch.slots.push(slot);
             let batch_row = batch.slots.len() - 1;
             if let Some(index) = embedding {
-                let values = pass.request.embeddings[index].1.clone();
+                let values = pass.request.embeddings[index].1.to_vec();
                 batch.embeddings.push(EmbeddingRow { row: batch_row, values });
             }
             if let Some(masks) = &pass.request.masks {

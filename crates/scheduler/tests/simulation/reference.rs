@@ -60,7 +60,7 @@ impl Reference {
             embeddings: request
                 .embeddings
                 .iter()
-                .map(|(row, values)| EmbeddingRow { row: *row, values: values.clone() })
+                .map(|(row, values)| EmbeddingRow { row: *row, values: values.to_vec() })
                 .collect(),
             masks: request
                 .masks

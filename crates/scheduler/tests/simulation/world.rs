@@ -9,7 +9,7 @@ use std::time::Duration;
 use backend::{Backend, Batch, FakeBackend, Limits, Output};
 use scheduler::{
     ContextId, ContextOp, ForwardError, ForwardReply, NextStep, OwnerId, PolicyKind, Priority, Scheduler,
-    SchedulerConfig, Stats, TenantId, Ticket,
+    SchedulerConfig, SnapshotData, Stats, TenantId, Ticket,
 };
 
 use super::ops::{Bounds, Nth, Op, request};
@@ -372,17 +372,26 @@ impl World {
 
     fn export(&mut self, key: &str, keep: bool) {
         let Some(plain) = self.snapshots.get(key).cloned() else { return };
-        let data = self.scheduler.export(key, &mut self.backend).unwrap();
+        let data = self.read_out(key);
         let copy = format!("{key}/imported");
         // Refused when host memory is full.
         if self.scheduler.import(copy.clone(), TenantId(0), true, data.clone()).is_ok() {
-            assert_eq!(self.scheduler.export(&copy, &mut self.backend).unwrap(), data);
+            assert_eq!(self.read_out(&copy), data);
             self.snapshots.insert(copy.clone(), plain);
             if !keep {
                 self.snapshots.remove(&copy);
                 self.scheduler.delete(&copy).unwrap();
             }
         }
+    }
+
+    fn read_out(&mut self, key: &str) -> SnapshotData {
+        let info = self.scheduler.list(key).remove(0);
+        let half = info.pages / 2;
+        let mut pages = self.scheduler.export_pages(key, 0..half, &mut self.backend).unwrap();
+        pages.extend(self.scheduler.export_pages(key, half..info.pages, &mut self.backend).unwrap());
+        let page_tokens = self.scheduler.limits().page_tokens;
+        SnapshotData { page_tokens, next_position: info.next_position, pages }
     }
 
     /// What a defect above would send: refused, and nothing changes.

@@ -3,7 +3,8 @@
 //! This file has the flags and the life of the server; `shell` the commands, `follow` what becomes of an
 //! inferlet's output, `terminal` how lines come in and go out, `signals` what ends the server from outside.
 //!
-//! The server ends on `exit`, SIGTERM or SIGINT, and not at the end of stdin: services have none.
+//! The server ends on `exit`, SIGTERM or SIGINT, and not at the end of stdin: services have none. It ends too, and not
+//! with 0, when an engine dies.
 
 mod follow;
 mod shell;
@@ -22,7 +23,7 @@ use crate::config::{CommonFlags, KeyFlags, ServiceSettings, Settings, StartComma
 use shell::Shell;
 use signals::StopSignals;
 
-/// Between two looks at what still runs while the server stops.
+/// Between two looks at whether the engines live, and at what still runs while the server stops.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// For killed inferlets and their connections to be gone.
 const KILLED_ENDS: Duration = Duration::from_secs(1);
@@ -72,12 +73,26 @@ pub(crate) async fn start(flags: StartFlags) -> Result<()> {
     front.set_ready(move || runtime.dead_models());
     stop.arm();
     eprintln!("server started, http://{address}/health answers; `help` lists the commands");
-    shell.run(&stop).await;
+    tokio::select! {
+        () = shell.run(&stop) => {}
+        models = death(&assembly.runtime) => eprintln!("stopping: the engine of {} died", models.join(", ")),
+    }
     stop.request();
     wind_down(&front, &assembly.runtime, Duration::from_millis(settings.server.shutdown_ms)).await;
-    assembly.stop();
     terminal::restore();
-    Ok(())
+    // An engine that died is an error: whoever supervises the process then starts it anew.
+    assembly.stop()
+}
+
+/// Returns once an engine has died, with the names of the models that are no longer computed.
+async fn death(runtime: &Runtime) -> Vec<String> {
+    loop {
+        let dead = runtime.dead_models();
+        if !dead.is_empty() {
+            return dead;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// Stops taking requests, waits until what runs has ended, and after `patience` ends it. What programs were
@@ -104,4 +119,35 @@ async fn wind_down(front: &Front, runtime: &Runtime, patience: Duration) {
     }
     // They end at their next yield; a client that does not take the end of its answer is not waited for.
     let _ = tokio::time::timeout(KILLED_ENDS, quiet()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use backend::FakeBackend;
+    use runtime::{RuntimeConfig, ServedModel};
+    use scheduler::{Engine, EngineConfig, SchedulerConfig};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_death_of_an_engine_is_noticed_with_its_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tiny.gguf");
+        model::test_model::write(&path, kernels::DType::F32, 1).unwrap();
+        let model = Arc::new(model::Model::open(&path).unwrap());
+        let engine = || {
+            let backend = Box::new(FakeBackend::new(16, model.hyperparameters.vocab as u32));
+            Engine::start(backend, SchedulerConfig::default(), EngineConfig::default()).unwrap()
+        };
+        let engines = [engine(), engine()];
+        let served = ["one", "two"].iter().zip(&engines);
+        let served =
+            served.map(|(name, (handle, _))| ServedModel::new(name, model.clone(), handle.clone(), "fake"));
+        let runtime = Runtime::start(RuntimeConfig::default(), served.collect()).await.unwrap();
+        let watch = tokio::spawn(async move { death(&runtime).await });
+        engines[1].0.shutdown();
+        assert_eq!(watch.await.unwrap(), ["two"]);
+    }
 }

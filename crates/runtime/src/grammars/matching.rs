@@ -1,0 +1,119 @@
+//! Where a text is within a grammar, with the model's stop tokens, which the grammar library does not count.
+
+use std::sync::Arc;
+
+use llguidance::Matcher;
+
+use crate::ServedModel;
+use crate::error::{ApiError, invalid};
+
+/// A state within a grammar.
+pub(crate) struct Matching {
+    matcher: Matcher,
+    model: Arc<ServedModel>,
+    accepted: Vec<Accepted>,
+    bytes: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Accepted {
+    Token,
+    Stop,
+}
+
+impl Matching {
+    /// The state before the first token. A compiled grammar takes so many bytes.
+    pub(crate) fn new(model: Arc<ServedModel>, matcher: Matcher, bytes: u64) -> Matching {
+        Matching { matcher, model, accepted: Vec::new(), bytes }
+    }
+
+    /// An equal state.
+    pub(crate) fn fork(&self) -> Matching {
+        let (model, accepted) = (self.model.clone(), self.accepted.clone());
+        Matching { matcher: self.matcher.deep_clone(), model, accepted, bytes: self.bytes }
+    }
+
+    /// Bytes that it takes, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn ended(&self) -> bool {
+        self.accepted.last() == Some(&Accepted::Stop)
+    }
+
+    /// Bits of the tokens allowed next. All stop tokens of the model are allowed where the text may end.
+    pub(crate) fn mask(&mut self) -> Result<Arc<[u32]>, ApiError> {
+        let facts = &self.model.facts;
+        let length = (facts.vocabulary_size as usize).div_ceil(32);
+        let mut words: Vec<u32> = if self.ended() {
+            Vec::new()
+        } else {
+            let mask =
+                self.matcher.compute_mask_or_eos().map_err(|e| invalid(format!("the grammar: {e}")))?;
+            mask.as_slice().to_vec()
+        };
+        words.resize(length, 0);
+        let stop = &facts.stop_tokens;
+        if self.ended() || stop.iter().any(|t| words[*t as usize / 32] >> (t % 32) & 1 == 1) {
+            for token in stop {
+                words[*token as usize / 32] |= 1 << (token % 32);
+            }
+        }
+        Ok(words.into())
+    }
+
+    /// Accepts all of the tokens, or none and says which is not allowed.
+    pub(crate) fn advance(&mut self, tokens: &[u32]) -> Result<(), ApiError> {
+        for (index, token) in tokens.iter().enumerate() {
+            if let Err(refused) = self.accept(*token) {
+                self.rollback(index)?;
+                return Err(refused);
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, token: u32) -> Result<(), ApiError> {
+        let refused = || invalid(format!("token {token} is not allowed here"));
+        if self.model.facts.stop_tokens.contains(&token) {
+            if !self.complete() {
+                return Err(refused());
+            }
+            self.accepted.push(Accepted::Stop);
+            return Ok(());
+        }
+        if self.ended() || self.matcher.try_consume_tokens(&[token]).map_err(|e| invalid(e.to_string()))? != 1
+        {
+            return Err(refused());
+        }
+        self.accepted.push(Accepted::Token);
+        Ok(())
+    }
+
+    /// Takes back the last tokens accepted.
+    pub(crate) fn rollback(&mut self, tokens: usize) -> Result<(), ApiError> {
+        let accepted = self.accepted.len();
+        if tokens > accepted {
+            return Err(invalid(format!("{tokens} tokens are to be taken back, {accepted} were accepted")));
+        }
+        let back = self.accepted.split_off(accepted - tokens);
+        let consumed = back.iter().filter(|a| **a == Accepted::Token).count();
+        self.matcher.rollback(consumed).map_err(|e| invalid(format!("the grammar: {e}")))
+    }
+
+    /// Tokens that must come next.
+    pub(crate) fn forced(&mut self) -> Vec<u32> {
+        if self.ended() { Vec::new() } else { self.matcher.compute_ff_tokens() }
+    }
+
+    /// Whether the text may end here.
+    pub(crate) fn complete(&mut self) -> bool {
+        self.finished() || self.matcher.is_accepting().unwrap_or(false)
+    }
+
+    /// Whether nothing can follow.
+    pub(crate) fn finished(&self) -> bool {
+        self.ended() || self.matcher.is_stopped()
+    }
+}

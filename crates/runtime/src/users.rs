@@ -1,0 +1,96 @@
+//! Users, and what all programs of one share: its namespace, and its part of the server.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use scheduler::TenantId;
+use tokio::sync::Semaphore;
+
+use crate::RuntimeConfig;
+use crate::account::Account;
+use crate::messaging::Broker;
+use crate::work::Workers;
+
+/// One user.
+pub(crate) struct User {
+    pub(crate) name: String,
+    /// The user in the engines: pages and the prefix cache.
+    pub(crate) tenant: TenantId,
+    pub(crate) broker: Broker,
+    /// Inferlets that run or wait.
+    pub(crate) inferlets: Arc<Account>,
+    /// Bytes of linear memory.
+    pub(crate) memory: Arc<Account>,
+    /// Bytes that the host holds for programs.
+    pub(crate) host_memory: Arc<Account>,
+    /// Places of inferlets that run, of those of the server.
+    pub(crate) places: Arc<Semaphore>,
+    /// Places of inferlets that wait for one they launched.
+    pub(crate) waiting_places: Arc<Semaphore>,
+    /// Threads for long work of the host, of those of the server.
+    pub(crate) threads: Arc<Semaphore>,
+}
+
+/// All users, by name.
+pub(crate) struct Users {
+    shares: Shares,
+    users: Mutex<BTreeMap<String, Arc<User>>>,
+}
+
+/// What the server has, and how much of it each user may take.
+struct Shares {
+    inferlets: Arc<Account>,
+    memory: Arc<Account>,
+    host_memory: Arc<Account>,
+    user_inferlets: u64,
+    user_memory: u64,
+    user_host_memory: u64,
+    places: usize,
+    waiting_places: usize,
+    threads: usize,
+}
+
+impl Users {
+    pub(crate) fn new(config: &RuntimeConfig, workers: &Workers) -> Users {
+        let (server, user) = (&config.server_limits, &config.user_limits);
+        let shares = Shares {
+            inferlets: Account::root(
+                "the server",
+                "inferlets that run or wait",
+                config.inferlets_waiting.into(),
+            ),
+            memory: Account::root("the server", "bytes of linear memory", server.memory_bytes),
+            host_memory: Account::root("the server", "bytes of host memory", server.host_memory_bytes),
+            user_inferlets: user.inferlets_waiting.into(),
+            user_memory: user.memory_bytes,
+            user_host_memory: user.host_memory_bytes,
+            places: config.user_places() as usize,
+            waiting_places: config.user_places() as usize + crate::WAITING_EXTRA as usize / 2,
+            threads: workers.threads_of_user(),
+        };
+        Users { shares, users: Mutex::default() }
+    }
+
+    /// The user of a name.
+    pub(crate) fn of(&self, name: &str) -> Arc<User> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(user) = users.get(name) {
+            return user.clone();
+        }
+        let shares = &self.shares;
+        let host_memory = shares.host_memory.below("the user", shares.user_host_memory);
+        let user = Arc::new(User {
+            name: name.to_string(),
+            tenant: TenantId(users.len() as u64),
+            broker: Broker::new(host_memory.clone()),
+            inferlets: shares.inferlets.below("the user", shares.user_inferlets),
+            memory: shares.memory.below("the user", shares.user_memory),
+            host_memory,
+            places: Arc::new(Semaphore::new(shares.places)),
+            waiting_places: Arc::new(Semaphore::new(shares.waiting_places)),
+            threads: Arc::new(Semaphore::new(shares.threads)),
+        });
+        users.insert(name.to_string(), user.clone());
+        user
+    }
+}
