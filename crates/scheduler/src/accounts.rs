@@ -39,6 +39,13 @@ pub(crate) struct Share {
     open: bool,
 }
 
+impl Share {
+    /// Distinct pages of this account and those below it, in the pool or not.
+    pub(crate) fn pages(&self) -> u32 {
+        self.held.len() as u32
+    }
+}
+
 /// All accounts.
 #[derive(Debug, Default)]
 pub(crate) struct Accounts {
@@ -146,7 +153,7 @@ impl Accounts {
 
     /// Distinct pages that an owner and the inferlets it launched hold.
     pub(crate) fn held(&self, owner: OwnerId) -> u32 {
-        self.shares.get(&Account::Owner(owner)).map_or(0, |share| share.held.len() as u32)
+        self.shares.get(&Account::Owner(owner)).map_or(0, Share::pages)
     }
 
     /// Owners that are not gone.
@@ -158,7 +165,7 @@ impl Accounts {
     pub(crate) fn check_room(&self, account: Account, more: u32) -> Result<(), Exceeded> {
         let mut next = Some(account);
         while let Some(share) = next.and_then(|account| self.shares.get(&account)) {
-            let needed = share.held.len() as u32 + more;
+            let needed = share.pages() + more;
             if let Some(quota) = share.quota.filter(|quota| needed > *quota) {
                 return Err(Exceeded { needed, quota });
             }

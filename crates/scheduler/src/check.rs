@@ -6,6 +6,7 @@ use crate::accounts::Account;
 use crate::context;
 use crate::memory::low_bits;
 use crate::pages::{LogicalId, PageLocation};
+use crate::request::TenantId;
 use crate::state::Scheduler;
 
 impl Scheduler {
@@ -38,7 +39,9 @@ impl Scheduler {
                 assert_eq!(self.passes[&ticket].request.context, *id, "{ticket:?}");
             }
         }
+        let mut passes: BTreeMap<TenantId, u32> = BTreeMap::new();
         for (ticket, pass) in &self.passes {
+            *passes.entry(self.contexts[&pass.request.context].tenant).or_default() += 1;
             let context = &self.contexts[&pass.request.context];
             assert_eq!(context.pass, Some(*ticket));
             assert!(pass.left() > 0, "{ticket:?} is done and not answered");
@@ -53,6 +56,7 @@ impl Scheduler {
                 );
             }
         }
+        self.fair.check(&passes, self.limits.batch_tokens);
     }
 
     fn check_holders(&self) {

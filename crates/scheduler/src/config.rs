@@ -21,8 +21,11 @@ pub struct SchedulerConfig {
     pub tenant_pages: Option<u32>,
     /// Whether computed prefixes are kept and reused. Default: yes.
     pub prefix_cache: bool,
-    /// A pass that waited this long goes before everybody who waited less, whatever the priorities: nobody waits
-    /// for ever. Default: 5 s.
+    /// Whether priority counts across tenants, before their shares of the rows and of the pool. If not, a tenant's
+    /// priorities order its own contexts only, so that programs may set them freely. Default: no.
+    pub priority_across_tenants: bool,
+    /// A pass that waited this long goes before everybody of its tenant who waited less, whatever the priorities, and the
+    /// one of each tenant that waited longest gets pages before all tenants: nobody waits for ever. Default: 5 s.
     pub patience: Duration,
     /// A context may lose its pages to a pass of lower rank only when its last pass was answered this long ago: a
     /// program that merely thinks about its next token keeps its pages. Default: 50 ms.
@@ -37,6 +40,7 @@ impl Default for SchedulerConfig {
             pages_quota: None,
             tenant_pages: None,
             prefix_cache: true,
+            priority_across_tenants: false,
             patience: Duration::from_secs(5),
             idle_after: Duration::from_millis(50),
         }

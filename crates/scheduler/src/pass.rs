@@ -31,6 +31,9 @@ pub(crate) struct Pass {
     pub(crate) arrival: u64,
     /// When it was submitted, or last made progress.
     pub(crate) last_progress_at: Duration,
+    /// Since when it waited when it was found to have waited longest of its tenant. It stays so until it is answered: not
+    /// for each part of a batch anew, which is small while other tenants are at work.
+    pub(crate) overdue_since: Option<Duration>,
     /// Rows done, computed or cached.
     pub(crate) done: u32,
     pub(crate) cached: u32,
@@ -74,6 +77,7 @@ impl Pass {
             values,
             arrival,
             last_progress_at: now,
+            overdue_since: None,
             done: 0,
             cached: 0,
             compute: Duration::ZERO,
@@ -108,6 +112,12 @@ impl Pass {
             Some(positions) => positions.iter().map(|last| last + 1).fold(self.first_position, u32::max),
             None => self.first_position + self.rows(),
         }
+    }
+
+    /// Since when it has waited for longer than `patience`.
+    pub(crate) fn impatient_since(&self, patience: Duration, now: Duration) -> Option<Duration> {
+        let waited = now.saturating_sub(self.last_progress_at);
+        self.overdue_since.or((waited >= patience).then_some(self.last_progress_at))
     }
 
     /// Whether the prefix cache may hold the row: a token under default attention.

@@ -16,15 +16,17 @@ pub struct ContextId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OwnerId(pub u64);
 
-/// A group of owners that may share the prefix cache with each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A user: a group of owners that may share the prefix cache with each other, and have one share of the work. Numbered
+/// from the first to come; where nothing else tells two apart, the lower number keeps its pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(pub u64);
 
 /// One forward pass in flight, chosen by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);
 
-/// Priority of a context: orders batches, and decides first who gives up pages.
+/// Priority of a context among those of its tenant: orders its passes, and decides which of them give up pages first. See
+/// [`crate::SchedulerConfig::priority_across_tenants`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
     /// Served when nobody else wants to be.

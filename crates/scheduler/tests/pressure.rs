@@ -277,7 +277,7 @@ fn a_long_prompt_is_not_held_up_by_many_short_ones() {
 fn the_shares_of_passes_add_up_to_the_time_of_their_batches() {
     let mut rig = Rig::new(64, SchedulerConfig::default());
     for (id, rows) in [(1, 3), (2, 1), (3, 900)] {
-        rig.create(id, Priority::Normal, id);
+        rig.create(id, Priority::Normal, 0);
         rig.submit(id, id, &vec![id as u32; rows]);
     }
     rig.finish();

@@ -47,6 +47,9 @@ section! {
             .unit("ms")
             .range(1, 60_000)
             .flag(Flag::new("batching-strategy-t", "T", Commands::Start).requires("batching-strategy"));
+        /// Whether the priority that programs give their contexts counts between users too, before each user's share
+        /// of the work and of the pages. If not, it orders the contexts of one user.
+        priority_across_users: bool = (SchedulerConfig::default().priority_across_tenants);
     }
 }
 

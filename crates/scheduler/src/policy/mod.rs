@@ -1,10 +1,13 @@
 //! Batching policies: one file each, one table.
 //!
-//! A policy answers four questions: when to fire, at most how many passes, in which order, and who gives up pages
-//! first. The last two have an answer that all share, since fairness does not depend on when a batch is fired.
+//! A policy answers four questions: when to fire, at most how many passes, in which order those of a tenant go, and who
+//! gives up pages first. The last two have an answer that all share, and so has the fifth, whose rows go into the batch
+//! when several tenants wait (`fair`), since fairness does not depend on when a batch is fired.
 
 mod adaptive;
+mod batch_time;
 mod eager;
+mod fair;
 mod k;
 mod kort;
 mod t;
@@ -12,7 +15,9 @@ mod t;
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use crate::request::Priority;
+use crate::request::{Priority, TenantId};
+
+pub(crate) use fair::{Fair, Share, Waiting};
 
 /// The state of the queue when the backend is idle and something waits.
 #[derive(Clone, Copy)]
@@ -22,7 +27,8 @@ pub(crate) struct QueueState<'a> {
     pub(crate) waiting: u32,
     /// When the oldest of them was submitted, or last computed a part: walks all that wait.
     pub(crate) oldest: &'a dyn Fn() -> Duration,
-    /// Passes that the last batch answered and whose owners have not come back with another.
+    /// Passes that the last batch answered and whose owners have not come back with another. With several tenants at
+    /// work, none of those that have more waiting than the next batch takes.
     pub(crate) expected_back: u32,
     /// When the last batch completed, and how long it ran.
     pub(crate) completed: Option<(Duration, Duration)>,
@@ -43,6 +49,8 @@ pub(crate) struct Candidate {
     pub(crate) priority: Priority,
     pub(crate) owner_sequence: u64,
     pub(crate) context_sequence: u64,
+    /// How its tenant stands beside the others at work.
+    pub(crate) standing: Standing,
     /// Since when a pass has waited for longer than the scheduler's patience.
     pub(crate) impatient_since: Option<Duration>,
     /// Whether a pass could not get pages when it was looked at last.
@@ -53,16 +61,36 @@ pub(crate) struct Candidate {
     pub(crate) arrival: u64,
 }
 
+/// How a tenant, and a pass of it, stand beside the others at work. The default where there are none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Standing {
+    /// The tenant; older ones have lower numbers.
+    pub(crate) tenant: TenantId,
+    /// Whole shares of the pool that the tenant holds, a share being the pool divided by the tenants at work.
+    pub(crate) shares_held: u32,
+    /// Whether the pass has waited longest of the tenant's impatient ones.
+    pub(crate) foremost: bool,
+    /// The priority, where the operator lets it count across tenants.
+    pub(crate) priority: Priority,
+}
+
 /// Who keeps pages: the greater rank. Total over contexts.
+///
+/// What a tenant says of its own contexts, their priority and how many of them wait, comes after what sets tenants apart.
+/// One pass of each may come before: so the pass that has waited longest of all is above all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
+    foremost: Option<Reverse<Duration>>,
+    priority_across: Priority,
+    shares_held: Reverse<u32>,
+    tenant: Reverse<TenantId>,
     impatient: Option<Reverse<Duration>>,
     priority: Priority,
     owner: Reverse<u64>,
     context: Reverse<u64>,
 }
 
-/// Who is served first: the smaller one.
+/// Who of a tenant is served first: the smaller one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Order {
     /// Impatient, or out of pages last time: before all others, by rank, so that pages go where they are due.
@@ -78,7 +106,12 @@ pub(crate) trait Policy: Send {
 
     /// Who gives up pages first: the smallest rank.
     fn rank(&self, candidate: &Candidate) -> Rank {
+        let standing = &candidate.standing;
         Rank {
+            foremost: candidate.impatient_since.filter(|_| standing.foremost).map(Reverse),
+            priority_across: standing.priority,
+            shares_held: Reverse(standing.shares_held),
+            tenant: Reverse(standing.tenant),
             impatient: candidate.impatient_since.map(Reverse),
             priority: candidate.priority,
             owner: Reverse(candidate.owner_sequence),
@@ -86,7 +119,7 @@ pub(crate) trait Policy: Send {
         }
     }
 
-    /// In which order passes are put into a batch.
+    /// In which order passes of a tenant are put into a batch.
     fn order(&self, candidate: &Candidate) -> Order {
         if candidate.impatient_since.is_some() || candidate.blocked {
             return Order::First(Reverse(self.rank(candidate)));
@@ -189,6 +222,7 @@ mod tests {
             priority: Priority::Normal,
             owner_sequence: arrival,
             context_sequence: arrival,
+            standing: Standing::default(),
             impatient_since: None,
             blocked: false,
             long: false,
@@ -214,6 +248,32 @@ mod tests {
         let impatient = Candidate { impatient_since: since(5), ..candidate(3) };
         assert!(rank(impatient) > rank(Candidate { priority: Priority::High, ..candidate(1) }));
         assert!(rank(impatient) > rank(Candidate { impatient_since: since(6), ..candidate(1) }));
+    }
+
+    #[test]
+    fn between_tenants_shares_held_decide_and_one_pass_that_waited_for_long() {
+        let rank = |s: Candidate| PolicyKind::Adaptive.build().rank(&s);
+        let since = |ms| Some(Duration::from_millis(ms));
+        let of =
+            |tenant, shares_held| Standing { tenant: TenantId(tenant), shares_held, ..Standing::default() };
+        let modest = Candidate { standing: of(2, 0), ..candidate(9) };
+        let greedy = Candidate { standing: of(1, 1), ..candidate(1) };
+        assert!(rank(modest) > rank(greedy), "whoever holds less");
+        assert!(rank(modest) > rank(Candidate { priority: Priority::High, ..greedy }), "whatever it says");
+        assert!(rank(modest) > rank(Candidate { impatient_since: since(1), ..greedy }), "and for how many");
+        let equal = Candidate { standing: of(1, 0), ..candidate(10) };
+        assert!(rank(equal) > rank(modest), "then the older tenant");
+        assert!(rank(equal) > rank(Candidate { priority: Priority::High, ..modest }));
+        let foremost = |s: Candidate, ms| Candidate {
+            impatient_since: since(ms),
+            standing: Standing { foremost: true, ..s.standing },
+            ..s
+        };
+        assert!(rank(foremost(greedy, 7)) > rank(modest), "nobody waits for ever");
+        assert!(rank(foremost(greedy, 7)) < rank(foremost(modest, 6)), "whoever waited longest");
+        let allowed =
+            |s: Candidate, priority| Candidate { standing: Standing { priority, ..s.standing }, ..s };
+        assert!(rank(allowed(greedy, Priority::High)) > rank(allowed(modest, Priority::Normal)));
     }
 
     #[test]

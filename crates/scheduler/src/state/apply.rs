@@ -152,7 +152,7 @@ impl Scheduler {
             self.adapters.remove(&adapter);
             self.orphaned_adapters.push(adapter);
         }
-        self.expected_back.remove(&owner);
+        self.expected_back.retain(|(_, by), _| *by != owner);
         self.memory.accounts.close(owner);
     }
 

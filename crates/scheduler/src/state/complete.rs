@@ -5,6 +5,7 @@ use std::time::Duration;
 use backend::{Output, Value};
 
 use super::{Running, Scheduler};
+use crate::context::Context;
 use crate::memory::{Holder, low_bits};
 use crate::pages::Provenance;
 use crate::pass::Pass;
@@ -36,6 +37,7 @@ impl Scheduler {
                 self.totals.batch_requests += running.len() as u64;
                 let mut values = output.values.drain(..);
                 let compute = Compute { batch: compute, rows: running.iter().map(|pass| pass.rows).sum() };
+                self.fair.observe(compute.rows, compute.batch);
                 for pass in running {
                     self.advance(pass, &mut values, compute, now);
                 }
@@ -67,7 +69,8 @@ impl Scheduler {
         for (_, index, _) in &pass.outputs[first..pass.outputs_sent] {
             pass.values[*index] = values.next();
         }
-        let owner = self.context_of(&pass).owner;
+        let Context { owner, tenant, .. } = *self.context_of(&pass);
+        self.fair.computed(tenant, now);
         for _ in 0..running.rows {
             self.enter_row(&mut pass, Holder::Owner(owner));
         }
@@ -130,8 +133,8 @@ impl Scheduler {
     /// The owner of a pass is about to act on its answer, and probably comes back with another pass.
     fn expect_back(&mut self, ticket: Ticket) {
         if let Some(pass) = self.passes.get(&ticket) {
-            let owner = self.context_of(pass).owner;
-            *self.expected_back.entry(owner).or_insert(0) += 1;
+            let Context { owner, tenant, .. } = *self.context_of(pass);
+            *self.expected_back.entry((tenant, owner)).or_insert(0) += 1;
         }
     }
 
@@ -146,6 +149,7 @@ impl Scheduler {
         context.pass = None;
         context.answered = Some(now);
         if keep {
+            self.fair.leave(context.tenant);
             if !pass.tail_in_place {
                 self.memory
                     .release_all(Holder::Owner(context.owner), &context.entries[pass.first_written_entry..]);

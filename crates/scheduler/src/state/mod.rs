@@ -25,9 +25,11 @@ use crate::context::Context;
 use crate::memory::{Holder, Memory};
 use crate::pages::{PageLocation, PageMove, Pages};
 use crate::pass::Pass;
-use crate::policy::{Candidate, Policy, Rank};
+use crate::policy::{Candidate, Fair, Policy, Rank, Standing};
 use crate::prefix::Prefix;
-use crate::request::{ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Ticket};
+use crate::request::{
+    ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, TenantId, Ticket,
+};
 use crate::stats::Stats;
 
 pub(crate) use snapshots::Snapshot;
@@ -66,6 +68,7 @@ pub struct Scheduler {
     pub(crate) limits: Limits,
     pub(crate) config: SchedulerConfig,
     policy: Box<dyn Policy>,
+    pub(crate) fair: Fair,
     pub(crate) memory: Memory,
     pub(crate) contexts: BTreeMap<ContextId, Context>,
     pub(crate) passes: BTreeMap<Ticket, Pass>,
@@ -76,8 +79,8 @@ pub struct Scheduler {
     /// Loaded adapters and who loaded them.
     adapters: BTreeMap<AdapterId, OwnerId>,
     orphaned_adapters: Vec<AdapterId>,
-    /// Per owner: passes just answered whose follow-up has not arrived.
-    expected_back: BTreeMap<OwnerId, u32>,
+    /// Per owner, of a tenant: passes just answered whose follow-up has not arrived.
+    expected_back: BTreeMap<(TenantId, OwnerId), u32>,
     started: Duration,
     completed: Option<(Duration, Duration)>,
     /// Number of the round of planning, for pins.
@@ -104,6 +107,7 @@ impl Scheduler {
         Scheduler {
             limits,
             policy: config.policy.build(),
+            fair: Fair::new(config.priority_across_tenants),
             config,
             memory,
             contexts: BTreeMap::new(),
@@ -136,10 +140,11 @@ impl Scheduler {
         let Some(context) = self.contexts.get(&id) else {
             return Err(ForwardError::InvalidArgument(format!("unknown context {}", id.0)));
         };
-        if let Some(expected_back) = self.expected_back.get_mut(&context.owner) {
+        let by = (context.tenant, context.owner);
+        if let Some(expected_back) = self.expected_back.get_mut(&by) {
             *expected_back -= 1;
             if *expected_back == 0 {
-                self.expected_back.remove(&context.owner);
+                self.expected_back.remove(&by);
             }
         }
         if context.pass.is_some() {
@@ -152,6 +157,7 @@ impl Scheduler {
         self.sequence += 1;
         let ticket = request.ticket;
         let pass = Pass::new(request, context, self.limits.page_tokens, self.sequence, now);
+        self.fair.enter(context.tenant);
         self.passes.insert(ticket, pass);
         self.contexts.get_mut(&id).expect("looked up above").pass = Some(ticket);
         Ok(())
@@ -238,15 +244,35 @@ impl Scheduler {
     fn candidate(&self, context: &Context, pass: Option<&Pass>, now: Duration) -> Candidate {
         let share = self.memory.accounts.get(Account::Owner(context.owner));
         let share = share.expect("a context's owner is registered");
-        let impatient = |pass: &&Pass| now.saturating_sub(pass.last_progress_at) >= self.config.patience;
         Candidate {
+            standing: self.standing(context),
             priority: context.priority,
             owner_sequence: share.sequence,
             context_sequence: context.sequence,
-            impatient_since: pass.filter(impatient).map(|pass| pass.last_progress_at),
+            impatient_since: pass.and_then(|pass| pass.impatient_since(self.config.patience, now)),
             blocked: pass.is_some_and(|pass| pass.blocked),
             long: pass.is_some_and(|pass| pass.left() > self.limits.page_tokens),
             arrival: pass.map_or(0, |pass| pass.arrival),
+        }
+    }
+
+    /// How a context's tenant stands beside the others at work, if there are any.
+    fn standing(&self, context: &Context) -> Standing {
+        let at_work = self.fair.at_work();
+        if at_work < 2 {
+            return Standing::default();
+        }
+        let tenant = context.tenant;
+        let held = self.memory.accounts.get(Account::Tenant(tenant)).map_or(0, |share| share.pages());
+        let shares_held = u64::from(held) * u64::from(at_work) / u64::from(self.memory.pages.pool().max(1));
+        Standing {
+            tenant,
+            shares_held: shares_held as u32,
+            foremost: context.pass.is_some_and(|pass| self.fair.is_foremost(tenant, pass)),
+            priority: match self.config.priority_across_tenants {
+                true => context.priority,
+                false => Priority::Normal,
+            },
         }
     }
 
@@ -260,7 +286,8 @@ impl Scheduler {
         let pass = self.passes.remove(&ticket)?;
         let context = self.contexts.get_mut(&pass.request.context).expect("a pass in flight has its context");
         context.pass = None;
-        let owner = context.owner;
+        let (owner, tenant) = (context.owner, context.tenant);
+        self.fair.leave(tenant);
         self.memory.release_all(Holder::Owner(owner), pass.owned());
         Some(pass)
     }

@@ -1,9 +1,10 @@
 //! Who goes into the next batch, with how many rows.
 //!
-//! Passes are looked at in the policy's order. Each first takes pages of the prefix cache, then as many rows as the
-//! batch and the pages allow. A pass that cannot get a page for even one row is *blocked*: it changes nothing, and is
-//! looked at before all others next time.
+//! Each tenant has a share of the batch (`policy::fair`), within which its passes are looked at in the policy's order.
+//! Each first takes pages of the prefix cache, then as many rows as the batch and the pages allow. A pass that cannot get
+//! a page for even one row is *blocked*: it changes nothing, and is looked at before all others next time.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::context::Entry;
 use crate::memory::Holder;
 use crate::pages::{LogicalId, PageLocation};
 use crate::pass::Pass;
-use crate::policy::{Fire, Order, QueueState, Rank};
+use crate::policy::{Fire, QueueState, Rank, Share, Waiting};
 use crate::prefix::{Key, Parent};
 use crate::request::{ForwardError, Ticket};
 
@@ -27,12 +28,15 @@ struct Budget {
     sequences: u32,
     outputs: u32,
     output_values: u64,
-    /// Rows kept for a long pass while short ones are put in, so that many short ones cannot hold it up for ever.
-    reserved: u32,
+    /// Whether the policy lets it have more than one pass.
+    several_passes: bool,
     /// First pages that passes of this batch compute: a pass that needs the same one takes it from the cache next time.
     claimed: HashSet<Key>,
     /// The rank of a pass that could not get pages: lower ones need not try to take any away.
     refused: Option<Rank>,
+    /// The highest rank of a pass that could not get pages: what was out of pages before and ranks lower does not get any
+    /// before it.
+    blocked_ahead: Option<Rank>,
 }
 
 /// Pages of the pool that the next rows of a pass need beyond those it has there.
@@ -60,16 +64,13 @@ impl Demand {
 }
 
 enum Verdict {
-    Admitted,
+    /// With so many rows.
+    Admitted(u32),
     /// The same page is being computed in this batch.
     Deferred,
     Blocked,
     Failed(ForwardError),
 }
-
-/// Share of a batch's rows reserved for long passes: with 1/4, short ones keep three quarters of the throughput while
-/// a prompt of n rows needs at most 4 n / batch_tokens batches.
-const RESERVED: u32 = 4;
 
 impl Scheduler {
     /// Decides what to do next and, if that is to run a batch, fills it. After `Run`, the batch must be completed
@@ -82,7 +83,13 @@ impl Scheduler {
         }
         let waiting = self.passes.len() as u32;
         let oldest = || self.passes.values().map(|pass| pass.last_progress_at).min().unwrap_or(now);
-        let expected_back = self.expected_back.values().sum();
+        // With others at work, nobody is waited for whose tenant fills its share of the next batch anyway.
+        let several = self.fair.at_work() > 1;
+        let returning = self
+            .expected_back
+            .iter()
+            .filter(|((tenant, _), _)| !(several && self.fair.is_left_wanting(*tenant)));
+        let expected_back = returning.map(|(_, passes)| passes).sum();
         let view = QueueState { now, waiting, oldest: &oldest, expected_back, completed: self.completed };
         let at_most = match self.policy.fire(&view) {
             Fire::Now { at_most } => at_most,
@@ -109,51 +116,129 @@ impl Scheduler {
 
     fn assemble(&mut self, now: Duration, at_most: u32, batch: &mut Batch) {
         self.round += 1;
-        let mut order: Vec<(Order, Ticket, bool)> = Vec::with_capacity(self.passes.len());
-        for (ticket, pass) in &self.passes {
-            let candidate = self.candidate(self.context_of(pass), Some(pass), now);
-            order.push((self.policy.order(&candidate), *ticket, candidate.long));
-        }
-        order.sort_unstable();
-        let longest = order.iter().filter(|(_, _, long)| *long).map(|(_, t, _)| self.passes[t].left()).max();
+        let mut shares = self.fair.shares();
+        let waiting = self.waiting(&shares, now);
         let mut budget = Budget {
             now,
-            rows: self.limits.batch_tokens,
+            rows: self.fair.bound(&mut shares, &waiting, self.limits.batch_tokens, now),
             sequences: self.limits.batch_sequences.min(at_most),
             outputs: self.limits.batch_outputs,
             output_values: self.limits.batch_output_values,
-            reserved: longest.unwrap_or(0).min(self.limits.batch_tokens / RESERVED),
+            several_passes: at_most > 1,
             claimed: HashSet::new(),
             refused: None,
+            blocked_ahead: None,
         };
-        let mut blocked_ahead = false;
-        for (order, ticket, long) in order {
+        let mut waiting = self.fair.sort(&shares, waiting);
+        self.fair.divide(&mut shares, &waiting, budget.rows, budget.sequences);
+        if shares.len() > 1 {
+            // 1. Those out of pages, before any other takes some. 2. The others; what the first left is divided anew.
+            // 3. Whoever there is still room for, since others could not take their shares.
+            let others = waiting.split_off(waiting.partition_point(|pass| pass.blocked));
+            let mut left = self.put_in(waiting, &mut shares, &mut budget, batch);
+            self.fair.divide(&mut shares, &others, budget.rows, budget.sequences);
+            left.extend(self.put_in(others, &mut shares, &mut budget, batch));
+            shares.iter_mut().for_each(Share::lift);
+            waiting = left;
+        }
+        self.put_in(waiting, &mut shares, &mut budget, batch);
+        self.fair.end(&shares);
+    }
+
+    /// All that waits, in no order.
+    fn waiting(&mut self, shares: &[Share], now: Duration) -> Vec<Waiting> {
+        if shares.len() > 1 {
+            self.find_foremost(shares, now);
+        }
+        let mut waiting = Vec::with_capacity(self.passes.len());
+        for (ticket, pass) in &self.passes {
+            let context = self.context_of(pass);
+            let candidate = self.candidate(context, Some(pass), now);
+            let share = shares.binary_search_by_key(&context.tenant, Share::tenant);
+            waiting.push(Waiting {
+                ticket: *ticket,
+                share: share.expect("a tenant with a pass has a share"),
+                order: self.policy.order(&candidate),
+                rows: pass.left(),
+                long: candidate.long,
+                blocked: pass.blocked,
+                priority: candidate.priority,
+                arrival: candidate.arrival,
+            });
+        }
+        waiting
+    }
+
+    /// Finds the pass of each tenant that has waited longest beyond patience.
+    fn find_foremost(&mut self, shares: &[Share], now: Duration) {
+        let mut foremost: Vec<Option<(Reverse<Duration>, Rank, Ticket)>> = vec![None; shares.len()];
+        for (ticket, pass) in &self.passes {
+            let Some(since) = pass.impatient_since(self.config.patience, now) else { continue };
+            let context = self.context_of(pass);
+            let share = shares.binary_search_by_key(&context.tenant, Share::tenant);
+            let best = &mut foremost[share.expect("a tenant with a pass has a share")];
+            *best = (*best).max(Some((Reverse(since), self.rank(context, now), *ticket)));
+        }
+        for (share, foremost) in shares.iter().zip(foremost) {
+            let Some((Reverse(since), _, ticket)) = foremost else { continue };
+            let pass = self.passes.get_mut(&ticket).expect("just looked at");
+            pass.overdue_since = Some(since);
+            self.fair.set_foremost(share.tenant(), ticket);
+        }
+    }
+
+    /// Puts passes into the batch, in order, as far as it and their tenants' shares have room. Returns those for which
+    /// a share had none.
+    fn put_in(
+        &mut self,
+        waiting: Vec<Waiting>,
+        shares: &mut [Share],
+        budget: &mut Budget,
+        batch: &mut Batch,
+    ) -> Vec<Waiting> {
+        let mut left_out = Vec::new();
+        for pass in waiting {
             if budget.rows == 0 || budget.sequences == 0 {
                 break;
             }
-            let reserved = if long { 0 } else { budget.reserved };
-            let was_blocked = self.passes[&ticket].blocked;
-            // A pass behind a blocked one in rank does not get pages before it.
-            let behind = was_blocked && blocked_ahead && matches!(order, Order::First(_));
-            if behind || budget.rows <= reserved || (reserved > 0 && budget.sequences == 1 && at_most > 1) {
+            let Waiting { ticket, long, .. } = pass;
+            let share = &mut shares[pass.share];
+            if pass.blocked && pass.rank() < budget.blocked_ahead {
+                share.give_up(&pass);
                 continue;
             }
-            let rows = budget.rows - reserved;
-            match self.admit(ticket, rows, &mut budget, batch) {
-                Verdict::Admitted => {
-                    self.passes.get_mut(&ticket).expect("just admitted").blocked = false;
+            let reserved = if long { 0 } else { share.reserved };
+            let rows = budget.rows.min(share.rows).saturating_sub(reserved);
+            let last_for_long = reserved > 0 && share.passes == 1 && budget.several_passes;
+            if rows == 0 || share.passes == 0 || last_for_long {
+                left_out.push(pass);
+                continue;
+            }
+            let verdict = self.admit(ticket, rows, budget, batch);
+            let share = &mut shares[pass.share];
+            match verdict {
+                Verdict::Admitted(rows) => {
+                    let admitted = self.passes.get_mut(&ticket).expect("just admitted");
+                    admitted.blocked = false;
+                    let left = admitted.left() - rows;
+                    share.take(&pass, rows, left);
                     if long {
-                        budget.reserved = 0;
+                        share.reserved = 0;
                     }
                 }
                 Verdict::Deferred => {}
                 Verdict::Blocked => {
                     self.passes.get_mut(&ticket).expect("just looked at").blocked = true;
-                    blocked_ahead = true;
+                    share.give_up(&pass);
+                    budget.blocked_ahead = budget.blocked_ahead.max(pass.rank());
                 }
-                Verdict::Failed(error) => self.fail_pass(ticket, error),
+                Verdict::Failed(error) => {
+                    share.give_up(&pass);
+                    self.fail_pass(ticket, error);
+                }
             }
         }
+        left_out
     }
 
     /// Puts up to `rows` rows of a pass into the batch.
@@ -198,7 +283,7 @@ impl Scheduler {
         if let Some(key) = key.filter(|_| rows >= self.limits.page_tokens) {
             budget.claimed.insert(key);
         }
-        Verdict::Admitted
+        Verdict::Admitted(rows)
     }
 
     /// What the next rows of a pass need, at most `rows`. Looks and changes nothing.

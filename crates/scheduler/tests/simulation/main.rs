@@ -6,6 +6,7 @@
 //! - A planned batch keeps the contract of the backend ([`backend::Batch::check`]).
 //! - Every pass is answered exactly once. With values: bit for bit those of the same pass run alone, on a plain list of
 //!   slots in an unlimited pool, without sharing and cache. With an error: one that has a reason.
+//! - No user with passes that wait for rows is passed over for others.
 //! - A context is what the reference says, also after passes on it failed or were cancelled.
 //! - The same operations plan the same batches.
 //! - With nothing new coming in, every pass is answered in bounded time.
@@ -139,6 +140,7 @@ fn small_batches_without_cache() {
         batch_sequences: 2 + (seed % 3) as u32,
         batch_outputs: 4 + (seed % 3) as u32,
         prefix_cache: false,
+        priority_across_tenants: seed % 3 == 2,
         ..Setup::default()
     });
     assert!(seen.suspensions > 0 && seen.restores > 0 && seen.cached == 0, "{seen:?}");

@@ -25,6 +25,7 @@ pub(crate) struct Setup {
     pub(crate) quota: Option<u32>,
     pub(crate) tenant_quota: Option<u32>,
     pub(crate) prefix_cache: bool,
+    pub(crate) priority_across_tenants: bool,
     pub(crate) fault_percent: u32,
 }
 
@@ -40,6 +41,7 @@ impl Default for Setup {
             quota: None,
             tenant_quota: None,
             prefix_cache: true,
+            priority_across_tenants: false,
             fault_percent: 0,
         }
     }
@@ -91,6 +93,7 @@ impl World {
             pages_quota: setup.quota,
             tenant_pages: setup.tenant_quota,
             prefix_cache: setup.prefix_cache,
+            priority_across_tenants: setup.priority_across_tenants,
             patience: Duration::from_millis(200),
             idle_after: Duration::from_millis(5),
         };
@@ -181,11 +184,13 @@ impl World {
             self.act(op);
             self.scheduler.check();
         }
-        self.now += Duration::from_micros(u64::from(us));
+        // A third of the time for the batch, the rest by rows: what the bound on rows is fitted to.
+        let compute = Duration::from_micros(u64::from(us / 3 + us / 12 * self.batch.rows() as u32));
+        self.now += compute;
         self.faulty |= fails;
         let error = ForwardError::Backend("injected".into());
         let result = if fails { Err(error) } else { Ok(&mut self.output) };
-        self.scheduler.complete(result, Duration::ZERO, self.now);
+        self.scheduler.complete(result, compute, self.now);
         plan
     }
 
@@ -248,7 +253,7 @@ impl World {
             return self.drop_one(owner);
         }
         if self.owners.len() < 6 {
-            let (new, tenant) = (OwnerId(self.id()), |owner: OwnerId| TenantId(owner.0 % 2));
+            let new = OwnerId(self.id());
             // Some are launched by another of their user, and draw on its share.
             let parent = owner.of(&self.owners).filter(|parent| tenant(*parent) == tenant(new));
             let pages = self.setup.quota;
@@ -259,8 +264,8 @@ impl World {
         }
         let owner = owner.of(&self.owners).expect("one was added");
         let context = ContextId(self.id());
-        let tenant = TenantId(owner.0 % 2);
-        let op = ContextOp::Create { context, owner, priority: Priority::Normal, tenant };
+        let (priority, tenant) = (Priority::Normal, tenant(owner));
+        let op = ContextOp::Create { context, owner, priority, tenant };
         self.scheduler.apply(op).unwrap();
         self.contexts.insert(context, (owner, Plain::default()));
     }
@@ -365,8 +370,7 @@ impl World {
             return;
         };
         let context = ContextId(self.id());
-        let tenant = TenantId(owner.0 % 2);
-        self.scheduler.open(key, context, owner, Priority::Low, tenant).unwrap();
+        self.scheduler.open(key, context, owner, Priority::Low, tenant(owner)).unwrap();
         self.contexts.insert(context, (owner, plain));
     }
 
@@ -462,6 +466,11 @@ impl World {
         assert_eq!((stats.pages_held, stats.pages_spilled, stats.contexts, stats.owners), (0, 0, 0, 0));
         assert_eq!(stats.pages_free + stats.pages_cached, stats.pages_total);
     }
+}
+
+/// The user of an owner.
+fn tenant(owner: OwnerId) -> TenantId {
+    TenantId(owner.0 % 3)
 }
 
 /// Name of a snapshot.
