@@ -8,6 +8,7 @@
 mod adapters;
 mod error;
 mod grammars;
+mod held;
 #[allow(unreachable_pub, reason = "bindgen re-exports the handle types, which must be pub for it")]
 mod host;
 mod inferlet;
@@ -35,6 +36,7 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+pub use held::Held;
 pub use inferlet::Event;
 pub use limits::InferletLimits;
 pub use network::{AllowedHosts, HostPatternError};

@@ -185,6 +185,14 @@ impl Broker {
         let message = queue.pull.lock().await.recv().await;
         message.ok_or_else(|| ApiError::Closed("the queue is gone".into()))
     }
+
+    /// Subscriptions that somebody holds, and calls that use a queue.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        let of_topic = |topic: &Topic| topic.listeners.iter().filter(|l| l.strong_count() > 0).count();
+        let listeners = lock(&self.topics).values().map(of_topic).sum();
+        let calls = lock(&self.queues).values().map(|queue| Arc::strong_count(&queue.pull) - 1).sum();
+        (listeners, calls)
+    }
 }
 
 #[cfg(test)]

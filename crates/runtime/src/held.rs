@@ -1,0 +1,40 @@
+//! What is held now by inferlets and calls, outside of the engines: all of it is given back when they end.
+
+use std::sync::{Arc, PoisonError};
+
+use crate::Runtime;
+
+/// Counts for tests and quiet moments. A runtime in which nothing runs has none of these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Inferlets that run or wait for a place.
+    pub inferlets: usize,
+    /// Places of inferlets that run.
+    pub places: usize,
+    /// Places of inferlets that wait for one they launched.
+    pub waiting_places: usize,
+    /// Subscriptions of topics.
+    pub listeners: usize,
+    /// Calls that use a queue.
+    pub queue_calls: usize,
+    /// Stores of inferlets, and calls that outlive them. Handles to the runtime count as well, but for one.
+    pub users_of_the_state: usize,
+}
+
+impl Runtime {
+    /// What is held now.
+    pub fn held(&self) -> Held {
+        let state = &self.0;
+        let (listeners, queue_calls) = state.broker.held();
+        let running = state.running.lock().unwrap_or_else(PoisonError::into_inner);
+        Held {
+            inferlets: running.len(),
+            places: state.config.inferlets as usize - state.places.available_permits(),
+            waiting_places: crate::waiting_places(&state.config) as usize
+                - state.waiting_places.available_permits(),
+            listeners,
+            queue_calls,
+            users_of_the_state: Arc::strong_count(state) - 1,
+        }
+    }
+}
