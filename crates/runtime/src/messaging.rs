@@ -147,7 +147,11 @@ impl Broker {
     pub(crate) fn subscribe(&self, user: &str, topic: String, kept: bool) -> Result<Arc<Listener>, ApiError> {
         let key = name(user, topic)?;
         let mut topics = lock(&self.topics);
-        topics.retain(|_, t| !t.kept.is_empty() || t.listeners.iter().any(|l| l.strong_count() > 0));
+        // A kept topic stays, but not what is left of listeners that were dropped.
+        topics.retain(|_, topic| {
+            topic.listeners.retain(|listener| listener.strong_count() > 0);
+            !topic.kept.is_empty() || !topic.listeners.is_empty()
+        });
         room(user, &topics, &key)?;
         let entry = topics.entry(key).or_default();
         let listener = Arc::new(Listener::default());
@@ -219,6 +223,17 @@ mod tests {
         }
         assert!(matches!(slow.next().await, Err(ApiError::LimitExceeded(text)) if text.starts_with('3')));
         assert_eq!(slow.next().await.unwrap(), "3");
+    }
+
+    #[test]
+    fn subscriptions_that_come_and_go_leave_nothing() {
+        let broker = Broker::default();
+        broker.broadcast("ann", "t".into(), "kept", true).unwrap();
+        for _ in 0..1000 {
+            drop(broker.subscribe("ann", "t".into(), true).unwrap());
+        }
+        let listeners: usize = lock(&broker.topics).values().map(|topic| topic.listeners.len()).sum();
+        assert!(listeners <= 1, "{listeners} listeners of a topic that nobody hears");
     }
 
     #[tokio::test]
