@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use scheduler::{CallError, SnapshotData, SnapshotPage, TenantId};
 
@@ -30,16 +30,19 @@ const HASH_BYTES: usize = 32;
 /// The folder of snapshot files; without one, a snapshot lives as long as the server.
 pub(crate) struct SnapshotFiles {
     folder: Option<PathBuf>,
-    /// Tokens of the snapshots that the engine does not have, by the model's fingerprint and the key.
-    on_disk: Mutex<BTreeMap<(String, String), u32>>,
+    /// Tokens of the snapshots that the engine does not have, by the model's fingerprint and the key. A file that is not
+    /// the engine's is in here from when it is there until it is gone, whatever becomes of the call that made it.
+    on_disk: Arc<Mutex<OnDisk>>,
 }
+
+type OnDisk = BTreeMap<(String, String), u32>;
 
 impl SnapshotFiles {
     pub(crate) fn new(folder: Option<PathBuf>) -> SnapshotFiles {
-        SnapshotFiles { folder, on_disk: Mutex::default() }
+        SnapshotFiles { folder, on_disk: Arc::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, String), u32>> {
+    fn lock(&self) -> MutexGuard<'_, OnDisk> {
         self.on_disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -78,7 +81,8 @@ impl SnapshotFiles {
         }
     }
 
-    /// Writes a snapshot; it is on disk when this returns.
+    /// Writes a snapshot; it is on disk when this returns, and only there: [`SnapshotFiles::forget`] it once the engine
+    /// has it. Dropped, it writes to the end.
     pub(crate) async fn write(
         &self,
         model: &ServedModel,
@@ -87,15 +91,25 @@ impl SnapshotFiles {
     ) -> Result<(), ApiError> {
         self.check_folder()?;
         let path = self.path(model, key).expect("there is a folder");
-        let key = key.to_string();
-        let write = move || write_atomically(&path, &encode(&key, &data));
+        let (key, entry) = (key.to_string(), (model.fingerprint.clone(), key.to_string()));
+        let on_disk = self.on_disk.clone();
+        let write = move || {
+            let length = data.pages.iter().map(|page| page.live.count_ones()).sum();
+            write_atomically(&path, &encode(&key, &data))?;
+            let mut on_disk = on_disk.lock().unwrap_or_else(PoisonError::into_inner);
+            // Unless it was removed already.
+            if path.exists() {
+                on_disk.insert(entry, length);
+            }
+            Ok::<_, std::io::Error>(())
+        };
         let written =
             tokio::task::spawn_blocking(write).await.map_err(|e| ApiError::Backend(e.to_string()))?;
         written.map_err(|error| ApiError::Backend(format!("cannot write the snapshot: {error}")))
     }
 
     /// Gives the engine a snapshot that only the disk has, in place of others where host memory is full;
-    /// whether there is its file.
+    /// whether there is its file. Dropped in the middle, it would lose sight of those others.
     pub(crate) async fn load(
         &self,
         model: &ServedModel,
@@ -125,7 +139,8 @@ impl SnapshotFiles {
     /// Removes a snapshot's file, if there is one.
     pub(crate) fn remove(&self, model: &ServedModel, key: &str) -> Result<(), ApiError> {
         let Some(path) = self.path(model, key) else { return Ok(()) };
-        self.forget(model, key);
+        let mut on_disk = self.lock();
+        on_disk.remove(&(model.fingerprint.clone(), key.to_string()));
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(ApiError::Backend(format!("cannot remove the snapshot's file: {error}")))

@@ -7,16 +7,16 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use scheduler::{CallError, ContextId, ContextOp, EngineHandle, Priority};
+use scheduler::{CallError, ContextId, ContextOp, EngineHandle, Priority, TenantId};
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::context;
 use super::{Failure, HostState};
-use crate::ServedModel;
 use crate::error::{ApiError, check_length, engine_gone, invalid};
 use crate::host::model::ModelHandle;
 use crate::positions::Positions;
 use crate::snapshot_files::snapshot_key;
+use crate::{RuntimeState, ServedModel};
 
 /// Bytes of a snapshot's name.
 const NAME_BYTES: usize = 256;
@@ -102,6 +102,19 @@ impl Drop for Opening {
             let _ = self.engine.apply(ContextOp::Drop { context: self.context });
         }
     }
+}
+
+/// Gives the engine a snapshot that only the disk has; whether there is one. It is a task of its own, so that it comes to
+/// its end whatever becomes of the program.
+async fn load_from_disk(
+    shared: &Arc<RuntimeState>,
+    model: &Arc<ServedModel>,
+    key: &str,
+    tenant: TenantId,
+) -> Result<bool, ApiError> {
+    let (shared, model, key) = (shared.clone(), model.clone(), key.to_string());
+    let load = async move { shared.snapshots.load(&model, &key, tenant).await };
+    tokio::spawn(load).await.map_err(|error| ApiError::Backend(error.to_string()))?
 }
 
 /// An error of a snapshot, by the name that the program gave it.
@@ -350,7 +363,7 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         let opened = async {
             let open = || opening.engine.open(key.clone(), id, owner, Priority::Normal, tenant);
             let opened = match open().await.map_err(engine_gone)? {
-                Err(CallError::NotFound(_)) if shared.snapshots.load(&model, &key, tenant).await? => {
+                Err(CallError::NotFound(_)) if load_from_disk(&shared, &model, &key, tenant).await? => {
                     open().await.map_err(engine_gone)?
                 }
                 opened => opened,
@@ -388,13 +401,14 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             Ok::<_, Failure>((state.shared.clone(), state.table.get(&model)?.0.clone(), key))
         })?;
         let on_disk = shared.snapshots.only_on_disk(&model, &key).iter().any(|(other, _)| *other == key);
+        // The file first: were the call dropped in between, a file that nobody knows would stay.
+        shared.snapshots.remove(&model, &key)?;
         let deleted = model.engine.delete(key.clone()).await.map_err(engine_gone)?;
         let deleted = match deleted {
             Err(CallError::NotFound(_)) if on_disk => Ok(()),
             deleted => deleted,
         };
-        deleted.map_err(|error| named(error, &name))?;
-        Ok(shared.snapshots.remove(&model, &key)?)
+        Ok(deleted.map_err(|error| named(error, &name))?)
     }
 
     async fn snapshots(
