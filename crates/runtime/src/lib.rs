@@ -10,6 +10,7 @@ mod adapters;
 mod error;
 mod files;
 mod grammars;
+mod held;
 #[allow(unreachable_pub, reason = "bindgen re-exports the handle types, which must be pub for it")]
 mod host;
 mod inferlet;
@@ -40,6 +41,7 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+pub use held::Held;
 pub use inferlet::Event;
 pub use limits::{InferletLimits, ServerLimits, UserLimits};
 pub use network::{AllowedHosts, HostPatternError};

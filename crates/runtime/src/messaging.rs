@@ -154,7 +154,11 @@ impl Broker {
     pub(crate) fn subscribe(&self, topic: String, kept: bool) -> Result<Arc<Listener>, ApiError> {
         check_name(&topic)?;
         let mut topics = lock(&self.topics);
-        topics.retain(|_, t| !t.kept.is_empty() || t.listeners.iter().any(|l| l.strong_count() > 0));
+        // A kept topic stays, but not what is left of listeners that were dropped.
+        topics.retain(|_, topic| {
+            topic.listeners.retain(|listener| listener.strong_count() > 0);
+            !topic.kept.is_empty() || !topic.listeners.is_empty()
+        });
         room(&topics, &topic)?;
         let entry = topics.entry(topic).or_default();
         let listener = Arc::new(Listener::default());
@@ -162,7 +166,6 @@ impl Broker {
             lock(&listener.waiting).messages.extend(entry.kept.iter().cloned());
             listener.arrived.notify_one();
         }
-        entry.listeners.retain(|listener| listener.strong_count() > 0);
         entry.listeners.push(Arc::downgrade(&listener));
         Ok(listener)
     }
@@ -202,6 +205,14 @@ impl Broker {
         let message = queue.pull.lock().await.recv().await;
         message.map(|message| message.text.into()).ok_or_else(|| ApiError::Closed("the queue is gone".into()))
     }
+
+    /// Subscriptions that somebody holds, and calls that use a queue.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        let of_topic = |topic: &Topic| topic.listeners.iter().filter(|l| l.strong_count() > 0).count();
+        let listeners = lock(&self.topics).values().map(of_topic).sum();
+        let calls = lock(&self.queues).values().map(|queue| Arc::strong_count(&queue.pull) - 1).sum();
+        (listeners, calls)
+    }
 }
 
 #[cfg(test)]
@@ -231,6 +242,17 @@ mod tests {
         }
         assert!(matches!(slow.next().await, Err(ApiError::LimitExceeded(text)) if text.starts_with('3')));
         assert_eq!(slow.next().await.unwrap(), "3");
+    }
+
+    #[test]
+    fn subscriptions_that_come_and_go_leave_nothing() {
+        let broker = broker(1 << 20);
+        broker.broadcast("t".into(), "kept", true).unwrap();
+        for _ in 0..1000 {
+            drop(broker.subscribe("t".into(), true).unwrap());
+        }
+        let listeners: usize = lock(&broker.topics).values().map(|topic| topic.listeners.len()).sum();
+        assert!(listeners <= 1, "{listeners} listeners of a topic that nobody hears");
     }
 
     #[tokio::test]

@@ -34,16 +34,19 @@ const PART_BYTES: usize = 4 << 20;
 /// The folder of snapshot files; without one, a snapshot lives as long as the server.
 pub(crate) struct SnapshotFiles {
     folder: Option<PathBuf>,
-    /// Tokens of the snapshots that the engine does not have, by the model's fingerprint and the key.
-    on_disk: Mutex<BTreeMap<(String, String), u32>>,
+    /// Tokens of the snapshots that the engine does not have, by the model's fingerprint and the key. A file that is not
+    /// the engine's is in here from when it is there until it is gone, whatever becomes of the call that made it.
+    on_disk: Arc<Mutex<OnDisk>>,
 }
+
+type OnDisk = BTreeMap<(String, String), u32>;
 
 impl SnapshotFiles {
     pub(crate) fn new(folder: Option<PathBuf>) -> SnapshotFiles {
-        SnapshotFiles { folder, on_disk: Mutex::default() }
+        SnapshotFiles { folder, on_disk: Arc::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(String, String), u32>> {
+    fn lock(&self) -> MutexGuard<'_, OnDisk> {
         self.on_disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -82,8 +85,9 @@ impl SnapshotFiles {
         }
     }
 
-    /// Writes a snapshot that the engine has under `in_engine`; it is on disk when this returns. Read and written in
-    /// parts, so that neither the engine nor the memory of the host has to do with all of it at once.
+    /// Writes a snapshot that the engine has under `in_engine`; it is on disk when this returns, and only there:
+    /// [`SnapshotFiles::forget`] it once the engine has it under its own key. Read and written in parts, so that neither
+    /// the engine nor the memory of the host has to do with all of it at once. Dropped, it leaves nothing, or all.
     pub(crate) async fn write(
         &self,
         workers: &Workers,
@@ -107,11 +111,20 @@ impl SnapshotFiles {
             let write = move || writer.add(&pages).map(|()| writer).map_err(not_written);
             writer = workers.run(inferlet, bytes, write).await?;
         }
-        workers.run(inferlet, 0, move || writer.finish().map_err(not_written)).await
+        let entry = (model.fingerprint.clone(), key.to_string());
+        let (on_disk, length) = (self.on_disk.clone(), in_engine.length);
+        let finish = move || {
+            // Nobody removes the file between the moment it is there and the note of it.
+            let mut on_disk = on_disk.lock().unwrap_or_else(PoisonError::into_inner);
+            writer.finish().map_err(not_written)?;
+            on_disk.insert(entry, length);
+            Ok(())
+        };
+        workers.run(inferlet, 0, finish).await
     }
 
     /// Gives the engine a snapshot that only the disk has, in place of others where host memory is full;
-    /// whether there is its file.
+    /// whether there is its file. Dropped in the middle, it would lose sight of those others.
     pub(crate) async fn load(
         &self,
         workers: &Workers,
@@ -139,7 +152,8 @@ impl SnapshotFiles {
     /// Removes a snapshot's file, if there is one.
     pub(crate) fn remove(&self, model: &ServedModel, key: &str) -> Result<(), ApiError> {
         let Some(path) = self.path(model, key) else { return Ok(()) };
-        self.forget(model, key);
+        let mut on_disk = self.lock();
+        on_disk.remove(&(model.fingerprint.clone(), key.to_string()));
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(ApiError::Backend(format!("cannot remove the snapshot's file: {error}")))

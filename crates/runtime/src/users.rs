@@ -71,6 +71,11 @@ impl Users {
         Users { shares, users: Mutex::default() }
     }
 
+    /// All there are.
+    pub(crate) fn all(&self) -> Vec<Arc<User>> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     /// The user of a name.
     pub(crate) fn of(&self, name: &str) -> Arc<User> {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);

@@ -45,6 +45,11 @@ impl Workers {
         self.count / 2
     }
 
+    /// The threads that work now.
+    pub(crate) fn busy(&self) -> usize {
+        self.count - self.threads.available_permits()
+    }
+
     /// Does work for an inferlet that holds `bytes` of host memory meanwhile, when its turn comes.
     ///
     /// # Errors

@@ -4,10 +4,9 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{Bench, run};
+use common::{Bench, run, walk};
 use runtime::{Event, InferletError, InferletLimits, LaunchOptions};
 
 /// Runs a case that must end well, and gives its result.
@@ -74,7 +73,8 @@ async fn every_function_refuses_wrong_arguments_with_a_typed_error() {
     while inferlet.next_event().await.is_some() {}
     let answer = inferlet.outcome().await.unwrap_or_else(|error| panic!("{error}"));
     let refused: Vec<&str> = answer.lines().collect();
-    let functions = functions_with_parameters();
+    let with_parameters = common::functions().into_iter().filter(|(_, parameters)| *parameters);
+    let functions: Vec<String> = with_parameters.map(|(name, _)| name).collect();
     assert!(functions.len() >= 25, "the scan of wit/ found only {functions:?}");
     for function in &functions {
         let reason = NEVER_WRONG.iter().find(|(name, _)| name == function);
@@ -91,29 +91,6 @@ async fn every_function_refuses_wrong_arguments_with_a_typed_error() {
         assert!(functions.iter().any(|f| f == name), "`{name}` is no function with parameters any more");
     }
     bench.assert_clean().await;
-}
-
-/// `interface.function` for every function and method in `wit/` with a parameter.
-fn functions_with_parameters() -> Vec<String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
-        let mut interface = "";
-        for line in text.lines().map(str::trim).filter(|line| !line.starts_with("///")) {
-            if let Some(name) = line.strip_prefix("interface ") {
-                interface = name.trim_end_matches('{').trim();
-            }
-            let Some((name, rest)) = line.split_once(": ") else { continue };
-            let rest = rest.strip_prefix("static ").unwrap_or(rest);
-            let rest = rest.strip_prefix("async ").unwrap_or(rest);
-            if rest.strip_prefix("func(").is_some_and(|parameters| !parameters.starts_with(')')) {
-                found.push(format!("{interface}.{name}"));
-            }
-        }
-    }
-    found.sort();
-    found
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -390,12 +367,6 @@ async fn a_snapshot_that_cannot_be_written_is_not_saved() {
     assert_eq!(good(&bench, &["open", "persistent one"]).await, drawn, "what was there before");
     let stats = bench.stats().await;
     assert_eq!((stats.snapshots, stats.ops_refused), (1, 0), "{stats:?}");
-}
-
-/// All files below a folder.
-fn walk(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ mod adapters;
 mod errors;
 mod hostile;
 mod model;
+mod random;
 mod schemas;
 mod talk;
 mod web;
@@ -49,6 +50,7 @@ async fn main(mut args: Args) -> Result<String> {
         "full" => model::full().await,
         "unseeded" => model::unseeded().await,
         "inject" => model::inject().await,
+        "random" => random::run(&value).await,
         "save" => model::save(&value).await,
         "open" => model::open(&value).await,
         "adapted" => adapters::adapted().await,

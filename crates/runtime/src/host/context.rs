@@ -12,11 +12,12 @@ use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::context;
 use super::{Failure, HostState};
-use crate::ServedModel;
 use crate::error::{ApiError, check_length, engine_gone, invalid};
 use crate::host::model::ModelHandle;
+use crate::inferlet::InferletState;
 use crate::positions::Positions;
 use crate::snapshot_files::snapshot_key;
+use crate::{RuntimeState, ServedModel};
 
 /// Bytes of a snapshot's name.
 const NAME_BYTES: usize = 256;
@@ -102,6 +103,20 @@ impl Drop for Opening {
             let _ = self.engine.apply(ContextOp::Drop { context: self.context });
         }
     }
+}
+
+/// Gives the engine a snapshot that only the disk has; whether there is one. It is a task of its own, so that it comes to
+/// its end whatever becomes of the program.
+async fn load_from_disk(
+    shared: &Arc<RuntimeState>,
+    inferlet: &Arc<InferletState>,
+    model: &Arc<ServedModel>,
+    key: &str,
+) -> Result<bool, ApiError> {
+    let (shared, inferlet) = (shared.clone(), inferlet.clone());
+    let (model, key) = (model.clone(), key.to_string());
+    let load = async move { shared.snapshots.load(&shared.workers, &inferlet, &model, &key).await };
+    tokio::spawn(load).await.map_err(|error| ApiError::Backend(error.to_string()))?
 }
 
 /// An error of a snapshot, by the name that the program gave it.
@@ -350,9 +365,7 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         let opened = async {
             let open = || opening.engine.open(key.clone(), id, owner, Priority::Normal, tenant);
             let opened = match open().await.map_err(engine_gone)? {
-                Err(CallError::NotFound(_))
-                    if shared.snapshots.load(&shared.workers, &inferlet, &model, &key).await? =>
-                {
+                Err(CallError::NotFound(_)) if load_from_disk(&shared, &inferlet, &model, &key).await? => {
                     open().await.map_err(engine_gone)?
                 }
                 opened => opened,
@@ -390,13 +403,14 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             Ok::<_, Failure>((state.shared.clone(), state.table.get(&model)?.0.clone(), key))
         })?;
         let on_disk = shared.snapshots.only_on_disk(&model, &key).iter().any(|(other, _)| *other == key);
+        // The file first: were the call dropped in between, a file that nobody knows would stay.
+        shared.snapshots.remove(&model, &key)?;
         let deleted = model.engine.delete(key.clone()).await.map_err(engine_gone)?;
         let deleted = match deleted {
             Err(CallError::NotFound(_)) if on_disk => Ok(()),
             deleted => deleted,
         };
-        deleted.map_err(|error| named(error, &name))?;
-        Ok(shared.snapshots.remove(&model, &key)?)
+        Ok(deleted.map_err(|error| named(error, &name))?)
     }
 
     async fn snapshots(

@@ -1,5 +1,9 @@
 //! A runtime over a fake backend and a tiny model, with the test programs loaded.
 
+#![allow(dead_code, reason = "each file of tests uses a part of it")]
+
+pub(crate) mod faults;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +11,8 @@ use std::time::Duration;
 use backend::{Backend, FakeBackend, Limits};
 use kernels::DType;
 use runtime::{
-    Inferlet, InferletError, InferletLimits, LaunchOptions, Program, Runtime, RuntimeConfig, ServedModel,
+    Held, Inferlet, InferletError, InferletLimits, LaunchOptions, Program, Runtime, RuntimeConfig,
+    ServedModel,
 };
 use scheduler::{Engine, EngineConfig, EngineHandle, SchedulerConfig, Stats};
 
@@ -72,6 +77,28 @@ impl Bench {
         inferlets: u32,
         scheduler: SchedulerConfig,
     ) -> Bench {
+        let config = RuntimeConfig { data, inferlets, ..Bench::config() };
+        let backend = move |fake: FakeBackend| Box::new(fake.with_step(step)) as Box<dyn Backend>;
+        Bench::of(models, pages, config, &scheduler, backend).await
+    }
+
+    /// The settings of the runtime by default here.
+    pub(crate) fn config() -> RuntimeConfig {
+        // Compiled once for all tests of a checkout.
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+        let limits =
+            InferletLimits { memory_bytes: 32 << 20, output_bytes: 4 << 20, ..InferletLimits::default() };
+        RuntimeConfig { cache: Some(cache), limits, ..RuntimeConfig::default() }
+    }
+
+    /// A runtime of these settings, each model computed by what `backend` makes of a fake.
+    pub(crate) async fn of(
+        models: &[&str],
+        pages: u32,
+        config: RuntimeConfig,
+        scheduler: &SchedulerConfig,
+        mut backend: impl FnMut(FakeBackend) -> Box<dyn Backend>,
+    ) -> Bench {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tiny.gguf");
         model::test_model::write(&path, DType::F32, 1).unwrap();
@@ -82,18 +109,11 @@ impl Bench {
             // A context that a test can fill, and that fits the pools of most.
             let fake = FakeBackend::new(pages, model.hyperparameters.vocab as u32);
             let limits = Limits { context_tokens: 4096, ..fake.limits() };
-            let backend = FakeBackend::with_limits(limits).with_step(step);
-            let scheduler = scheduler.clone();
-            let engine = Engine::start(Box::new(backend), scheduler, EngineConfig::default()).unwrap();
-            served.push(ServedModel::new(name, model.clone(), engine.0.clone(), "fake"));
+            let backend = backend(FakeBackend::with_limits(limits));
+            let engine = Engine::start(backend, scheduler.clone(), EngineConfig::default()).unwrap();
+            served.push(ServedModel::new(name, model.clone(), engine.0.clone(), &format!("fake-{name}")));
             engines.push(engine);
         }
-        let limits =
-            InferletLimits { memory_bytes: 32 << 20, output_bytes: 4 << 20, ..InferletLimits::default() };
-        // Compiled once for all tests of a checkout.
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
-        let config =
-            RuntimeConfig { cache: Some(cache), data, limits, inferlets, ..RuntimeConfig::default() };
         let runtime = Runtime::start(config, served).await.unwrap();
         let file = programs().join("test_programs.wasm");
         let wasm = std::fs::read(&file)
@@ -104,7 +124,7 @@ impl Bench {
 
     /// The limits that programs have by default here.
     pub(crate) fn limits(&self) -> InferletLimits {
-        InferletLimits { memory_bytes: 32 << 20, output_bytes: 4 << 20, ..InferletLimits::default() }
+        Bench::config().limits
     }
 
     /// Starts a case.
@@ -118,6 +138,22 @@ impl Bench {
         self.engines[0].0.shutdown();
     }
 
+    /// The engines, one for each model.
+    pub(crate) fn engines(&self) -> impl Iterator<Item = &EngineHandle> {
+        self.engines.iter().map(|(handle, _)| handle)
+    }
+
+    /// Ends the engines.
+    ///
+    /// # Panics
+    /// When the thread of one has panicked.
+    pub(crate) fn join(self) {
+        for (handle, engine) in self.engines {
+            handle.shutdown();
+            engine.join().unwrap();
+        }
+    }
+
     /// What the first engine counts.
     pub(crate) async fn stats(&self) -> Stats {
         self.engines[0].0.stats().await.unwrap().unwrap()
@@ -125,21 +161,48 @@ impl Bench {
 
     /// Nothing runs, and nobody holds a page: all are free or cached.
     pub(crate) async fn assert_clean(&self) {
-        let mut all = Vec::new();
-        for _ in 0..200 {
-            all.clear();
-            for (handle, _) in &self.engines {
-                all.push(handle.stats().await.unwrap().unwrap());
-            }
-            let clean = |s: &Stats| {
-                s.pages_free + s.pages_cached == s.pages_total && s.contexts == 0 && s.running == 0
-            };
-            if all.iter().all(clean) && self.runtime.list().is_empty() {
+        self.settled().await;
+        for (engine, _) in &self.engines {
+            engine.check().await.expect("the invariants of the scheduler hold").unwrap();
+            let stats = engine.stats().await.unwrap().unwrap();
+            assert_eq!((stats.snapshots, stats.pages_held), (0, 0), "{stats:?}");
+        }
+    }
+
+    /// Nothing runs, and nothing is held that belonged to an inferlet. Snapshots, which are their user's, may hold pages.
+    pub(crate) async fn settled(&self) {
+        let mut left = String::new();
+        for _ in 0..500 {
+            left = self.left().await;
+            if left.is_empty() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("something is still held: {all:?}, {:?}", self.runtime.list());
+        panic!("something is still held: {left}");
+    }
+
+    /// What is held, in words.
+    async fn left(&self) -> String {
+        let mut left = Vec::new();
+        let held = self.runtime.held();
+        if held != Held::default() {
+            left.push(format!("{held:?} by {:?}", self.runtime.list()));
+        }
+        for model in self.runtime.models() {
+            // Contexts, embeddings and constraints hold it, and so does work on other threads.
+            let holders = Arc::strong_count(model) - 1;
+            if holders > 0 {
+                left.push(format!("{holders} holders of model {}", model.name()));
+            }
+        }
+        for (handle, _) in &self.engines {
+            let stats = handle.stats().await.unwrap().unwrap();
+            if stats.contexts + stats.owners + stats.running + stats.waiting > 0 {
+                left.push(format!("{stats:?}"));
+            }
+        }
+        left.join("; ")
     }
 }
 
@@ -148,6 +211,38 @@ pub(crate) async fn run(bench: &Bench, words: &[&str]) -> Result<String, Inferle
     let mut inferlet = bench.launch(words, None);
     while inferlet.next_event().await.is_some() {}
     inferlet.outcome().await
+}
+
+/// All files below a folder, if it is there.
+pub(crate) fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+/// `interface.function` for every function and method in `wit/`, and whether it has parameters.
+pub(crate) fn functions() -> Vec<(String, bool)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        let mut interface = "";
+        for line in text.lines().map(str::trim).filter(|line| !line.starts_with("///")) {
+            if let Some(name) = line.strip_prefix("interface ") {
+                interface = name.trim_end_matches('{').trim();
+            }
+            // What a program exports, the server calls.
+            let Some((name, rest)) = line.split_once(": ").filter(|_| !line.starts_with("export ")) else {
+                continue;
+            };
+            let rest = rest.strip_prefix("static ").unwrap_or(rest);
+            let rest = rest.strip_prefix("async ").unwrap_or(rest);
+            if let Some(parameters) = rest.strip_prefix("func(") {
+                found.push((format!("{interface}.{name}"), !parameters.starts_with(')')));
+            }
+        }
+    }
+    found.sort();
+    found
 }
 
 /// Where the test programs are built.

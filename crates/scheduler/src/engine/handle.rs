@@ -138,6 +138,15 @@ impl EngineHandle {
         self.call(|scheduler, _| Ok(scheduler.stats()))
     }
 
+    /// Checks every invariant of the scheduler's state, between two batches. A broken one ends the engine's thread, so the
+    /// reply never comes: for tests.
+    pub fn check(&self) -> Reply<(), CallError> {
+        self.call(|scheduler, _| {
+            scheduler.check();
+            Ok(())
+        })
+    }
+
     /// Distinct pages that an owner holds.
     pub fn usage(&self, owner: OwnerId) -> Reply<u32, CallError> {
         self.call(move |scheduler, _| Ok(scheduler.usage(owner)))
