@@ -339,7 +339,11 @@ pub(crate) mod tests {
         (inferlet, client)
     }
 
-    fn child(user: &Arc<User>, parent: Option<Arc<InferletState>>) -> (Arc<InferletState>, ClientEnds) {
+    /// An inferlet of 5 ms.
+    pub(crate) fn child(
+        user: &Arc<User>,
+        parent: Option<Arc<InferletState>>,
+    ) -> (Arc<InferletState>, ClientEnds) {
         let limits = InferletLimits { cpu: Some(Duration::from_millis(5)), ..InferletLimits::default() };
         let made = InferletState::new(OwnerId(1), "p".into(), user.clone(), Vec::new(), limits, parent);
         let (inferlet, client) = made.unwrap();

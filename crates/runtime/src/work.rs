@@ -90,3 +90,86 @@ impl Workers {
 pub(crate) fn calls() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(CALLS))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::RuntimeConfig;
+    use crate::inferlet::tests::child;
+    use crate::users::Users;
+
+    /// Workers, and an inferlet of each of two users.
+    fn workers() -> (Arc<Workers>, [Arc<InferletState>; 2]) {
+        let workers = Workers::new();
+        let users = Users::new(&RuntimeConfig::default(), &workers);
+        let inferlets = ["ann", "bob"].map(|name| child(&users.of(name), None).0);
+        (Arc::new(workers), inferlets)
+    }
+
+    /// Starts work that goes on until a message comes.
+    fn hold(
+        workers: &Arc<Workers>,
+        inferlet: &Arc<InferletState>,
+        begun: &Arc<AtomicUsize>,
+    ) -> (tokio::task::JoinHandle<Result<(), ApiError>>, mpsc::Sender<()>) {
+        let (workers, inferlet, begun) = (workers.clone(), inferlet.clone(), begun.clone());
+        let (end, ended) = mpsc::channel();
+        let work = move || {
+            begun.fetch_add(1, Ordering::SeqCst);
+            let _ = ended.recv();
+            Ok(())
+        };
+        (tokio::spawn(async move { workers.run(&inferlet, 1000, work).await }), end)
+    }
+
+    async fn until(what: impl Fn() -> bool) {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_user_has_half_of_the_threads_and_what_is_given_up_never_begins() {
+        let (workers, [ann, bob]) = workers();
+        let (begun, share) = (Arc::new(AtomicUsize::new(0)), workers.threads_of_user());
+        let calls: Vec<_> = (0..share + 2).map(|_| hold(&workers, &ann, &begun)).collect();
+        until(|| begun.load(Ordering::SeqCst) == share).await;
+        assert_eq!(ann.host_memory.taken(), 1000 * calls.len() as u64);
+        // Others have theirs at once, on this and every other thread of the program.
+        assert_eq!(workers.run(&bob, 0, || Ok(7)).await, Ok(7));
+        // The last is given up before its turn, the first in the middle.
+        calls.last().unwrap().0.abort();
+        calls[0].0.abort();
+        until(|| calls[0].0.is_finished() && calls.last().unwrap().0.is_finished()).await;
+        assert_eq!(workers.busy(), share, "work that has begun has its thread to its end");
+        let calls: Vec<_> = calls.into_iter().map(|(call, end)| (call, drop(end))).collect();
+        let ends = futures::future::join_all(calls.into_iter().map(|(call, ())| call)).await;
+        assert_eq!(ends.iter().filter(|end| matches!(end, Ok(Ok(())))).count(), share);
+        until(|| workers.busy() == 0).await;
+        assert_eq!(begun.load(Ordering::SeqCst), share + 1, "what was given up in time has not begun");
+        assert_eq!((ann.host_memory.taken(), ann.user.host_memory.taken()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn an_inferlet_pays_with_its_time_and_has_so_many_calls() {
+        let (workers, [ann, _]) = workers();
+        let sleep = || {
+            std::thread::sleep(Duration::from_millis(6));
+            Ok(())
+        };
+        workers.run(&ann, 0, sleep).await.unwrap();
+        assert!(ann.is_out_of_cpu(), "it had 5 ms");
+        assert!(matches!(workers.run(&ann, usize::MAX, sleep).await, Err(ApiError::LimitExceeded(_))));
+        let panic = workers.run(&ann, 0, || -> Result<(), ApiError> { panic!("a defect") }).await;
+        assert!(matches!(panic, Err(ApiError::Backend(_))), "{panic:?}");
+        let begun = Arc::new(AtomicUsize::new(0));
+        let calls: Vec<_> = (0..CALLS).map(|_| hold(&workers, &ann, &begun)).collect();
+        until(|| ann.calls.available_permits() == 0).await;
+        assert!(matches!(workers.run(&ann, 0, || Ok(())).await, Err(ApiError::LimitExceeded(_))));
+        drop(calls);
+    }
+}

@@ -9,7 +9,7 @@ use clap::Args;
 use runtime::{Event, Inferlet, InferletError, Input, LaunchOptions, Program, Runtime};
 
 use crate::assemble::Assembly;
-use crate::config::CommonFlags;
+use crate::config::{CommonFlags, LOCAL_USER};
 use crate::output;
 
 /// Flags of `pie run`.
@@ -28,7 +28,7 @@ pub(crate) struct RunFlags {
 pub(crate) async fn run(flags: RunFlags) -> Result<()> {
     let assembly = Assembly::start(&flags.common.settings(&[])?).await?;
     let program = find_program(&assembly.runtime, &flags.program).await?;
-    let options = LaunchOptions { arguments: flags.arguments, user: "local".into(), limits: None };
+    let options = LaunchOptions { arguments: flags.arguments, user: LOCAL_USER.into(), limits: None };
     let mut inferlet = assembly.runtime.launch(&program, options)?;
     if let Some(input) = inferlet.take_input() {
         forward_stdin(input);

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use backend_cpu::CpuOptions;
 use runtime::{AllowedHosts, InferletLimits, RuntimeConfig, UserLimits};
 use scheduler::SchedulerConfig;
@@ -240,6 +240,10 @@ section! {
             .example("8081");
         /// What `runtime.arguments` gives.
         arguments: Vec<String> = (Vec::new());
+        /// The user that its requests are inferlets of: with a store, saved contexts, topics, cached prefixes and
+        /// limits apart from those of other users. All clients of the program are this user.
+        user: String = (LOCAL_USER.to_string())
+            .checked("a name of 1 to 256 bytes without control characters", check_user);
     }
 }
 
@@ -312,6 +316,16 @@ fn strategies() -> Vec<Choice> {
 
 fn milliseconds(time: Duration) -> u64 {
     time.as_millis() as u64
+}
+
+/// The user of inferlets that the terminal launches, and of programs that answer requests unless they say otherwise.
+pub(crate) const LOCAL_USER: &str = "local";
+
+/// A name that no other can be taken for: it is a part of the keys of what the user saves.
+fn check_user(name: &Value) -> Result<()> {
+    let name = name.as_str().unwrap_or_default();
+    ensure!((1..=256).contains(&name.len()) && !name.contains(char::is_control), "`{name}`");
+    Ok(())
 }
 
 fn check_hosts(hosts: &Value) -> Result<()> {

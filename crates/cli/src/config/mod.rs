@@ -23,7 +23,7 @@ use toml::Value;
 
 pub(crate) use flags::{CommonFlags, KeyFlags, StartCommand};
 pub(crate) use keys::{
-    HttpSettings, LimitSettings, ModelSettings, NetworkSettings, ServerSettings, ServiceSettings,
+    HttpSettings, LOCAL_USER, LimitSettings, ModelSettings, NetworkSettings, ServerSettings, ServiceSettings,
 };
 
 use flags::Given;

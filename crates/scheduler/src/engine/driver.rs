@@ -68,7 +68,9 @@ impl Driver {
         let text = format!("the scheduler panicked: {}", panic_text(panic.as_ref()));
         tracing::error!(error = text, "the engine ends");
         self.inbox.close();
-        self.inbox.take(&mut self.messages);
+        let mut late = VecDeque::new();
+        self.inbox.take(&mut late);
+        self.messages.append(&mut late);
         self.close(&ForwardError::Backend(text.clone()));
         Err(text)
     }

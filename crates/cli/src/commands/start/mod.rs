@@ -67,7 +67,8 @@ pub(crate) async fn start(flags: StartFlags) -> Result<()> {
     let assembly = Assembly::start(&settings).await?;
     let shell = Shell::new(&assembly, front.clone(), host);
     for service in &settings.services {
-        shell.serve(&service.program, service.mount()?, service.arguments.clone()).await?;
+        let ServiceSettings { program, user, arguments, .. } = service;
+        shell.serve(program, service.mount()?, user, arguments.clone()).await?;
     }
     let runtime = assembly.runtime.clone();
     front.set_ready(move || runtime.dead_models());

@@ -9,7 +9,7 @@ use super::signals::StopSignals;
 use super::terminal::{self, Printer};
 use crate::assemble::Assembly;
 use crate::commands::run::find_program;
-use crate::config::Mount;
+use crate::config::{LOCAL_USER, Mount};
 
 const HELP: &str = "\
 run [--detach] FILE|NAME [-- ARGS]   run an inferlet; detached, its output is kept for `logs`
@@ -93,7 +93,7 @@ impl<'a> Shell<'a> {
                     Ok(port) => Mount::Port(port),
                     Err(_) => Mount::Path(place.to_string()),
                 };
-                printer.line(&self.serve(program, mount, arguments).await?);
+                printer.line(&self.serve(program, mount, LOCAL_USER, arguments).await?);
             }
             ["serve", ..] => bail!("expected `serve FILE|NAME PATH|PORT [-- ARGS]`"),
             ["unserve", path] if self.front.mounts().unmount(path) => {}
@@ -124,9 +124,15 @@ impl<'a> Shell<'a> {
     }
 
     /// Lets a program answer HTTP requests; says where.
-    pub(super) async fn serve(&self, program: &str, mount: Mount, arguments: Vec<String>) -> Result<String> {
+    pub(super) async fn serve(
+        &self,
+        program: &str,
+        mount: Mount,
+        user: &str,
+        arguments: Vec<String>,
+    ) -> Result<String> {
         let found = find_program(&self.assembly.runtime, program).await?;
-        let options = LaunchOptions { arguments, user: "local".into(), limits: None };
+        let options = LaunchOptions { arguments, user: user.into(), limits: None };
         let service = self.assembly.runtime.serve(&found, options)?;
         match mount {
             Mount::Path(path) => {
@@ -148,7 +154,7 @@ impl<'a> Shell<'a> {
         printer: &Printer,
     ) -> Result<()> {
         let program = find_program(&self.assembly.runtime, program).await?;
-        let options = LaunchOptions { arguments, user: "local".into(), limits: None };
+        let options = LaunchOptions { arguments, user: LOCAL_USER.into(), limits: None };
         let mut inferlet = self.assembly.runtime.launch(&program, options)?;
         // The shell's lines are commands; the program's input is at its end.
         inferlet.take_input();
