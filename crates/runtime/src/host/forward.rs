@@ -236,6 +236,10 @@ impl HostState {
                 return Err(invalid(format!("{name} is {value}: expected {low} to {high}")).into());
             }
         }
+        let counts = match sampling.counts {
+            Some(counts) => Some(self.table.get(&counts)?.of(model)?),
+            None => None,
+        };
         let allowed = match sampling.constraint {
             Some(constraint) => Some(self.table.get_mut(&constraint)?.mask(model)?),
             None => None,
@@ -248,7 +252,7 @@ impl HostState {
             repetition_penalty: sampling.repetition_penalty,
             presence_penalty: sampling.presence_penalty,
             frequency_penalty: sampling.frequency_penalty,
-            history: sampling.history,
+            counts,
             logit_bias: sampling.logit_bias,
             seed: sampling.seed,
             allowed,
