@@ -82,11 +82,11 @@ fn draw_of_few(
 ) -> Option<Option<u32>> {
     let allowed = params.allowed.as_ref()?;
     let count = || allowed.iter().map(|word| word.count_ones() as usize).sum::<usize>();
-    if !params.logit_bias.is_empty() || !without_penalties(params) || count() > logits.len() / 8 {
+    if !params.logit_bias.is_empty() || params.penalized().is_some() || count() > logits.len() / 8 {
         return None;
     }
     // What is left out has no effect here.
-    let others = SamplingParams { allowed: None, logit_bias: Vec::new(), history: Vec::new(), ..*params };
+    let others = SamplingParams { allowed: None, logit_bias: Vec::new(), counts: None, ..*params };
     let mut tokens = std::mem::take(&mut scratch.tokens);
     let mut few = std::mem::take(&mut scratch.few);
     tokens.clear();
@@ -189,13 +189,7 @@ fn sum(weights: &[f32]) -> f64 {
 
 /// Whether the logits are taken as they are.
 fn is_plain(params: &SamplingParams) -> bool {
-    params.logit_bias.is_empty() && params.allowed.is_none() && without_penalties(params)
-}
-
-fn without_penalties(params: &SamplingParams) -> bool {
-    let penalties =
-        params.repetition_penalty != 1.0 || params.presence_penalty != 0.0 || params.frequency_penalty != 0.0;
-    params.history.is_empty() || !penalties
+    params.logit_bias.is_empty() && params.allowed.is_none() && params.penalized().is_none()
 }
 
 /// The positions of the ones, lowest first.
@@ -214,13 +208,9 @@ fn adjust(logits: &mut [f32], params: &SamplingParams) {
         // sound.
         logits[*token as usize] = (logits[*token as usize] + bias).min(f32::MAX);
     }
-    let mut history = params.history.clone();
-    history.sort_unstable();
-    for same in history.chunk_by(|a, b| a == b) {
-        let logit = &mut logits[same[0] as usize];
-        let penalty = params.repetition_penalty;
-        *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
-        *logit -= params.presence_penalty + params.frequency_penalty * same.len() as f32;
+    for (token, count) in params.penalized().into_iter().flat_map(|counts| counts.iter()) {
+        let logit = &mut logits[token as usize];
+        *logit = params.penalize(*logit, count);
     }
     if let Some(allowed) = &params.allowed {
         for (word, logits) in logits.chunks_mut(32).enumerate() {

@@ -1,3 +1,7 @@
+use std::sync::Arc;
+
+use backend::{TokenCounts, TokenOrigin};
+
 use super::*;
 
 fn params() -> SamplingParams {
@@ -76,18 +80,33 @@ fn bias_penalties_and_mask_come_before_truncation() {
     assert_eq!(drawn(&logits, &certain), [2]);
     let masked = SamplingParams { allowed: Some([0b0101].into()), top_k: 1, ..params() };
     assert_eq!(drawn(&logits, &masked), [2]);
-    let greedy = |history: &[u32], f: &dyn Fn(&mut SamplingParams)| {
-        let mut params = SamplingParams { history: history.to_vec(), ..SamplingParams::greedy() };
+    let counts = |prompt: &[u32], generated: &[u32]| {
+        let mut counts = TokenCounts::default();
+        counts.add(prompt, TokenOrigin::Prompt);
+        counts.add(generated, TokenOrigin::Generated);
+        Some(Arc::new(counts))
+    };
+    let after = |counts, f: &dyn Fn(&mut SamplingParams)| {
+        let mut params = SamplingParams { counts, ..SamplingParams::greedy() };
         f(&mut params);
         draw_at(&logits, &params, 0).unwrap()
     };
+    let greedy = |generated: &[u32], f: &dyn Fn(&mut SamplingParams)| after(counts(&[], generated), f);
     assert_eq!(greedy(&[1], &|p| p.repetition_penalty = 2.0), 3);
     assert_eq!(greedy(&[1, 3], &|p| p.presence_penalty = 1.0), 2);
     assert_eq!(greedy(&[1, 1, 3], &|p| p.frequency_penalty = 0.3), 3);
+    // Of a prompt only the repetition penalty sees anything.
+    let prompt = |f: &dyn Fn(&mut SamplingParams)| after(counts(&[1, 1, 1], &[]), f);
+    assert_eq!(prompt(&|p| p.repetition_penalty = 2.0), 3);
+    assert_eq!(prompt(&|p| (p.presence_penalty, p.frequency_penalty) = (9.0, 9.0)), 1);
     assert_eq!(
         draw_at(
             &[-1.0, -1.5],
-            &SamplingParams { history: vec![0], repetition_penalty: 2.0, ..SamplingParams::greedy() },
+            &SamplingParams {
+                counts: counts(&[], &[0]),
+                repetition_penalty: 2.0,
+                ..SamplingParams::greedy()
+            },
             0
         ),
         Some(1)

@@ -166,6 +166,9 @@ fn draw(logits: &[f32], params: &SamplingParams, position: u32) -> Option<u32> {
     for (token, bias) in &params.logit_bias {
         logits[*token as usize] += bias;
     }
+    for (token, count) in params.penalized().into_iter().flat_map(|counts| counts.iter()) {
+        logits[token as usize] = params.penalize(logits[token as usize], count);
+    }
     let allowed = |t: u32| {
         logits[t as usize] > f32::NEG_INFINITY
             && params.allowed.as_ref().is_none_or(|a| a[t as usize / 32] >> (t % 32) & 1 == 1)

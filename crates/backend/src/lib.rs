@@ -24,10 +24,12 @@
 //! of the slots it attends to: not on the other sequences of the batch, nor on how its prompt was cut into batches.
 
 mod batch;
+mod counts;
 mod fake;
 mod output;
 
 pub use batch::{AdapterId, Batch, EmbeddingRow, PageId, PageSlots, RowMask, SequenceSpan};
+pub use counts::{TokenCount, TokenCounts, TokenOrigin};
 pub use fake::{FakeBackend, FakeFault};
 pub use output::{Output, OutputKind, OutputRequest, Sampled, SamplingParams, TokenLogProb, Value};
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::counts::{TokenCount, TokenCounts};
+
 /// How a token is drawn from a row's logits.
 ///
 /// Applied in this order: logit bias, penalties, allowed set, temperature, top-k, min-p, top-p, draw.
@@ -15,17 +17,20 @@ pub struct SamplingParams {
     pub top_p: f32,
     /// Drop tokens less probable than this share of the most probable one; 0 drops none. In [0, 1].
     pub min_p: f32,
-    /// Logits of tokens in `history` are divided (if positive) or multiplied (if negative) by this; 1 is off.
+    /// Logits of tokens in `counts`, of the prompt or generated, are divided (if positive) or multiplied (if negative) by
+    /// this; 1 is off.
     pub repetition_penalty: f32,
-    /// Subtracted from the logit of each token in `history`.
+    /// Subtracted from the logit of each token that was generated, by `counts`.
     pub presence_penalty: f32,
-    /// Subtracted from the logit once for each time the token is in `history`.
+    /// Subtracted from the logit once for each time the token was generated, by `counts`.
     pub frequency_penalty: f32,
-    /// Tokens that the penalties look at.
-    pub history: Vec<u32>,
+    /// What the penalties look at. Shared: an unchanged one costs nothing to pass on, and whoever changes it while a pass
+    /// has it makes a copy.
+    pub counts: Option<Arc<TokenCounts>>,
     /// Added to the logits of these tokens: finite, or negative infinity to forbid one.
     pub logit_bias: Vec<(u32, f32)>,
-    /// The draw depends on this and the row's position only.
+    /// The draw depends on this and the row's position only. So two sequences with one seed draw equal numbers at equal
+    /// positions, and parallel samples need different seeds.
     pub seed: u64,
     /// Bit `t % 32` of word `t / 32` = token `t` may be drawn; a bit for each token. `None` allows all.
     pub allowed: Option<Arc<[u32]>>,
@@ -42,7 +47,7 @@ impl SamplingParams {
             repetition_penalty: 1.0,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
-            history: Vec::new(),
+            counts: None,
             logit_bias: Vec::new(),
             seed: 0,
             allowed: None,
@@ -82,11 +87,28 @@ impl SamplingParams {
             return Err(format!("logit bias of token {token} is {bias}: expected a finite number or -inf"));
         }
         check_tokens(self.logit_bias.iter().map(|(token, _)| token), vocabulary)?;
-        check_tokens(&self.history, vocabulary)?;
+        self.counts.as_ref().map_or(Ok(()), |counts| counts.check(vocabulary))?;
         let words = vocabulary.div_ceil(32) as usize;
         match self.allowed.as_ref().filter(|allowed| allowed.len() < words) {
             Some(allowed) => Err(format!("{} words of allowed tokens: expected {words}", allowed.len())),
             None => Ok(()),
+        }
+    }
+
+    /// Tokens that came before, when a penalty looks at them.
+    pub fn penalized(&self) -> Option<&TokenCounts> {
+        let penalties =
+            self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0;
+        self.counts.as_deref().filter(|counts| penalties && counts.distinct() > 0)
+    }
+
+    /// The logit of a token that came before, after the penalties.
+    pub fn penalize(&self, logit: f32, count: TokenCount) -> f32 {
+        let penalty = self.repetition_penalty;
+        let logit = if logit > 0.0 { logit / penalty } else { logit * penalty };
+        match count.generated {
+            0 => logit,
+            times => logit - (self.presence_penalty + self.frequency_penalty * times as f32),
         }
     }
 }
@@ -201,6 +223,12 @@ pub struct Output {
 mod tests {
     use super::*;
 
+    fn generated(tokens: &[u32]) -> Arc<TokenCounts> {
+        let mut counts = TokenCounts::default();
+        counts.add(tokens, crate::TokenOrigin::Generated);
+        Arc::new(counts)
+    }
+
     #[test]
     fn every_range_of_the_sampling_parameters_is_checked() {
         let refused = |change: fn(&mut SamplingParams), named: &str| {
@@ -221,12 +249,12 @@ mod tests {
         refused(|p| p.logit_bias = vec![(1, f32::NAN)], "token 1 is NaN");
         refused(|p| p.logit_bias = vec![(1, f32::INFINITY)], "token 1 is inf");
         refused(|p| p.logit_bias = vec![(40, 0.0)], "token 40");
-        refused(|p| p.history = vec![3, 40], "token 40");
+        refused(|p| p.counts = Some(generated(&[3, 40])), "token 40");
         refused(|p| p.allowed = Some([1u32].into()), "expected 2");
         let widest = SamplingParams {
             temperature: 0.5,
             repetition_penalty: 0.001,
-            history: vec![39],
+            counts: Some(generated(&[39])),
             logit_bias: vec![(39, f32::NEG_INFINITY)],
             allowed: Some([1u32, 1].into()),
             ..SamplingParams::greedy()

@@ -287,6 +287,7 @@ pub(crate) fn new_store(Registration { shared, inferlet }: &Registration) -> Sto
         memory: MemoryLimiter::new(inferlet.limits.memory_bytes, &inferlet.user.memory),
         contexts: 0,
         adapters: 0,
+        counts: Default::default(),
     };
     let mut store = Store::new(&shared.wasmtime, state);
     store.limiter(|state| &mut state.memory);

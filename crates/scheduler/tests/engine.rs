@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use backend::{
     AdapterId, Backend, BackendError, Batch, FakeBackend, FakeFault, Limits, LoraMatrix, Output, OutputKind,
-    PageCopy, PageId, SamplingParams, Value,
+    PageCopy, PageId, SamplingParams, TokenCounts, TokenOrigin, Value,
 };
 use scheduler::{
     CallError, ContextId, ContextOp, Engine, EngineConfig, EngineHandle, ForwardError, ForwardReply,
@@ -106,6 +106,41 @@ fn a_thousand_contexts_get_what_one_gets() {
     assert!(stats.batch_size_mean() > 2.0, "{stats:?}");
     handle.shutdown();
     engine.join().unwrap();
+}
+
+/// How many hold the counts at the moment in which an answer comes, looked at on the engine's thread.
+struct Holders {
+    counts: Arc<TokenCounts>,
+    seen: mpsc::Sender<usize>,
+}
+
+impl Wake for Holders {
+    fn wake(self: Arc<Self>) {
+        self.seen.send(Arc::strong_count(&self.counts)).unwrap();
+    }
+}
+
+#[test]
+fn what_a_pass_shares_is_given_back_before_its_answer() {
+    let (backend, held_up) = held_up();
+    let (handle, _engine) = start(backend);
+    create(&handle, 1);
+    let mut counts = TokenCounts::default();
+    counts.add(&[1, 2], TokenOrigin::Generated);
+    let (seen, at_answer) = mpsc::channel();
+    let holders = Arc::new(Holders { counts: Arc::new(counts), seen });
+    let counts = Some(holders.counts.clone());
+    let sampling = SamplingParams { counts, presence_penalty: 1.0, ..SamplingParams::greedy() };
+    let mut request = ForwardRequest::new(Ticket(1), ContextId(1), vec![1]);
+    request.outputs.push((0, OutputKind::Token(sampling)));
+    let mut reply = handle.forward(request);
+    held_up.began.recv().unwrap();
+    assert_eq!(Arc::strong_count(&holders.counts), 2, "the pass has them");
+    let waker = Waker::from(holders.clone());
+    assert!(pin!(&mut reply).poll(&mut Context::from_waker(&waker)).is_pending());
+    held_up.go_on.send(()).unwrap();
+    assert_eq!(at_answer.recv(), Ok(1), "only the program, which may change them in place");
+    token(wait(reply));
 }
 
 #[test]

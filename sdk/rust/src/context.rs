@@ -7,6 +7,7 @@ use crate::bindings::pie::inferlet::forward::{
     self, Input, Output, OutputKind, OutputRequest, Pass, RowMask, TokenLogProb,
 };
 use crate::bindings::pie::inferlet::grammar::Constraint;
+use crate::counts::Counts;
 use crate::generate::Generation;
 use crate::{Error, Model, Result, SamplingParams};
 
@@ -23,6 +24,11 @@ pub struct Context {
     computed: usize,
     /// Why a text was not appended; the next pass says so.
     refused: Option<Error>,
+    /// Leading tokens that are the prompt to penalties: up to the last one appended, or to where a generation
+    /// began. Those behind were drawn.
+    prompt: usize,
+    /// Once a step was penalized.
+    counts: Option<Counts>,
 }
 
 /// The error of a draw for which bias and constraint leave no token. The pass is done, and the context holds its tokens.
@@ -70,7 +76,7 @@ impl Context {
     /// `limit-exceeded` when this inferlet holds too many contexts.
     pub fn new(model: &Model) -> Result<Context> {
         let handle = api::Context::create(model.handle())?;
-        Ok(Context { handle, model: model.clone(), tokens: Vec::new(), computed: 0, refused: None })
+        Ok(Context::of(handle, model, Vec::new()))
     }
 
     /// Opens a saved context. Its tokens are not stored with it; the caller knows them.
@@ -82,8 +88,13 @@ impl Context {
         if handle.length() as usize != tokens.len() {
             bail!("the context holds {} tokens, {} were given", handle.length(), tokens.len());
         }
-        let computed = tokens.len();
-        Ok(Context { handle, model: model.clone(), tokens, computed, refused: None })
+        Ok(Context::of(handle, model, tokens))
+    }
+
+    /// A context of these computed tokens.
+    fn of(handle: api::Context, model: &Model, tokens: Vec<u32>) -> Context {
+        let (model, length) = (model.clone(), tokens.len());
+        Context { handle, model, tokens, computed: length, refused: None, prompt: length, counts: None }
     }
 
     /// Saves the computed tokens under a name; pending ones are computed first.
@@ -135,8 +146,19 @@ impl Context {
 
     /// Appends tokens.
     pub fn append_tokens(&mut self, tokens: &[u32]) -> &mut Context {
-        self.tokens.extend_from_slice(tokens);
+        self.append_drawn(tokens);
+        self.end_prompt();
         self
+    }
+
+    /// Appends tokens that were generated.
+    pub(crate) fn append_drawn(&mut self, tokens: &[u32]) {
+        self.tokens.extend_from_slice(tokens);
+    }
+
+    /// All tokens there are have become the prompt of what is drawn from here on.
+    pub(crate) fn end_prompt(&mut self) {
+        self.prompt = self.tokens.len();
     }
 
     /// The same tokens in a second context; nothing is recomputed.
@@ -150,6 +172,8 @@ impl Context {
             tokens: self.tokens.clone(),
             computed: self.computed,
             refused: self.refused.clone(),
+            prompt: self.prompt,
+            counts: None,
         })
     }
 
@@ -165,8 +189,12 @@ impl Context {
             self.handle.truncate(length as u32)?;
             self.computed = length;
         }
+        if let Some(counts) = &mut self.counts {
+            counts.forget(&self.tokens, length..self.tokens.len())?;
+        }
         self.tokens.truncate(length);
         self.refused = None;
+        self.prompt = self.prompt.min(length);
         Ok(())
     }
 
@@ -176,8 +204,12 @@ impl Context {
     /// When the range is not within the computed tokens.
     pub fn remove(&mut self, start: usize, end: usize) -> Result<()> {
         self.handle.remove(start.try_into()?, end.try_into()?)?;
+        if let Some(counts) = &mut self.counts {
+            counts.forget(&self.tokens, start..end)?;
+        }
         self.tokens.drain(start..end);
         self.computed -= end - start;
+        self.prompt -= self.prompt.clamp(start, end) - start;
         Ok(())
     }
 
@@ -241,14 +273,43 @@ impl Context {
         sampling: &SamplingParams,
         constraint: Option<&Constraint>,
     ) -> Result<TokenLogProb> {
-        let kind = OutputKind::Token(sampling.for_token(&self.tokens, constraint));
-        let drawn = match self.last_output(kind).await? {
+        let counts = self.count(sampling)?;
+        let handle = counts.as_ref().map(Counts::handle);
+        let output = self.last_output(OutputKind::Token(sampling.for_token(handle, constraint))).await;
+        self.keep_counts(counts);
+        let drawn = match output? {
             Output::Token(drawn) => drawn,
             Output::NoTokenAllowed => return Err(no_token_allowed()),
             other => bail!("requested a token, got {other:?}"),
         };
         self.tokens.push(drawn.token);
         Ok(drawn)
+    }
+
+    /// The counts of all tokens, if this sampling looks at them. A pass on this context cannot borrow them from
+    /// it, so they are taken out, and given back by [`Context::keep_counts`].
+    pub(crate) fn count(&mut self, sampling: &SamplingParams) -> Result<Option<Counts>> {
+        if !sampling.penalizes() {
+            return Ok(None);
+        }
+        let mut counts = match self.counts.take() {
+            Some(counts) => counts,
+            None => Counts::new(self.model.handle())?,
+        };
+        counts.update(&self.tokens, self.prompt)?;
+        Ok(Some(counts))
+    }
+
+    pub(crate) fn keep_counts(&mut self, counts: Option<Counts>) {
+        self.counts = counts.or(self.counts.take());
+    }
+
+    /// The same tokens in a new context, all of them pending.
+    pub(crate) fn anew(&self) -> Result<Context> {
+        let mut anew = Context::new(&self.model)?;
+        anew.append_drawn(&self.tokens);
+        anew.prompt = self.prompt;
+        Ok(anew)
     }
 
     /// Computes the pending tokens and gives the log-probability that each of these tokens comes next.
@@ -369,7 +430,7 @@ impl Context {
             bail!("contexts with pending tokens cannot be joined: prefill them first");
         }
         self.handle.append(&other.handle)?;
-        self.tokens.extend_from_slice(&other.tokens);
+        self.append_tokens(&other.tokens);
         self.computed = self.tokens.len();
         Ok(())
     }

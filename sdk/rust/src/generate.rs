@@ -42,6 +42,7 @@ impl<'a> Generation<'a> {
         let detokenizer = Detokenizer::new(context.model());
         let stop_tokens = context.model().facts().stop_tokens.clone();
         let (sampling, seed) = sampling.seeded();
+        context.end_prompt();
         Generation {
             context,
             sampling,

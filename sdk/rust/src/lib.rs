@@ -27,6 +27,7 @@ mod beam;
 mod calculator;
 mod chat;
 mod context;
+mod counts;
 mod detokenizer;
 mod generate;
 pub mod http;

@@ -2,13 +2,14 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use crate::bindings::pie::inferlet::forward::Sampling;
+use crate::bindings::pie::inferlet::forward::{Sampling, TokenCounts};
 use crate::bindings::pie::inferlet::grammar::Constraint;
 
 /// Sampling parameters, built up from [`SamplingParams::greedy`] or [`SamplingParams::temperature`].
 ///
 /// The draw of a token depends on the seed and the token's position only, so a seed gives the same text
-/// whatever else the server computes.
+/// whatever else the server computes. Two texts in parallel need different seeds: with one, they draw equal
+/// numbers at equal positions.
 #[derive(Clone, Debug)]
 pub struct SamplingParams {
     temperature: f32,
@@ -58,17 +59,19 @@ impl SamplingParams {
         SamplingParams { min_p, ..self }
     }
 
-    /// Divides the positive logits of tokens seen before, multiplies the negative ones.
+    /// Divides the positive logits of tokens of the prompt and of the text so far, multiplies the negative
+    /// ones.
     pub fn repetition_penalty(self, repetition_penalty: f32) -> SamplingParams {
         SamplingParams { repetition_penalty, ..self }
     }
 
-    /// Subtracts from the logits of tokens seen before, as in the OpenAI API.
+    /// Subtracts from the logits of tokens of the text so far, without the prompt, as in the OpenAI API.
     pub fn presence_penalty(self, presence_penalty: f32) -> SamplingParams {
         SamplingParams { presence_penalty, ..self }
     }
 
-    /// Subtracts from the logits of tokens once for each time seen, as in the OpenAI API.
+    /// Subtracts from the logits of tokens once for each time they are in the text so far, without the prompt,
+    /// as in the OpenAI API.
     pub fn frequency_penalty(self, frequency_penalty: f32) -> SamplingParams {
         SamplingParams { frequency_penalty, ..self }
     }
@@ -94,13 +97,21 @@ impl SamplingParams {
         (self.seed(seed), seed)
     }
 
-    /// The parameters for one token of a pass. Without a seed, each token has a random one.
-    pub fn for_token<'a>(&self, history: &[u32], constraint: Option<&'a Constraint>) -> Sampling<'a> {
-        let penalized =
-            self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0;
+    /// Whether a draw depends on the tokens before it in other ways than through the model.
+    pub fn penalizes(&self) -> bool {
+        self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+    }
+
+    /// The parameters for one token of a pass; penalties look at `counts`. Without a seed, each token has a
+    /// random one.
+    pub fn for_token<'a>(
+        &self,
+        counts: Option<&'a TokenCounts>,
+        constraint: Option<&'a Constraint>,
+    ) -> Sampling<'a> {
         Sampling {
             logit_bias: self.logit_bias.clone(),
-            history: if penalized { history.to_vec() } else { Vec::new() },
+            counts: counts.filter(|_| self.penalizes()),
             repetition_penalty: self.repetition_penalty,
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
@@ -147,16 +158,20 @@ mod tests {
     #[test]
     fn every_parameter_reaches_the_server() {
         let sampling = SamplingParams::temperature(0.7).top_k(5).top_p(0.9).min_p(0.1).seed(3);
-        let plain = sampling.for_token(&[1, 2], None);
-        assert!(plain.history.is_empty(), "nothing looks at the history");
+        let plain = sampling.for_token(None, None);
+        assert!(!sampling.penalizes());
         assert_eq!((plain.temperature, plain.top_k, plain.top_p, plain.min_p), (0.7, 5, 0.9, 0.1));
-        assert_eq!((plain.seed, sampling.seed_after(2).for_token(&[], None).seed), (3, 5));
+        assert_eq!((plain.seed, sampling.seed_after(2).for_token(None, None).seed), (3, 5));
+        for one in [sampling.clone().repetition_penalty(1.1), sampling.clone().presence_penalty(0.2)] {
+            assert!(one.penalizes());
+        }
+        assert!(sampling.clone().frequency_penalty(0.3).penalizes());
         let penalized = sampling.repetition_penalty(1.1).presence_penalty(0.2).frequency_penalty(0.3);
-        let penalized = penalized.logit_bias(vec![(4, 1.0)]).for_token(&[1, 2], None);
+        let penalized = penalized.logit_bias(vec![(4, 1.0)]).for_token(None, None);
         let penalties =
             (penalized.repetition_penalty, penalized.presence_penalty, penalized.frequency_penalty);
         assert_eq!(penalties, (1.1, 0.2, 0.3));
-        assert_eq!((penalized.history, penalized.logit_bias), (vec![1, 2], vec![(4, 1.0)]));
+        assert_eq!(penalized.logit_bias, vec![(4, 1.0)]);
     }
 
     #[test]

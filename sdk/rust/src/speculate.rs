@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use anyhow::bail;
 
 use crate::context::no_token_allowed;
-use crate::forward::{Output, OutputKind, OutputRequest};
+use crate::counts::Counts;
+use crate::forward::{Output, OutputKind, OutputRequest, TokenCounts, TokenOrigin};
 use crate::{Context, Result, SamplingParams};
 
 /// Drafts the next tokens.
@@ -70,6 +71,7 @@ impl<'a, D: Drafter> Speculation<'a, D> {
     pub fn new(context: &'a mut Context, sampling: SamplingParams, drafter: D) -> Speculation<'a, D> {
         let (tokens, max_tokens) = (Vec::new(), 256);
         let (sampling, _) = sampling.seeded();
+        context.end_prompt();
         Speculation {
             context,
             sampling,
@@ -109,14 +111,18 @@ impl<'a, D: Drafter> Speculation<'a, D> {
         draft.truncate(left.unwrap_or(0).min(self.max_tokens - self.tokens.len() - 1));
         let first_row = self.context.last_row()?;
         let length = self.context.tokens().len();
-        self.context.append_tokens(&draft);
+        let counts = self.context.count(&self.sampling)?;
+        let guessed = counts.as_ref().map(|counts| after_each(counts.handle(), &draft)).transpose()?;
+        self.context.append_drawn(&draft);
         let wanted = (0..=draft.len()).map(|guess| {
-            let history = &self.context.tokens()[..length + guess];
-            let kind = OutputKind::Token(self.sampling.for_token(history, None));
+            let before = counts.as_ref().map(Counts::handle);
+            let counts = guess.checked_sub(1).map_or(before, |last| guessed.as_ref().map(|all| &all[last]));
+            let kind = OutputKind::Token(self.sampling.for_token(counts, None));
             OutputRequest { row: first_row + guess as u32, kind }
         });
-        let wanted = wanted.collect();
-        let drawn = match self.context.pass(wanted).await {
+        let answer = self.context.pass(wanted.collect()).await;
+        self.context.keep_counts(counts);
+        let drawn = match answer {
             Ok(values) => values.into_iter().map(|output| match output {
                 Output::Token(drawn) => Ok(drawn.token),
                 Output::NoTokenAllowed => Err(no_token_allowed()),
@@ -149,10 +155,21 @@ impl<'a, D: Drafter> Speculation<'a, D> {
         let accepted = right.min(tokens.len());
         self.accepted += accepted;
         self.context.truncate(length + accepted)?;
-        self.context.append_tokens(&tokens[accepted..]);
+        self.context.append_drawn(&tokens[accepted..]);
         self.tokens.extend_from_slice(&tokens);
         Ok(Some(tokens))
     }
+}
+
+/// Counts as they are after each of these tokens.
+fn after_each(counts: &TokenCounts, tokens: &[u32]) -> Result<Vec<TokenCounts>> {
+    let mut after: Vec<TokenCounts> = Vec::with_capacity(tokens.len());
+    for token in tokens {
+        let next = after.last().unwrap_or(counts).fork()?;
+        next.add(&[*token], TokenOrigin::Generated)?;
+        after.push(next);
+    }
+    Ok(after)
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ impl Window {
     /// As for [`Context::pass`]; the context has lost a part of the pending tokens then.
     pub async fn prefill(&self, context: &mut Context) -> Result<()> {
         let pending = context.pending().to_vec();
-        if let Some((last, front)) = pending.split_last() {
+        if let Some((last, front)) = pending.split_last().filter(|(_, front)| !front.is_empty()) {
             context.truncate(context.tokens().len() - pending.len())?;
             for piece in front.chunks(self.size.max(1)) {
                 context.append_tokens(piece);
@@ -77,9 +77,7 @@ impl Window {
 fn restart_if_full(context: &mut Context) -> Result<()> {
     if context.positions_left().is_none() {
         // A context that lost its first tokens does not go back to position 0; a new one begins there.
-        let mut anew = Context::new(context.model())?;
-        anew.append_tokens(context.tokens());
-        *context = anew;
+        *context = context.anew()?;
     }
     Ok(())
 }

@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use inferlet::anyhow::{anyhow, ensure};
 use inferlet::bindings::pie::inferlet::context::{Context, Priority};
 use inferlet::bindings::pie::inferlet::embeds::Embeddings;
-use inferlet::bindings::pie::inferlet::forward::{self, Input, OutputKind, OutputRequest, Pass, Sampling};
+use inferlet::bindings::pie::inferlet::forward::{
+    self, Input, OutputKind, OutputRequest, Pass, Sampling, TokenCounts, TokenOrigin,
+};
 use inferlet::bindings::pie::inferlet::grammar::{Constraint, Source};
 use inferlet::bindings::pie::inferlet::model::{ChatOptions, Message, Model as Handle};
 use inferlet::bindings::pie::inferlet::{adapter, context, messaging, model as api, runtime, session, store};
@@ -198,7 +200,7 @@ async fn passes(refused: &mut Refused, model: &Model) -> Result<()> {
 async fn outputs(refused: &mut Refused, model: &Model) -> Result<()> {
     let context = Context::create(model.handle())?;
     let vocabulary = model.facts().vocabulary_size;
-    let greedy = || SamplingParams::greedy().for_token(&[], None);
+    let greedy = || SamplingParams::greedy().for_token(None, None);
     let kinds = || {
         [
             OutputKind::Token(greedy()),
@@ -227,7 +229,6 @@ async fn outputs(refused: &mut Refused, model: &Model) -> Result<()> {
         expect!(refused, "forward.execute", InvalidArgument, answer);
     }
     let mut samplings = vec![
-        Sampling { history: vec![vocabulary], ..greedy() },
         Sampling { logit_bias: vec![(vocabulary, 0.0)], ..greedy() },
         Sampling { logit_bias: vec![(0, f32::NAN)], ..greedy() },
         Sampling { logit_bias: vec![(0, f32::INFINITY)], ..greedy() },
@@ -242,6 +243,7 @@ async fn outputs(refused: &mut Refused, model: &Model) -> Result<()> {
     }
     samplings.push(Sampling { top_p: 0.0, ..greedy() });
     samplings.push(Sampling { repetition_penalty: 0.0, ..greedy() });
+    token_counts(refused, model)?;
     for sampling in samplings {
         let said = format!("{sampling:?}").chars().take(400).collect::<String>();
         match forward::execute(&context, asking(0, OutputKind::Token(sampling))).await {
@@ -256,17 +258,59 @@ async fn outputs(refused: &mut Refused, model: &Model) -> Result<()> {
     Ok(())
 }
 
+fn token_counts(refused: &mut Refused, model: &Model) -> Result<()> {
+    let vocabulary = model.facts().vocabulary_size;
+    let counts = TokenCounts::create(model.handle())?;
+    let (prompt, generated) = (TokenOrigin::Prompt, TokenOrigin::Generated);
+    for tokens in [vec![vocabulary], vec![1, u32::MAX]] {
+        for origin in [prompt, generated] {
+            expect!(refused, "forward.add", InvalidArgument, counts.add(&tokens, origin));
+            expect!(refused, "forward.remove", InvalidArgument, counts.remove(&tokens, origin));
+        }
+    }
+    counts.add(&[1, 2, 2], prompt)?;
+    expect!(refused, "forward.remove", InvalidArgument, counts.remove(&[2, 2, 2], prompt));
+    expect!(refused, "forward.remove", InvalidArgument, counts.remove(&[1], generated));
+    // A refused call changed nothing, and a fork goes its own way.
+    let fork = counts.fork()?;
+    counts.remove(&[1, 2, 2], prompt)?;
+    expect!(refused, "forward.remove", InvalidArgument, counts.remove(&[1], prompt));
+    fork.remove(&[1, 2, 2], prompt)?;
+    let mut held = vec![counts, fork];
+    while held.len() < 4096 {
+        held.push(TokenCounts::create(model.handle())?);
+    }
+    expect!(refused, "forward.create", LimitExceeded, TokenCounts::create(model.handle()));
+    expect!(refused, "forward.fork", LimitExceeded, held[0].fork());
+    // The whole vocabulary in each of them is more than all may have together.
+    let all: Vec<u32> = (0..vocabulary).collect();
+    let fitting = (1 << 20) / vocabulary as usize;
+    ensure!(fitting < held.len(), "a vocabulary of {vocabulary} is too small for this case");
+    for counts in &held[..fitting] {
+        counts.add(&all, generated)?;
+    }
+    expect!(refused, "forward.add", LimitExceeded, held[fitting].add(&all, generated));
+    held[0].remove(&all, generated)?;
+    held[fitting].add(&all, generated)?;
+    held.truncate(fitting / 2);
+    TokenCounts::create(model.handle())?.add(&all, generated)?;
+    Ok(())
+}
+
 /// Handles that belong to another model than the context does.
 async fn of_another_model(refused: &mut Refused, model: &Model, other: &Handle) -> Result<()> {
     let context = Context::create(model.handle())?;
     let rows = Embeddings::from_tokens(other, vec![1, 2]).await?;
     let constraint = Constraint::compile(other, Source::Json).await?;
     let loaded = adapter::Adapter::load(other, adapter::Source::Gguf(tiny_adapter())).await?;
-    let sampling = SamplingParams::greedy().for_token(&[], Some(&constraint));
+    let sampling = SamplingParams::greedy().for_token(None, Some(&constraint));
+    let counts = TokenCounts::create(other)?;
+    let penalized = SamplingParams::greedy().presence_penalty(1.0).for_token(Some(&counts), None);
     let wrong = [
         Pass { input: Input::Embeddings(&rows), ..pass(vec![], vec![]) },
         Pass { adapter: Some(&loaded), ..pass(vec![1], vec![]) },
         asking(0, OutputKind::Token(sampling)),
+        asking(0, OutputKind::Token(penalized)),
     ];
     for wrong in wrong {
         expect!(refused, "forward.execute", InvalidArgument, forward::execute(&context, wrong).await);

@@ -49,6 +49,7 @@ async fn main(mut args: Args) -> Result<String> {
         "stop" => model::stop().await,
         "full" => model::full().await,
         "unseeded" => model::unseeded().await,
+        "penalties" => model::penalties().await,
         "inject" => model::inject().await,
         "random" => random::run(&value).await,
         "save" => model::save(&value).await,

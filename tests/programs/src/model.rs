@@ -1,12 +1,16 @@
 //! What contexts and passes promise, checked from inside.
 
+use std::collections::BTreeSet;
+
 use inferlet::anyhow::{bail, ensure};
-use inferlet::bindings::pie::inferlet::forward::{self, Input, Output, OutputKind, OutputRequest, Pass};
+use inferlet::bindings::pie::inferlet::forward::{
+    self, Input, Output, OutputKind, OutputRequest, Pass, TokenCounts, TokenOrigin,
+};
 use inferlet::bindings::pie::inferlet::grammar::{Constraint, Source};
 use inferlet::bindings::pie::inferlet::model::{ChatOptions, Message};
 use inferlet::bindings::pie::inferlet::{context, embeds as api};
 use inferlet::futures::future::{Either, join_all, select};
-use inferlet::{Context, Error, FinishReason, Model, Result, SamplingParams};
+use inferlet::{Context, Drafter, Error, FinishReason, Model, Result, SamplingParams, Speculation};
 
 const PROMPT: &str =
     "The quick brown fox jumps over the lazy dog, and the dog does not mind it at all today.";
@@ -102,7 +106,7 @@ pub async fn outputs() -> Result<String> {
         OutputKind::LogProbs(vec![3, 5]),
         OutputKind::Entropy,
         OutputKind::Hidden,
-        OutputKind::Token(SamplingParams::greedy().for_token(&[], None)),
+        OutputKind::Token(SamplingParams::greedy().for_token(None, None)),
     ];
     let requests = kinds.into_iter().map(|kind| OutputRequest { row, kind }).collect();
     let values = context.pass(requests).await?;
@@ -369,6 +373,106 @@ pub async fn unseeded() -> Result<String> {
     generation.rest().await?;
     ensure!(generation.tokens() == tokens, "the reported seed gives another text");
     Ok("random".into())
+}
+
+/// Presence and frequency penalties see what was generated, repetition penalties the prompt too; also after forks,
+/// truncations and texts that end, and in a speculation.
+pub async fn penalties() -> Result<String> {
+    let model = Model::open_default()?;
+    let base = filled(&model)?;
+    let prompt: BTreeSet<u32> = base.tokens().iter().copied().collect();
+    let strong = SamplingParams::greedy().presence_penalty(100.0).frequency_penalty(100.0);
+    let repeated = SamplingParams::greedy().repetition_penalty(100.0);
+    // The best token counted, from either origin.
+    let best = greedy(&mut base.fork()?, 1).await?[0];
+    for (origin, penalized) in [(TokenOrigin::Prompt, false), (TokenOrigin::Generated, true)] {
+        let counts = TokenCounts::create(model.handle())?;
+        counts.add(&[best], origin)?;
+        let drawn = async |sampling: &SamplingParams| {
+            let mut fork = base.fork()?;
+            let kind = OutputKind::Token(sampling.for_token(Some(&counts), None));
+            let values =
+                fork.pass(vec![OutputRequest { row: fork.pending().len() as u32 - 1, kind }]).await?;
+            match values[..] {
+                [Output::Token(drawn)] => Ok(drawn.token),
+                _ => bail!("expected a token, got {values:?}"),
+            }
+        };
+        ensure!(drawn(&repeated).await? != best, "{origin:?}: a repetition penalty sees both");
+        ensure!((drawn(&strong).await? != best) == penalized, "{origin:?}: the others see the text");
+    }
+
+    // No token comes twice, though the prompt's may come.
+    let mut whole = base.fork()?;
+    let mut generation = whole.generate(strong.clone()).ignore_stop_tokens().max_tokens(24);
+    generation.rest().await?;
+    let text = generation.tokens().to_vec();
+    ensure!(text.iter().collect::<BTreeSet<_>>().len() == 24, "{text:?} repeats a token");
+    let mut without = base.fork()?;
+    let mut generation = without.generate(repeated.clone()).ignore_stop_tokens().max_tokens(24);
+    generation.rest().await?;
+    let of_prompt = generation.tokens().iter().filter(|token| prompt.contains(token)).count();
+    ensure!(of_prompt == 0, "{of_prompt} tokens of the prompt came again: {:?}", generation.tokens());
+
+    // A fork in the middle goes on as the whole, and after a truncation nothing is left counted.
+    let mut context = base.fork()?;
+    ensure!(steps(&mut context, &strong, 7).await? == text[..7], "steps are not a generation");
+    let mut fork = context.fork()?;
+    for half in [&mut context, &mut fork] {
+        ensure!(steps(half, &strong, 17).await? == text[7..], "a fork counts otherwise");
+    }
+    let (length, last) = (base.tokens().len(), base.tokens()[base.tokens().len() - 1]);
+    context.truncate(length - 1)?;
+    context.append_tokens(&[last]);
+    ensure!(steps(&mut context, &strong, 24).await? == text, "truncated tokens stay counted");
+    // What leaves on both sides of the prompt's end is taken back from where it was counted, or this is refused.
+    fork.remove(length - 3, length + 3)?;
+    steps(&mut fork, &strong, 1).await?;
+    fork.truncate(1)?;
+    let mut speculating = base.fork()?;
+    let guesses = Guesses { prompt: base.tokens().len(), text: text.clone() };
+    let mut speculation = Speculation::new(&mut speculating, strong.clone(), guesses).max_tokens(24);
+    while speculation.next().await?.is_some() {}
+    // A stop token ends a speculation.
+    let length = speculation.tokens().len();
+    ensure!(speculation.tokens() == &text[..length], "{:?} is not {text:?}", speculation.tokens());
+    ensure!(speculation.accepted > 0, "no guess was right");
+
+    // A new generation: what was generated before is its prompt.
+    let mut again = context.generate(strong).ignore_stop_tokens().max_tokens(1);
+    again.rest().await?;
+    let free = context_after(&base, &text)?.top_k(1).await?[0].token;
+    ensure!(again.tokens() == [free], "the text before is counted as generated");
+    Ok("penalized".into())
+}
+
+async fn steps(context: &mut Context, sampling: &SamplingParams, tokens: usize) -> Result<Vec<u32>> {
+    let mut drawn = Vec::new();
+    for _ in 0..tokens {
+        drawn.push(context.step(sampling, None).await?.token);
+    }
+    Ok(drawn)
+}
+
+fn context_after(base: &Context, text: &[u32]) -> Result<Context> {
+    let mut context = base.fork()?;
+    context.append_tokens(text);
+    Ok(context)
+}
+
+/// Drafts a known text, three tokens at a time, of which the third is wrong.
+struct Guesses {
+    prompt: usize,
+    text: Vec<u32>,
+}
+
+impl Drafter for Guesses {
+    fn draft(&mut self, tokens: &[u32]) -> Vec<u32> {
+        let rest = &self.text[(tokens.len() - self.prompt).min(self.text.len())..];
+        let mut draft: Vec<u32> = rest.iter().copied().take(2).collect();
+        draft.push(1);
+        draft
+    }
 }
 
 /// Saves a context; what it would draw is the result.

@@ -25,6 +25,7 @@ wasmtime::component::bindgen!({
     with: {
         "pie:inferlet/model.model": host::model::ModelHandle,
         "pie:inferlet/context.context": host::context::Context,
+        "pie:inferlet/forward.token-counts": host::counts::TokenCounts,
         "pie:inferlet/embeds.embeddings": host::embeds::Embeddings,
         "pie:inferlet/grammar.constraint": host::grammar::Constraint,
         "pie:inferlet/adapter.adapter": host::adapter::Adapter,

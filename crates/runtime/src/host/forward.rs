@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use backend::{OutputKind, SamplingParams, Value};
+use backend::{OutputKind, SamplingParams, TokenCounts, Value};
 use futures::future::join_all;
 use scheduler::{
     ContextId, ContextOp, EngineHandle, ForwardError, ForwardReply, ForwardRequest, Reply, RowRuns,
@@ -273,7 +273,11 @@ impl HostState {
                     if let Some(constraint) = sampling.constraint.take() {
                         self.constrained(model, constraint, outputs.len(), constraints)?;
                     }
-                    (OutputKind::Token(sampling_params(sampling)?), 2)
+                    let counts = match sampling.counts.take() {
+                        Some(counts) => Some(self.table.get(&counts)?.of(model)?),
+                        None => None,
+                    };
+                    (OutputKind::Token(sampling_params(sampling, counts)?), 2)
                 }
                 forward::OutputKind::TopK(k) => (OutputKind::TopK(k), vocabulary.min(k as usize) * 2),
                 forward::OutputKind::LogProbs(tokens) => {
@@ -323,8 +327,11 @@ impl HostState {
     }
 }
 
-/// What `sampling` says, but for its constraint.
-fn sampling_params(sampling: forward::Sampling) -> Result<SamplingParams, Failure> {
+/// What `sampling` says with these counts, but for its constraint.
+fn sampling_params(
+    sampling: forward::Sampling,
+    counts: Option<Arc<TokenCounts>>,
+) -> Result<SamplingParams, Failure> {
     // Tighter than the contract: beyond these, a float carries no meaning.
     let ranges = [
         ("temperature", sampling.temperature, 0.0..=100.0),
@@ -348,7 +355,7 @@ fn sampling_params(sampling: forward::Sampling) -> Result<SamplingParams, Failur
         repetition_penalty: sampling.repetition_penalty,
         presence_penalty: sampling.presence_penalty,
         frequency_penalty: sampling.frequency_penalty,
-        history: sampling.history,
+        counts,
         logit_bias: sampling.logit_bias,
         seed: sampling.seed,
         allowed: None,

@@ -7,6 +7,7 @@ pub(crate) mod adapter;
 pub(crate) mod bindings;
 pub(crate) mod clock;
 pub(crate) mod context;
+pub(crate) mod counts;
 pub(crate) mod embeds;
 pub(crate) mod forward;
 pub(crate) mod grammar;
@@ -42,6 +43,8 @@ pub(crate) struct HostState {
     pub(crate) contexts: u32,
     /// Adapters that it has loaded.
     pub(crate) adapters: u32,
+    /// Token counts that it holds.
+    pub(crate) counts: counts::Held,
 }
 
 impl HostState {

@@ -205,6 +205,8 @@ impl Driver {
             }
         };
         self.scheduler.complete(result, compute, self.start.elapsed());
+        // Before the answers go out: what outputs share with their programs is theirs alone again, to change in place.
+        self.batch.clear();
     }
 
     /// Answers passes that wait with an error, and calls as closed.

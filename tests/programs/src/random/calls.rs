@@ -11,7 +11,9 @@ use std::time::Duration;
 use inferlet::bindings::pie::inferlet::adapter::{self, Adapter};
 use inferlet::bindings::pie::inferlet::context::{self, Context, Priority};
 use inferlet::bindings::pie::inferlet::embeds::Embeddings;
-use inferlet::bindings::pie::inferlet::forward::{self, Input, OutputKind, OutputRequest, Pass, Sampling};
+use inferlet::bindings::pie::inferlet::forward::{
+    self, Input, OutputKind, OutputRequest, Pass, Sampling, TokenCounts, TokenOrigin,
+};
 use inferlet::bindings::pie::inferlet::grammar::{Constraint, Source};
 use inferlet::bindings::pie::inferlet::model::{self, ChatOptions, Message, Model};
 use inferlet::bindings::pie::inferlet::{clock, messaging, runtime, session, store};
@@ -23,7 +25,7 @@ use super::draw::Random;
 use super::{Done, New, Program, lora};
 
 /// The functions and how often they are drawn.
-pub(super) const CALLS: [(&str, u32); 64] = [
+pub(super) const CALLS: [(&str, u32); 68] = [
     ("adapter.load", 4),
     ("adapter.rank", 1),
     ("adapter.tensors", 1),
@@ -49,6 +51,10 @@ pub(super) const CALLS: [(&str, u32); 64] = [
     ("embeds.values", 1),
     ("forward.execute", 30),
     ("forward.execute-many", 8),
+    ("forward.create", 2),
+    ("forward.add", 3),
+    ("forward.remove", 2),
+    ("forward.fork", 1),
     ("grammar.compile", 4),
     ("grammar.fork", 2),
     ("grammar.advance", 3),
@@ -174,6 +180,7 @@ struct PassParts {
     adapter: Option<Rc<Adapter>>,
     keep: bool,
     constraint: Option<Rc<Constraint>>,
+    counts: Option<Rc<TokenCounts>>,
     outputs: Vec<OutputSeed>,
 }
 
@@ -214,7 +221,7 @@ impl PassParts {
             _ => {
                 let constraint = self.constraint.as_deref().filter(|_| output.constrained);
                 let sampling: Sampling<'static> = (*output.sampling).clone();
-                OutputKind::Token(Sampling { constraint, ..sampling })
+                OutputKind::Token(Sampling { constraint, counts: self.counts.as_deref(), ..sampling })
             }
         };
         Pass {
@@ -261,7 +268,7 @@ impl Program {
         let model = self.random.pick(&self.models).expect("there is a model");
         match name.split_once('.').expect("interface and function").0 {
             "context" => self.context_call(name, model),
-            "forward" => self.forward_call(name),
+            "forward" => self.forward_call(name, &model),
             "grammar" => self.grammar_call(name, model),
             "model" => {
                 let result = self.model_call(name, &model);
@@ -384,7 +391,26 @@ impl Program {
         None
     }
 
-    fn forward_call(&mut self, name: &'static str) -> Option<LocalBoxFuture<'static, Done>> {
+    fn counts_call(&mut self, name: &'static str, model: &Model) {
+        let random = &mut self.random;
+        let counts = random.pick(&self.token_counts);
+        let (tokens, prompt) = (random.tokens(288), random.chance(50));
+        let origin = if prompt { TokenOrigin::Prompt } else { TokenOrigin::Generated };
+        let result = match (name, counts) {
+            ("forward.add", Some(counts)) => counts.add(&tokens, origin).map(nothing),
+            ("forward.remove", Some(counts)) => counts.remove(&tokens, origin).map(nothing),
+            ("forward.fork", Some(counts)) => counts.fork().map(New::Counts),
+            // Without one, the others make one.
+            _ => TokenCounts::create(model).map(New::Counts),
+        };
+        self.keep((if self.token_counts.is_empty() { "forward.create" } else { name }, result));
+    }
+
+    fn forward_call(&mut self, name: &'static str, model: &Model) -> Option<LocalBoxFuture<'static, Done>> {
+        if !name.starts_with("forward.execute") {
+            self.counts_call(name, model);
+            return None;
+        }
         let count = match name {
             "forward.execute" => 1,
             "forward.execute-many" => self.random.below(6),
@@ -455,7 +481,8 @@ impl Program {
         let outputs = (0..outputs).map(|_| output(random, rows, facts.vocabulary_size)).collect();
         let adapter = if random.chance(20) { random.pick(&self.adapters) } else { None };
         let constraint = if random.chance(40) { random.pick(&self.constraints) } else { None };
-        PassParts { input, positions, masks, adapter, keep: random.chance(80), constraint, outputs }
+        let counts = if random.chance(40) { random.pick(&self.token_counts) } else { None };
+        PassParts { input, positions, masks, adapter, keep: random.chance(80), constraint, counts, outputs }
     }
 
     fn grammar_call(
@@ -682,7 +709,7 @@ fn output(random: &mut Random, rows: u32, vocabulary: u32) -> OutputSeed {
                 )
             })
             .collect(),
-        history: if random.chance(20) { random.tokens(vocabulary) } else { Vec::new() },
+        counts: None,
         repetition_penalty: random.float(0.01, 100.0),
         presence_penalty: random.float(-100.0, 100.0),
         frequency_penalty: random.float(-100.0, 100.0),

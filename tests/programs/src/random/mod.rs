@@ -18,6 +18,7 @@ use std::time::Duration;
 use inferlet::anyhow::{Context as _, bail, ensure};
 use inferlet::bindings::pie::inferlet::adapter::Adapter;
 use inferlet::bindings::pie::inferlet::embeds::Embeddings;
+use inferlet::bindings::pie::inferlet::forward::TokenCounts;
 use inferlet::bindings::pie::inferlet::grammar::Constraint;
 use inferlet::bindings::pie::inferlet::messaging::Subscription;
 use inferlet::bindings::pie::inferlet::model::{self, Model};
@@ -35,6 +36,7 @@ enum New {
     Context(Held),
     Embeddings(Embeddings),
     Constraint(Constraint),
+    Counts(TokenCounts),
     Adapter(Adapter),
     Subscription(Subscription),
     Child(Child),
@@ -58,6 +60,7 @@ struct Program {
     contexts: Vec<Rc<Held>>,
     embeddings: Vec<Rc<Embeddings>>,
     constraints: Vec<Rc<Constraint>>,
+    token_counts: Vec<Rc<TokenCounts>>,
     adapters: Vec<Rc<Adapter>>,
     subscriptions: Vec<Rc<Subscription>>,
     children: Vec<Rc<Child>>,
@@ -85,6 +88,7 @@ pub async fn run(value: &str) -> Result<String> {
         models: models.collect::<Result<_, _>>().context("the models have names")?,
         contexts: Vec::new(),
         embeddings: Vec::new(),
+        token_counts: Vec::new(),
         constraints: Vec::new(),
         adapters: Vec::new(),
         subscriptions: Vec::new(),
@@ -180,6 +184,7 @@ impl Program {
             Ok(New::Context(new)) => add(random, &mut self.contexts, new),
             Ok(New::Embeddings(new)) => add(random, &mut self.embeddings, new),
             Ok(New::Constraint(new)) => add(random, &mut self.constraints, new),
+            Ok(New::Counts(new)) => add(random, &mut self.token_counts, new),
             Ok(New::Adapter(new)) => add(random, &mut self.adapters, new),
             Ok(New::Subscription(new)) => add(random, &mut self.subscriptions, new),
             Ok(New::Child(new)) => add(random, &mut self.children, new),
@@ -188,12 +193,13 @@ impl Program {
 
     /// Calls in flight may still use it.
     fn drop_a_handle(&mut self) {
-        match self.random.below(7) {
+        match self.random.below(8) {
             0 | 1 => self.random.take(&mut self.contexts).map(drop),
             2 => self.random.take(&mut self.embeddings).map(drop),
             3 => self.random.take(&mut self.constraints).map(drop),
             4 => self.random.take(&mut self.adapters).map(drop),
             5 => self.random.take(&mut self.subscriptions).map(drop),
+            6 => self.random.take(&mut self.token_counts).map(drop),
             _ => self.random.take(&mut self.children).map(drop),
         };
     }
