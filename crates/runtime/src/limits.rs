@@ -20,7 +20,7 @@ pub struct InferletLimits {
     pub cpu: Option<Duration>,
     /// Distinct pages of key/value memory held at once. Default: no bound but the pool.
     pub pages: Option<u32>,
-    /// Bytes of messages, stdout and stderr together. Default: 64 MiB.
+    /// Bytes of messages, stdout and stderr together; as many again for the result. Default: 64 MiB.
     pub output_bytes: u64,
     /// Contexts held at once. Default: 4096.
     pub contexts: u32,

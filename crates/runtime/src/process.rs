@@ -255,8 +255,14 @@ async fn run(registration: &Registration, entry: &InferletPre<HostState>) -> Res
     };
     match result.await {
         Ok(result) => result.map_err(InferletError::Program).and_then(|text| {
-            let spent = registration.inferlet.spend_output(text.len());
-            spent.map(|()| text).map_err(|error| InferletError::Program(format!("the result: {error}")))
+            // Beside its output: what a program has to say in the end is not lost for what it said before.
+            let (bytes, limit) = (text.len(), registration.inferlet.limits.output_bytes);
+            match bytes as u64 > limit {
+                true => Err(InferletError::Program(format!(
+                    "the result has {bytes} bytes, the limit of output is {limit}"
+                ))),
+                false => Ok(text),
+            }
         }),
         Err(error) => Err(explain(&error, &registration.inferlet, &store)),
     }
