@@ -19,7 +19,9 @@ pub type Reply<T, E> = oneshot::Receiver<Result<T, E>>;
 
 /// Sends work to the engine. Cheap to clone; usable from any thread, async or not.
 ///
-/// Messages of one thread are handled in the order sent: an operation sent before a pass is in effect for it.
+/// Messages of one owner are handled in the order sent: an operation sent before a pass is in effect for it. Those of
+/// handles without an owner are, too, and before those of owners that are sent later. An owner that sends more than the
+/// engine handles in [`super::driver::SHARE`] between two batches waits for its own messages, and nobody else does.
 #[derive(Clone)]
 pub struct EngineHandle {
     pub(super) inbox: Arc<Inbox>,
@@ -57,9 +59,10 @@ impl EngineHandle {
         self.inbox.push(self.owner, Message::Op(ContextOp::Cancel { ticket })).ok();
     }
 
-    /// Frees everything that an owner holds and cancels its passes.
+    /// Frees everything that an owner holds and cancels its passes. Of what it sent before, only what gives back snapshots
+    /// still happens.
     pub fn owner_gone(&self, owner: OwnerId) {
-        self.inbox.push(self.owner, Message::Op(ContextOp::OwnerGone { owner })).ok();
+        self.inbox.push(Some(owner), Message::Op(ContextOp::OwnerGone { owner })).ok();
     }
 
     /// Sends an operation without waiting for it, and without waking the engine.
