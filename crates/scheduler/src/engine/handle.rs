@@ -89,6 +89,26 @@ impl EngineHandle {
         self.call(move |scheduler, _| scheduler.save(context, key, persistent))
     }
 
+    /// As [`EngineHandle::save`], unless it would make more than `most` snapshots whose key starts with `prefix`: then
+    /// nothing is saved, and the answer is `None`.
+    pub fn save_within(
+        &self,
+        context: ContextId,
+        key: String,
+        persistent: bool,
+        prefix: String,
+        most: usize,
+    ) -> Reply<Option<SnapshotInfo>, CallError> {
+        self.call(move |scheduler, _| {
+            let saved = scheduler.list(&prefix);
+            let is_new = saved.iter().all(|snapshot| snapshot.key != key);
+            match is_new && saved.len() >= most {
+                true => Ok(None),
+                false => scheduler.save(context, key, persistent).map(Some),
+            }
+        })
+    }
+
     /// Makes a context from a snapshot.
     pub fn open(
         &self,
