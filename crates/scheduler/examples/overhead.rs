@@ -87,7 +87,8 @@ fn main() {
             ticket += 1;
             let mut request = ForwardRequest::new(Ticket(ticket), ContextId(context), tokens);
             request.outputs.push((request.tokens.len() - 1, OutputKind::Entropy));
-            handle.forward(request)
+            // As the runtime does: on the share of the program.
+            handle.for_owner(OwnerId(context)).forward(request)
         };
         for id in 0..programs {
             let (context, owner) = (ContextId(id), OwnerId(id));

@@ -166,7 +166,8 @@ fn cancelling_answers_the_waiting_pass() {
     assert!(wait(first).is_ok());
     assert_eq!(wait(handle.info(ContextId(2))).unwrap().length, 0);
     handle.owner_gone(OwnerId(2));
-    assert_eq!(wait(handle.info(ContextId(2))), Err(CallError::UnknownContext(ContextId(2))));
+    let info = handle.for_owner(OwnerId(2)).info(ContextId(2));
+    assert_eq!(wait(info), Err(CallError::UnknownContext(ContextId(2))));
 }
 
 #[test]
@@ -354,4 +355,43 @@ fn adapters_go_with_their_owner() {
     assert_eq!(*loaded.lock().unwrap(), [AdapterId(3)]);
     handle.shutdown();
     engine.join().unwrap();
+}
+
+/// A program that forks and drops a long context over and over waits for its own calls. Another one's pass does not.
+#[test]
+fn an_owner_with_much_to_do_delays_nobody() {
+    let (handle, _engine) = start(FakeBackend::new(100, 50));
+    create(&handle, 1);
+    create(&handle, 2);
+    let (busy, other) = (handle.for_owner(OwnerId(1)), handle.for_owner(OwnerId(2)));
+    wait(busy.forward(request(1, 1, &[1; 1000]))).unwrap();
+    for fork in 10..4000 {
+        busy.apply(ContextOp::Fork { from: ContextId(1), to: ContextId(fork) }).unwrap();
+        busy.apply(ContextOp::Drop { context: ContextId(fork) }).unwrap();
+    }
+    let mut last = busy.info(ContextId(1));
+    wait(other.forward(request(2, 2, &[1]))).unwrap();
+    assert!(last.try_recv().unwrap().is_none(), "the pass has waited for all that came before it");
+    assert_eq!(wait(last).unwrap().length, 1000);
+    wait(handle.check()).unwrap();
+    assert_eq!(wait(handle.stats()).unwrap().ops_refused, 0);
+}
+
+/// What an owner that is gone still had to do is not done, but for hidden snapshots that it gives back.
+#[test]
+fn an_owner_that_is_gone_wants_nothing_any_more() {
+    let (handle, _engine) = start(FakeBackend::new(100, 50));
+    create(&handle, 1);
+    let owner = handle.for_owner(OwnerId(1));
+    wait(owner.forward(request(1, 1, &[1; 1000]))).unwrap();
+    wait(owner.save(ContextId(1), "hidden".into(), false)).unwrap();
+    for fork in 10..2000 {
+        owner.apply(ContextOp::Fork { from: ContextId(1), to: ContextId(fork) }).unwrap();
+    }
+    owner.apply(ContextOp::DropSnapshot { key: "hidden".into() }).unwrap();
+    owner.owner_gone(OwnerId(1));
+    wait(owner.info(ContextId(1))).unwrap_err();
+    let stats = wait(handle.stats()).unwrap();
+    assert_eq!((stats.contexts, stats.snapshots, stats.pages_held), (0, 0, 0), "{stats:?}");
+    wait(handle.check()).unwrap();
 }

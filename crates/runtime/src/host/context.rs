@@ -67,10 +67,31 @@ impl SavedCopy {
         format!("saving {}", self.context.0)
     }
 
-    async fn save(&self, key: String, persistent: bool) -> Result<SnapshotInfo, Failure> {
-        let saved = self.engine.save(self.context, key, persistent).await.map_err(engine_gone)?;
+    async fn save_hidden(&self) -> Result<SnapshotInfo, Failure> {
+        let saved = self.engine.save(self.context, self.hidden_key(), false).await.map_err(engine_gone)?;
         saved.map_err(|error| ApiError::from(error).into())
     }
+
+    /// Saves it for its user, who has so many snapshots on disk that the engine does not have. The engine counts the
+    /// others as it saves, so that calls under way together make no more than the limit.
+    async fn save(
+        &self,
+        user: &str,
+        key: String,
+        persistent: bool,
+        only_on_disk: usize,
+    ) -> Result<(), Failure> {
+        let (prefix, most) = (snapshot_key(user, ""), SNAPSHOTS.saturating_sub(only_on_disk));
+        let saved = self.engine.save_within(self.context, key, persistent, prefix, most);
+        match saved.await.map_err(engine_gone)?.map_err(ApiError::from)? {
+            Some(_) => Ok(()),
+            None => Err(too_many_snapshots().into()),
+        }
+    }
+}
+
+fn too_many_snapshots() -> ApiError {
+    ApiError::LimitExceeded(format!("the user has {SNAPSHOTS} snapshots already"))
 }
 
 impl Drop for SavedCopy {
@@ -323,16 +344,22 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
         let on_disk = shared.snapshots.only_on_disk(model, &snapshot_key(user, ""));
         let is_new = saved.iter().all(|s| s.key != key) && on_disk.iter().all(|(other, _)| *other != key);
         if saved.len() + on_disk.len() >= SNAPSHOTS && is_new {
-            return Err(ApiError::LimitExceeded(format!("the user has {SNAPSHOTS} snapshots already")).into());
+            return Err(too_many_snapshots().into());
         }
         let replaced_persistent = saved.iter().any(|s| s.key == key && s.persistent)
             || on_disk.iter().any(|(other, _)| *other == key);
         if persistent {
             // On disk first, from a snapshot that no user sees: when that fails, all is as before.
-            let hidden = copy.save(copy.hidden_key(), false).await?;
+            let hidden = copy.save_hidden().await?;
             shared.snapshots.write(&shared.workers, &inferlet, model, &hidden, &key).await?;
         }
-        copy.save(key.clone(), persistent).await?;
+        let others_on_disk = on_disk.iter().filter(|(other, _)| *other != key).count();
+        if let Err(refused) = copy.save(user, key.clone(), persistent, others_on_disk).await {
+            if persistent && is_new {
+                shared.snapshots.remove(model, &key)?;
+            }
+            return Err(refused);
+        }
         if replaced_persistent && !persistent {
             shared.snapshots.remove(model, &key)?;
         }

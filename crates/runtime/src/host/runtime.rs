@@ -60,8 +60,9 @@ impl<T: Send + 'static> runtime::HostWithStore<T> for HasSelf<HostState> {
         });
         let (mut pages, mut pages_used) = (0, 0);
         for model in &shared.models {
-            let used =
-                model.engine.usage(inferlet.owner).await.map_err(engine_gone)?.map_err(ApiError::from)?;
+            // Behind what it did before.
+            let engine = model.engine.for_owner(inferlet.owner);
+            let used = engine.usage(inferlet.owner).await.map_err(engine_gone)?.map_err(ApiError::from)?;
             pages_used += used;
             pages += inferlet.limits.pages.unwrap_or(model.engine.limits().pages);
         }

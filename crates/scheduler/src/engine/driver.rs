@@ -1,16 +1,16 @@
 //! The loop of the engine's thread.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backend::{Backend, BackendError, Batch, Output};
 
-use super::inbox::{Answer, Inbox, Message, Wait};
+use super::inbox::{Answer, Handled, Inbox, Message, Queued, Wait};
 use crate::config::{EngineConfig, SchedulerConfig};
 use crate::ops::{CallError, ContextOp};
-use crate::request::{ContextId, ForwardError, ForwardReply, Ticket};
+use crate::request::{ContextId, ForwardError, ForwardReply, OwnerId, Ticket};
 use crate::state::{NextStep, Scheduler};
 
 pub(super) struct Driver {
@@ -19,7 +19,11 @@ pub(super) struct Driver {
     inbox: Arc<Inbox>,
     spin: Duration,
     start: Instant,
-    messages: VecDeque<Message>,
+    /// Just taken from the inbox.
+    messages: VecDeque<Queued>,
+    /// Taken before, and not handled yet.
+    backlog: BTreeMap<OwnerId, VecDeque<Queued>>,
+    handled: Handled,
     answers: HashMap<Ticket, Answer<ForwardReply, ForwardError>>,
     batch: Batch,
     output: Output,
@@ -30,6 +34,9 @@ pub(super) struct Driver {
 /// How often abandoned passes are looked for: shorter than a batch, so none of them goes on to a second chunk.
 const ABANDONED: Duration = Duration::from_micros(200);
 
+/// How long the messages of one owner may take between two batches: a tenth of a batch of a small model. One that forks and
+/// drops a context of a thousand pages, over and over, has thousands of messages of 0.1 ms in the inbox.
+pub(super) const SHARE: Duration = Duration::from_micros(50);
 /// The most a thread may spin: more would take the core from the inferlets it waits for.
 const SPIN_MAX: Duration = Duration::from_micros(50);
 
@@ -47,6 +54,8 @@ impl Driver {
             spin: engine.spin.min(SPIN_MAX),
             start: Instant::now(),
             messages: VecDeque::new(),
+            backlog: BTreeMap::new(),
+            handled: Handled::default(),
             answers: HashMap::new(),
             batch: Batch::default(),
             output: Output::default(),
@@ -92,6 +101,7 @@ impl Driver {
             let (until, arrivals) = match plan {
                 // Owners that were answered may be back already; the next plan knows how long to wait for the others.
                 NextStep::Run => continue,
+                _ if !self.backlog.is_empty() => continue,
                 NextStep::WaitUntil { until, arrivals } => (self.start.checked_add(until), arrivals),
                 NextStep::Idle => (None, 1),
             };
@@ -100,35 +110,73 @@ impl Driver {
         }
     }
 
-    /// Handles all messages taken, in order.
+    /// Handles the messages of the server, and those of each owner as far as its share goes, in order.
     fn drain(&mut self) {
-        while let Some(message) = self.messages.pop_front() {
-            match message {
-                Message::Forward(request, answer) => {
-                    if answer.is_canceled() {
-                        continue;
-                    }
-                    self.cancel_if_abandoned(request.context);
-                    let ticket = request.ticket;
-                    match self.scheduler.submit(request, self.start.elapsed()) {
-                        Ok(()) => drop(self.answers.insert(ticket, answer)),
-                        Err(error) => drop(answer.send(Err(error))),
-                    }
-                }
-                Message::Op(op) => {
-                    if let ContextOp::Truncate { context, .. }
-                    | ContextOp::Remove { context, .. }
-                    | ContextOp::Append { to: context, .. } = &op
-                    {
-                        self.cancel_if_abandoned(*context);
-                    }
-                    if let Err(error) = self.scheduler.apply(op) {
-                        tracing::debug!(%error, "operation refused");
-                        self.scheduler.count_refused();
-                    }
-                }
-                Message::Call(call) => call(Ok((&mut self.scheduler, self.backend.as_mut()))),
+        while let Some(queued) = self.messages.pop_front() {
+            match queued.owner {
+                Some(owner) => self.put_off(owner, queued),
+                None => self.handle(queued),
             }
+        }
+        let mut backlog = std::mem::take(&mut self.backlog);
+        backlog.retain(|_, queue| {
+            let start = Instant::now();
+            while let Some(queued) = queue.pop_front() {
+                self.handle(queued);
+                if start.elapsed() >= SHARE {
+                    break;
+                }
+            }
+            !queue.is_empty()
+        });
+        self.backlog = backlog;
+        self.inbox.handled(&mut self.handled);
+    }
+
+    /// Puts a message behind those of its owner. An owner that is gone wants nothing any more: what it sent goes, but for
+    /// what gives back snapshots, which are its user's.
+    fn put_off(&mut self, owner: OwnerId, queued: Queued) {
+        let queue = self.backlog.entry(owner).or_default();
+        if matches!(queued.message, Message::Op(ContextOp::OwnerGone { .. })) {
+            let handled = &mut self.handled;
+            queue.retain(|before| {
+                let stays = matches!(before.message, Message::Op(ContextOp::DropSnapshot { .. }));
+                if !stays {
+                    handled.add(before.owner, before.counted);
+                }
+                stays
+            });
+        }
+        queue.push_back(queued);
+    }
+
+    fn handle(&mut self, Queued { owner, counted, message }: Queued) {
+        self.handled.add(owner, counted);
+        match message {
+            Message::Forward(request, answer) => {
+                if answer.is_canceled() {
+                    return;
+                }
+                self.cancel_if_abandoned(request.context);
+                let ticket = request.ticket;
+                match self.scheduler.submit(request, self.start.elapsed()) {
+                    Ok(()) => drop(self.answers.insert(ticket, answer)),
+                    Err(error) => drop(answer.send(Err(error))),
+                }
+            }
+            Message::Op(op) => {
+                if let ContextOp::Truncate { context, .. }
+                | ContextOp::Remove { context, .. }
+                | ContextOp::Append { to: context, .. } = &op
+                {
+                    self.cancel_if_abandoned(*context);
+                }
+                if let Err(error) = self.scheduler.apply(op) {
+                    tracing::debug!(%error, "operation refused");
+                    self.scheduler.count_refused();
+                }
+            }
+            Message::Call(call) => call(Ok((&mut self.scheduler, self.backend.as_mut()))),
         }
     }
 
@@ -218,8 +266,9 @@ impl Driver {
                 answer.send(Err(error.clone())).ok();
             }
         }
-        for message in self.messages.drain(..) {
-            match message {
+        let backlog = std::mem::take(&mut self.backlog).into_values().flatten();
+        for queued in backlog.chain(self.messages.drain(..)) {
+            match queued.message {
                 Message::Forward(_, answer) => drop(answer.send(Err(error.clone()))),
                 Message::Call(call) => call(Err(CallError::Closed)),
                 Message::Op(_) => {}

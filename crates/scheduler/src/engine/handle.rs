@@ -20,7 +20,9 @@ pub type Reply<T, E> = oneshot::Receiver<Result<T, E>>;
 
 /// Sends work to the engine. Cheap to clone; usable from any thread, async or not.
 ///
-/// Messages of one thread are handled in the order sent: an operation sent before a pass is in effect for it.
+/// Messages of one owner are handled in the order sent: an operation sent before a pass is in effect for it. Those of
+/// handles without an owner are, too, and before those of owners that are sent later. An owner that sends more than the
+/// engine handles in [`super::driver::SHARE`] between two batches waits for its own messages, and nobody else does.
 #[derive(Clone)]
 pub struct EngineHandle {
     pub(super) inbox: Arc<Inbox>,
@@ -58,9 +60,10 @@ impl EngineHandle {
         self.inbox.push(self.owner, Message::Op(ContextOp::Cancel { ticket })).ok();
     }
 
-    /// Frees everything that an owner holds and cancels its passes.
+    /// Frees everything that an owner holds and cancels its passes. Of what it sent before, only what gives back snapshots
+    /// still happens.
     pub fn owner_gone(&self, owner: OwnerId) {
-        self.inbox.push(self.owner, Message::Op(ContextOp::OwnerGone { owner })).ok();
+        self.inbox.push(Some(owner), Message::Op(ContextOp::OwnerGone { owner })).ok();
     }
 
     /// Sends an operation without waiting for it, and without waking the engine.
@@ -85,6 +88,26 @@ impl EngineHandle {
     /// before the pass. `persistent` is a mark for the writer of snapshot files, see [`EngineHandle::export_pages`].
     pub fn save(&self, context: ContextId, key: String, persistent: bool) -> Reply<SnapshotInfo, CallError> {
         self.call(move |scheduler, _| scheduler.save(context, key, persistent))
+    }
+
+    /// As [`EngineHandle::save`], unless it would make more than `most` snapshots whose key starts with `prefix`: then
+    /// nothing is saved, and the answer is `None`.
+    pub fn save_within(
+        &self,
+        context: ContextId,
+        key: String,
+        persistent: bool,
+        prefix: String,
+        most: usize,
+    ) -> Reply<Option<SnapshotInfo>, CallError> {
+        self.call(move |scheduler, _| {
+            let saved = scheduler.list(&prefix);
+            let is_new = saved.iter().all(|snapshot| snapshot.key != key);
+            match is_new && saved.len() >= most {
+                true => Ok(None),
+                false => scheduler.save(context, key, persistent).map(Some),
+            }
+        })
     }
 
     /// Makes a context from a snapshot.

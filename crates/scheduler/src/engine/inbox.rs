@@ -1,6 +1,7 @@
 //! The bounded queue between the engine's thread and everybody else.
 //!
-//! One lock, held for a push or a swap. Operations are pushed quietly; passes and calls wake the thread if it sleeps.
+//! One lock, held for a push or a swap. Operations are pushed quietly; passes and calls wake the thread if it sleeps. A
+//! message counts until it is handled, which may be some time after it was taken.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,6 +32,31 @@ pub(super) enum Message {
 /// and sends its answer itself.
 pub(super) type Call = Box<dyn FnOnce(Result<(&mut Scheduler, &mut dyn Backend), CallError>) + Send>;
 
+/// A message in the queue.
+pub(super) struct Queued {
+    /// Who sent it; none for the server itself.
+    pub(super) owner: Option<OwnerId>,
+    /// Whether it counts against the owner's share.
+    pub(super) counted: bool,
+    pub(super) message: Message,
+}
+
+/// Messages that were handled and no longer count.
+#[derive(Default)]
+pub(super) struct Handled {
+    total: usize,
+    by_owner: HashMap<OwnerId, usize>,
+}
+
+impl Handled {
+    pub(super) fn add(&mut self, owner: Option<OwnerId>, counted: bool) {
+        self.total += 1;
+        if let Some(owner) = owner.filter(|_| counted) {
+            *self.by_owner.entry(owner).or_default() += 1;
+        }
+    }
+}
+
 /// Why a message was not queued; the message comes back with it.
 pub(super) enum Refused {
     Full(Box<Message>),
@@ -48,8 +74,10 @@ pub(super) struct Inbox {
 }
 
 struct State {
-    messages: VecDeque<Message>,
-    /// Messages of each owner that are counted against its share.
+    messages: VecDeque<Queued>,
+    /// Messages that are not handled yet: those above, and those that the thread took.
+    unhandled: usize,
+    /// Of these, those of each owner that are counted against its share.
     by_owner: HashMap<OwnerId, usize>,
     /// The weight that wakes the sleeping thread.
     sleeping: Option<usize>,
@@ -89,7 +117,7 @@ fn weight(message: &Message) -> usize {
 impl Inbox {
     pub(super) fn new(capacity: usize, capacity_of_owner: usize) -> Inbox {
         let (messages, by_owner) = Default::default();
-        let state = State { messages, by_owner, sleeping: None, closed: false };
+        let state = State { messages, unhandled: 0, by_owner, sleeping: None, closed: false };
         Inbox {
             state: Mutex::new(state),
             wake: Condvar::new(),
@@ -112,7 +140,7 @@ impl Inbox {
             return Err(Refused::Closed(Box::new(message)));
         }
         if !always {
-            if state.messages.len() >= self.capacity {
+            if state.unhandled >= self.capacity {
                 return Err(Refused::Full(Box::new(message)));
             }
             if let Some(owner) = owner {
@@ -124,7 +152,8 @@ impl Inbox {
             }
         }
         let added = weight(&message);
-        state.messages.push_back(message);
+        state.unhandled += 1;
+        state.messages.push_back(Queued { owner, counted: !always, message });
         let weight = self.weight.fetch_add(added, Ordering::Release) + added;
         let notify = state.sleeping.take_if(|enough| weight >= *enough).is_some();
         drop(state);
@@ -150,12 +179,27 @@ impl Inbox {
     }
 
     /// Takes all messages into `into`, which must be empty. False once closed.
-    pub(super) fn take(&self, into: &mut VecDeque<Message>) -> bool {
+    pub(super) fn take(&self, into: &mut VecDeque<Queued>) -> bool {
         let mut state = self.lock();
         std::mem::swap(&mut state.messages, into);
-        state.by_owner.clear();
         self.weight.store(0, Ordering::Release);
         !state.closed
+    }
+
+    /// Makes room for others in place of these, which were taken before.
+    pub(super) fn handled(&self, handled: &mut Handled) {
+        if handled.total == 0 {
+            return;
+        }
+        let mut state = self.lock();
+        state.unhandled -= std::mem::take(&mut handled.total);
+        for (owner, count) in handled.by_owner.drain() {
+            let left = state.by_owner.get_mut(&owner).expect("it was counted when it came in");
+            *left -= count;
+            if *left == 0 {
+                state.by_owner.remove(&owner);
+            }
+        }
     }
 
     /// Returns when one of the conditions holds.
@@ -216,7 +260,11 @@ mod tests {
         assert!(matches!(inbox.push(greedy, create()), Err(Refused::Full(_))));
         assert!(inbox.push(greedy, Message::Op(ContextOp::Drop { context: ContextId(1) })).is_ok());
         assert!(inbox.push(other, create()).is_ok() && inbox.push(None, create()).is_ok());
-        inbox.take(&mut VecDeque::new());
+        let (mut taken, mut handled) = (VecDeque::new(), Handled::default());
+        inbox.take(&mut taken);
+        assert!(matches!(inbox.push(greedy, create()), Err(Refused::Full(_))), "taken is not handled");
+        taken.iter().for_each(|queued| handled.add(queued.owner, queued.counted));
+        inbox.handled(&mut handled);
         assert!(inbox.push(greedy, create()).is_ok());
     }
 
