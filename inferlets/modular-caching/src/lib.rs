@@ -32,13 +32,11 @@ async fn main(mut args: Args) -> Result<String> {
     let (head, tail) = around(&model, &question)?;
     // Every module has its place, whether the ones before it are used or not. What the template writes before
     // them is one of them.
-    let mut modules = vec![("head", head)];
-    for (name, text) in MODULES {
-        modules.push((name, model.tokenize(text)?));
-    }
+    let modules = MODULES.map(|(name, text)| model.tokenize(text).map(|tokens| (name, tokens)));
     let mut place = 0;
     let mut chosen = Vec::new();
-    for (name, tokens) in modules {
+    for module_tokens in [Ok(("head", head))].into_iter().chain(modules) {
+        let (name, tokens) = module_tokens?;
         let next = place + tokens.len() as u32;
         if name == "head" || wanted.contains(&name) {
             chosen.push(module(&model, name, tokens, place));

@@ -20,8 +20,7 @@ async fn main(mut args: Args) -> Result<String> {
     let model = Model::open_default()?;
     let z = |text: &str| model.tokenize(text).map(|tokens| z_score(&tokens, gamma));
     if !found.is_empty() {
-        let z = z(&found)?;
-        return Ok(json!({ "z": z, "detected": z > 4.0 }).to_string());
+        return Ok(json!({ "z": z(&found)?, "detected": z(&found)? > 4.0 }).to_string());
     }
     let mut chat = Chat::new(&model)?;
     let unmarked = chat.user(&prompt).fork()?.answer(sampling.clone(), max_tokens).await?;
