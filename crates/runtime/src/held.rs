@@ -17,6 +17,10 @@ pub struct Held {
     pub listeners: usize,
     /// Calls that use a queue.
     pub queue_calls: usize,
+    /// Calls that use the store.
+    pub store_calls: usize,
+    /// Files of snapshots that are being written.
+    pub files: usize,
     /// Stores of inferlets, and calls that outlive them. Handles to the runtime count as well, but for one.
     pub users_of_the_state: usize,
 }
@@ -34,6 +38,8 @@ impl Runtime {
                 - state.waiting_places.available_permits(),
             listeners,
             queue_calls,
+            store_calls: state.store.calls(),
+            files: state.snapshots.writes(),
             users_of_the_state: Arc::strong_count(state) - 1,
         }
     }
