@@ -19,6 +19,10 @@ pub struct Held {
     pub queue_calls: usize,
     /// Threads that do long work for calls.
     pub threads: usize,
+    /// Calls that use the store.
+    pub store_calls: usize,
+    /// Files of snapshots that are being written.
+    pub files: usize,
     /// Stores of inferlets, and calls that outlive them. Handles to the runtime count as well, but for one.
     pub users_of_the_state: usize,
 }
@@ -39,6 +43,8 @@ impl Runtime {
             listeners,
             queue_calls,
             threads: state.workers.busy(),
+            store_calls: state.store.calls(),
+            files: state.snapshots.writes(),
             users_of_the_state: Arc::strong_count(state) - 1,
         }
     }

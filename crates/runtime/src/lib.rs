@@ -29,6 +29,13 @@ mod store;
 mod users;
 mod work;
 
+// The bench of the integration tests, for those tests that see the inside.
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
+#[cfg(test)]
+extern crate self as runtime;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};

@@ -332,3 +332,6 @@ pub(crate) fn explain(
     let root = error.root_cause().to_string();
     InferletError::Trap(if stderr.is_empty() { root } else { format!("{root}; its last words: {stderr}") })
 }
+
+#[cfg(test)]
+mod ends;

@@ -61,6 +61,12 @@ impl SnapshotFiles {
         matching.map(|((_, key), length)| (key.clone(), *length)).collect()
     }
 
+    /// Files that are being written now.
+    pub(crate) fn writes(&self) -> usize {
+        // Each of them holds the list, which it will be in.
+        Arc::strong_count(&self.on_disk) - 1
+    }
+
     fn note(&self, model: &ServedModel, key: String, length: u32) {
         self.lock().insert((model.fingerprint.clone(), key), length);
     }

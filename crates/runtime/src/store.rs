@@ -52,6 +52,11 @@ impl Store {
         Store { file, limits, database: OnceLock::new() }
     }
 
+    /// Calls that use it now.
+    pub(crate) fn calls(&self) -> usize {
+        self.database.get().and_then(|opened| opened.as_ref().ok()).map_or(0, |d| Arc::strong_count(d) - 1)
+    }
+
     pub(crate) fn of(&self, user: &str) -> Result<UserStore, ApiError> {
         let open = || open(self.file.as_deref()).map(Arc::new).map_err(|error| error.to_string());
         let path = || self.file.as_deref().unwrap_or(Path::new("")).display();

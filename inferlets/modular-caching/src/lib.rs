@@ -32,11 +32,10 @@ async fn main(mut args: Args) -> Result<String> {
     let (head, tail) = around(&model, &question)?;
     // Every module has its place, whether the ones before it are used or not. What the template writes before
     // them is one of them.
-    let modules = MODULES.map(|(name, text)| model.tokenize(text).map(|tokens| (name, tokens)));
+    let tokenized = MODULES.into_iter().map(|(name, text)| Ok((name, model.tokenize(text)?)));
     let mut place = 0;
     let mut chosen = Vec::new();
-    for module_tokens in [Ok(("head", head))].into_iter().chain(modules) {
-        let (name, tokens) = module_tokens?;
+    for (name, tokens) in [("head", head)].into_iter().chain(tokenized.collect::<Result<Vec<_>>>()?) {
         let next = place + tokens.len() as u32;
         if name == "head" || wanted.contains(&name) {
             chosen.push(module(&model, name, tokens, place));

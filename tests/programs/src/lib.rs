@@ -2,6 +2,7 @@
 //! unless the test on the host expects it to end otherwise.
 
 mod adapters;
+mod awaits;
 mod errors;
 mod hostile;
 mod model;
@@ -51,6 +52,7 @@ async fn main(mut args: Args) -> Result<String> {
         "unseeded" => model::unseeded().await,
         "penalties" => model::penalties().await,
         "inject" => model::inject().await,
+        "awaits" => awaits::run(&value).await,
         "random" => random::run(&value).await,
         "save" => model::save(&value).await,
         "open" => model::open(&value).await,

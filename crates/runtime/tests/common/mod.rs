@@ -84,11 +84,12 @@ impl Bench {
 
     /// The settings of the runtime by default here.
     pub(crate) fn config() -> RuntimeConfig {
-        // Compiled once for all tests of a checkout.
-        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+        // Compiled once for all tests of a checkout. The test is `target/PROFILE/deps/NAME`.
+        let test = std::env::current_exe().unwrap();
+        let cache = test.ancestors().nth(3).map(|target| target.join("tmp/programs"));
         let limits =
             InferletLimits { memory_bytes: 32 << 20, output_bytes: 4 << 20, ..InferletLimits::default() };
-        RuntimeConfig { cache: Some(cache), limits, ..RuntimeConfig::default() }
+        RuntimeConfig { cache, limits, ..RuntimeConfig::default() }
     }
 
     /// A runtime of these settings, each model computed by what `backend` makes of a fake.
@@ -172,12 +173,12 @@ impl Bench {
     /// Nothing runs, and nothing is held that belonged to an inferlet. Snapshots, which are their user's, may hold pages.
     pub(crate) async fn settled(&self) {
         let mut left = String::new();
-        for _ in 0..500 {
+        for turn in 0..600 {
             left = self.left().await;
             if left.is_empty() {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(if turn < 100 { 1 } else { 10 })).await;
         }
         panic!("something is still held: {left}");
     }

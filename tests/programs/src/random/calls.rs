@@ -753,21 +753,21 @@ fn adapter_source(random: &mut Random) -> adapter::Source {
         2 => adapter::Source::Name(random.name()),
         3 => adapter::Source::Gguf(random.bytes()),
         4 | 5 => {
-            let mut file = lora::gguf(random);
+            let mut file = lora::gguf(random.next());
             lora::damage(random, &mut file);
             adapter::Source::Gguf(file)
         }
         6 => {
-            let (config, mut tensors) = lora::peft(random);
+            let (config, mut tensors) = lora::peft(random.next());
             lora::damage(random, &mut tensors);
             adapter::Source::Peft((config, tensors))
         }
         7 => adapter::Source::Peft((random.text(), random.bytes())),
         8 | 9 => {
-            let (config, tensors) = lora::peft(random);
+            let (config, tensors) = lora::peft(random.next());
             adapter::Source::Peft((config, tensors))
         }
-        _ => adapter::Source::Gguf(lora::gguf(random)),
+        _ => adapter::Source::Gguf(lora::gguf(random.next())),
     }
 }
 

@@ -6,7 +6,7 @@ const RANK: usize = 2;
 const WIDTH: usize = 64;
 
 /// A GGUF adapter of one matrix, `blk.0.attn_output`.
-pub(super) fn gguf(random: &mut Random) -> Vec<u8> {
+pub(crate) fn gguf(seed: u64) -> Vec<u8> {
     fn text(out: &mut Vec<u8>, text: &str) {
         out.extend((text.len() as u64).to_le_bytes());
         out.extend(text.as_bytes());
@@ -35,12 +35,12 @@ pub(super) fn gguf(random: &mut Random) -> Vec<u8> {
         out.extend(((index * RANK * WIDTH * 4) as u64).to_le_bytes());
     }
     out.resize(out.len().next_multiple_of(32), 0);
-    out.extend(values(random, 2 * RANK * WIDTH));
+    out.extend(values(seed, 2 * RANK * WIDTH));
     out
 }
 
 /// `adapter_config.json` and `adapter_model.safetensors` of the same matrix.
-pub(super) fn peft(random: &mut Random) -> (String, Vec<u8>) {
+pub(crate) fn peft(seed: u64) -> (String, Vec<u8>) {
     let config = r#"{"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["o_proj"]}"#;
     let name = "base_model.model.model.layers.0.self_attn.o_proj.lora";
     let half = RANK * WIDTH * 4;
@@ -51,11 +51,12 @@ pub(super) fn peft(random: &mut Random) -> (String, Vec<u8>) {
     let header = format!("{header:width$}", width = header.len().next_multiple_of(8));
     let mut out = (header.len() as u64).to_le_bytes().to_vec();
     out.extend(header.as_bytes());
-    out.extend(values(random, 2 * RANK * WIDTH));
+    out.extend(values(seed, 2 * RANK * WIDTH));
     (config.into(), out)
 }
 
-fn values(random: &mut Random, count: usize) -> Vec<u8> {
+fn values(seed: u64, count: usize) -> Vec<u8> {
+    let mut random = Random(seed);
     (0..count).flat_map(|_| (random.below(1000) as f32 / 1000.0 - 0.5).to_le_bytes()).collect()
 }
 

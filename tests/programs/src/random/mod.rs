@@ -7,7 +7,7 @@
 
 mod calls;
 mod draw;
-mod lora;
+pub(crate) mod lora;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
