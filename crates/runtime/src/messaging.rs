@@ -19,6 +19,8 @@ const KEPT_MESSAGES: usize = 1024;
 const QUEUE_MESSAGES: usize = 4096;
 /// Topics, and queues, that hold something.
 const NAMES: usize = 4096;
+/// Subscriptions, of all topics.
+const SUBSCRIPTIONS: usize = 16384;
 /// Bytes of a message and of a name.
 const MESSAGE_BYTES: usize = 1 << 20;
 const NAME_BYTES: usize = 256;
@@ -160,6 +162,10 @@ impl Broker {
             !topic.kept.is_empty() || !topic.listeners.is_empty()
         });
         room(&topics, &topic)?;
+        if topics.values().map(|topic| topic.listeners.len()).sum::<usize>() >= SUBSCRIPTIONS {
+            let reason = format!("the user has {SUBSCRIPTIONS} subscriptions already");
+            return Err(ApiError::LimitExceeded(reason));
+        }
         let entry = topics.entry(topic).or_default();
         let listener = Arc::new(Listener::default());
         if kept {

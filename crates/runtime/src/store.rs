@@ -19,6 +19,8 @@ const USAGE: TableDefinition<&str, (u64, u64)> = TableDefinition::new("usage");
 /// Bytes of a key and of a value at most: a value crosses the boundary of the program whole.
 const KEY_BYTES: usize = 1024;
 const VALUE_BYTES: usize = 16 << 20;
+/// Bytes of the file that are kept in memory.
+const CACHE_BYTES: usize = 64 << 20;
 /// Bytes of the keys of one answer.
 const LIST_BYTES: usize = 16 << 20;
 
@@ -72,9 +74,11 @@ impl Store {
 }
 
 fn open(file: Option<&Path>) -> Result<Database, redb::Error> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
     let database = match file {
-        Some(file) => Database::create(file)?,
-        None => Database::builder().create_with_backend(redb::backends::InMemoryBackend::new())?,
+        Some(file) => builder.create(file)?,
+        None => builder.create_with_backend(redb::backends::InMemoryBackend::new())?,
     };
     // A read of a table that was never made would be an error.
     let transaction = database.begin_write()?;

@@ -128,7 +128,7 @@ impl Context {
     }
 
     /// Appends text; control tokens in it stay plain text. The first text of a context comes after the token
-    /// that begins one, where the model wants it (`bos` of its facts). A text longer than 4 MiB is not appended,
+    /// that begins one, where the model wants it (`bos` of its facts). A text longer than 1 MiB is not appended,
     /// and the next pass is refused for it.
     pub fn append(&mut self, text: &str) -> &mut Context {
         if self.tokens.is_empty() {

@@ -127,7 +127,7 @@ impl Model {
     /// Token ids of a text; control tokens in it stay plain text.
     ///
     /// # Errors
-    /// `limit-exceeded` when the text is longer than 4 MiB.
+    /// `limit-exceeded` when the text is longer than 1 MiB.
     pub fn tokenize(&self, text: &str) -> Result<Vec<u32>> {
         Ok(self.inner.0.tokenize(text, false)?)
     }

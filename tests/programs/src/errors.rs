@@ -79,9 +79,9 @@ fn models_and_chats(refused: &mut Refused, model: &Model) -> Result<()> {
     let (handle, vocabulary) = (model.handle(), model.facts().vocabulary_size);
     expect!(refused, "model.open", NotFound, api::open(Some("no such model")));
     expect!(refused, "model.open", NotFound, api::open(Some("")));
-    let long = "a ".repeat((2 << 20) + 1);
+    let long = "a ".repeat((1 << 19) + 1);
     expect!(refused, "model.tokenize", LimitExceeded, handle.tokenize(&long, false));
-    expect!(refused, "model.detokenize", LimitExceeded, handle.detokenize(&vec![0; (1 << 20) + 1]));
+    expect!(refused, "model.detokenize", LimitExceeded, handle.detokenize(&vec![0; (1 << 18) + 1]));
     expect!(refused, "model.detokenize", InvalidArgument, handle.detokenize(&[vocabulary]));
     expect!(refused, "model.detokenize", InvalidArgument, handle.detokenize(&[1, u32::MAX]));
     let message = |tool_calls: Option<&str>| Message {

@@ -2,6 +2,7 @@
 //! unless the test on the host expects it to end otherwise.
 
 mod adapters;
+mod attacks;
 mod awaits;
 mod errors;
 mod hostile;
@@ -52,6 +53,8 @@ async fn main(mut args: Args) -> Result<String> {
         "unseeded" => model::unseeded().await,
         "penalties" => model::penalties().await,
         "inject" => model::inject().await,
+        "attack" => attacks::run(&value).await,
+        "decode" => attacks::decode(&value).await,
         "awaits" => awaits::run(&value).await,
         "random" => random::run(&value).await,
         "save" => model::save(&value).await,

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each file of tests uses a part of it")]
 
+pub(crate) mod attacks;
 pub(crate) mod faults;
 
 use std::path::{Path, PathBuf};

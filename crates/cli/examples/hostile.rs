@@ -1,0 +1,183 @@
+//! What each attack costs a stream of another user:
+//! `cargo run --release --workspace --example hostile -- [MODEL.gguf] [ATTACK…]`.
+//!
+//! For each attack of the table that the tests use, or each that is named, a server of its own in this process: the steps
+//! of a stream alone, the same stream beside the attacker, the memory of the process, the pages held before and after, and
+//! how long the attacker takes to end once it is killed. Without a model, the tiny one. The programs are built by
+//! `cargo xtask guests`. The answers are compared, the times are only printed: they are the machine's.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a table for the terminal")]
+
+#[path = "../../runtime/tests/common/attacks.rs"]
+#[allow(dead_code, reason = "the tests read the rest of the table")]
+mod attacks;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use attacks::ATTACKS;
+use backend_cpu::{CpuBackend, CpuOptions};
+use model::Model;
+use runtime::{Inferlet, InferletLimits, LaunchOptions, Program, Runtime, RuntimeConfig, ServedModel};
+use scheduler::{Engine, EngineConfig, EngineHandle, SchedulerConfig};
+
+/// Steps of a stream: enough for a 99th percentile.
+const STEPS: u32 = 300;
+/// How long an attack goes on before the stream begins.
+const HEAD_START: Duration = Duration::from_millis(300);
+
+struct Server {
+    runtime: Runtime,
+    program: Arc<Program>,
+    engine: EngineHandle,
+    _engine: Engine,
+}
+
+impl Server {
+    async fn start(model: &Arc<Model>, cache: &Path, wasm: &[u8]) -> Result<Server> {
+        let options = CpuOptions { pages: 2048, ..CpuOptions::default() };
+        let backend = CpuBackend::open(&model.hyperparameters, &model.weights, &options, |_| ())?;
+        let scheduler = SchedulerConfig { tenant_pages: Some(1024), ..SchedulerConfig::default() };
+        let (handle, engine) = Engine::start(Box::new(backend), scheduler, EngineConfig::default())?;
+        let limits = InferletLimits { memory_bytes: 512 << 20, ..InferletLimits::default() };
+        let cache = Some(cache.to_path_buf());
+        let config = RuntimeConfig { cache, limits, inferlets: 256, ..RuntimeConfig::default() };
+        let served = ServedModel::new("model", model.clone(), handle.clone(), "measured");
+        let runtime = Runtime::start(config, vec![served]).await?;
+        let program = runtime.load(wasm.to_vec(), Some("test-programs".into())).await?;
+        Ok(Server { runtime, program, engine: handle, _engine: engine })
+    }
+
+    fn launch(&self, user: &str, words: &[&str]) -> Result<Inferlet> {
+        let arguments = words.iter().map(ToString::to_string).collect();
+        let options = LaunchOptions { arguments, user: user.into(), limits: None };
+        Ok(self.runtime.launch(&self.program, options)?)
+    }
+
+    /// The tokens of a stream, and its steps in milliseconds, sorted.
+    async fn stream(&self) -> Result<(String, Vec<f64>)> {
+        let inferlet = self.launch("innocent", &["decode", &STEPS.to_string()])?;
+        let answer = inferlet.outcome().await?;
+        let (tokens, times) = answer.split_once('\n').context("tokens and times")?;
+        let times: Vec<f64> = times.split(' ').map(str::parse).collect::<Result<_, _>>()?;
+        let mut times: Vec<f64> = times.into_iter().map(|us| us / 1000.0).collect();
+        times.sort_by(f64::total_cmp);
+        Ok((tokens.to_string(), times))
+    }
+
+    /// Pages that are held once no program is there any more.
+    async fn pages_held(&self) -> Result<i64> {
+        loop {
+            let stats = self.engine.stats().await??;
+            if stats.owners == 0 {
+                return Ok(stats.pages_held as i64);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * share) as usize]
+}
+
+fn resident_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) >> 10
+}
+
+/// The most memory of the process while it lives, sampled.
+struct Peak(Arc<(AtomicBool, AtomicU64)>);
+
+impl Peak {
+    fn new() -> Peak {
+        let shared = Arc::new((AtomicBool::new(true), AtomicU64::new(0)));
+        let watched = shared.clone();
+        std::thread::spawn(move || {
+            while watched.0.load(Ordering::Relaxed) {
+                watched.1.fetch_max(resident_mib(), Ordering::Relaxed);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        Peak(shared)
+    }
+
+    fn mib(self) -> u64 {
+        self.0.0.store(false, Ordering::Relaxed);
+        self.0.1.load(Ordering::Relaxed)
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let folder = std::env::temp_dir().join(format!("pie-hostile-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let path = match arguments.first().filter(|first| first.ends_with(".gguf")) {
+        Some(_) => arguments.remove(0).into(),
+        None => {
+            let path = folder.join("tiny.gguf");
+            model::test_model::write(&path, kernels::DType::Q8_0, 1)?;
+            path
+        }
+    };
+    let model = Arc::new(Model::open(&path)?);
+    let guests =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/programs/target/wasm32-wasip2/release");
+    let wasm = std::fs::read(guests.join("test_programs.wasm")).context("`cargo xtask guests` builds it")?;
+    let listed = ATTACKS.iter().map(|row| row.name).filter(|_| arguments.is_empty());
+    let names: Vec<&str> = listed.chain(arguments.iter().map(String::as_str)).collect();
+
+    println!(
+        "| attack | p50 ms alone | p50 ms beside | p99 ms alone | p99 ms beside | p99 | MiB more | pages after | kill ms |"
+    );
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
+    for name in names {
+        match measure(&model, &folder, &wasm, name).await {
+            Ok(row) => println!("{row}"),
+            Err(error) => eprintln!("{name}: {error:#}"),
+        }
+    }
+    std::fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+async fn measure(model: &Arc<Model>, folder: &Path, wasm: &[u8], name: &str) -> Result<String> {
+    let server = Server::start(model, folder, wasm).await?;
+    // The first one warms everything up.
+    server.stream().await?;
+    let (tokens, alone) = server.stream().await?;
+    let (memory, pages, peak) = (resident_mib(), server.pages_held().await?, Peak::new());
+    let attacker = server.launch("attacker", &["attack", &format!("{name}/forever")])?;
+    tokio::time::sleep(HEAD_START).await;
+    let (same, beside) = server.stream().await?;
+    ensure!(same == tokens, "the stream has other tokens");
+
+    let killed = Instant::now();
+    attacker.kill();
+    let _ = attacker.outcome().await;
+    let kill = killed.elapsed();
+    while !server.runtime.list().is_empty() {
+        for inferlet in server.runtime.list() {
+            server.runtime.kill(&inferlet.id);
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    server.launch("attacker", &["random", "clean"])?.outcome().await?;
+    let left = server.pages_held().await? - pages;
+    let p = |times: &[f64], share| percentile(times, share);
+    Ok(format!(
+        "| {name} | {:.2} | {:.2} | {:.2} | {:.2} | x {:.1} | {} | {left} | {:.1} |",
+        p(&alone, 0.5),
+        p(&beside, 0.5),
+        p(&alone, 0.99),
+        p(&beside, 0.99),
+        p(&beside, 0.99) / p(&alone, 0.99),
+        peak.mib().saturating_sub(memory),
+        kill.as_secs_f64() * 1000.0,
+    ))
+}
