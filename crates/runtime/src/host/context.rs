@@ -449,8 +449,10 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             let (shared, prefix) = (state.shared.clone(), snapshot_key(&state.inferlet.user.name, ""));
             Ok::<_, Failure>((shared, state.table.get(&model)?.0.clone(), prefix))
         })?;
+        // Looked at before and after: one may move to the engine, and another from it, in between.
+        let before = shared.snapshots.only_on_disk(&model, &prefix);
         let saved = model.engine.list(prefix.clone()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
-        let on_disk = shared.snapshots.only_on_disk(&model, &prefix).into_iter();
+        let on_disk = before.into_iter().chain(shared.snapshots.only_on_disk(&model, &prefix));
         let on_disk = on_disk.map(|(key, length)| (key, length, true));
         let saved = saved.into_iter().map(|info| (info.key, info.length, info.persistent));
         // By key: one that is read from disk meanwhile is there once.
