@@ -57,15 +57,15 @@ impl Server {
         Ok(self.runtime.launch(&self.program, options)?)
     }
 
-    /// The tokens of a stream, and its steps in milliseconds, sorted.
+    /// A stream that has its place, and waits.
+    async fn begin_stream(&self) -> Result<Inferlet> {
+        let mut stream = self.launch("innocent", &["decode", &STEPS.to_string()])?;
+        stream.next_event().await.context("it says that it is there")?;
+        Ok(stream)
+    }
+
     async fn stream(&self) -> Result<(String, Vec<f64>)> {
-        let inferlet = self.launch("innocent", &["decode", &STEPS.to_string()])?;
-        let answer = inferlet.outcome().await?;
-        let (tokens, times) = answer.split_once('\n').context("tokens and times")?;
-        let times: Vec<f64> = times.split(' ').map(str::parse).collect::<Result<_, _>>()?;
-        let mut times: Vec<f64> = times.into_iter().map(|us| us / 1000.0).collect();
-        times.sort_by(f64::total_cmp);
-        Ok((tokens.to_string(), times))
+        steps_of(self.begin_stream().await?).await
     }
 
     /// Pages that are held once no program is there any more.
@@ -78,6 +78,17 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+/// Lets a stream go on. Its tokens, and its steps in milliseconds, sorted.
+async fn steps_of(mut stream: Inferlet) -> Result<(String, Vec<f64>)> {
+    drop(stream.take_input());
+    let answer = stream.outcome().await?;
+    let (tokens, times) = answer.split_once('\n').context("tokens and times")?;
+    let times: Vec<f64> = times.split(' ').map(str::parse).collect::<Result<_, _>>()?;
+    let mut times: Vec<f64> = times.into_iter().map(|us| us / 1000.0).collect();
+    times.sort_by(f64::total_cmp);
+    Ok((tokens.to_string(), times))
 }
 
 fn percentile(sorted: &[f64], share: f64) -> f64 {
@@ -152,9 +163,11 @@ async fn measure(model: &Arc<Model>, folder: &Path, wasm: &[u8], name: &str) -> 
     server.stream().await?;
     let (tokens, alone) = server.stream().await?;
     let (memory, pages, peak) = (resident_mib(), server.pages_held().await?, Peak::new());
+    // It may be an attack that takes all places.
+    let innocent = server.begin_stream().await?;
     let attacker = server.launch("attacker", &["attack", &format!("{name}/forever")])?;
     tokio::time::sleep(HEAD_START).await;
-    let (same, beside) = server.stream().await?;
+    let (same, beside) = steps_of(innocent).await?;
     ensure!(same == tokens, "the stream has other tokens");
 
     let killed = Instant::now();

@@ -53,11 +53,29 @@ async fn outcome(mut inferlet: Inferlet) -> Result<String, InferletError> {
     inferlet.outcome().await
 }
 
+/// A program of another user that has its place, and draws tokens once it is told to.
+async fn begin_stream(bench: &Bench) -> Inferlet {
+    let mut stream = launch(bench, "innocent", &["decode", STEPS]);
+    assert_eq!(stream.next_event().await, Some(Event::Text("started".into())));
+    stream
+}
+
 /// The tokens of the stream.
-async fn stream(bench: &Bench) -> String {
-    let answer =
-        outcome(launch(bench, "innocent", &["decode", STEPS])).await.expect("the stream is not disturbed");
+async fn tokens_of(mut stream: Inferlet) -> String {
+    drop(stream.take_input());
+    let answer = outcome(stream).await.expect("the stream is not disturbed");
     answer.lines().next().expect("its tokens").to_string()
+}
+
+/// The tokens of a stream alone.
+async fn stream(bench: &Bench) -> String {
+    tokens_of(begin_stream(bench).await).await
+}
+
+/// Until an attack that was launched is likely to be under way: an attack may be the one of taking all places, so the
+/// stream is there before it.
+async fn head_start() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
 /// Bytes of the process that are in memory.
@@ -120,8 +138,10 @@ async fn attackers_are_refused_and_leave_nothing() {
         // To its end. A client takes what it sends.
         if row.name != "sleep" {
             let arguments = format!("{}/once", row.name);
+            let stream = begin_stream(&bench).await;
             let attacker = tokio::spawn(outcome(launch(&bench, "attacker", &["attack", &arguments])));
-            let beside = stream(&bench).await;
+            head_start().await;
+            let beside = tokens_of(stream).await;
             assert_eq!(beside, alone, "{}: the stream has other tokens", row.name);
             let ended = attacker.await.unwrap();
             assert!(
@@ -145,8 +165,10 @@ async fn attackers_are_refused_and_leave_nothing() {
         }
 
         // Until it is killed, by a client that takes nothing of what it sends.
+        let innocent = begin_stream(&bench).await;
         let attacker = launch(&bench, "attacker", &["attack", &format!("{}/forever", row.name)]);
-        let beside = stream(&bench).await;
+        head_start().await;
+        let beside = tokens_of(innocent).await;
         assert_eq!(beside, alone, "{}: the stream has other tokens", row.name);
         attacker.kill();
         let ended = attacker.outcome().await;
@@ -207,8 +229,9 @@ async fn a_reader_that_stalls_holds_what_it_may_and_gives_it_back() {
 async fn a_client_that_takes_nothing_makes_its_program_wait() {
     let bench = Bench::new(128).await;
     let alone = stream(&bench).await;
+    let innocent = begin_stream(&bench).await;
     let mut inferlet = bench.launch(&["attack", "stderr/forever"], None);
-    assert_eq!(stream(&bench).await, alone, "the stream has other tokens");
+    assert_eq!(tokens_of(innocent).await, alone, "the stream has other tokens");
     inferlet.kill();
     assert_eq!(inferlet.outcome().await, Err(InferletError::Killed));
     let mut events = 0;

@@ -289,9 +289,12 @@ async fn launch(arguments: &[String]) -> Result<Child, Error> {
     runtime::launch("test-programs".to_string(), arguments.to_vec()).await
 }
 
-/// Draws tokens one by one: `STEPS`. The first line has the tokens, the second one the microseconds of each step.
+/// Draws tokens one by one: `STEPS`. It says when it is there, and begins when its client has sent something or sends no
+/// more. The first line has the tokens, the second one the microseconds of each step.
 pub async fn decode(value: &str) -> Result<String> {
     let steps: usize = value.parse()?;
+    session::send("started".to_string()).await?;
+    let _ = session::receive().await;
     let model = model::open(None)?;
     let context = Context::create(&model)?;
     let mut input = model.tokenize("The quick brown fox jumps over the lazy dog.", false)?;
