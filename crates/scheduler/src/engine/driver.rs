@@ -118,18 +118,18 @@ impl Driver {
                 None => self.handle(queued),
             }
         }
-        let mut backlog = std::mem::take(&mut self.backlog);
-        backlog.retain(|_, queue| {
+        // They stay where they are until their turn: what waits when the scheduler panics is answered.
+        let owners: Vec<OwnerId> = self.backlog.keys().copied().collect();
+        for owner in owners {
             let start = Instant::now();
-            while let Some(queued) = queue.pop_front() {
+            while let Some(queued) = self.backlog.get_mut(&owner).and_then(VecDeque::pop_front) {
                 self.handle(queued);
                 if start.elapsed() >= SHARE {
                     break;
                 }
             }
-            !queue.is_empty()
-        });
-        self.backlog = backlog;
+        }
+        self.backlog.retain(|_, queue| !queue.is_empty());
         self.inbox.handled(&mut self.handled);
     }
 

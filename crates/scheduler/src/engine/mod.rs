@@ -85,9 +85,16 @@ mod tests {
 
     #[test]
     fn a_panic_of_the_scheduler_fails_what_it_holds_and_ends_the_engine() {
+        panics_with(|handle| handle);
+        // What waits in its owner's queue is held too.
+        panics_with(|handle| handle.for_owner(OwnerId(1)));
+    }
+
+    fn panics_with(sender: impl FnOnce(EngineHandle) -> EngineHandle) {
         let (config, engine) = (SchedulerConfig::default(), EngineConfig::default());
         let backend = Box::new(FakeBackend::new(64, 50));
         let (handle, engine) = Engine::start(backend, config, engine).unwrap();
+        let handle = sender(handle);
         let (context, owner) = (ContextId(1), OwnerId(1));
         let op = ContextOp::Create { context, owner, priority: Priority::Normal, tenant: TenantId(0) };
         handle.apply(op).unwrap();
