@@ -11,15 +11,17 @@
 #[path = "../../runtime/tests/common/attacks.rs"]
 #[allow(dead_code, reason = "the tests read the rest of the table")]
 mod attacks;
+#[path = "../../runtime/tests/common/memory.rs"]
+mod memory;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use attacks::ATTACKS;
 use backend_cpu::{CpuBackend, CpuOptions};
+use memory::{Peak, resident_bytes};
 use model::Model;
 use runtime::{Inferlet, InferletLimits, LaunchOptions, Program, Runtime, RuntimeConfig, ServedModel};
 use scheduler::{Engine, EngineConfig, EngineHandle, SchedulerConfig};
@@ -95,34 +97,6 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * share) as usize]
 }
 
-fn resident_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) >> 10
-}
-
-/// The most memory of the process while it lives, sampled.
-struct Peak(Arc<(AtomicBool, AtomicU64)>);
-
-impl Peak {
-    fn new() -> Peak {
-        let shared = Arc::new((AtomicBool::new(true), AtomicU64::new(0)));
-        let watched = shared.clone();
-        std::thread::spawn(move || {
-            while watched.0.load(Ordering::Relaxed) {
-                watched.1.fetch_max(resident_mib(), Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        });
-        Peak(shared)
-    }
-
-    fn mib(self) -> u64 {
-        self.0.0.store(false, Ordering::Relaxed);
-        self.0.1.load(Ordering::Relaxed)
-    }
-}
-
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -162,7 +136,7 @@ async fn measure(model: &Arc<Model>, folder: &Path, wasm: &[u8], name: &str) -> 
     // The first one warms everything up.
     server.stream().await?;
     let (tokens, alone) = server.stream().await?;
-    let (memory, pages, peak) = (resident_mib(), server.pages_held().await?, Peak::new());
+    let (memory, pages, peak) = (resident_bytes(), server.pages_held().await?, Peak::new());
     // It may be an attack that takes all places.
     let innocent = server.begin_stream().await?;
     let attacker = server.launch("attacker", &["attack", &format!("{name}/forever")])?;
@@ -190,7 +164,7 @@ async fn measure(model: &Arc<Model>, folder: &Path, wasm: &[u8], name: &str) -> 
         p(&alone, 0.99),
         p(&beside, 0.99),
         p(&beside, 0.99) / p(&alone, 0.99),
-        peak.mib().saturating_sub(memory),
+        peak.bytes().saturating_sub(memory) >> 20,
         kill.as_secs_f64() * 1000.0,
     ))
 }

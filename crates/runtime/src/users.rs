@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::RuntimeConfig;
 use crate::account::Account;
+use crate::limits::UserLimits;
 use crate::messaging::Broker;
 use crate::work::Workers;
 
@@ -42,9 +43,7 @@ struct Shares {
     inferlets: Arc<Account>,
     memory: Arc<Account>,
     host_memory: Arc<Account>,
-    user_inferlets: u64,
-    user_memory: u64,
-    user_host_memory: u64,
+    of_user: UserLimits,
     places: usize,
     waiting_places: usize,
     threads: usize,
@@ -52,7 +51,7 @@ struct Shares {
 
 impl Users {
     pub(crate) fn new(config: &RuntimeConfig, workers: &Workers) -> Users {
-        let (server, user) = (&config.server_limits, &config.user_limits);
+        let server = &config.server_limits;
         let shares = Shares {
             inferlets: Account::root(
                 "the server",
@@ -61,9 +60,7 @@ impl Users {
             ),
             memory: Account::root("the server", "bytes of linear memory", server.memory_bytes),
             host_memory: Account::root("the server", "bytes of host memory", server.host_memory_bytes),
-            user_inferlets: user.inferlets_waiting.into(),
-            user_memory: user.memory_bytes,
-            user_host_memory: user.host_memory_bytes,
+            of_user: config.user_limits.clone(),
             places: config.user_places() as usize,
             waiting_places: config.user_places() as usize + crate::WAITING_EXTRA as usize / 2,
             threads: workers.threads_of_user(),
@@ -82,14 +79,14 @@ impl Users {
         if let Some(user) = users.get(name) {
             return user.clone();
         }
-        let shares = &self.shares;
-        let host_memory = shares.host_memory.below("the user", shares.user_host_memory);
+        let (shares, limits) = (&self.shares, &self.shares.of_user);
+        let host_memory = shares.host_memory.below("the user", limits.host_memory_bytes);
         let user = Arc::new(User {
             name: name.to_string(),
             tenant: TenantId(users.len() as u64),
             broker: Broker::new(host_memory.clone()),
-            inferlets: shares.inferlets.below("the user", shares.user_inferlets),
-            memory: shares.memory.below("the user", shares.user_memory),
+            inferlets: shares.inferlets.below("the user", limits.inferlets_waiting.into()),
+            memory: shares.memory.below("the user", limits.memory_bytes),
             host_memory,
             places: Arc::new(Semaphore::new(shares.places)),
             waiting_places: Arc::new(Semaphore::new(shares.waiting_places)),

@@ -8,13 +8,12 @@
 
 mod common;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use backend::Backend;
 use common::Bench;
 use common::attacks::{ATTACKS, End, Row};
+use common::memory::{Peak, resident_bytes};
 use runtime::{Event, Inferlet, InferletError, InferletLimits, LaunchOptions, RuntimeConfig, UserLimits};
 use scheduler::SchedulerConfig;
 
@@ -76,36 +75,6 @@ async fn stream(bench: &Bench) -> String {
 /// stream is there before it.
 async fn head_start() {
     tokio::time::sleep(Duration::from_millis(20)).await;
-}
-
-/// Bytes of the process that are in memory.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    // Zero where there is no such file.
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0) << 10
-}
-
-/// The most memory that the process had since it was made, sampled.
-struct Peak(Arc<(AtomicBool, AtomicU64)>);
-
-impl Peak {
-    fn new() -> Peak {
-        let shared = Arc::new((AtomicBool::new(true), AtomicU64::new(0)));
-        let watched = shared.clone();
-        std::thread::spawn(move || {
-            while watched.0.load(Ordering::Relaxed) {
-                watched.1.fetch_max(resident_bytes(), Ordering::Relaxed);
-                std::thread::sleep(Duration::from_millis(2));
-            }
-        });
-        Peak(shared)
-    }
-
-    fn bytes(self) -> u64 {
-        self.0.0.store(false, Ordering::Relaxed);
-        self.0.1.load(Ordering::Relaxed)
-    }
 }
 
 /// Whether it ended as its row says.

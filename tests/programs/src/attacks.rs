@@ -33,20 +33,27 @@ struct Attack {
     memory: Vec<Vec<u8>>,
 }
 
+impl Attack {
+    /// One that holds nothing.
+    fn new(name: String, model: Model) -> Attack {
+        Attack {
+            name,
+            model,
+            contexts: Vec::new(),
+            adapters: Vec::new(),
+            embeddings: Vec::new(),
+            constraints: Vec::new(),
+            subscriptions: Vec::new(),
+            children: Vec::new(),
+            memory: Vec::new(),
+        }
+    }
+}
+
 /// `NAME/once` or `NAME/forever`.
 pub async fn run(value: &str) -> Result<String> {
     let Some((name, mode)) = value.split_once('/') else { bail!("expected NAME/once or NAME/forever") };
-    let mut attack = Attack {
-        name: name.to_string(),
-        model: model::open(None)?,
-        contexts: Vec::new(),
-        adapters: Vec::new(),
-        embeddings: Vec::new(),
-        constraints: Vec::new(),
-        subscriptions: Vec::new(),
-        children: Vec::new(),
-        memory: Vec::new(),
-    };
+    let mut attack = Attack::new(name.to_string(), model::open(None)?);
     let forever = mode == "forever";
     loop {
         for step in 0..steps(name) {
@@ -59,16 +66,7 @@ pub async fn run(value: &str) -> Result<String> {
         if !forever {
             return Ok(format!("took {}", steps(name)));
         }
-        attack = Attack {
-            contexts: Vec::new(),
-            adapters: Vec::new(),
-            embeddings: Vec::new(),
-            constraints: Vec::new(),
-            subscriptions: Vec::new(),
-            children: Vec::new(),
-            memory: Vec::new(),
-            ..attack
-        };
+        attack = Attack::new(attack.name, attack.model);
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod attacks;
 pub(crate) mod faults;
+pub(crate) mod memory;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
