@@ -7,6 +7,7 @@
 
 mod account;
 mod adapters;
+mod apart;
 mod error;
 mod files;
 mod grammars;

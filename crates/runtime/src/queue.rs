@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::apart::apart;
 
 /// Messages that wait in one queue.
 pub(crate) const MESSAGES: usize = 1024;
@@ -39,7 +42,7 @@ impl<T> Slot<T> {
     }
 }
 
-impl<T> Sender<T> {
+impl<T: Send + 'static> Sender<T> {
     /// Waits for room for a message of so many bytes; `None` when nobody can receive it any more.
     pub(crate) async fn reserve(&self, bytes: usize) -> Option<Slot<T>> {
         // An empty message is bounded by the number of messages.
@@ -51,8 +54,15 @@ impl<T> Sender<T> {
 
     /// Sends a message of so many bytes when there is room; whether it can still be received.
     pub(crate) async fn send(&self, message: T, bytes: usize) -> bool {
-        let slot = self.reserve(bytes).await;
-        slot.map(|slot| slot.send(message)).is_some()
+        let sender = self.clone();
+        let mut send = Box::pin(async move {
+            let slot = sender.reserve(bytes).await;
+            slot.map(|slot| slot.send(message)).is_some()
+        });
+        match send.as_mut().now_or_never() {
+            Some(sent) => sent,
+            None => apart(send).await.unwrap_or(false),
+        }
     }
 }
 
@@ -73,9 +83,26 @@ impl<T> Receiver<T> {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
-
     use super::*;
+
+    #[tokio::test]
+    async fn a_send_that_is_not_polled_keeps_no_room_from_another() {
+        let (sender, mut receiver) = queue();
+        assert!(sender.send(0, BYTES).await);
+        let mut unpolled = Box::pin(sender.send(1, BYTES));
+        assert!(unpolled.as_mut().now_or_never().is_none());
+        let next = sender.send(2, 1);
+        let (sent, received) = futures::join!(next, async {
+            [receiver.receive().await, receiver.receive().await, receiver.receive().await]
+        });
+        assert_eq!((sent, received), (true, [Some(0), Some(1), Some(2)]));
+        assert!(unpolled.await);
+        // One that is given up sends nothing.
+        assert!(sender.send(3, BYTES).await);
+        assert_eq!(Box::pin(sender.send(4, BYTES)).as_mut().now_or_never(), None);
+        assert!(sender.send(5, 0).await);
+        assert_eq!([receiver.receive().await, receiver.receive().await], [Some(3), Some(5)]);
+    }
 
     #[tokio::test]
     async fn the_sender_waits_for_room_in_messages_and_in_bytes() {

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use tokio::sync::Semaphore;
 
+use crate::apart::apart;
 use crate::error::ApiError;
 use crate::inferlet::InferletState;
 
@@ -64,25 +65,29 @@ impl Workers {
             ApiError::LimitExceeded(format!("{CALLS} calls of this inferlet wait for long work of the host"))
         })?;
         let held = inferlet.host_memory.take(bytes as u64)?;
-        let turn = |semaphore: &Arc<Semaphore>| semaphore.clone().acquire_owned();
-        let never_closed = "the semaphores are never closed";
-        let share = turn(&inferlet.user.threads).await.expect(never_closed);
-        let thread = turn(&self.threads).await.expect(never_closed);
+        let (inferlet, threads) = (inferlet.clone(), self.threads.clone());
         let abandoned = Arc::new(AtomicBool::new(false));
         let _abandon = Abandon(abandoned.clone());
-        let inferlet = inferlet.clone();
-        let work = move || {
-            let _held = (call, held, share, thread);
-            if abandoned.load(Ordering::Relaxed) {
-                return Err(ApiError::Cancelled);
-            }
-            let start = Instant::now();
-            let result = work();
-            inferlet.spend_cpu(start.elapsed());
-            result
-        };
-        let done = tokio::task::spawn_blocking(work).await;
-        done.unwrap_or_else(|panic| Err(ApiError::Backend(format!("the host failed: {panic}"))))
+        let done = apart(async move {
+            let turn = |semaphore: &Arc<Semaphore>| semaphore.clone().acquire_owned();
+            let never_closed = "the semaphores are never closed";
+            let share = turn(&inferlet.user.threads).await.expect(never_closed);
+            let thread = turn(&threads).await.expect(never_closed);
+            let work = move || {
+                let _held = (call, held, share, thread);
+                if abandoned.load(Ordering::Relaxed) {
+                    return Err(ApiError::Cancelled);
+                }
+                let start = Instant::now();
+                let result = work();
+                inferlet.spend_cpu(start.elapsed());
+                result
+            };
+            tokio::task::spawn_blocking(work).await
+        });
+        done.await
+            .flatten()
+            .unwrap_or_else(|panic| Err(ApiError::Backend(format!("the host failed: {panic}"))))
     }
 }
 
@@ -152,6 +157,22 @@ mod tests {
         until(|| workers.busy() == 0).await;
         assert_eq!(begun.load(Ordering::SeqCst), share + 1, "what was given up in time has not begun");
         assert_eq!((ann.host_memory.taken(), ann.user.host_memory.taken()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_not_polled_keeps_no_turn_from_another() {
+        let (workers, [ann, _]) = workers();
+        let begun = Arc::new(AtomicUsize::new(0));
+        let (calls, ends): (Vec<_>, Vec<_>) =
+            (0..workers.threads_of_user()).map(|_| hold(&workers, &ann, &begun)).unzip();
+        until(|| begun.load(Ordering::SeqCst) == calls.len()).await;
+        // It waits for its turn, as a pass of a program does, and then the program is in another call.
+        let mut unpolled = Box::pin(workers.run(&ann, 0, || Ok(1)));
+        assert_eq!(futures::FutureExt::now_or_never(unpolled.as_mut()), None);
+        let next = workers.run(&ann, 0, || Ok(2));
+        drop(ends);
+        assert_eq!(tokio::time::timeout(Duration::from_secs(60), next).await, Ok(Ok(2)));
+        assert_eq!(unpolled.await, Ok(1));
     }
 
     #[tokio::test]
