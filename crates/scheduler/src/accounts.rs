@@ -9,7 +9,9 @@
 //! its parent's share, and all programs of a user together on the user's. An account stays until it holds nothing: a
 //! child draws on its parent's share also after the parent is gone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
 
 use crate::pages::LogicalId;
 use crate::request::{OwnerId, TenantId};
@@ -32,7 +34,7 @@ pub(crate) struct Share {
     quota: Option<u32>,
     /// Entries of contexts, passes and snapshots of this account and those below it, by page. Only counted and looked
     /// up, never walked for a decision.
-    held: HashMap<LogicalId, u32>,
+    held: FxHashMap<LogicalId, u32>,
     /// Accounts whose parent this is.
     children: u32,
     /// Whether it stays although it holds nothing: an owner until it is gone.
@@ -82,7 +84,7 @@ impl Accounts {
         self.of_tenant(tenant);
         self.shares.get_mut(&parent).expect("just looked up or made").children += 1;
         let share =
-            Share { parent: Some(parent), sequence, quota, held: HashMap::new(), children: 0, open: true };
+            Share { parent: Some(parent), sequence, quota, held: FxHashMap::default(), children: 0, open: true };
         self.shares.insert(Account::Owner(owner), share);
     }
 
@@ -92,7 +94,7 @@ impl Accounts {
             parent: None,
             sequence: 0,
             quota,
-            held: HashMap::new(),
+            held: FxHashMap::default(),
             children: 0,
             open: false,
         })

@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use backend::AdapterId;
+use rustc_hash::FxHashMap;
 
 use crate::pages::LogicalId;
 use crate::request::TenantId;
@@ -47,7 +48,8 @@ struct Node {
 #[derive(Debug, Default)]
 pub(crate) struct Prefix {
     // Both maps are only looked up, never walked: their order decides nothing.
-    nodes: HashMap<NodeId, Node>,
+    nodes: FxHashMap<NodeId, Node>,
+    // Of tokens, which a program chooses: hashed with a secret.
     by_key: HashMap<Key, NodeId>,
     children: BTreeSet<(NodeId, NodeId)>,
     idle: BTreeSet<(u64, NodeId)>,

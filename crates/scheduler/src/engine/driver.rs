@@ -1,11 +1,12 @@
 //! The loop of the engine's thread.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backend::{Backend, BackendError, Batch, Output};
+use rustc_hash::FxHashMap;
 
 use super::inbox::{Answer, Handled, Inbox, Message, Queued, Wait};
 use crate::config::{EngineConfig, SchedulerConfig};
@@ -23,8 +24,10 @@ pub(super) struct Driver {
     messages: VecDeque<Queued>,
     /// Taken before, and not handled yet.
     backlog: BTreeMap<OwnerId, VecDeque<Queued>>,
+    /// Time that the messages of each owner took since the last batch.
+    spent: FxHashMap<OwnerId, Duration>,
     handled: Handled,
-    answers: HashMap<Ticket, Answer<ForwardReply, ForwardError>>,
+    answers: FxHashMap<Ticket, Answer<ForwardReply, ForwardError>>,
     batch: Batch,
     output: Output,
     /// When abandoned passes were last looked for.
@@ -55,8 +58,9 @@ impl Driver {
             start: Instant::now(),
             messages: VecDeque::new(),
             backlog: BTreeMap::new(),
+            spent: FxHashMap::default(),
             handled: Handled::default(),
-            answers: HashMap::new(),
+            answers: FxHashMap::default(),
             batch: Batch::default(),
             output: Output::default(),
             abandon_scan_at: Duration::ZERO,
@@ -112,25 +116,46 @@ impl Driver {
 
     /// Handles the messages of the server, and those of each owner as far as its share goes, in order.
     fn drain(&mut self) {
-        while let Some(queued) = self.messages.pop_front() {
-            match queued.owner {
-                Some(owner) => self.put_off(owner, queued),
-                None => self.handle(queued),
-            }
-        }
+        self.spent.clear();
+        let mut last = Instant::now();
         // They stay where they are until their turn: what waits when the scheduler panics is answered.
         let owners: Vec<OwnerId> = self.backlog.keys().copied().collect();
         for owner in owners {
-            let start = Instant::now();
-            while let Some(queued) = self.backlog.get_mut(&owner).and_then(VecDeque::pop_front) {
+            while !self.is_spent(owner)
+                && let Some(queued) = self.backlog.get_mut(&owner).and_then(VecDeque::pop_front)
+            {
                 self.handle(queued);
-                if start.elapsed() >= SHARE {
-                    break;
-                }
+                self.charge(owner, &mut last);
             }
         }
         self.backlog.retain(|_, queue| !queue.is_empty());
+        while let Some(queued) = self.messages.pop_front() {
+            match queued.owner {
+                Some(owner) if self.backlog.contains_key(&owner) || self.is_spent(owner) => {
+                    self.put_off(owner, queued);
+                }
+                Some(owner) => {
+                    self.handle(queued);
+                    self.charge(owner, &mut last);
+                }
+                None => {
+                    self.handle(queued);
+                    last = Instant::now();
+                }
+            }
+        }
         self.inbox.handled(&mut self.handled);
+    }
+
+    /// Whether an owner has used up its share until the next batch.
+    fn is_spent(&self, owner: OwnerId) -> bool {
+        self.spent.get(&owner).is_some_and(|spent| *spent >= SHARE)
+    }
+
+    /// Charges an owner with the time since `last`.
+    fn charge(&mut self, owner: OwnerId, last: &mut Instant) {
+        let now = Instant::now();
+        *self.spent.entry(owner).or_default() += now - std::mem::replace(last, now);
     }
 
     /// Puts a message behind those of its owner. An owner that is gone wants nothing any more: what it sent goes, but for

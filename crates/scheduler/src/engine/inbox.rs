@@ -3,13 +3,14 @@
 //! One lock, held for a push or a swap. Operations are pushed quietly; passes and calls wake the thread if it sleeps. A
 //! message counts until it is handled, which may be some time after it was taken.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use backend::Backend;
 use futures_channel::oneshot;
+use rustc_hash::FxHashMap;
 
 use crate::ops::{CallError, ContextOp};
 use crate::request::{ForwardError, ForwardReply, ForwardRequest, OwnerId};
@@ -45,7 +46,7 @@ pub(super) struct Queued {
 #[derive(Default)]
 pub(super) struct Handled {
     total: usize,
-    by_owner: HashMap<OwnerId, usize>,
+    by_owner: FxHashMap<OwnerId, usize>,
 }
 
 impl Handled {
@@ -78,7 +79,7 @@ struct State {
     /// Messages that are not handled yet: those above, and those that the thread took.
     unhandled: usize,
     /// Of these, those of each owner that are counted against its share.
-    by_owner: HashMap<OwnerId, usize>,
+    by_owner: FxHashMap<OwnerId, usize>,
     /// The weight that wakes the sleeping thread.
     sleeping: Option<usize>,
     closed: bool,

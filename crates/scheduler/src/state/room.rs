@@ -5,8 +5,9 @@
 //! all others, everybody gets it some time. Pages that the planned batch or the requester needs stay; so do pages shared
 //! with a context that may not be evicted.
 
-use std::collections::HashSet;
 use std::time::Duration;
+
+use rustc_hash::FxHashSet;
 
 use super::Scheduler;
 use super::plan::Demand;
@@ -67,7 +68,7 @@ impl Scheduler {
             spills.truncate(host.min(wanted) as usize);
         }
         while self.memory.pages.free() < pages_max && self.memory.evict() {}
-        let mut suspended: HashSet<ContextId> = HashSet::new();
+        let mut suspended: FxHashSet<ContextId> = FxHashSet::default();
         for (page, context) in spills {
             self.memory.pages.spill(page);
             self.totals.pages_moved_out += 1;
@@ -98,7 +99,7 @@ impl Scheduler {
         let may_evict = |other: Rank, id: ContextId, context: &Context| {
             id != requester && (other < rank || idle(context))
         };
-        let mut taken: HashSet<LogicalId> = HashSet::new();
+        let mut taken: FxHashSet<LogicalId> = FxHashSet::default();
         for (other, id, context) in &contexts {
             if !may_evict(*other, *id, context) {
                 taken.extend(self.all_pages(context));
