@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use scheduler::OwnerId;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
@@ -116,7 +117,22 @@ impl InferletState {
 
     /// Counts processor time, for all above it as well.
     pub(crate) fn spend_cpu(&self, time: Duration) {
-        self.path().for_each(|inferlet| inferlet.cpu.add(time));
+        let nanoseconds = time.as_nanos() as u64;
+        self.path().for_each(|inferlet| {
+            inferlet.cpu.spent_ns.fetch_add(nanoseconds, Ordering::Relaxed);
+        });
+    }
+
+    /// This thread begins to run the program.
+    pub(crate) fn runs_here(&self) {
+        self.cpu.counted_ns.store(thread_time().as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Counts what the program has used since this thread began to run it, or since this was called.
+    pub(crate) fn spend_own_cpu(&self) {
+        let now = thread_time().as_nanos() as u64;
+        let before = self.cpu.counted_ns.swap(now, Ordering::Relaxed);
+        self.spend_cpu(Duration::from_nanos(now.saturating_sub(before)));
     }
 
     /// Whether it, or one above it, has used up its processor time.
@@ -297,32 +313,24 @@ impl Drop for Waiting {
     }
 }
 
-/// Processor time of an inferlet and those it launched: completed polls, and its own that runs now.
+/// Processor time of an inferlet and those it launched.
 #[derive(Default)]
 pub(crate) struct CpuMeter {
-    spent_us: AtomicU64,
-    poll: Mutex<Option<Instant>>,
+    spent_ns: AtomicU64,
+    /// The clock of the thread that runs it, up to which its own time is in `spent_ns`. Only that thread looks at it.
+    counted_ns: AtomicU64,
 }
 
 impl CpuMeter {
-    pub(crate) fn begin(&self, now: Instant) {
-        *self.poll.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-    }
-
-    /// The poll that began is over; its time counts once it is added.
-    pub(crate) fn end(&self) {
-        *self.poll.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    fn add(&self, time: Duration) {
-        self.spent_us.fetch_add(time.as_micros() as u64, Ordering::Relaxed);
-    }
-
     pub(crate) fn spent(&self) -> Duration {
-        let poll = *self.poll.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = poll.map_or(Duration::ZERO, |start| start.elapsed());
-        Duration::from_micros(self.spent_us.load(Ordering::Relaxed)) + running
+        Duration::from_nanos(self.spent_ns.load(Ordering::Relaxed))
     }
+}
+
+/// Processor time that this thread has used.
+pub(crate) fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 #[cfg(test)]
@@ -334,7 +342,7 @@ pub(crate) mod tests {
 
     /// An inferlet that runs nothing, and its client.
     pub(crate) fn inferlet() -> (Arc<InferletState>, ClientEnds) {
-        let user = Users::new(&RuntimeConfig::default(), &Workers::new()).of("test");
+        let user = Users::new(&RuntimeConfig::default(), &Workers::new(), 2).of("test");
         let (inferlet, client) = child(&user, None);
         (inferlet, client)
     }

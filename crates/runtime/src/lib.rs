@@ -27,6 +27,7 @@ mod served;
 mod service;
 mod snapshot_files;
 mod store;
+mod turns;
 mod users;
 mod work;
 
@@ -210,7 +211,8 @@ impl Runtime {
             snapshot_files::SnapshotFiles::new(config.data.as_ref().map(|folder| folder.join("snapshots")));
         let models: Vec<_> = models.into_iter().map(Arc::new).collect();
         let workers = work::Workers::new();
-        let users = users::Users::new(&config, &workers);
+        let threads = tokio::runtime::Handle::current().metrics().num_workers();
+        let users = users::Users::new(&config, &workers, threads);
         for model in &models {
             snapshots.restore(model, &users).await;
         }

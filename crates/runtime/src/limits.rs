@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wasmtime::ResourceLimiter;
 
@@ -159,7 +159,8 @@ impl ResourceLimiter for MemoryLimiter {
     }
 }
 
-/// Polls a program and adds the time each poll takes to the inferlet's processor time.
+/// Polls a program and adds what each poll takes to the inferlet's processor time: what its thread had of a processor, so
+/// that nobody pays for the time in which others had it.
 pub(crate) struct Metered<F> {
     pub(crate) program: Pin<Box<F>>,
     pub(crate) inferlet: Arc<InferletState>,
@@ -169,18 +170,43 @@ impl<F: Future> Future for Metered<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let start = Instant::now();
-        self.inferlet.cpu.begin(start);
+        self.inferlet.runs_here();
         let result = self.program.as_mut().poll(context);
-        self.inferlet.cpu.end();
-        self.inferlet.spend_cpu(start.elapsed());
+        self.inferlet.spend_own_cpu();
         result
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
+    use crate::inferlet::tests::inferlet;
+    use crate::inferlet::thread_time;
+
+    #[test]
+    fn a_program_pays_for_the_processor_and_not_for_waiting_for_one() {
+        let (inferlet, _client) = inferlet();
+        let metered = |work: fn()| {
+            let program = Box::pin(async move { work() });
+            Metered { program, inferlet: inferlet.clone() }.now_or_never().unwrap();
+            inferlet.cpu.spent()
+        };
+        let slept = metered(|| std::thread::sleep(Duration::from_millis(50)));
+        assert!(slept < Duration::from_millis(25), "{slept:?} of 50 ms without a processor");
+        let worked = metered(|| {
+            let start = thread_time();
+            while thread_time() - start < Duration::from_millis(3) {}
+        });
+        assert!(worked - slept >= Duration::from_millis(3));
+        // Its own 5 ms may be over while it runs.
+        inferlet.runs_here();
+        let start = thread_time();
+        while thread_time() - start < Duration::from_millis(3) {}
+        inferlet.spend_own_cpu();
+        assert!(inferlet.is_out_of_cpu());
+    }
 
     #[test]
     fn memories_and_tables_are_summed() {

@@ -21,6 +21,7 @@ use crate::network::Outgoing;
 use crate::output::{Channel, OutputPipe};
 use crate::program::Program;
 use crate::queue::{Receiver, Sender, queue};
+use crate::turns::Turn;
 
 /// Inferlets above an inferlet that launched each other.
 const LAUNCH_DEPTH: u32 = 8;
@@ -186,6 +187,7 @@ pub(crate) fn launch(
 pub(crate) struct Registration {
     pub(crate) shared: Arc<RuntimeState>,
     pub(crate) inferlet: Arc<InferletState>,
+    turn: Turn,
 }
 
 impl Drop for Registration {
@@ -226,7 +228,8 @@ pub(crate) fn register(
     let inferlet = Arc::new(inferlet);
     let mut running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
     running.insert(inferlet.id.clone(), inferlet.clone());
-    Ok((Registration { shared: shared.clone(), inferlet }, client))
+    let turn = Turn::new(&inferlet.user.turns);
+    Ok((Registration { shared: shared.clone(), inferlet, turn }, client))
 }
 
 /// Lets an inferlet work when its turn comes, meters it, and ends it when it is killed.
@@ -234,7 +237,7 @@ pub(crate) async fn supervise<T>(
     registration: &Registration,
     work: impl Future<Output = Result<T, InferletError>>,
 ) -> Result<T, InferletError> {
-    let Registration { shared, inferlet } = registration;
+    let Registration { shared, inferlet, turn } = registration;
     let work = async {
         inferlet.place.take(&inferlet.user, &shared.places).await;
         Metered { program: Box::pin(work), inferlet: inferlet.clone() }.await
@@ -242,7 +245,7 @@ pub(crate) async fn supervise<T>(
     tokio::select! {
         biased;
         () = inferlet.killed() => Err(InferletError::Killed),
-        outcome = work => outcome,
+        outcome = turn.run(Box::pin(work)) => outcome,
     }
 }
 
@@ -269,7 +272,7 @@ async fn run(registration: &Registration, entry: &InferletPre<HostState>) -> Res
 }
 
 /// The store of one inferlet, with everything that its program may reach.
-pub(crate) fn new_store(Registration { shared, inferlet }: &Registration) -> Store<HostState> {
+pub(crate) fn new_store(Registration { shared, inferlet, .. }: &Registration) -> Store<HostState> {
     for model in &shared.models {
         // Never refused.
         let _ = model.engine.apply(ContextOp::Register {
@@ -300,6 +303,7 @@ pub(crate) fn new_store(Registration { shared, inferlet }: &Registration) -> Sto
     store.set_epoch_deadline(1);
     let meter = inferlet.clone();
     store.epoch_deadline_callback(move |_| {
+        meter.spend_own_cpu();
         if meter.is_out_of_cpu() {
             return Err(wasmtime::Error::msg(CPU_LIMIT));
         }

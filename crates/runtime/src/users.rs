@@ -10,6 +10,7 @@ use crate::RuntimeConfig;
 use crate::account::Account;
 use crate::limits::UserLimits;
 use crate::messaging::Broker;
+use crate::turns::Turns;
 use crate::work::Workers;
 
 /// One user.
@@ -30,6 +31,8 @@ pub(crate) struct User {
     pub(crate) waiting_places: Arc<Semaphore>,
     /// Threads for long work of the host, of those of the server.
     pub(crate) threads: Arc<Semaphore>,
+    /// On the threads that run programs.
+    pub(crate) turns: Arc<Turns>,
 }
 
 /// All users, by name.
@@ -47,10 +50,12 @@ struct Shares {
     places: usize,
     waiting_places: usize,
     threads: usize,
+    turns: usize,
 }
 
 impl Users {
-    pub(crate) fn new(config: &RuntimeConfig, workers: &Workers) -> Users {
+    /// `threads` run the programs.
+    pub(crate) fn new(config: &RuntimeConfig, workers: &Workers, threads: usize) -> Users {
         let server = &config.server_limits;
         let shares = Shares {
             inferlets: Account::root(
@@ -64,6 +69,7 @@ impl Users {
             places: config.user_places() as usize,
             waiting_places: config.user_places() as usize + crate::WAITING_EXTRA as usize / 2,
             threads: workers.threads_of_user(),
+            turns: threads,
         };
         Users { shares, users: Mutex::default() }
     }
@@ -91,6 +97,7 @@ impl Users {
             places: Arc::new(Semaphore::new(shares.places)),
             waiting_places: Arc::new(Semaphore::new(shares.waiting_places)),
             threads: Arc::new(Semaphore::new(shares.threads)),
+            turns: Arc::new(Turns::new(shares.turns)),
         });
         users.insert(name.to_string(), user.clone());
         user

@@ -8,13 +8,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
-use std::time::Instant;
 
 use tokio::sync::Semaphore;
 
 use crate::apart::apart;
 use crate::error::ApiError;
-use crate::inferlet::InferletState;
+use crate::inferlet::{InferletState, thread_time};
 
 /// Work that one inferlet has under way or waiting.
 const CALLS: usize = 256;
@@ -78,9 +77,9 @@ impl Workers {
                 if abandoned.load(Ordering::Relaxed) {
                     return Err(ApiError::Cancelled);
                 }
-                let start = Instant::now();
+                let start = thread_time();
                 let result = work();
-                inferlet.spend_cpu(start.elapsed());
+                inferlet.spend_cpu(thread_time() - start);
                 result
             };
             tokio::task::spawn_blocking(work).await
@@ -110,7 +109,7 @@ mod tests {
     /// Workers, and an inferlet of each of two users.
     fn workers() -> (Arc<Workers>, [Arc<InferletState>; 2]) {
         let workers = Workers::new();
-        let users = Users::new(&RuntimeConfig::default(), &workers);
+        let users = Users::new(&RuntimeConfig::default(), &workers, 2);
         let inferlets = ["ann", "bob"].map(|name| child(&users.of(name), None).0);
         (Arc::new(workers), inferlets)
     }
@@ -178,13 +177,14 @@ mod tests {
     #[tokio::test]
     async fn an_inferlet_pays_with_its_time_and_has_so_many_calls() {
         let (workers, [ann, _]) = workers();
-        let sleep = || {
-            std::thread::sleep(Duration::from_millis(6));
+        let busy = || {
+            let start = thread_time();
+            while thread_time() - start < Duration::from_millis(6) {}
             Ok(())
         };
-        workers.run(&ann, 0, sleep).await.unwrap();
+        workers.run(&ann, 0, busy).await.unwrap();
         assert!(ann.is_out_of_cpu(), "it had 5 ms");
-        assert!(matches!(workers.run(&ann, usize::MAX, sleep).await, Err(ApiError::LimitExceeded(_))));
+        assert!(matches!(workers.run(&ann, usize::MAX, busy).await, Err(ApiError::LimitExceeded(_))));
         let panic = workers.run(&ann, 0, || -> Result<(), ApiError> { panic!("a defect") }).await;
         assert!(matches!(panic, Err(ApiError::Backend(_))), "{panic:?}");
         let begun = Arc::new(AtomicUsize::new(0));

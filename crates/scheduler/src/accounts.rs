@@ -83,8 +83,14 @@ impl Accounts {
         let parent = parent.unwrap_or(Account::Tenant(tenant));
         self.of_tenant(tenant);
         self.shares.get_mut(&parent).expect("just looked up or made").children += 1;
-        let share =
-            Share { parent: Some(parent), sequence, quota, held: FxHashMap::default(), children: 0, open: true };
+        let share = Share {
+            parent: Some(parent),
+            sequence,
+            quota,
+            held: FxHashMap::default(),
+            children: 0,
+            open: true,
+        };
         self.shares.insert(Account::Owner(owner), share);
     }
 
