@@ -49,6 +49,20 @@ fn main() -> std::io::Result<()> {
         ("model.layers.0.mlp.up_proj.weight", 16, 8),
         ("model.layers.0.mlp.down_proj.weight", 8, 16),
     ]);
+    let said = &[0, 1, 2, 3, 4, 5, 6, 7][..];
+    for (name, grammar) in [
+        ("gbnf", "\0root ::= item (\",\" item)* # a list\nitem ::= [a-z0-9]+ | \"\\\"\" [^\"\\n]{1,8} \"\\\"\""),
+        ("lark", "\x01start: A b+\nA: /[a-f]{2,3}/\nb: \"x\" | \"y\" A"),
+        ("regex", "\x02(ab|c[d-f]){1,5}[^0-9]?"),
+        (
+            "schema",
+            "\x03{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\",\"minimum\":-3},\"b\":{\"type\":\"array\",\
+             \"items\":{\"enum\":[\"x\",null,1.5]},\"maxItems\":3}},\"required\":[\"a\"],\"additionalProperties\":false}",
+        ),
+    ] {
+        put("grammar", name, &[grammar.as_bytes(), said])?;
+    }
+
     put("weight_folder", "llama", &[config.to_string().as_bytes(), &weights])?;
 
     let config = json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}});

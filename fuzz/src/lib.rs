@@ -2,8 +2,15 @@
 //! them, the answer is a value or an error, without a panic and without memory beyond a small multiple of the
 //! input.
 
+// A file of `runtime`, which takes too long to build for the fuzzer.
+#[path = "../../crates/runtime/src/grammars/gbnf.rs"]
+mod gbnf;
+
 use std::path::Path;
 use std::sync::LazyLock;
+
+use llguidance::api::TopLevelGrammar;
+use llguidance::{Matcher, ParserFactory};
 
 use model::chat::{ChatEnd, ChatRequest, ChatTemplate, Content, FunctionCall, Message, Part, ToolCall};
 use model::gguf::Gguf;
@@ -129,6 +136,38 @@ fn conversation(texts: &[&str], end: ChatEnd) -> ChatRequest {
     request.variables.insert("b".to_owned(), json!(text(15)));
     request
 }
+
+/// A byte for the notation, the grammar, and after the separator bytes that choose what a model says. What is said is what
+/// the mask allows, so it must be taken; a grammar in GBNF that is translated and refused afterwards is no error.
+pub fn grammar(bytes: &[u8]) {
+    let Some((grammar, choices)) = split(bytes) else { return };
+    let Some((notation, text)) = grammar.split_first() else { return };
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    let grammar = match notation % 4 {
+        0 => gbnf::to_lark(text).map(TopLevelGrammar::from_lark).ok(),
+        1 => Some(TopLevelGrammar::from_lark(text.to_owned())),
+        2 => Some(TopLevelGrammar::from_regex(text)),
+        _ => serde_json::from_str(text).ok().map(TopLevelGrammar::from_json_schema),
+    };
+    let Some(parser) = grammar.and_then(|grammar| GRAMMARS.create_parser(grammar).ok()) else { return };
+    let mut matcher = Matcher::new(Ok(parser));
+    for choice in choices.iter().take(64) {
+        let Ok(mask) = matcher.compute_mask() else { return };
+        let mut allowed = Vec::new();
+        mask.iter_set_entries(|token| allowed.push(token));
+        let Some(token) = allowed.get(usize::from(*choice) % allowed.len().max(1)) else { return };
+        if matcher.is_stopped() || matcher.consume_token(*token as u32).is_err() {
+            return;
+        }
+    }
+}
+
+static GRAMMARS: LazyLock<ParserFactory> = LazyLock::new(|| {
+    let environment = toktrie::ApproximateTokEnv::single_byte_env();
+    let mut factory = ParserFactory::new_simple(&environment).expect("bytes are a vocabulary");
+    factory.quiet();
+    factory
+});
 
 static TEMPLATES_COMPILED: LazyLock<Vec<ChatTemplate>> = LazyLock::new(|| {
     let compiled = TEMPLATES.map(|source| ChatTemplate::new(source, "<|endoftext|>", "<|im_end|>"));
