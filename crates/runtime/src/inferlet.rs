@@ -124,15 +124,20 @@ impl InferletState {
     }
 
     /// This thread begins to run the program.
-    pub(crate) fn runs_here(&self) {
-        self.cpu.counted_ns.store(thread_time().as_nanos() as u64, Ordering::Relaxed);
+    pub(crate) fn runs(&self) {
+        *self.cpu.lock() = Some(Began::Clock(Instant::now()));
     }
 
-    /// Counts what the program has used since this thread began to run it, or since this was called.
-    pub(crate) fn spend_own_cpu(&self) {
-        let now = thread_time().as_nanos() as u64;
-        let before = self.cpu.counted_ns.swap(now, Ordering::Relaxed);
-        self.spend_cpu(Duration::from_nanos(now.saturating_sub(before)));
+    /// Counts what the program has used until now, while it runs.
+    pub(crate) fn count_cpu(&self) {
+        let time = self.cpu.until_now(Some(Began::Thread(thread_time())));
+        self.spend_cpu(time);
+    }
+
+    /// This thread has run the program, for the moment.
+    pub(crate) fn pauses(&self) {
+        let time = self.cpu.until_now(None);
+        self.spend_cpu(time);
     }
 
     /// Whether it, or one above it, has used up its processor time.
@@ -317,13 +322,36 @@ impl Drop for Waiting {
 #[derive(Default)]
 pub(crate) struct CpuMeter {
     spent_ns: AtomicU64,
-    /// The clock of the thread that runs it, up to which its own time is in `spent_ns`. Only that thread looks at it.
-    counted_ns: AtomicU64,
+    /// What it runs now, and is not in `spent_ns`, began at. Only the thread that runs it looks at this.
+    running: Mutex<Option<Began>>,
+}
+
+/// Since when a thread runs a program.
+#[derive(Clone, Copy)]
+enum Began {
+    /// On the clock: to look at the thread's own takes longer than many a program runs.
+    Clock(Instant),
+    /// On the thread's own clock, once it has run for longer.
+    Thread(Duration),
 }
 
 impl CpuMeter {
     pub(crate) fn spent(&self) -> Duration {
         Duration::from_nanos(self.spent_ns.load(Ordering::Relaxed))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Began>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Time since it began; what follows begins at `next`.
+    fn until_now(&self, next: Option<Began>) -> Duration {
+        match std::mem::replace(&mut *self.lock(), next) {
+            None => Duration::ZERO,
+            // Perhaps others had the processor meanwhile: nobody is charged for more than it takes to be looked at.
+            Some(Began::Clock(start)) => start.elapsed().min(crate::TICK),
+            Some(Began::Thread(before)) => thread_time().saturating_sub(before),
+        }
     }
 }
 

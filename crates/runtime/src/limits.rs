@@ -170,9 +170,9 @@ impl<F: Future> Future for Metered<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        self.inferlet.runs_here();
+        self.inferlet.runs();
         let result = self.program.as_mut().poll(context);
-        self.inferlet.spend_own_cpu();
+        self.inferlet.pauses();
         result
     }
 }
@@ -188,24 +188,22 @@ mod tests {
     #[test]
     fn a_program_pays_for_the_processor_and_not_for_waiting_for_one() {
         let (inferlet, _client) = inferlet();
-        let metered = |work: fn()| {
-            let program = Box::pin(async move { work() });
-            Metered { program, inferlet: inferlet.clone() }.now_or_never().unwrap();
-            inferlet.cpu.spent()
-        };
-        let slept = metered(|| std::thread::sleep(Duration::from_millis(50)));
-        assert!(slept < Duration::from_millis(25), "{slept:?} of 50 ms without a processor");
-        let worked = metered(|| {
-            let start = thread_time();
-            while thread_time() - start < Duration::from_millis(3) {}
-        });
-        assert!(worked - slept >= Duration::from_millis(3));
-        // Its own 5 ms may be over while it runs.
-        inferlet.runs_here();
+        let sleep = || std::thread::sleep(Duration::from_millis(50));
+        let program = Box::pin(async move { sleep() });
+        Metered { program, inferlet: inferlet.clone() }.now_or_never().unwrap();
+        assert!(inferlet.cpu.spent() <= crate::TICK, "{:?}", inferlet.cpu.spent());
+        // As at each tick of one that runs for longer.
+        inferlet.runs();
+        inferlet.count_cpu();
+        let before = inferlet.cpu.spent();
         let start = thread_time();
-        while thread_time() - start < Duration::from_millis(3) {}
-        inferlet.spend_own_cpu();
-        assert!(inferlet.is_out_of_cpu());
+        while thread_time() - start < Duration::from_millis(6) {}
+        inferlet.count_cpu();
+        assert!(inferlet.cpu.spent() - before >= Duration::from_millis(6) && inferlet.is_out_of_cpu());
+        let before = inferlet.cpu.spent();
+        sleep();
+        inferlet.pauses();
+        assert!(inferlet.cpu.spent() - before < Duration::from_millis(25), "without a processor");
     }
 
     #[test]

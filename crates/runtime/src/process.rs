@@ -303,7 +303,7 @@ pub(crate) fn new_store(Registration { shared, inferlet, .. }: &Registration) ->
     store.set_epoch_deadline(1);
     let meter = inferlet.clone();
     store.epoch_deadline_callback(move |_| {
-        meter.spend_own_cpu();
+        meter.count_cpu();
         if meter.is_out_of_cpu() {
             return Err(wasmtime::Error::msg(CPU_LIMIT));
         }
