@@ -165,6 +165,13 @@ fn frequencies(hyper: &Hyperparameters) -> Vec<f32> {
 }
 
 impl Backend for CpuBackend {
+    fn own_thread(&mut self) {
+        // A model that one thread computes alone gains nothing by that, and the programs it wakes may need the core.
+        if self.multiplications().0 as u64 > self.one_thread {
+            self.team.own_caller();
+        }
+    }
+
     fn limits(&self) -> Limits {
         self.limits
     }

@@ -12,7 +12,8 @@ pub struct CpuOptions {
     /// the others takes as long, and programs are waiting for a core. It changes no number.
     /// docs/performance.md has measurements.
     pub one_thread: u64,
-    /// Whether the other threads keep to one core each.
+    /// Whether threads keep to one core each: the others, and with all cores in use the one that calls, where it is the
+    /// backend's own.
     pub pin: bool,
     /// Pages in the pool; [`crate::CpuBackend::page_bytes`] tells what one takes. Memory is taken when first
     /// written.

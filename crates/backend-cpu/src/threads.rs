@@ -24,11 +24,16 @@ type Job = Arc<dyn Fn(&Worker) + Send + Sync>;
 pub(crate) struct Team {
     control: Arc<Control>,
     threads: Vec<JoinHandle<()>>,
+    /// The core that no other worker keeps to, if there is just one.
+    core_left: Option<core_affinity::CoreId>,
 }
+
+/// Teams of this process so far: the callers of two teams do not keep to the same core.
+static TEAMS: AtomicUsize = AtomicUsize::new(0);
 
 impl Team {
     /// A team of `size` workers, the caller of [`Team::run`] among them. With `pin`, the others keep to one
-    /// core each, from the last one down; the caller is left where it is, since it is not ours.
+    /// core each; the caller is left where it is until [`Team::own_caller`].
     pub(crate) fn new(size: usize, pin: bool) -> std::io::Result<Team> {
         assert!(size > 0, "a team has at least its caller");
         let control = Arc::new(Control {
@@ -43,8 +48,15 @@ impl Team {
             broken: AtomicBool::new(false),
             failure: Mutex::new(None),
         });
-        let mut team = Team { control, threads: Vec::new() };
-        let cores = if pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
+        let mut cores = if pin { core_affinity::get_core_ids().unwrap_or_default() } else { Vec::new() };
+        if !cores.is_empty() {
+            // Nor those of two processes, where that can be helped.
+            let first = TEAMS.fetch_add(1, SeqCst).wrapping_add(std::process::id() as usize);
+            let count = cores.len();
+            cores.rotate_left(first % count);
+        }
+        let core_left = cores.first().copied().filter(|_| cores.len() == size);
+        let mut team = Team { control, threads: Vec::new(), core_left };
         for index in 1..size {
             let control = Arc::clone(&team.control);
             let core = cores.len().checked_sub(index).map(|i| cores[i]);
@@ -57,6 +69,15 @@ impl Team {
             team.threads.push(thread);
         }
         Ok(team)
+    }
+
+    /// The calling thread is the only one that will call [`Team::run`]: it keeps to the core that the others leave. A
+    /// phase takes three times as long while two workers share a core, which the system lets them do for seconds when
+    /// something else runs on the other. Where there are cores to spare, it goes where it likes.
+    pub(crate) fn own_caller(&self) {
+        if let Some(core) = self.core_left {
+            core_affinity::set_for_current(core);
+        }
     }
 
     /// Number of workers.
@@ -346,6 +367,25 @@ mod tests {
             team.run(move |worker: &Worker| _ = count.fetch_add(worker.size(), SeqCst)).unwrap();
             assert_eq!(all.load(SeqCst), 9);
         }
+    }
+
+    #[test]
+    fn the_caller_keeps_to_the_core_that_is_left_if_there_is_one() {
+        let cores = || core_affinity::get_core_ids().map_or(0, |cores| cores.len());
+        let all = cores();
+        if all == 0 {
+            // A system without affinity.
+            return;
+        }
+        for (size, pin, kept) in [(all, true, 1), (all, false, all), (all + 1, true, all)] {
+            let team = Team::new(size, pin).unwrap();
+            let seen = std::thread::spawn(move || {
+                team.own_caller();
+                cores()
+            });
+            assert_eq!(seen.join().unwrap(), kept, "{size} workers on {all} cores");
+        }
+        assert_eq!(cores(), all);
     }
 
     #[test]

@@ -74,6 +74,7 @@ impl Driver {
     /// pass is answered with that, every call as closed.
     pub(super) fn run(mut self) -> Result<(), String> {
         let _closing = Closing(self.inbox.clone());
+        self.backend.own_thread();
         let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.work())) else {
             self.close(&ForwardError::Closed);
             return Ok(());
