@@ -175,9 +175,9 @@ fn the_threads_of_programs_give_way_to_the_models() {
         threads.iter().filter(|(thread, _)| thread.starts_with(name)).map(|(_, nice)| *nice).collect()
     };
     let (programs, engine) = (of("tokio-"), of("engine"));
-    assert!(!programs.is_empty() && programs.iter().all(|nice| *nice == 19), "{threads:?}");
+    assert!(!programs.is_empty() && programs.iter().all(|nice| *nice == 10), "{threads:?}");
     assert!(
-        engine.len() == 1 && engine[0] < 19 && of("compute").iter().all(|nice| *nice < 19),
+        engine.len() == 1 && engine[0] < 10 && of("compute").iter().all(|nice| *nice < 10),
         "{threads:?}"
     );
 }

@@ -1,9 +1,9 @@
 //! The threads that run programs, and those for long work of the host.
 
-/// How nice they are to the engines' threads, as in `nice(1)`: the most. At 10, a program that computes without end still
-/// tripled another user's step on two processors, as at 0.
+/// How nice they are to the engines' threads, as in `nice(1)`: a thread that computes a batch gets nine times as much of a
+/// processor. At 19 others gain little more, and whatever else runs on the machine keeps the programs waiting.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 19;
+const NICE: i32 = 10;
 
 /// Lets threads of this process that compute a model have the processor first. For the beginning of each thread that runs
 /// programs or long work (`on_thread_start` of the tokio runtime), before the engine's threads are started by another.
