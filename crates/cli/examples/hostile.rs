@@ -97,13 +97,8 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * share) as usize]
 }
 
-fn main() -> Result<()> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.enable_all().on_thread_start(runtime::give_way_to_models).build()?;
-    runtime.block_on(measure_all())
-}
-
-async fn measure_all() -> Result<()> {
+#[tokio::main]
+async fn main() -> Result<()> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let folder = std::env::temp_dir().join(format!("pie-hostile-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;

@@ -58,8 +58,7 @@ enum Command {
 fn main() -> ExitCode {
     let flags = Flags::parse();
     start_logging(flags.verbose);
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = builder.enable_all().on_thread_start(runtime::give_way_to_models).build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let result = runtime.block_on(async {
             match flags.command {

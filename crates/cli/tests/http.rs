@@ -159,29 +159,6 @@ fn get(address: &str, path: &str) -> Response {
     request(address, &format!("GET {path} HTTP/1.1"), b"")
 }
 
-#[cfg(target_os = "linux")]
-#[test]
-fn the_threads_of_programs_give_way_to_the_models() {
-    let server = Server::start(&[]);
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", server.process.id())).unwrap();
-    let nice = |task: std::io::Result<std::fs::DirEntry>| {
-        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
-        // proc_pid_stat(5): the name may have anything in it, and nice is the 17th field after it.
-        let (name, rest) = stat.split_once('(').unwrap().1.rsplit_once(')').unwrap();
-        (name.to_string(), rest.split_whitespace().nth(16).unwrap().parse::<i32>().unwrap())
-    };
-    let threads: Vec<(String, i32)> = tasks.map(nice).collect();
-    let of = |name: &str| -> Vec<i32> {
-        threads.iter().filter(|(thread, _)| thread.starts_with(name)).map(|(_, nice)| *nice).collect()
-    };
-    let (programs, engine) = (of("tokio-"), of("engine"));
-    assert!(!programs.is_empty() && programs.iter().all(|nice| *nice == 10), "{threads:?}");
-    assert!(
-        engine.len() == 1 && engine[0] < 10 && of("compute").iter().all(|nice| *nice < 10),
-        "{threads:?}"
-    );
-}
-
 #[test]
 fn a_program_answers_requests_below_its_path() {
     let server = Server::start(&["--serve", "/hello=http-server"]);

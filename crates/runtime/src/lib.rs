@@ -27,7 +27,6 @@ mod served;
 mod service;
 mod snapshot_files;
 mod store;
-mod threads;
 mod turns;
 mod users;
 mod work;
@@ -59,7 +58,6 @@ pub use process::{Inferlet, InferletError, Input, LaunchError, LaunchOptions};
 pub use program::{Program, ProgramError};
 pub use served::{ModelFacts, ServedModel};
 pub use service::{RequestError, Service};
-pub use threads::give_way_to_models;
 
 /// How often a running program is interrupted to see whether it should end or let others run.
 const TICK: Duration = Duration::from_millis(2);
