@@ -25,7 +25,7 @@ pub(crate) struct Turns {
 
 struct State {
     free: usize,
-    waiting: VecDeque<Arc<Place>>,
+    waiting: VecDeque<Arc<Entry>>,
 }
 
 impl Turns {
@@ -40,7 +40,7 @@ impl Turns {
     }
 }
 
-/// Where a program is. Changed with the lock of [`Turns`] held.
+/// Where a program is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Nothing woke it.
@@ -48,6 +48,8 @@ enum Phase {
     Waits,
     /// Its task is to run it.
     HasTurn,
+    /// It was given a turn before its task first ran, which has been in the threads' line since the launch.
+    GivenEarly,
     Runs,
     /// It was woken while it ran.
     RunsAgain,
@@ -55,18 +57,25 @@ enum Phase {
 }
 
 /// A program in [`Turns`]. What the program waits for wakes this, and not its task.
-struct Place {
+struct Entry {
     turns: Arc<Turns>,
-    phase: Mutex<(Phase, Option<Waker>)>,
+    status: Mutex<Status>,
 }
 
-impl Place {
-    fn phase(&self) -> MutexGuard<'_, (Phase, Option<Waker>)> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+/// Changed with the lock of [`Turns`] held.
+struct Status {
+    phase: Phase,
+    /// Wakes its task; none before that first ran, and after its end.
+    task: Option<Waker>,
+}
+
+impl Entry {
+    fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a turn or a place among those that wait.
-    fn come(self: &Arc<Place>, state: &mut State) -> Phase {
+    fn come(self: &Arc<Entry>, state: &mut State) -> Phase {
         if state.free > 0 {
             state.free -= 1;
             Phase::HasTurn
@@ -81,10 +90,11 @@ impl State {
     /// Gives a turn to who waits longest; the waker of its task.
     fn give(&mut self) -> Option<Waker> {
         while let Some(next) = self.waiting.pop_front() {
-            let mut phase = next.phase();
-            if phase.0 == Phase::Waits {
-                phase.0 = Phase::HasTurn;
-                return phase.1.clone();
+            let mut status = next.status();
+            if status.phase == Phase::Waits {
+                let task = status.task.clone();
+                status.phase = if task.is_some() { Phase::HasTurn } else { Phase::GivenEarly };
+                return task;
             }
         }
         self.free += 1;
@@ -92,54 +102,58 @@ impl State {
     }
 }
 
-impl Wake for Place {
-    fn wake(self: Arc<Place>) {
+impl Wake for Entry {
+    fn wake(self: Arc<Entry>) {
         self.wake_by_ref();
     }
 
-    fn wake_by_ref(self: &Arc<Place>) {
+    fn wake_by_ref(self: &Arc<Entry>) {
         let mut state = self.turns.lock();
-        let mut phase = self.phase();
-        match phase.0 {
-            Phase::Idle => phase.0 = self.come(&mut state),
-            Phase::Runs => phase.0 = Phase::RunsAgain,
-            Phase::Waits | Phase::HasTurn | Phase::RunsAgain | Phase::Gone => return,
+        let mut status = self.status();
+        match status.phase {
+            Phase::Idle => status.phase = self.come(&mut state),
+            Phase::Runs => status.phase = Phase::RunsAgain,
+            Phase::Waits | Phase::HasTurn | Phase::GivenEarly | Phase::RunsAgain | Phase::Gone => return,
         }
-        if phase.0 == Phase::HasTurn
-            && let Some(task) = phase.1.clone()
+        if status.phase == Phase::HasTurn
+            && let Some(task) = status.task.clone()
         {
-            drop((phase, state));
+            drop((status, state));
             task.wake();
         }
     }
 }
 
 /// A program's part in the turns of its user, from its launch to its end.
-pub(crate) struct Turn(Arc<Place>);
+pub(crate) struct Turn(Arc<Entry>);
 
 impl Turn {
     /// Takes a turn or a place among those that wait.
     pub(crate) fn new(turns: &Arc<Turns>) -> Turn {
-        let place = Arc::new(Place { turns: turns.clone(), phase: Mutex::new((Phase::Idle, None)) });
+        let entry = Arc::new(Entry {
+            turns: turns.clone(),
+            status: Mutex::new(Status { phase: Phase::Idle, task: None }),
+        });
         let mut state = turns.lock();
-        place.phase().0 = place.come(&mut state);
+        entry.status().phase = entry.come(&mut state);
         drop(state);
-        Turn(place)
+        Turn(entry)
     }
 
     /// Runs the program in its turns.
     pub(crate) fn run<F: Future + Unpin>(&self, program: F) -> InTurn<'_, F> {
-        InTurn { program, place: &self.0, waker: self.0.clone().into() }
+        InTurn { program, entry: &self.0, waker: self.0.clone().into() }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut state = self.0.turns.lock();
-        let before = std::mem::replace(&mut *self.0.phase(), (Phase::Gone, None)).0;
+        let before =
+            std::mem::replace(&mut *self.0.status(), Status { phase: Phase::Gone, task: None }).phase;
         // One that panics while it runs ends with its turn.
         let next = match before {
-            Phase::HasTurn | Phase::Runs | Phase::RunsAgain => state.give(),
+            Phase::HasTurn | Phase::GivenEarly | Phase::Runs | Phase::RunsAgain => state.give(),
             Phase::Idle | Phase::Waits | Phase::Gone => None,
         };
         drop(state);
@@ -152,7 +166,7 @@ impl Drop for Turn {
 /// See [`Turn::run`].
 pub(crate) struct InTurn<'a, F> {
     program: F,
-    place: &'a Arc<Place>,
+    entry: &'a Arc<Entry>,
     waker: Waker,
 }
 
@@ -160,33 +174,35 @@ impl<F: Future + Unpin> Future for InTurn<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let InTurn { program, place, waker } = &mut *self;
+        let InTurn { program, entry, waker } = &mut *self;
         {
-            let _state = place.turns.lock();
-            let mut phase = place.phase();
-            let known = phase.1.replace(context.waker().clone());
-            if known.is_none() && phase.0 == Phase::HasTurn {
-                // It has been in the threads' line since its launch, before it had a turn: it goes to the end.
-                context.waker().wake_by_ref();
-                return Poll::Pending;
+            let _state = entry.turns.lock();
+            let mut status = entry.status();
+            status.task = Some(context.waker().clone());
+            match status.phase {
+                Phase::HasTurn => {}
+                Phase::GivenEarly => {
+                    // To the end of the line, where a turn of now would have brought it.
+                    status.phase = Phase::HasTurn;
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                // Its task may be woken for something else.
+                _ => return Poll::Pending,
             }
-            // Its task may be woken for something else.
-            if phase.0 != Phase::HasTurn {
-                return Poll::Pending;
-            }
-            phase.0 = Phase::Runs;
+            status.phase = Phase::Runs;
         }
         let result = Pin::new(program).poll(&mut Context::from_waker(waker));
-        let mut state = place.turns.lock();
+        let mut state = entry.turns.lock();
         let next = state.give();
-        let mut phase = place.phase();
-        phase.0 = match (&result, phase.0) {
+        let mut status = entry.status();
+        status.phase = match (&result, status.phase) {
             (Poll::Ready(_), _) => Phase::Gone,
-            (_, Phase::RunsAgain) => place.come(&mut state),
+            (_, Phase::RunsAgain) => entry.come(&mut state),
             _ => Phase::Idle,
         };
-        let again = (phase.0 == Phase::HasTurn).then(|| context.waker().clone());
-        drop((phase, state));
+        let again = (status.phase == Phase::HasTurn).then(|| context.waker().clone());
+        drop((status, state));
         for task in next.into_iter().chain(again) {
             task.wake();
         }
@@ -304,7 +320,7 @@ mod tests {
         }
         let state = turns.lock();
         assert_eq!(
-            (state.free, state.waiting.iter().filter(|p| p.phase().0 == Phase::Waits).count()),
+            (state.free, state.waiting.iter().filter(|p| p.status().phase == Phase::Waits).count()),
             (2, 0)
         );
     }
