@@ -4,7 +4,7 @@
 //! the place would be its own and stand idle, and the call that the program is in might wait for it for ever. So what
 //! stands in line is a task.
 
-use tokio::task::{AbortHandle, JoinError};
+use tokio::task::{AbortHandle, JoinError, JoinHandle};
 
 /// Runs a future as a task that ends when this is dropped.
 ///
@@ -13,7 +13,14 @@ use tokio::task::{AbortHandle, JoinError};
 pub(crate) async fn apart<T: Send + 'static>(
     future: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, JoinError> {
-    let task = tokio::spawn(future);
+    while_wanted(tokio::spawn(future)).await
+}
+
+/// Waits for a task that ends when this is dropped; one on a blocking thread only if it has not begun.
+///
+/// # Errors
+/// When the task panics.
+pub(crate) async fn while_wanted<T>(task: JoinHandle<T>) -> Result<T, JoinError> {
     let _abort = AbortOnDrop(task.abort_handle());
     task.await
 }

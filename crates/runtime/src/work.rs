@@ -6,12 +6,11 @@
 //! does not begin, and what has begun ends by itself, for every input is bounded, and holds its thread until then.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::available_parallelism;
 
 use tokio::sync::Semaphore;
 
-use crate::apart::apart;
+use crate::apart::{apart, while_wanted};
 use crate::error::ApiError;
 use crate::inferlet::{InferletState, thread_time};
 
@@ -22,15 +21,6 @@ const CALLS: usize = 256;
 pub(crate) struct Workers {
     threads: Arc<Semaphore>,
     count: usize,
-}
-
-/// Tells the work that nobody waits for it.
-struct Abandon(Arc<AtomicBool>);
-
-impl Drop for Abandon {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 impl Workers {
@@ -65,8 +55,6 @@ impl Workers {
         })?;
         let held = inferlet.host_memory.take(bytes as u64)?;
         let (inferlet, threads) = (inferlet.clone(), self.threads.clone());
-        let abandoned = Arc::new(AtomicBool::new(false));
-        let _abandon = Abandon(abandoned.clone());
         let done = apart(async move {
             let turn = |semaphore: &Arc<Semaphore>| semaphore.clone().acquire_owned();
             let never_closed = "the semaphores are never closed";
@@ -74,15 +62,12 @@ impl Workers {
             let thread = turn(&threads).await.expect(never_closed);
             let work = move || {
                 let _held = (call, held, share, thread);
-                if abandoned.load(Ordering::Relaxed) {
-                    return Err(ApiError::Cancelled);
-                }
                 let start = thread_time();
                 let result = work();
                 inferlet.spend_cpu(thread_time() - start);
                 result
             };
-            tokio::task::spawn_blocking(work).await
+            while_wanted(tokio::task::spawn_blocking(work)).await
         });
         done.await
             .flatten()
@@ -97,7 +82,7 @@ pub(crate) fn calls() -> Arc<Semaphore> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;
     use std::time::Duration;
 
