@@ -125,19 +125,18 @@ impl InferletState {
 
     /// This thread begins to run the program.
     pub(crate) fn runs(&self) {
-        *self.cpu.lock() = Some(Began::Clock(Instant::now()));
+        let began = Began::Clock(Instant::now());
+        *self.cpu.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
     }
 
     /// Counts what the program has used until now, while it runs.
     pub(crate) fn count_cpu(&self) {
-        let time = self.cpu.until_now(Some(Began::Thread(thread_time())));
-        self.spend_cpu(time);
+        self.spend_cpu(self.cpu.until_now(true));
     }
 
     /// This thread has run the program, for the moment.
     pub(crate) fn pauses(&self) {
-        let time = self.cpu.until_now(None);
-        self.spend_cpu(time);
+        self.spend_cpu(self.cpu.until_now(false));
     }
 
     /// Whether it, or one above it, has used up its processor time.
@@ -340,18 +339,20 @@ impl CpuMeter {
         Duration::from_nanos(self.spent_ns.load(Ordering::Relaxed))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Began>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Time since it began; what follows begins at `next`.
-    fn until_now(&self, next: Option<Began>) -> Duration {
-        match std::mem::replace(&mut *self.lock(), next) {
-            None => Duration::ZERO,
+    /// Time since it began; if it goes on, it begins anew.
+    fn until_now(&self, goes_on: bool) -> Duration {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let (time, now) = match *running {
+            None => (Duration::ZERO, None),
             // Perhaps others had the processor meanwhile: nobody is charged for more than it takes to be looked at.
-            Some(Began::Clock(start)) => start.elapsed().min(crate::TICK),
-            Some(Began::Thread(before)) => thread_time().saturating_sub(before),
-        }
+            Some(Began::Clock(start)) => (start.elapsed().min(crate::TICK), None),
+            Some(Began::Thread(before)) => {
+                let now = thread_time();
+                (now.saturating_sub(before), Some(now))
+            }
+        };
+        *running = goes_on.then(|| Began::Thread(now.unwrap_or_else(thread_time)));
+        time
     }
 }
 
