@@ -165,15 +165,15 @@ fn frequencies(hyper: &Hyperparameters) -> Vec<f32> {
 }
 
 impl Backend for CpuBackend {
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
     fn own_thread(&mut self) {
         // A model that one thread computes alone gains nothing by that, and the programs it wakes may need the core.
         if self.multiplications().0 as u64 > self.one_thread {
             self.team.own_caller();
         }
-    }
-
-    fn limits(&self) -> Limits {
-        self.limits
     }
 
     fn run(&mut self, batch: &Batch, output: &mut Output) -> Result<(), BackendError> {

@@ -103,8 +103,8 @@ pub trait Backend: Send {
     /// Sizes that every batch must respect.
     fn limits(&self) -> Limits;
 
-    /// The calling thread is the backend's from now on: it makes all other calls and does nothing else of weight. Nobody
-    /// has to say so. Default: nothing.
+    /// Tells that the calling thread makes all other calls and does nothing else of weight: it may be bound to a core. It
+    /// need not be called. Default: nothing.
     fn own_thread(&mut self) {}
 
     /// Runs one batch: writes the keys and values of every row to its slot and answers every output request.
