@@ -49,9 +49,14 @@ fn main() -> std::io::Result<()> {
         ("model.layers.0.mlp.up_proj.weight", 16, 8),
         ("model.layers.0.mlp.down_proj.weight", 8, 16),
     ]);
+    put("weight_folder", "llama", &[config.to_string().as_bytes(), &weights])?;
+
     let said = &[0, 1, 2, 3, 4, 5, 6, 7][..];
     for (name, grammar) in [
-        ("gbnf", "\0root ::= item (\",\" item)* # a list\nitem ::= [a-z0-9]+ | \"\\\"\" [^\"\\n]{1,8} \"\\\"\""),
+        (
+            "gbnf",
+            "\0root ::= item (\",\" item)* # a list\nitem ::= [a-z0-9]+ | \"\\\"\" [^\"\\n]{1,8} \"\\\"\"",
+        ),
         ("lark", "\x01start: A b+\nA: /[a-f]{2,3}/\nb: \"x\" | \"y\" A"),
         ("regex", "\x02(ab|c[d-f]){1,5}[^0-9]?"),
         (
@@ -62,8 +67,6 @@ fn main() -> std::io::Result<()> {
     ] {
         put("grammar", name, &[grammar.as_bytes(), said])?;
     }
-
-    put("weight_folder", "llama", &[config.to_string().as_bytes(), &weights])?;
 
     let config = json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}});
     let special = |id: u32, content: &str| {

@@ -11,7 +11,6 @@ use std::sync::LazyLock;
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
-
 use model::chat::{ChatEnd, ChatRequest, ChatTemplate, Content, FunctionCall, Message, Part, ToolCall};
 use model::gguf::Gguf;
 use model::gguf::writer::GgufWriter;
@@ -156,7 +155,13 @@ pub fn grammar(bytes: &[u8]) {
         let mut allowed = Vec::new();
         mask.iter_set_entries(|token| allowed.push(token));
         let Some(token) = allowed.get(usize::from(*choice) % allowed.len().max(1)) else { return };
-        if matcher.is_stopped() || matcher.consume_token(*token as u32).is_err() {
+        if matcher.is_stopped() {
+            return;
+        }
+        if let Err(error) = matcher.consume_token(*token as u32) {
+            // It may have become too complex; it cannot be wrong.
+            let error = format!("{error:#}");
+            assert!(!error.contains("doesn't satisfy the grammar"), "an allowed token is refused: {error}");
             return;
         }
     }
@@ -166,6 +171,8 @@ static GRAMMARS: LazyLock<ParserFactory> = LazyLock::new(|| {
     let environment = toktrie::ApproximateTokEnv::single_byte_env();
     let mut factory = ParserFactory::new_simple(&environment).expect("bytes are a vocabulary");
     factory.quiet();
+    // As in `runtime`.
+    factory.limits_mut().max_lexer_states = 20_000;
     factory
 });
 
