@@ -366,12 +366,13 @@ pub(crate) fn thread_time() -> Duration {
 pub(crate) mod tests {
     use super::*;
     use crate::RuntimeConfig;
+    use crate::turns::Threads;
     use crate::users::Users;
     use crate::work::Workers;
 
     /// An inferlet that runs nothing, and its client.
     pub(crate) fn inferlet() -> (Arc<InferletState>, ClientEnds) {
-        let user = Users::new(&RuntimeConfig::default(), &Workers::new(), 2).of("test");
+        let user = Users::new(&RuntimeConfig::default(), &Workers::new(), &Arc::new(Threads::new(2))).of("test");
         let (inferlet, client) = child(&user, None);
         (inferlet, client)
     }

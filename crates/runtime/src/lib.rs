@@ -8,6 +8,7 @@
 mod account;
 mod adapters;
 mod apart;
+mod background;
 mod error;
 mod files;
 mod grammars;
@@ -212,7 +213,8 @@ impl Runtime {
         let models: Vec<_> = models.into_iter().map(Arc::new).collect();
         let workers = work::Workers::new();
         let threads = tokio::runtime::Handle::current().metrics().num_workers();
-        let users = users::Users::new(&config, &workers, threads);
+        let threads = Arc::new(turns::Threads::new(threads));
+        let users = users::Users::new(&config, &workers, &threads);
         for model in &models {
             snapshots.restore(model, &users).await;
         }

@@ -21,7 +21,6 @@ use crate::network::Outgoing;
 use crate::output::{Channel, OutputPipe};
 use crate::program::Program;
 use crate::queue::{Receiver, Sender, queue};
-use crate::turns::Turn;
 
 /// Inferlets above an inferlet that launched each other.
 const LAUNCH_DEPTH: u32 = 8;
@@ -173,9 +172,11 @@ pub(crate) fn launch(
     let (registration, client) = register(shared, label, options, parent)?;
     let inferlet = registration.inferlet.clone();
     let (done, outcome) = oneshot::channel();
-    tokio::spawn(async move {
+    let turns = inferlet.user.turns.clone();
+    let task = turns.spawn(async move {
         let _ = done.send(supervise(&registration, run(&registration, &entry)).await);
     });
+    task.detach();
     // The task sends in any case; it is gone only when the whole process stops.
     let outcome = outcome.map(|result| result.unwrap_or(Err(InferletError::Killed))).boxed().shared();
     let input = Some(Input { texts: client.texts, blobs: client.blobs });
@@ -187,7 +188,6 @@ pub(crate) fn launch(
 pub(crate) struct Registration {
     pub(crate) shared: Arc<RuntimeState>,
     pub(crate) inferlet: Arc<InferletState>,
-    turn: Turn,
 }
 
 impl Drop for Registration {
@@ -228,16 +228,15 @@ pub(crate) fn register(
     let inferlet = Arc::new(inferlet);
     let mut running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
     running.insert(inferlet.id.clone(), inferlet.clone());
-    let turn = Turn::new(&inferlet.user.turns);
-    Ok((Registration { shared: shared.clone(), inferlet, turn }, client))
+    Ok((Registration { shared: shared.clone(), inferlet }, client))
 }
 
-/// Lets an inferlet work when its turn comes, meters it, and ends it when it is killed.
+/// Lets an inferlet work when it has a place, meters it, and ends it when it is killed.
 pub(crate) async fn supervise<T>(
     registration: &Registration,
     work: impl Future<Output = Result<T, InferletError>>,
 ) -> Result<T, InferletError> {
-    let Registration { shared, inferlet, turn } = registration;
+    let Registration { shared, inferlet } = registration;
     let work = async {
         inferlet.place.take(&inferlet.user, &shared.places).await;
         Metered { program: Box::pin(work), inferlet: inferlet.clone() }.await
@@ -245,7 +244,7 @@ pub(crate) async fn supervise<T>(
     tokio::select! {
         biased;
         () = inferlet.killed() => Err(InferletError::Killed),
-        outcome = turn.run(Box::pin(work)) => outcome,
+        outcome = work => outcome,
     }
 }
 
@@ -272,7 +271,7 @@ async fn run(registration: &Registration, entry: &InferletPre<HostState>) -> Res
 }
 
 /// The store of one inferlet, with everything that its program may reach.
-pub(crate) fn new_store(Registration { shared, inferlet, .. }: &Registration) -> Store<HostState> {
+pub(crate) fn new_store(Registration { shared, inferlet }: &Registration) -> Store<HostState> {
     for model in &shared.models {
         // Never refused.
         let _ = model.engine.apply(ContextOp::Register {

@@ -89,7 +89,8 @@ impl Service {
         let (head, answered) = oneshot::channel();
         let (ended, end) = oneshot::channel();
         let handler = self.handler.clone();
-        tokio::spawn(async move {
+        let turns = registration.inferlet.user.turns.clone();
+        let task = turns.spawn(async move {
             let outcome = supervise(&registration, answer(&registration, &handler, request, head)).await;
             match &outcome {
                 // Killed, since the client has left: that is no failure.
@@ -101,6 +102,7 @@ impl Service {
             }
             let _ = ended.send(outcome);
         });
+        task.detach();
         match answered.await {
             Ok(response) => {
                 let left = bytes_of_body(&response, is_head);

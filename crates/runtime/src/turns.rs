@@ -4,215 +4,192 @@
 //! are ready at once, another user's would wait for all of them. So no more programs of a user are ready, or run, than
 //! there are threads. The others wait for each other, in order, and the threads come to everybody else's between.
 //!
+//! And a program that computes without end would take a processor from the threads of a batch, which wait for each other.
+//! So where programs of several users are there, those of a user that has run for long lately go to the
+//! [background](crate::background), until the user has rested.
+//!
 //! ```text
-//!                 woken, no turn is free
-//!       idle ──────────────────────────────► waits
-//!        │ ▲                                   │ in its order
-//!  woken │ │ it waits for something            ▼
-//!        └─┼──────────────────────────────► has a turn ──► is run for a moment ──┐
-//!          └─────────────────────────────────────────────────────────────────────┘
+//!                woken                                      the user ran little lately ─► tokio's threads ─┐
+//!     idle ───────────────► waits for a turn ─► has a turn ─┤                                              ├─► idle
+//!                                                           others are there, it ran long ─► background ───┘
 //! ```
 
 use std::collections::VecDeque;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_task::{Runnable, Task};
+use tokio::runtime::Handle;
+
+use crate::background::Background;
+
+/// Who has run for longer lately runs in the background: more than a program needs for a prompt or between two tokens.
+const LONG: Duration = Duration::from_millis(10);
+/// What counts at most: so long a user rests, times [`RESTS`], until its programs are as those of others.
+const LONGEST: Duration = Duration::from_millis(100);
+/// A user that runs for one part of so many never runs for long.
+const RESTS: u32 = 4;
+
+/// The threads that run programs, of all users.
+pub(crate) struct Threads {
+    programs: usize,
+    /// Users with programs that have not ended.
+    users: AtomicUsize,
+    background: OnceLock<Background>,
+}
+
+impl Threads {
+    /// So many programs run at once.
+    pub(crate) fn new(programs: usize) -> Threads {
+        Threads { programs: programs.max(1), users: AtomicUsize::new(0), background: OnceLock::new() }
+    }
+
+    fn background(&self, handle: &Handle) -> &Background {
+        self.background.get_or_init(|| Background::new(self.programs, handle))
+    }
+}
 
 /// The turns of one user.
 pub(crate) struct Turns {
+    threads: Arc<Threads>,
+    /// Programs that have not ended.
+    present: AtomicUsize,
     state: Mutex<State>,
 }
 
 struct State {
     free: usize,
-    waiting: VecDeque<Arc<Entry>>,
+    waiting: VecDeque<Runnable>,
+    lately: Lately,
 }
 
 impl Turns {
-    /// So many programs at once.
-    pub(crate) fn new(programs: usize) -> Turns {
-        Turns { state: Mutex::new(State { free: programs.max(1), waiting: VecDeque::new() }) }
+    pub(crate) fn new(threads: &Arc<Threads>) -> Turns {
+        let lately = Lately { ran: Duration::ZERO, at: Instant::now() };
+        let state = State { free: threads.programs, waiting: VecDeque::new(), lately };
+        Turns { threads: threads.clone(), present: AtomicUsize::new(0), state: Mutex::new(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics while the lock is held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// Where a program is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    /// Nothing woke it.
-    Idle,
-    Waits,
-    /// Its task is to run it.
-    HasTurn,
-    /// It was given a turn before its task first ran, which has been in the threads' line since the launch.
-    GivenEarly,
-    Runs,
-    /// It was woken while it ran.
-    RunsAgain,
-    Gone,
-}
-
-/// A program in [`Turns`]. What the program waits for wakes this, and not its task.
-struct Entry {
-    turns: Arc<Turns>,
-    status: Mutex<Status>,
-}
-
-/// Changed with the lock of [`Turns`] held.
-struct Status {
-    phase: Phase,
-    /// Wakes its task; none before that first ran, and after its end.
-    task: Option<Waker>,
-}
-
-impl Entry {
-    fn status(&self) -> MutexGuard<'_, Status> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Runs a program in its turns. Dropping the task ends it, in a turn; a panic goes to who awaits the task.
+    pub(crate) fn spawn<T: Send + 'static>(
+        self: &Arc<Turns>,
+        program: impl Future<Output = T> + Send + 'static,
+    ) -> Task<T> {
+        let present = Present::new(self);
+        let program = async move {
+            let _present = present;
+            program.await
+        };
+        let (turns, handle) = (self.clone(), Handle::current());
+        let schedule = move |program| turns.woken(program, &handle);
+        let builder = async_task::Builder::new().propagate_panic(true);
+        let (program, task) = builder.spawn(|()| program, schedule);
+        program.schedule();
+        task
     }
 
-    /// Takes a turn or a place among those that wait.
-    fn come(self: &Arc<Entry>, state: &mut State) -> Phase {
-        if state.free > 0 {
-            state.free -= 1;
-            Phase::HasTurn
+    /// A program is ready: it takes a turn or a place among those that wait.
+    fn woken(self: &Arc<Turns>, program: Runnable, handle: &Handle) {
+        let mut state = self.lock();
+        if state.free == 0 {
+            state.waiting.push_back(program);
+            return;
+        }
+        state.free -= 1;
+        drop(state);
+        self.begin(program, handle);
+    }
+
+    /// Brings a program that has a turn to the threads.
+    fn begin(self: &Arc<Turns>, program: Runnable, handle: &Handle) {
+        let (turns, own) = (self.clone(), handle.clone());
+        let turn = move || turns.take_turn(program, &own);
+        match self.runs_long() {
+            true => self.threads.background(handle).run(turn),
+            false => drop(handle.spawn(async { turn() })),
+        }
+    }
+
+    /// Runs a program until it waits for something, and gives the turn to who waits longest.
+    fn take_turn(self: &Arc<Turns>, program: Runnable, handle: &Handle) {
+        if self.has_others() {
+            let start = Instant::now();
+            program.run();
+            self.ran(start);
         } else {
-            state.waiting.push_back(self.clone());
-            Phase::Waits
+            program.run();
         }
-    }
-}
-
-impl State {
-    /// Gives a turn to who waits longest; the waker of its task.
-    fn give(&mut self) -> Option<Waker> {
-        while let Some(next) = self.waiting.pop_front() {
-            let mut status = next.status();
-            if status.phase == Phase::Waits {
-                let task = status.task.clone();
-                status.phase = if task.is_some() { Phase::HasTurn } else { Phase::GivenEarly };
-                return task;
+        let mut state = self.lock();
+        match state.waiting.pop_front() {
+            Some(next) => {
+                drop(state);
+                self.begin(next, handle);
             }
+            None => state.free += 1,
         }
-        self.free += 1;
-        None
+    }
+
+    /// Whether other users have programs.
+    fn has_others(&self) -> bool {
+        self.threads.users.load(Ordering::Relaxed) > 1
+    }
+
+    /// Whether its programs belong in the background now.
+    pub(crate) fn runs_long(&self) -> bool {
+        self.has_others() && self.lock().lately.after(Instant::now()) > LONG
+    }
+
+    /// Counts what ran from `start` until now.
+    pub(crate) fn ran(&self, start: Instant) {
+        let now = Instant::now();
+        let lately = &mut self.lock().lately;
+        *lately = Lately { ran: (lately.after(now) + (now - start)).min(LONGEST), at: now };
     }
 }
 
-impl Wake for Entry {
-    fn wake(self: Arc<Entry>) {
-        self.wake_by_ref();
-    }
+/// How long a user's programs have run lately: it grows by the time they run, on whatever thread, and shrinks with time.
+/// It is not processor time: in the background a program waits for a processor and has to count as if it had it.
+#[derive(Clone, Copy)]
+struct Lately {
+    ran: Duration,
+    at: Instant,
+}
 
-    fn wake_by_ref(self: &Arc<Entry>) {
-        let mut state = self.turns.lock();
-        let mut status = self.status();
-        match status.phase {
-            Phase::Idle => status.phase = self.come(&mut state),
-            Phase::Runs => status.phase = Phase::RunsAgain,
-            Phase::Waits | Phase::HasTurn | Phase::GivenEarly | Phase::RunsAgain | Phase::Gone => return,
-        }
-        if status.phase == Phase::HasTurn
-            && let Some(task) = status.task.clone()
-        {
-            drop((status, state));
-            task.wake();
-        }
+impl Lately {
+    fn after(self, now: Instant) -> Duration {
+        self.ran.saturating_sub(now.saturating_duration_since(self.at) / RESTS)
     }
 }
 
-/// A program's part in the turns of its user, from its launch to its end.
-pub(crate) struct Turn(Arc<Entry>);
+/// A program that has not ended.
+struct Present(Arc<Turns>);
 
-impl Turn {
-    /// Takes a turn or a place among those that wait.
-    pub(crate) fn new(turns: &Arc<Turns>) -> Turn {
-        let entry = Arc::new(Entry {
-            turns: turns.clone(),
-            status: Mutex::new(Status { phase: Phase::Idle, task: None }),
-        });
-        let mut state = turns.lock();
-        entry.status().phase = entry.come(&mut state);
-        drop(state);
-        Turn(entry)
-    }
-
-    /// Runs the program in its turns.
-    pub(crate) fn run<F: Future + Unpin>(&self, program: F) -> InTurn<'_, F> {
-        InTurn { program, entry: &self.0, waker: self.0.clone().into() }
+impl Present {
+    fn new(turns: &Arc<Turns>) -> Present {
+        if turns.present.fetch_add(1, Ordering::Relaxed) == 0 {
+            turns.threads.users.fetch_add(1, Ordering::Relaxed);
+        }
+        Present(turns.clone())
     }
 }
 
-impl Drop for Turn {
+impl Drop for Present {
     fn drop(&mut self) {
-        let mut state = self.0.turns.lock();
-        let before =
-            std::mem::replace(&mut *self.0.status(), Status { phase: Phase::Gone, task: None }).phase;
-        // One that panics while it runs ends with its turn.
-        let next = match before {
-            Phase::HasTurn | Phase::GivenEarly | Phase::Runs | Phase::RunsAgain => state.give(),
-            Phase::Idle | Phase::Waits | Phase::Gone => None,
-        };
-        drop(state);
-        if let Some(task) = next {
-            task.wake();
+        if self.0.present.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.threads.users.fetch_sub(1, Ordering::Relaxed);
         }
-    }
-}
-
-/// See [`Turn::run`].
-pub(crate) struct InTurn<'a, F> {
-    program: F,
-    entry: &'a Arc<Entry>,
-    waker: Waker,
-}
-
-impl<F: Future + Unpin> Future for InTurn<'_, F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let InTurn { program, entry, waker } = &mut *self;
-        {
-            let _state = entry.turns.lock();
-            let mut status = entry.status();
-            status.task = Some(context.waker().clone());
-            match status.phase {
-                Phase::HasTurn => {}
-                Phase::GivenEarly => {
-                    // To the end of the line, where a turn of now would have brought it.
-                    status.phase = Phase::HasTurn;
-                    context.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                // Its task may be woken for something else.
-                _ => return Poll::Pending,
-            }
-            status.phase = Phase::Runs;
-        }
-        let result = Pin::new(program).poll(&mut Context::from_waker(waker));
-        let mut state = entry.turns.lock();
-        let next = state.give();
-        let mut status = entry.status();
-        status.phase = match (&result, status.phase) {
-            (Poll::Ready(_), _) => Phase::Gone,
-            (_, Phase::RunsAgain) => entry.come(&mut state),
-            _ => Phase::Idle,
-        };
-        let again = (status.phase == Phase::HasTurn).then(|| context.waker().clone());
-        drop((status, state));
-        for task in next.into_iter().chain(again) {
-            task.wake();
-        }
-        result
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Poll;
 
     use futures::FutureExt;
     use futures::future::{BoxFuture, join_all};
@@ -220,87 +197,85 @@ mod tests {
 
     use super::*;
 
-    fn turns(programs: usize) -> Arc<Turns> {
-        Arc::new(Turns::new(programs))
-    }
-
-    /// As a launch does it.
-    fn spawn<T: Send + 'static>(
-        turns: &Arc<Turns>,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> tokio::task::JoinHandle<T> {
-        let turn = Turn::new(turns);
-        tokio::spawn(async move { turn.run(Box::pin(work)).await })
+    /// Two users, on threads that run so many programs at once.
+    fn users(programs: usize) -> [Arc<Turns>; 2] {
+        let threads = Arc::new(Threads::new(programs));
+        [(); 2].map(|()| Arc::new(Turns::new(&threads)))
     }
 
     #[tokio::test]
     async fn who_is_ready_later_does_not_wait_for_all_of_another_user() {
-        let (many, one) = (turns(2), turns(2));
+        let [many, one] = users(2);
         let polls = Arc::new(AtomicUsize::new(0));
         let begun: Vec<_> = (0..500)
             .map(|_| {
                 let polls = polls.clone();
-                spawn(&many, async move { polls.fetch_add(1, Ordering::SeqCst) })
+                many.spawn(async move { polls.fetch_add(1, Ordering::SeqCst) })
             })
             .collect();
         let seen = polls.clone();
-        let last = spawn(&one, async move { seen.load(Ordering::SeqCst) });
-        let before = last.await.unwrap();
+        let before = one.spawn(async move { seen.load(Ordering::SeqCst) }).await;
         assert!(before <= 16, "{before} programs of another user ran before");
         join_all(begun).await;
         assert_eq!(polls.load(Ordering::SeqCst), 500);
         assert_eq!(many.lock().free, 2);
     }
 
-    #[test]
-    fn those_of_a_user_take_turns_in_order_and_give_them_back() {
-        let turns = turns(1);
+    /// Wakes itself before it waits, as a program that spins does at a tick.
+    fn again() -> impl Future<Output = ()> {
+        let mut waits = true;
+        std::future::poll_fn(move |context| {
+            context.waker().wake_by_ref();
+            match std::mem::take(&mut waits) {
+                true => Poll::Pending,
+                false => Poll::Ready(()),
+            }
+        })
+    }
+
+    #[tokio::test]
+    async fn those_of_a_user_take_turns_in_order_and_give_them_back() {
+        let [turns, _] = users(1);
         let order = Arc::new(Mutex::new(Vec::new()));
         let program = |name: u32| {
-            let (order, turn) = (order.clone(), Turn::new(&turns));
-            let work = async move {
-                for _ in 0..2 {
+            let order = order.clone();
+            turns.spawn(async move {
+                for _ in 0..3 {
                     order.lock().unwrap().push(name);
-                    // Outside a runtime this wakes at once.
-                    yield_now().await;
+                    again().await;
                 }
-            };
-            async move { turn.run(work.boxed()).await }.boxed()
+            })
         };
-        let order_is = |names: &[u32]| assert_eq!(*order.lock().unwrap(), names);
-        let poll = |program: &mut BoxFuture<'static, ()>| {
-            program.poll_unpin(&mut Context::from_waker(Waker::noop())).is_pending()
-        };
-        let (mut a, mut b, c) = (program(0), program(1), program(2));
-        // However often it is polled: it has no turn.
-        assert!(poll(&mut b) && poll(&mut b));
-        order_is(&[]);
-        assert!(poll(&mut a) && poll(&mut a));
-        order_is(&[0]);
-        assert!(poll(&mut b) && poll(&mut a) && poll(&mut b));
-        order_is(&[0, 1]);
-        // Who is next goes away, and its turn to the one after it.
+        let (a, b, c) = (program(0), program(1), program(2));
+        // Its place among those that wait is another's.
         drop(c);
-        assert!(poll(&mut a));
-        order_is(&[0, 1, 0]);
-        drop(a);
-        assert!(poll(&mut b));
-        order_is(&[0, 1, 0, 1]);
-        drop(b);
-        assert_eq!(turns.lock().free, 1);
+        (a.await, b.await);
+        assert_eq!(*order.lock().unwrap(), [0, 1, 0, 1, 0, 1]);
+        until(|| turns.lock().free == 1).await;
+    }
+
+    async fn until(what: impl Fn() -> bool) {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn nothing_is_lost_when_many_come_go_and_panic() {
-        let turns = turns(2);
+        let [turns, other] = users(2);
+        // So that some run in the background.
+        let spins = other.spawn(futures::future::pending::<()>());
         let work = |index: u64| -> BoxFuture<'static, u64> {
             async move {
                 for step in 0..index % 7 {
                     if index % 50 == 49 && step == 3 {
                         panic!("as a program of the host might");
                     }
+                    if index % 40 == 0 {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
                     match (index + step) % 3 {
-                        0 => tokio::time::sleep(std::time::Duration::from_micros(index % 300)).await,
+                        0 => tokio::time::sleep(Duration::from_micros(index % 300)).await,
                         _ => yield_now().await,
                     }
                 }
@@ -308,20 +283,59 @@ mod tests {
             }
             .boxed()
         };
-        let tasks: Vec<_> = (0..2000).map(|index| spawn(&turns, work(index))).collect();
+        let tasks: Vec<_> = (0..2000).map(|index| turns.spawn(work(index))).collect();
         for (index, task) in tasks.into_iter().enumerate() {
             if index % 11 == 0 {
-                task.abort();
+                drop(task);
+                continue;
             }
-            match task.await {
+            match std::panic::AssertUnwindSafe(task).catch_unwind().await {
                 Ok(value) => assert_eq!(value, index as u64),
-                Err(error) => assert!(error.is_cancelled() == (index % 11 == 0) || error.is_panic()),
+                Err(_) => assert_eq!(index % 50, 49),
             }
         }
-        let state = turns.lock();
-        assert_eq!(
-            (state.free, state.waiting.iter().filter(|p| p.status().phase == Phase::Waits).count()),
-            (2, 0)
-        );
+        until(|| turns.lock().free == 2 && turns.present.load(Ordering::SeqCst) == 0).await;
+        assert!(turns.lock().waiting.is_empty());
+        assert!(turns.threads.background.get().is_some(), "none ran long");
+        drop(spins);
+        until(|| turns.threads.users.load(Ordering::SeqCst) == 0).await;
+    }
+
+    /// The names of the threads on which a program runs that needs `run` each time, then `rest`.
+    fn threads_of(turns: &Arc<Turns>, run: u64, rest: u64) -> Task<Vec<String>> {
+        turns.spawn(async move {
+            let mut names = Vec::new();
+            for _ in 0..20 {
+                names.push(std::thread::current().name().unwrap_or("").to_string());
+                std::thread::sleep(Duration::from_millis(run));
+                match rest {
+                    0 => yield_now().await,
+                    rest => tokio::time::sleep(Duration::from_millis(rest)).await,
+                }
+            }
+            names
+        })
+    }
+
+    fn behind(names: &[String]) -> usize {
+        names.iter().filter(|name| *name == "background").count()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_runs_long_makes_way_where_others_are_and_comes_back() {
+        let [spins, other] = users(2);
+        assert_eq!(behind(&threads_of(&spins, 5, 0).await), 0, "nobody else is there");
+        let (leave, present) = tokio::sync::oneshot::channel::<()>();
+        let other_is_there = other.spawn(present.map(drop));
+        let names = threads_of(&spins, 5, 0).await;
+        assert!(behind(&names) >= 10 && names[0] != "background", "{names:?}");
+        let ran_long = || spins.lock().lately.after(Instant::now()) > LONG;
+        assert!(ran_long());
+        let names = threads_of(&other, 0, 5).await;
+        assert!(behind(&names) < 10, "it has done next to nothing: {names:?}");
+        until(|| !ran_long()).await;
+        drop(leave);
+        other_is_there.await;
+        assert_eq!(behind(&threads_of(&spins, 5, 0).await), 0, "nobody else is there any more");
     }
 }

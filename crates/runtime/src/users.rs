@@ -10,7 +10,7 @@ use crate::RuntimeConfig;
 use crate::account::Account;
 use crate::limits::UserLimits;
 use crate::messaging::Broker;
-use crate::turns::Turns;
+use crate::turns::{Threads, Turns};
 use crate::work::Workers;
 
 /// One user.
@@ -50,12 +50,12 @@ struct Shares {
     places: usize,
     waiting_places: usize,
     threads: usize,
-    turns: usize,
+    programs: Arc<Threads>,
 }
 
 impl Users {
-    /// `threads` run the programs.
-    pub(crate) fn new(config: &RuntimeConfig, workers: &Workers, threads: usize) -> Users {
+    /// `programs` are the threads that run programs.
+    pub(crate) fn new(config: &RuntimeConfig, workers: &Workers, programs: &Arc<Threads>) -> Users {
         let server = &config.server_limits;
         let shares = Shares {
             inferlets: Account::root(
@@ -69,7 +69,7 @@ impl Users {
             places: config.user_places() as usize,
             waiting_places: config.user_places() as usize + crate::WAITING_EXTRA as usize / 2,
             threads: workers.threads_of_user(),
-            turns: threads,
+            programs: programs.clone(),
         };
         Users { shares, users: Mutex::default() }
     }
@@ -97,7 +97,7 @@ impl Users {
             places: Arc::new(Semaphore::new(shares.places)),
             waiting_places: Arc::new(Semaphore::new(shares.waiting_places)),
             threads: Arc::new(Semaphore::new(shares.threads)),
-            turns: Arc::new(Turns::new(shares.turns)),
+            turns: Arc::new(Turns::new(&shares.programs)),
         });
         users.insert(name.to_string(), user.clone());
         user

@@ -7,10 +7,12 @@
 
 use std::sync::Arc;
 use std::thread::available_parallelism;
+use std::time::Instant;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::apart::{apart, while_wanted};
+use crate::background;
 use crate::error::ApiError;
 use crate::inferlet::{InferletState, thread_time};
 
@@ -60,18 +62,27 @@ impl Workers {
             let never_closed = "the semaphores are never closed";
             let share = turn(&inferlet.user.threads).await.expect(never_closed);
             let thread = turn(&threads).await.expect(never_closed);
+            let runs_long = inferlet.user.turns.runs_long();
             let work = move || {
                 let _held = (call, held, share, thread);
-                let start = thread_time();
+                let (start, before) = (Instant::now(), thread_time());
                 let result = work();
-                inferlet.spend_cpu(thread_time() - start);
+                inferlet.spend_cpu(thread_time() - before);
+                inferlet.user.turns.ran(start);
                 result
             };
-            while_wanted(tokio::task::spawn_blocking(work)).await
+            if !runs_long {
+                return while_wanted(tokio::task::spawn_blocking(work)).await.ok();
+            }
+            let (done, result) = oneshot::channel();
+            background::spawn(move || {
+                // Whoever asked may have given it up.
+                let _ = done.send(work());
+            });
+            result.await.ok()
         });
-        done.await
-            .flatten()
-            .unwrap_or_else(|panic| Err(ApiError::Backend(format!("the host failed: {panic}"))))
+        let panicked = || Err(ApiError::Backend("the host failed: its work panicked".into()));
+        done.await.ok().flatten().unwrap_or_else(panicked)
     }
 }
 
@@ -89,12 +100,13 @@ mod tests {
     use super::*;
     use crate::RuntimeConfig;
     use crate::inferlet::tests::child;
+    use crate::turns::Threads;
     use crate::users::Users;
 
     /// Workers, and an inferlet of each of two users.
     fn workers() -> (Arc<Workers>, [Arc<InferletState>; 2]) {
         let workers = Workers::new();
-        let users = Users::new(&RuntimeConfig::default(), &workers, 2);
+        let users = Users::new(&RuntimeConfig::default(), &workers, &Arc::new(Threads::new(2)));
         let inferlets = ["ann", "bob"].map(|name| child(&users.of(name), None).0);
         (Arc::new(workers), inferlets)
     }
