@@ -372,7 +372,8 @@ pub(crate) mod tests {
 
     /// An inferlet that runs nothing, and its client.
     pub(crate) fn inferlet() -> (Arc<InferletState>, ClientEnds) {
-        let user = Users::new(&RuntimeConfig::default(), &Workers::new(), &Arc::new(Threads::new(2))).of("test");
+        let user =
+            Users::new(&RuntimeConfig::default(), &Workers::new(), &Arc::new(Threads::new(2))).of("test");
         let (inferlet, client) = child(&user, None);
         (inferlet, client)
     }

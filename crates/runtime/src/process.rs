@@ -300,6 +300,7 @@ pub(crate) fn new_store(Registration { shared, inferlet }: &Registration) -> Sto
     let mut store = Store::new(&shared.wasmtime, state);
     store.limiter(|state| &mut state.memory);
     store.set_epoch_deadline(1);
+    store.set_hostcall_fuel(CALL_BYTES);
     let meter = inferlet.clone();
     store.epoch_deadline_callback(move |_| {
         meter.count_cpu();
@@ -310,6 +311,9 @@ pub(crate) fn new_store(Registration { shared, inferlet }: &Registration) -> Sto
     });
     store
 }
+
+/// Bytes of the arguments of one call, as the host has them. To take them over cannot be interrupted: so many take 30 ms.
+const CALL_BYTES: usize = 64 << 20;
 
 /// Marks the trap that the processor time limit causes.
 const CPU_LIMIT: &str = "processor time limit";

@@ -90,6 +90,9 @@ fn judge(row: &Row, outcome: &Result<String, InferletError>) -> bool {
         End::OutOfPages => refused("OutOfPages", ""),
         End::Memory => matches!(outcome, Err(InferletError::Memory { .. })),
         End::Cpu => matches!(outcome, Err(InferletError::Cpu { .. })),
+        End::CallBytes => {
+            matches!(outcome, Err(InferletError::Trap(why)) if why.contains("copied between the host and the guest"))
+        }
         End::Nothing => took || refused("LimitExceeded", ""),
     }
 }
@@ -141,7 +144,7 @@ async fn attackers_are_refused_and_leave_nothing() {
         assert_eq!(beside, alone, "{}: the stream has other tokens", row.name);
         attacker.kill();
         let ended = attacker.outcome().await;
-        let by_itself = matches!(row.end, End::Memory | End::Cpu) && judge(row, &ended);
+        let by_itself = matches!(row.end, End::Memory | End::Cpu | End::CallBytes) && judge(row, &ended);
         assert!(by_itself || ended == Err(InferletError::Killed), "{}: {ended:?}", row.name);
         leave_nothing(&bench, row.name).await;
         assert_eq!(stream(&bench).await, alone, "{}: the stream after it has other tokens", row.name);

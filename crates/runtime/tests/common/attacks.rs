@@ -14,6 +14,8 @@ pub(crate) enum End {
     Memory,
     /// The program is ended for its processor time.
     Cpu,
+    /// The program is ended for what it moves in one call.
+    CallBytes,
     /// It takes nothing that stays: every call may succeed, or be refused for the share of the engine's inbox.
     Nothing,
 }
@@ -43,7 +45,7 @@ pub(crate) const ATTACKS: [Row; 36] = [
     row("append", "length of a context", End::Refused("4096"), 128),
     row("contexts", "contexts", End::Refused("contexts"), 128),
     row("adapters", "adapters", End::Refused("32 adapters"), 128),
-    row("row-outputs", "outputs of a row", End::Refused("1000000 outputs"), 900),
+    row("row-outputs", "bytes of the arguments of a call", End::CallBytes, 900),
     row("pass-outputs", "outputs and values of a batch", End::Nothing, 400),
     row("long-passes", "rows of batches", End::Nothing, 128),
     row("many-passes", "sequences of batches", End::Nothing, 128),
