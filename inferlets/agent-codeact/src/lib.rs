@@ -32,8 +32,8 @@ async fn main(mut args: Args) -> Result<String> {
         let context = chat.generation_prompt()?;
         // A small model answers from memory, right or wrong, unless its first answer begins as code does.
         let start = if turn == 0 { FENCE } else { "" };
-        let generated =
-            context.append(start).generate(SamplingParams::greedy()).max_tokens(max_tokens).text().await?;
+        let generation = context.append(start).generate(SamplingParams::greedy()).max_tokens(max_tokens);
+        let generated = generation.answer().await?.text;
         let text = script.next().map_or_else(|| format!("{start}{generated}"), str::to_string);
         chat.assistant(&text);
         session::send(format!("{text}\n")).await?;

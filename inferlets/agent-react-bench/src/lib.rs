@@ -56,9 +56,8 @@ async fn main(mut args: Args) -> Result<String> {
     let (at_once, mut waits) = (if concurrent { 3 } else { 1 }, 0);
     for (round, turns) in TURNS.chunks(at_once).enumerate() {
         for (action, _) in turns {
-            let mut thought =
-                context.generate(SamplingParams::greedy()).max_tokens(max_tokens).ignore_stop_tokens();
-            thought.rest().await?;
+            let thought = context.generate(SamplingParams::greedy()).max_tokens(max_tokens);
+            thought.ignore_stop_tokens().answer().await?;
             context.append(&format!("\n{action}\n"));
         }
         join_all(turns.iter().map(|_| sleep(delay))).await;

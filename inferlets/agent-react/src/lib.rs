@@ -34,7 +34,7 @@ async fn main(mut args: Args) -> Result<String> {
     for _ in 0..steps {
         context.append("Thought:");
         let step = context.generate(SamplingParams::greedy()).max_tokens(max_tokens);
-        let step = step.stop("\nObservation:").stop("\nThought:").stop("\n\n").text().await?;
+        let step = step.stop("\nObservation:").stop("\nThought:").stop("\n\n").answer().await?.text;
         session::send(format!("Thought:{step}\n")).await?;
         answer = step.split_once("Final Answer:").map(|(_, answer)| answer.trim().to_string());
         if answer.is_some() {

@@ -89,7 +89,7 @@ async fn agent(role: usize, group: &str, max_tokens: usize) -> Result<String> {
         Context::delete(&model, &name).await?;
     }
     let (_, section, instruction) = ROLES[role];
-    let text = chat.user(instruction).answer(SamplingParams::greedy(), max_tokens).await?;
+    let text = chat.user(instruction).answer(SamplingParams::greedy(), max_tokens).await?.text;
     story.text += &format!("\n\n### {section}\n{}", text.trim());
     story.done.push(role);
     let left: Vec<usize> = (0..ROLES.len()).filter(|role| !story.done.contains(role)).collect();

@@ -30,7 +30,7 @@ async fn main(mut args: Args) -> Result<String> {
             Some(&found[..]) == expected && (beam.log_prob - plain.log_prob).abs() < 1e-2
         };
         report["equal"] = json!(beams.len() == plain.len() && beams.iter().zip(&plain).all(same));
-        let greedy = prompt.generate(SamplingParams::greedy()).max_tokens(max_tokens).text().await?;
+        let greedy = prompt.generate(SamplingParams::greedy()).max_tokens(max_tokens).answer().await?.text;
         report["greedy"] = json!(greedy);
     }
     Ok(report.to_string())

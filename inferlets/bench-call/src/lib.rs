@@ -65,7 +65,7 @@ fn many(batch: usize, mut call: impl FnMut() -> Result<()>) -> Result<f64> {
 async fn passes(model: &Model, rounds: usize) -> Result<Value> {
     let mut context = Context::new(model)?;
     context.append(PROMPT).prefill().await?;
-    let sampling = || OutputKind::Token(SamplingParams::greedy().for_token(None, None));
+    let sampling = || OutputKind::Token(SamplingParams::greedy().for_token(None, &[]));
     let mut report = json!({});
     for (name, kind) in [
         ("no_output", None),
@@ -106,11 +106,11 @@ async fn grammar(model: &Model, rounds: usize) -> Result<Value> {
     let (mut bound, mut free, mut added) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let start = Instant::now();
-        let token = with.step(&sampling, Some(&constraint)).await?.token;
+        let token = with.step(&sampling, &[&constraint]).await?.token;
         constraint.advance(&[token])?;
         bound.push(micros(start));
         let start = Instant::now();
-        without.step(&sampling, None).await?;
+        without.step(&sampling, &[]).await?;
         free.push(micros(start));
         added.push(bound[bound.len() - 1] - free[free.len() - 1]);
         without.truncate(with.tokens().len() - 1)?;
@@ -154,7 +154,7 @@ async fn work(model: &Model, parent: &str, rounds: usize) -> Result<Value> {
     signal.next().await?;
     let mut share_ns = 0;
     for _ in 0..rounds {
-        let kind = OutputKind::Token(SamplingParams::greedy().for_token(None, None));
+        let kind = OutputKind::Token(SamplingParams::greedy().for_token(None, &[]));
         let (input, outputs) = (Input::Tokens(vec![0]), vec![OutputRequest { row: 0, kind }]);
         // Nothing is kept, so that the next pass is the next call.
         let pass = Pass { input, positions: None, masks: None, adapter: None, keep: false, outputs };

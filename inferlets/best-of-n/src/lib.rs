@@ -22,6 +22,7 @@ async fn main(mut args: Args) -> Result<String> {
     let mut forks = chat.user(&prompt).branch(candidates).await?;
     let sampling = SamplingParams::temperature(temperature).seed(seed);
     let answers = answer_all(&mut forks, sampling, max_tokens).await?;
+    let answers: Vec<String> = answers.into_iter().map(|answer| answer.text).collect();
     let work = model.work().json();
 
     let scores: Vec<f64> = if consensus {
@@ -46,7 +47,7 @@ async fn verify(model: &Model, question: &str, answer: &str) -> Result<f64> {
         "Question: {question}\nAnswer: {answer}\nIs this answer right and complete? Write Yes or No."
     ));
     let answers = [first_token("Yes")?, first_token("No")?];
-    let log_probs = judge.generation_prompt()?.next_log_probs(&answers).await?;
+    let log_probs = judge.generation_prompt()?.next_logprobs(&answers).await?;
     Ok(1.0 / (1.0 + f64::from(log_probs[1] - log_probs[0]).exp()))
 }
 

@@ -23,9 +23,8 @@ async fn main(mut args: Args) -> Result<String> {
     let mut report = json!({ "text": model.detokenize(&tokens)?, "tokens": tokens.len() });
     if check {
         let one = guided(with.fork()?, without.fork()?, 1.0, max_tokens).await?;
-        let mut plain = with.generate(SamplingParams::greedy()).max_tokens(max_tokens);
-        plain.rest().await?;
-        report["equal"] = json!(one == plain.tokens());
+        let plain = with.generate(SamplingParams::greedy()).max_tokens(max_tokens).answer().await?;
+        report["equal"] = json!(one == plain.tokens);
         report["differs"] = json!(one != tokens);
     }
     Ok(report.to_string())

@@ -33,14 +33,15 @@ async fn main(mut args: Args) -> Result<String> {
     let mut chat = Chat::new(&model)?;
     chat.user(&prompt);
     let sampling = SamplingParams::temperature(temperature).seed(seed);
-    let mut generation = chat.generate(sampling)?.constraint(&constraint).max_tokens(max_tokens);
-    let mut text = String::new();
-    while let Some(piece) = generation.next().await? {
-        session::send(piece.clone()).await?;
-        text.push_str(&piece);
+    let mut generation = chat.generate(sampling)?.constrain(&constraint).max_tokens(max_tokens);
+    while let Some(item) = generation.next().await? {
+        session::send(item.text).await?;
     }
     session::send("\n".to_string()).await?;
-    let tokens = generation.tokens().len();
-    let (complete, seed) = (constraint.complete()?, generation.seed());
-    Ok(json!({ "text": text, "complete": complete, "tokens": tokens, "seed": seed }).to_string())
+    let answer = generation.rest().await?;
+    let (tokens, forced) = (answer.tokens.len(), answer.usage.forced);
+    let report = json!({
+        "text": answer.text, "complete": answer.complete, "tokens": tokens, "forced": forced, "seed": answer.seed,
+    });
+    Ok(report.to_string())
 }

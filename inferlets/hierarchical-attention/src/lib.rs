@@ -27,7 +27,8 @@ async fn main(mut args: Args) -> Result<String> {
     }
     let mut document = Context::new(&model)?;
     let values = compute(&mut document, &rows).await?;
-    let text = document.append(&question).generate(SamplingParams::greedy()).max_tokens(16).text().await?;
+    let text =
+        document.append(&question).generate(SamplingParams::greedy()).max_tokens(16).answer().await?.text;
 
     rows.iter_mut().filter(|(_, node)| *node == 2).for_each(|(token, _)| *token += 1);
     let again = compute(&mut Context::new(&model)?, &rows).await?;

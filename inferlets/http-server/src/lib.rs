@@ -46,8 +46,8 @@ async fn complete(prompt: &str, mut writer: BodyWriter) -> Result<()> {
     let mut context = Context::new(&model)?;
     context.append(prompt);
     let mut generation = context.generate(SamplingParams::greedy()).max_tokens(32);
-    while let Some(piece) = generation.next().await? {
-        writer.write(piece).await?;
+    while let Some(item) = generation.next().await? {
+        writer.write(item.text).await?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! guesses that equal the model's own tokens are the text. `--check` compares with plain decoding, token by
 //! token.
 
-use inferlet::{Args, Chat, Drafter, Model, Result, SamplingParams, Speculation, json, session};
+use inferlet::{Args, Chat, Draft, Drafter, Model, Result, SamplingParams, json, session};
 
 /// Guesses the tokens that the last pass drew after the first wrong guess.
 struct Jacobi {
@@ -11,10 +11,10 @@ struct Jacobi {
 }
 
 impl Drafter for Jacobi {
-    fn draft(&mut self, tokens: &[u32]) -> Vec<u32> {
+    async fn draft(&mut self, tokens: &[u32]) -> Result<Draft> {
         // Places that no pass has looked at yet begin with the text's own last token.
         self.guesses.resize(self.window, tokens.last().copied().unwrap_or(0));
-        std::mem::take(&mut self.guesses)
+        Ok(std::mem::take(&mut self.guesses).into())
     }
 
     fn rejected(&mut self, drawn: &[u32]) {
@@ -35,22 +35,18 @@ async fn main(mut args: Args) -> Result<String> {
     chat.user(&prompt);
     let mut plain = chat.fork()?;
 
-    let jacobi = Jacobi { window, guesses: Vec::new() };
-    let mut generation =
-        Speculation::new(chat.generation_prompt()?, SamplingParams::greedy(), jacobi).max_tokens(max_tokens);
-    while let Some(tokens) = generation.next().await? {
-        session::send(model.detokenize(&tokens)?).await?;
+    let mut jacobi = Jacobi { window, guesses: Vec::new() };
+    let generation = chat.generate(SamplingParams::greedy())?.max_tokens(max_tokens);
+    let mut generation = generation.drafter(&mut jacobi);
+    while let Some(item) = generation.next().await? {
+        session::send(item.text).await?;
     }
     session::send("\n".to_string()).await?;
-    let mut report = json!({
-        "tokens": generation.tokens().len(),
-        "passes": generation.passes,
-        "accepted": generation.accepted,
-    });
+    let (tokens, usage) = (generation.tokens().len(), generation.usage());
+    let mut report = json!({ "tokens": tokens, "passes": usage.passes, "accepted": usage.accepted });
     if check {
-        let mut expected = plain.generate(SamplingParams::greedy())?.max_tokens(max_tokens);
-        expected.rest().await?;
-        report["equal"] = json!(expected.tokens() == generation.tokens());
+        let expected = plain.generate(SamplingParams::greedy())?.max_tokens(max_tokens).answer().await?;
+        report["equal"] = json!(expected.tokens == generation.tokens());
     }
     Ok(report.to_string())
 }

@@ -13,10 +13,8 @@ async fn main(mut args: Args) -> Result<String> {
 
     if !topic.is_empty() {
         let mut chat = Chat::new(&Model::open_default()?)?;
-        return chat
-            .user(&format!("Say one thing about {topic}."))
-            .answer(SamplingParams::greedy(), max_tokens)
-            .await;
+        chat.user(&format!("Say one thing about {topic}."));
+        return Ok(chat.answer(SamplingParams::greedy(), max_tokens).await?.text);
     }
     let topics = ["rivers", "mountains", "deserts", "forests", "islands"].into_iter().cycle().take(children);
     let launched = try_join_all(topics.map(|topic| {

@@ -77,7 +77,7 @@ async fn main(mut args: Args) -> Result<String> {
         if !tree[at].ended {
             let sampling = SamplingParams::temperature(0.8).seed(seed.wrapping_add(iteration));
             let mut rollout = tree[at].context.fork()?;
-            rest = rollout.generate(sampling).max_tokens(rollout_tokens).text().await?;
+            rest = rollout.generate(sampling).max_tokens(rollout_tokens).answer().await?.text;
         }
         let answer = format!("{}{rest}", tree[at].text);
         let reward = grade(&model, &question, &answer).await?;
@@ -103,14 +103,13 @@ async fn main(mut args: Args) -> Result<String> {
 /// One step from a node: its context, its text, and whether the model ended its answer with it.
 async fn step(mut context: Context, seed: u64, max_tokens: usize) -> Result<(Context, String, bool)> {
     let sampling = SamplingParams::temperature(0.8).seed(seed);
-    let mut generation = context.generate(sampling).max_tokens(max_tokens).stop("\n");
-    let text = generation.rest().await?;
-    let ended = generation.finish_reason() == Some(&FinishReason::StopToken);
+    let step = context.generate(sampling).max_tokens(max_tokens).stop("\n").answer().await?;
+    let ended = matches!(step.finish_reason, FinishReason::StopToken(_));
     if !ended {
         context.append("\n");
         context.prefill_but_last().await?;
     }
-    Ok((context, text, ended))
+    Ok((context, step.text, ended))
 }
 
 /// The model's opinion of an answer, 0 to 100.
@@ -122,5 +121,5 @@ async fn grade(model: &Model, question: &str, answer: &str) -> Result<f64> {
     ));
     let grade =
         judge.answer_in(Grammar::Regex("100|[1-9]?[0-9]".to_string()), SamplingParams::greedy(), 6).await?;
-    Ok(grade.and_then(|grade| grade.parse().ok()).unwrap_or(0.0))
+    Ok(grade.text.parse().unwrap_or(0.0))
 }

@@ -50,7 +50,7 @@ async fn main(mut args: Args) -> Result<String> {
         reused.extend(hit.then_some(name));
     }
     prompt.append_tokens(&tail);
-    let text = prompt.generate(SamplingParams::greedy()).max_tokens(max_tokens).text().await?;
+    let text = prompt.generate(SamplingParams::greedy()).max_tokens(max_tokens).answer().await?.text;
     let work = model.work().json();
     let report = json!({ "text": text, "reused": reused, "module_tokens": saved_tokens, "work": work });
     Ok(report.to_string())

@@ -22,8 +22,8 @@ async fn main(mut args: Args) -> Result<String> {
         let (tokens, fork, again) = (model.tokenize(candidate), prompt.fork(), prompt.fork());
         async move {
             let (tokens, mut fork) = (tokens?, fork?);
-            let log_prob: f32 = fork.log_probs(&tokens).await?.iter().sum();
-            let end = fork.next_log_probs(stop_tokens).await?;
+            let log_prob: f32 = fork.logprobs(&tokens).await?.iter().sum();
+            let end = fork.next_logprobs(stop_tokens).await?;
             let end: f64 = end.iter().map(|log_prob| f64::from(*log_prob).exp()).sum();
             let log_prob = f64::from(log_prob) + end.ln();
             Ok::<_, inferlet::anyhow::Error>((log_prob, step_by_step(again?, &tokens).await?))

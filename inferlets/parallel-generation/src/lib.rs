@@ -20,10 +20,10 @@ async fn main(mut args: Args) -> Result<String> {
     two.append(&second);
     let before = model.work();
     let answers = try_join!(
-        one.generate(SamplingParams::greedy()).max_tokens(max_tokens).text(),
-        two.generate(SamplingParams::greedy()).max_tokens(max_tokens).text(),
+        one.generate(SamplingParams::greedy()).max_tokens(max_tokens).answer(),
+        two.generate(SamplingParams::greedy()).max_tokens(max_tokens).answer(),
     )?;
-    let texts = [format!("{prompt}{first}{}", answers.0), format!("{prompt}{second}{}", answers.1)];
+    let texts = [format!("{prompt}{first}{}", answers.0.text), format!("{prompt}{second}{}", answers.1.text)];
     let report = json!({
         "texts": texts,
         "shared_tokens": shared,

@@ -22,6 +22,6 @@ async fn main(mut args: Args) -> Result<String> {
     let saved = context.tokens().len();
     chat.resume(context);
 
-    let text = chat.user(&prompt).answer(SamplingParams::greedy(), max_tokens).await?;
+    let text = chat.user(&prompt).answer(SamplingParams::greedy(), max_tokens).await?.text;
     Ok(json!({ "text": text, "hit": hit, "saved_tokens": saved, "work": model.work().json() }).to_string())
 }

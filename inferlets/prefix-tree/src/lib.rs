@@ -40,11 +40,11 @@ async fn main(mut args: Args) -> Result<String> {
 
     let answers = nodes.iter_mut().map(|leaf| {
         let generation = leaf.generate(SamplingParams::greedy()).max_tokens(max_tokens);
-        generation.stop("\n").text()
+        generation.stop("\n").answer()
     });
     let answers = try_join_all(answers).await?;
-    for (leaf, text) in answers.iter().enumerate() {
-        session::send(format!("{leaf}: {}\n", text.trim())).await?;
+    for (leaf, answer) in answers.iter().enumerate() {
+        session::send(format!("{leaf}: {}\n", answer.text.trim())).await?;
     }
     let report = json!({
         "leaves": answers.len(), "tree_tokens": tree_tokens, "prompt_tokens": prompt_tokens,

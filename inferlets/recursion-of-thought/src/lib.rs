@@ -46,14 +46,15 @@ impl Solver {
             let mut chat = self.base.fork()?;
             chat.user(&format!("{DIVIDE}{problem}"));
             let form = Grammar::Regex(FORM.to_string());
-            let Some(split) = chat.answer_in(form, SamplingParams::greedy(), self.max_tokens).await? else {
+            let split = chat.answer_in(form, SamplingParams::greedy(), self.max_tokens).await?;
+            if !split.complete {
                 // Neither a leaf nor two branches within the tokens allowed: answer without splitting.
                 return Ok((self.ask(&format!("Answer briefly: {problem}")).await?, 1));
-            };
-            if let Some(answer) = within(&split, "leaf").pop() {
+            }
+            if let Some(answer) = within(&split.text, "leaf").pop() {
                 return Ok((answer, 1));
             }
-            let mut branches = within(&split, "branch").into_iter();
+            let mut branches = within(&split.text, "branch").into_iter();
             let (first, second) = (branches.next().unwrap_or_default(), branches.next().unwrap_or_default());
             let halves =
                 try_join!(self.solve(first.clone(), depth + 1), self.solve(second.clone(), depth + 1));
@@ -66,7 +67,7 @@ impl Solver {
 
     /// One question in a fork of the base conversation.
     async fn ask(&self, question: &str) -> Result<String> {
-        self.base.fork()?.user(question).answer(SamplingParams::greedy(), self.max_tokens).await
+        Ok(self.base.fork()?.user(question).answer(SamplingParams::greedy(), self.max_tokens).await?.text)
     }
 }
 

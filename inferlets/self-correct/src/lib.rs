@@ -25,7 +25,7 @@ async fn main(mut args: Args) -> Result<String> {
     let mut place = 0;
     while place < max_tokens {
         let sampling = SamplingParams::greedy().logit_bias(banned[place].clone());
-        let token = context.step(&sampling, None).await?.token;
+        let token = context.step(&sampling, &[]).await?.token;
         let stopped = model.facts().stop_tokens.contains(&token);
         if stopped {
             let length = context.tokens().len() - 1;

@@ -22,8 +22,8 @@ async fn main(mut args: Args) -> Result<String> {
     // The form is the grammar's concern; a last point cut off by the limit is not among those found.
     let form = format!("(<point>[^<\n]{{3,60}}</point>\n?){{1,{}}}", points.max(1));
     let constraint = model.constraint(Grammar::Regex(form)).await?;
-    let outline = plan.generate(SamplingParams::greedy())?.constraint(&constraint).max_tokens(plan_tokens);
-    let outline = outline.text().await?;
+    let outline = plan.generate(SamplingParams::greedy())?.constrain(&constraint).max_tokens(plan_tokens);
+    let outline = outline.answer().await?.text;
     let found = outline.split("<point>").filter_map(|part| Some(part.split_once("</point>")?.0.trim()));
     let found: Vec<&str> = found.collect();
 
@@ -33,7 +33,8 @@ async fn main(mut args: Args) -> Result<String> {
         fork.user(&format!("Write two sentences on this point of the outline only: {point}"));
     }
     let before = model.work();
-    let texts = answer_all(&mut forks, SamplingParams::greedy(), point_tokens).await?;
+    let answers = answer_all(&mut forks, SamplingParams::greedy(), point_tokens).await?;
+    let texts: Vec<&str> = answers.iter().map(|answer| &answer.text[..]).collect();
     let together = (model.work() - before).passes_per_batch();
     for (point, text) in found.iter().zip(&texts) {
         session::send(format!("## {point}\n{}\n\n", text.trim())).await?;

@@ -19,17 +19,15 @@ async fn main(mut args: Args) -> Result<String> {
     chat.system(&system).user(&prompt);
 
     let start = Instant::now();
-    let mut text = String::new();
     let mut generation =
         chat.generate(SamplingParams::temperature(temperature).seed(seed))?.max_tokens(max_tokens);
-    while let Some(piece) = generation.next().await? {
-        session::send(piece.clone()).await?;
-        text.push_str(&piece);
+    while let Some(item) = generation.next().await? {
+        session::send(item.text).await?;
     }
     let (tokens, seed) = (generation.tokens().len(), generation.seed());
 
     let elapsed = start.elapsed();
     session::send(format!("\n({tokens} tokens, total elapsed: {elapsed:.1?}, seed {seed})\n")).await?;
     session::send(format!("Per token latency: {:.3?}\n", elapsed / tokens.max(1) as u32)).await?;
-    Ok(if output { text } else { String::new() })
+    Ok(if output { generation.text().to_string() } else { String::new() })
 }

@@ -14,7 +14,7 @@ async fn main(mut args: Args) -> Result<String> {
     let mut context = Context::new(&model)?;
     let mut tokens = model.tokenize(&prompt)?;
     context.append_tokens(&tokens);
-    let plain = context.generate(SamplingParams::greedy()).max_tokens(max_tokens).text().await?;
+    let plain = context.generate(SamplingParams::greedy()).max_tokens(max_tokens).answer().await?.text;
 
     // The text before must not be empty: a pass needs a token.
     let last = if tokens.len() > 1 { tokens.pop() } else { None };
@@ -23,12 +23,8 @@ async fn main(mut args: Args) -> Result<String> {
     let constraint = model.constraint(Grammar::Regex(format!("{begin}(?s:.*)"))).await?;
     context.truncate(tokens.len() - 1)?;
     context.append_tokens(&tokens[tokens.len() - 1..]);
-    let healed = context
-        .generate(SamplingParams::greedy())
-        .constraint(&constraint)
-        .max_tokens(max_tokens)
-        .text()
-        .await?;
+    let healed = context.generate(SamplingParams::greedy()).constrain(&constraint).max_tokens(max_tokens);
+    let healed = healed.answer().await?.text;
 
     let kept = model.detokenize(&tokens)?;
     let (plain, text) = (format!("{prompt}{plain}"), format!("{kept}{healed}"));

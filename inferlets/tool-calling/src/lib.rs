@@ -31,12 +31,12 @@ async fn main(mut args: Args) -> Result<String> {
     chat.system(&format!("Call one of these tools, as a JSON object with name and arguments: {tools}"));
     chat.user(&prompt);
     let answer = if free {
-        Some(chat.answer(SamplingParams::greedy(), max_tokens).await?)
+        chat.answer(SamplingParams::greedy(), max_tokens).await?
     } else {
         let schema = Grammar::JsonSchema(tool_call_schema(&tools).to_string());
         chat.answer_in(schema, SamplingParams::greedy(), max_tokens).await?
     };
-    let answer = answer.unwrap_or_default();
+    let answer = answer.text;
     session::send(format!("{answer}\n")).await?;
     let calls = tool_calls(&answer);
     let results: Vec<Value> = calls.iter().map(run).collect();
@@ -45,7 +45,7 @@ async fn main(mut args: Args) -> Result<String> {
     }
     // The answer after the results; without a call, the first answer is the last.
     let text =
-        if calls.is_empty() { answer } else { chat.answer(SamplingParams::greedy(), max_tokens).await? };
+        if calls.is_empty() { answer } else { chat.answer(SamplingParams::greedy(), max_tokens).await?.text };
     let names: Vec<&str> = calls.iter().map(|call| call.name.as_str()).collect();
     Ok(json!({ "calls": names, "results": results, "text": text }).to_string())
 }

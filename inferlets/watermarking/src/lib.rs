@@ -23,13 +23,13 @@ async fn main(mut args: Args) -> Result<String> {
         return Ok(json!({ "z": z(&found)?, "detected": z(&found)? > 4.0 }).to_string());
     }
     let mut chat = Chat::new(&model)?;
-    let unmarked = chat.user(&prompt).fork()?.answer(sampling.clone(), max_tokens).await?;
+    let unmarked = chat.user(&prompt).fork()?.answer(sampling.clone(), max_tokens).await?.text;
     let (context, mut tokens, stops) = (chat.generation_prompt()?, Vec::new(), &model.facts().stop_tokens);
     while tokens.len() < max_tokens && !tokens.last().is_some_and(|token| stops.contains(token)) {
         let previous = context.tokens().last().copied().unwrap_or(0);
         let green = (0..model.facts().vocabulary_size).filter(|token| is_green(previous, *token, gamma));
         let sampling = sampling.clone().logit_bias(green.map(|token| (token, delta)).collect());
-        tokens.push(context.step(&sampling, None).await?.token);
+        tokens.push(context.step(&sampling, &[]).await?.token);
     }
     tokens.retain(|token| !stops.contains(token));
     let text = model.detokenize(&tokens)?;

@@ -18,9 +18,9 @@ async fn main(mut args: Args) -> Result<String> {
     let generation = context.generate(SamplingParams::greedy()).ignore_stop_tokens();
     let mut generation = generation.window(window).max_tokens(max_tokens);
     let mut pages_most = 0;
-    while let Some(text) = generation.next().await? {
+    while let Some(item) = generation.next().await? {
         pages_most = pages_most.max(runtime::usage().await?.pages_used as usize);
-        session::send(text).await?;
+        session::send(item.text).await?;
     }
     session::send("\n".to_string()).await?;
     let page_tokens = model.facts().page_tokens as usize;

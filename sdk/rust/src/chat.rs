@@ -4,7 +4,7 @@ use futures::future::try_join_all;
 
 use crate::bindings::pie::inferlet::model::ChatOptions;
 pub use crate::bindings::pie::inferlet::model::Message;
-use crate::{Context, Generation, Grammar, Model, Result, SamplingParams};
+use crate::{Answer, Context, EMBEDDING, Generation, Grammar, Model, Result, SamplingParams};
 
 /// A conversation over one context. Each turn computes only new tokens.
 ///
@@ -151,12 +151,52 @@ impl Chat {
 
     fn format(&mut self, add_generation_prompt: bool) -> Result<&mut Context> {
         let tokens = self.formatted(add_generation_prompt)?;
-        let same = self.context.tokens().iter().zip(&tokens).take_while(|(a, b)| a == b).count();
-        // At least one token must be computed to ask for what follows.
-        let same = same.min(tokens.len().saturating_sub(1));
-        self.context.truncate(same)?;
-        self.context.append_tokens(&tokens[same..]);
+        let (kept, new) = self.common(&tokens)?;
+        self.context.truncate_with_removed(kept)?;
+        self.context.append_tokens(&tokens[new..]);
         Ok(&mut self.context)
+    }
+
+    /// How much of the context, with what was removed from it, is the beginning of a prompt: tokens of the one and
+    /// of the other. At least one token of the prompt is new, for one must be computed to ask for what follows.
+    ///
+    /// The model may have written a text in other tokens than the tokenizer gives. They stay, or a text that was
+    /// removed would come back:
+    ///
+    /// ```text
+    /// context   … | un | happ | y | <|im_end|>
+    /// prompt    … | unhappy       | <|im_end|> | …      as long as the bytes are the same
+    /// ```
+    fn common(&self, prompt: &[u32]) -> Result<(usize, usize)> {
+        let (held, prompt) = (self.context.with_removed(), &prompt[..prompt.len().saturating_sub(1)]);
+        let bytes = |token: u32| match token {
+            EMBEDDING => Ok(Vec::new()),
+            token => self.context.model().handle().detokenize(&[token]),
+        };
+        let (mut kept, mut new) = (0, 0);
+        // Behind `kept` and `new`: tokens looked at, and how many bytes more the first has than the second.
+        let (mut i, mut j, mut text, mut other) = (0, 0, Vec::new(), Vec::new());
+        while i < held.len() && j < prompt.len() {
+            if text.is_empty() && other.is_empty() && held[i] == prompt[j] {
+                (i, j) = (i + 1, j + 1);
+            } else if text.len() <= other.len() {
+                text.extend(bytes(held[i])?);
+                i += 1;
+            } else {
+                other.extend(bytes(prompt[j])?);
+                j += 1;
+            }
+            let both = text.len().min(other.len());
+            if text[..both] != other[..both] {
+                break;
+            }
+            text.drain(..both);
+            other.drain(..both);
+            if text.is_empty() && other.is_empty() {
+                (kept, new) = (i, j);
+            }
+        }
+        Ok((kept, new))
     }
 
     /// Prefills the messages so far, without the header of an answer: forks made now share all of them.
@@ -167,8 +207,7 @@ impl Chat {
         self.format(false)?.prefill().await
     }
 
-    /// Generates the assistant's next message within a grammar and adds it. None, and no message, when it is
-    /// not complete after `max_tokens`.
+    /// Generates the assistant's next message within a grammar, and adds it if it is complete after `max_tokens`.
     ///
     /// # Errors
     /// When the grammar is wrong, and as for [`Context::step`].
@@ -177,15 +216,13 @@ impl Chat {
         grammar: Grammar,
         sampling: SamplingParams,
         max_tokens: usize,
-    ) -> Result<Option<String>> {
+    ) -> Result<Answer> {
         let constraint = self.context.model().constraint(grammar).await?;
-        let generation = self.generate(sampling)?.constraint(&constraint).max_tokens(max_tokens);
-        let text = generation.text().await?;
-        if !constraint.complete()? {
-            return Ok(None);
+        let answer = self.generate(sampling)?.constrain(&constraint).max_tokens(max_tokens).answer().await?;
+        if answer.complete {
+            self.assistant(&answer.text);
         }
-        self.assistant(&text);
-        Ok(Some(text))
+        Ok(answer)
     }
 
     /// Lets the model choose one of some answers, and adds it; the index of the choice. None, and no message,
@@ -198,7 +235,7 @@ impl Chat {
         let longest = choices.iter().map(|choice| choice.len()).max().unwrap_or(0);
         // A token has a byte at least, and the stop token comes after them.
         let answer = self.answer_in(Grammar::Regex(grammar), sampling, longest + 1).await?;
-        Ok(answer.and_then(|answer| choices.iter().position(|choice| *choice == answer)))
+        Ok(choices.iter().position(|choice| answer.complete && *choice == answer.text))
     }
 
     /// Prefills the messages so far and saves the context under a name: see [`Context::save`]. Who opens it
@@ -214,10 +251,10 @@ impl Chat {
     ///
     /// # Errors
     /// As for [`Context::step`].
-    pub async fn answer(&mut self, sampling: SamplingParams, max_tokens: usize) -> Result<String> {
-        let text = self.generate(sampling)?.max_tokens(max_tokens).text().await?;
-        self.assistant(&text);
-        Ok(text)
+    pub async fn answer(&mut self, sampling: SamplingParams, max_tokens: usize) -> Result<Answer> {
+        let answer = self.generate(sampling)?.max_tokens(max_tokens).answer().await?;
+        self.assistant(&answer.text);
+        Ok(answer)
     }
 }
 
@@ -230,7 +267,7 @@ pub async fn answer_all(
     chats: &mut [Chat],
     sampling: SamplingParams,
     max_tokens: usize,
-) -> Result<Vec<String>> {
+) -> Result<Vec<Answer>> {
     let answers = chats.iter_mut().zip(0..);
     try_join_all(answers.map(|(chat, index)| chat.answer(sampling.seed_after(index), max_tokens))).await
 }

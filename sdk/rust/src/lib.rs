@@ -12,7 +12,7 @@
 //!     let model = Model::open_default()?;
 //!     let mut context = Context::new(&model)?;
 //!     context.append(&prompt);
-//!     Ok(context.generate(SamplingParams::greedy()).max_tokens(64).text().await?)
+//!     Ok(context.generate(SamplingParams::greedy()).max_tokens(64).answer().await?.text)
 //! }
 //! # }
 //! # fn main() {}
@@ -27,17 +27,12 @@ mod beam;
 mod calculator;
 mod chat;
 mod context;
-mod counts;
-mod detokenizer;
 mod generate;
 pub mod http;
 mod model;
 mod sampling;
 mod search;
-mod speculate;
-mod stop;
 mod tools;
-mod window;
 
 /// The API exactly as `wit/` defines it.
 pub mod bindings {
@@ -59,19 +54,19 @@ pub use bindings::pie::inferlet::types::Error;
 pub use bindings::pie::inferlet::{adapter, clock, embeds, forward, messaging, runtime, session, store};
 pub use calculator::calculate;
 pub use chat::{Chat, Message, answer_all, choose_all, regex_literal};
-pub use context::{Context, Layout, mask, tree_tokens};
-pub use detokenizer::Detokenizer;
+pub use context::{Context, EMBEDDING, Layout, mask, tree_tokens};
 pub use futures;
-pub use generate::{FinishReason, Generation};
+pub use generate::{
+    Answer, Detokenizer, Draft, Drafter, FinishReason, Generation, Item, Logprob, ModelDrafter, NgramDrafter,
+    Trigger, Usage, Window,
+};
 pub use inferlet_macros::{main, serve};
 pub use model::{Model, Work};
 pub use sampling::{SamplingParams, arg_max, log_softmax};
 pub use search::Documents;
 pub use serde_json::{self, Value, json};
-pub use speculate::{Drafter, NgramDrafter, Speculation};
 pub use tools::{ToolCall, tool_call_schema, tool_calls};
 pub use wasip3::spawn_local as spawn;
-pub use window::Window;
 
 #[doc(hidden)]
 pub use wasip3;

@@ -1,7 +1,7 @@
 //! A model handle that several contexts of a program share.
 
 use std::cell::Cell;
-use std::ops::Sub;
+use std::ops::{Add, Sub};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,6 +31,21 @@ pub struct Work {
     pub batch_time_share: Duration,
 }
 
+/// Both together.
+impl Add for Work {
+    type Output = Work;
+
+    fn add(self, more: Work) -> Work {
+        Work {
+            passes: self.passes + more.passes,
+            tokens: self.tokens + more.tokens,
+            computed: self.computed + more.computed,
+            batch_time: self.batch_time + more.batch_time,
+            batch_time_share: self.batch_time_share + more.batch_time_share,
+        }
+    }
+}
+
 /// The work since an earlier moment.
 impl Sub for Work {
     type Output = Work;
@@ -47,6 +62,17 @@ impl Sub for Work {
 }
 
 impl Work {
+    /// That of a pass with so many tokens.
+    pub(crate) fn of_pass(tokens: usize, outputs: &Outputs) -> Work {
+        Work {
+            passes: 1,
+            tokens: tokens as u64,
+            computed: outputs.computed.into(),
+            batch_time: Duration::from_nanos(outputs.compute_ns),
+            batch_time_share: Duration::from_nanos(outputs.compute_share_ns),
+        }
+    }
+
     /// For the machine-readable line of a program's result.
     pub fn json(&self) -> Value {
         json!({ "passes": self.passes, "tokens": self.tokens, "computed": self.computed })
@@ -105,15 +131,8 @@ impl Model {
         self.inner.2.get()
     }
 
-    pub(crate) fn count(&self, tokens: usize, outputs: &Outputs) {
-        let work = self.work();
-        self.inner.2.set(Work {
-            passes: work.passes + 1,
-            tokens: work.tokens + tokens as u64,
-            computed: work.computed + u64::from(outputs.computed),
-            batch_time: work.batch_time + Duration::from_nanos(outputs.compute_ns),
-            batch_time_share: work.batch_time_share + Duration::from_nanos(outputs.compute_share_ns),
-        });
+    pub(crate) fn count(&self, work: Work) {
+        self.inner.2.set(self.work() + work);
     }
 
     /// Compiles a grammar.

@@ -20,6 +20,7 @@ pub struct SamplingParams {
     presence_penalty: f32,
     frequency_penalty: f32,
     logit_bias: Vec<(u32, f32)>,
+    allowed_tokens: Option<Vec<u32>>,
     seed: Option<u64>,
 }
 
@@ -40,6 +41,7 @@ impl SamplingParams {
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
             logit_bias: Vec::new(),
+            allowed_tokens: None,
             seed: None,
         }
     }
@@ -81,6 +83,11 @@ impl SamplingParams {
         SamplingParams { logit_bias, ..self }
     }
 
+    /// Draws only these tokens: without a stop token among them, none ends the text.
+    pub fn allowed_tokens(self, allowed_tokens: Vec<u32>) -> SamplingParams {
+        SamplingParams { allowed_tokens: Some(allowed_tokens), ..self }
+    }
+
     /// The same seed gives the same text. Without one, every generation takes a random seed.
     pub fn seed(self, seed: u64) -> SamplingParams {
         SamplingParams { seed: Some(seed), ..self }
@@ -97,17 +104,23 @@ impl SamplingParams {
         (self.seed(seed), seed)
     }
 
+    /// Whether bias or the allowed tokens leave this one.
+    pub(crate) fn allows(&self, token: u32) -> bool {
+        self.logit_bias.iter().all(|(biased, bias)| *biased != token || *bias > f32::NEG_INFINITY)
+            && self.allowed_tokens.as_ref().is_none_or(|allowed| allowed.contains(&token))
+    }
+
     /// Whether a draw depends on the tokens before it in other ways than through the model.
     pub fn penalizes(&self) -> bool {
         self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
     }
 
-    /// The parameters for one token of a pass; penalties look at `counts`. Without a seed, each token has a
-    /// random one.
+    /// The parameters for one token of a pass; penalties look at `counts`, and all constraints must allow the
+    /// token. Without a seed, each token has a random one.
     pub fn for_token<'a>(
         &self,
         counts: Option<&'a TokenCounts>,
-        constraint: Option<&'a Constraint>,
+        constraints: &[&'a Constraint],
     ) -> Sampling<'a> {
         Sampling {
             logit_bias: self.logit_bias.clone(),
@@ -115,7 +128,8 @@ impl SamplingParams {
             repetition_penalty: self.repetition_penalty,
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
-            constraint,
+            constraints: constraints.to_vec(),
+            allowed_tokens: self.allowed_tokens.clone(),
             temperature: self.temperature,
             top_k: self.top_k,
             min_p: self.min_p,
@@ -158,20 +172,24 @@ mod tests {
     #[test]
     fn every_parameter_reaches_the_server() {
         let sampling = SamplingParams::temperature(0.7).top_k(5).top_p(0.9).min_p(0.1).seed(3);
-        let plain = sampling.for_token(None, None);
+        let plain = sampling.for_token(None, &[]);
         assert!(!sampling.penalizes());
         assert_eq!((plain.temperature, plain.top_k, plain.top_p, plain.min_p), (0.7, 5, 0.9, 0.1));
-        assert_eq!((plain.seed, sampling.seed_after(2).for_token(None, None).seed), (3, 5));
+        assert_eq!((plain.seed, sampling.seed_after(2).for_token(None, &[]).seed), (3, 5));
         for one in [sampling.clone().repetition_penalty(1.1), sampling.clone().presence_penalty(0.2)] {
             assert!(one.penalizes());
         }
         assert!(sampling.clone().frequency_penalty(0.3).penalizes());
         let penalized = sampling.repetition_penalty(1.1).presence_penalty(0.2).frequency_penalty(0.3);
-        let penalized = penalized.logit_bias(vec![(4, 1.0)]).for_token(None, None);
+        let penalized = penalized.logit_bias(vec![(4, 1.0)]).for_token(None, &[]);
         let penalties =
             (penalized.repetition_penalty, penalized.presence_penalty, penalized.frequency_penalty);
         assert_eq!(penalties, (1.1, 0.2, 0.3));
         assert_eq!(penalized.logit_bias, vec![(4, 1.0)]);
+        let few =
+            SamplingParams::greedy().allowed_tokens(vec![3, 4]).logit_bias(vec![(4, f32::NEG_INFINITY)]);
+        assert_eq!(few.for_token(None, &[]).allowed_tokens, Some(vec![3, 4]));
+        assert_eq!([3, 4, 5].map(|token| few.allows(token)), [true, false, false]);
     }
 
     #[test]

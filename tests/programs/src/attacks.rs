@@ -298,7 +298,7 @@ pub async fn decode(value: &str) -> Result<String> {
     let mut input = model.tokenize("The quick brown fox jumps over the lazy dog.", false)?;
     let (mut tokens, mut times) = (Vec::new(), Vec::new());
     for _ in 0..steps {
-        let sampling = SamplingParams::greedy().for_token(None, None);
+        let sampling = SamplingParams::greedy().for_token(None, &[]);
         let last = input.len() as u32 - 1;
         let outputs = vec![OutputRequest { row: last, kind: OutputKind::Token(sampling) }];
         let start = clock::elapsed();

@@ -200,7 +200,7 @@ async fn passes(refused: &mut Refused, model: &Model) -> Result<()> {
 async fn outputs(refused: &mut Refused, model: &Model) -> Result<()> {
     let context = Context::create(model.handle())?;
     let vocabulary = model.facts().vocabulary_size;
-    let greedy = || SamplingParams::greedy().for_token(None, None);
+    let greedy = || SamplingParams::greedy().for_token(None, &[]);
     let kinds = || {
         [
             OutputKind::Token(greedy()),
@@ -232,6 +232,7 @@ async fn outputs(refused: &mut Refused, model: &Model) -> Result<()> {
         Sampling { logit_bias: vec![(vocabulary, 0.0)], ..greedy() },
         Sampling { logit_bias: vec![(0, f32::NAN)], ..greedy() },
         Sampling { logit_bias: vec![(0, f32::INFINITY)], ..greedy() },
+        Sampling { allowed_tokens: Some(vec![0, vocabulary]), ..greedy() },
     ];
     for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -1.0, 101.0] {
         samplings.push(Sampling { temperature: wrong, ..greedy() });
@@ -254,7 +255,14 @@ async fn outputs(refused: &mut Refused, model: &Model) -> Result<()> {
     let logits = |row| OutputRequest { row, kind: OutputKind::Logits };
     let many = (0..(17 << 20) / vocabulary).map(|_| logits(0)).collect();
     expect!(refused, "forward.execute", LimitExceeded, forward::execute(&context, pass(vec![1], many)).await);
+    let only = |token| Sampling { allowed_tokens: Some(vec![token]), ..greedy() };
+    let masks = |number| (0..number).map(|n| OutputRequest { row: n % 2, kind: OutputKind::Token(only(n)) });
+    let many = forward::execute(&context, pass(vec![1, 2], masks(257).collect())).await;
+    expect!(refused, "forward.execute", LimitExceeded, many);
     ensure!(context.length() == 0, "a refused pass grew the context");
+    let drawn = forward::execute(&context, pass(vec![1, 2], masks(256).collect())).await?.values;
+    let is_only = |(output, token): (&Output, u32)| matches!(output, Output::Token(t) if t.token == token);
+    ensure!(drawn.iter().zip(0..).all(is_only), "a token that is not allowed: {drawn:?}");
     Ok(())
 }
 
@@ -303,9 +311,9 @@ async fn of_another_model(refused: &mut Refused, model: &Model, other: &Handle) 
     let rows = Embeddings::from_tokens(other, vec![1, 2]).await?;
     let constraint = Constraint::compile(other, Source::Json).await?;
     let loaded = adapter::Adapter::load(other, adapter::Source::Gguf(tiny_adapter())).await?;
-    let sampling = SamplingParams::greedy().for_token(None, Some(&constraint));
+    let sampling = SamplingParams::greedy().for_token(None, &[&constraint]);
     let counts = TokenCounts::create(other)?;
-    let penalized = SamplingParams::greedy().presence_penalty(1.0).for_token(Some(&counts), None);
+    let penalized = SamplingParams::greedy().presence_penalty(1.0).for_token(Some(&counts), &[]);
     let wrong = [
         Pass { input: Input::Embeddings(&rows), ..pass(vec![], vec![]) },
         Pass { adapter: Some(&loaded), ..pass(vec![1], vec![]) },

@@ -133,7 +133,7 @@ pub async fn nothing_allowed() -> Result<String> {
     let model = Model::open_default()?;
     let mut context = Context::new(&model)?;
     let forbid = (0..model.facts().vocabulary_size).map(|token| (token, f32::NEG_INFINITY)).collect();
-    let none = SamplingParams::greedy().logit_bias(forbid).for_token(None, None);
+    let none = SamplingParams::greedy().logit_bias(forbid).for_token(None, &[]);
     let outputs = vec![
         OutputRequest { row: 1, kind: OutputKind::Token(none) },
         OutputRequest { row: 1, kind: OutputKind::Entropy },

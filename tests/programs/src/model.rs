@@ -10,7 +10,7 @@ use inferlet::bindings::pie::inferlet::grammar::{Constraint, Source};
 use inferlet::bindings::pie::inferlet::model::{ChatOptions, Message};
 use inferlet::bindings::pie::inferlet::{context, embeds as api};
 use inferlet::futures::future::{Either, join_all, select};
-use inferlet::{Context, Drafter, Error, FinishReason, Model, Result, SamplingParams, Speculation};
+use inferlet::{Answer, Context, Draft, Drafter, Error, FinishReason, Model, Result, SamplingParams};
 
 const PROMPT: &str =
     "The quick brown fox jumps over the lazy dog, and the dog does not mind it at all today.";
@@ -18,7 +18,7 @@ const PROMPT: &str =
 async fn greedy(context: &mut Context, tokens: usize) -> Result<Vec<u32>> {
     let mut drawn = Vec::new();
     for _ in 0..tokens {
-        drawn.push(context.step(&SamplingParams::greedy(), None).await?.token);
+        drawn.push(context.step(&SamplingParams::greedy(), &[]).await?.token);
     }
     Ok(drawn)
 }
@@ -43,7 +43,7 @@ pub async fn seeded(value: &str) -> Result<String> {
     let sampling = SamplingParams::temperature(1.0).seed(value.parse()?);
     let mut drawn = Vec::new();
     for _ in 0..24 {
-        drawn.push(context.step(&sampling, None).await?.token);
+        drawn.push(context.step(&sampling, &[]).await?.token);
     }
     Ok(format!("{drawn:?}"))
 }
@@ -106,7 +106,7 @@ pub async fn outputs() -> Result<String> {
         OutputKind::LogProbs(vec![3, 5]),
         OutputKind::Entropy,
         OutputKind::Hidden,
-        OutputKind::Token(SamplingParams::greedy().for_token(None, None)),
+        OutputKind::Token(SamplingParams::greedy().for_token(None, &[])),
     ];
     let requests = kinds.into_iter().map(|kind| OutputRequest { row, kind }).collect();
     let values = context.pass(requests).await?;
@@ -283,10 +283,11 @@ pub async fn grammar() -> Result<String> {
         texts.push(
             context
                 .generate(SamplingParams::temperature(1.0).seed(0))
-                .constraint(&constraint)
+                .constrain(&constraint)
                 .max_tokens(60)
-                .text()
-                .await?,
+                .answer()
+                .await?
+                .text,
         );
     }
     let constraint = Constraint::compile(model.handle(), Source::Regex("ab|ac".into())).await?;
@@ -310,22 +311,22 @@ pub async fn stop() -> Result<String> {
     let letters = || Constraint::compile(model.handle(), Source::Regex("[a-z ]{60}".into()));
     let sampling = || SamplingParams::temperature(1.0).seed(7);
     let constraint = letters().await?;
-    let whole = base.fork()?.generate(sampling()).constraint(&constraint).text().await?;
+    let whole = base.fork()?.generate(sampling()).constrain(&constraint).answer().await?.text;
     ensure!(whole.len() == 60, "`{whole}` has {} letters", whole.len());
     for start in 0..whole.len() - 3 {
         let (stop, mut fork, constraint) = (&whole[start..start + 3], base.fork()?, letters().await?);
         let expected = whole.split(stop).next().unwrap_or_default();
-        let mut generation = fork.generate(sampling()).constraint(&constraint).stop(stop);
-        let text = generation.rest().await?;
-        ensure!(generation.finish_reason() == Some(&FinishReason::StopText(stop.into())), "`{stop}`: no end");
-        ensure!(model.detokenize(generation.tokens())? == text, "`{stop}`: other tokens than the text");
+        let generation = fork.generate(sampling()).constrain(&constraint).stop(stop);
+        let Answer { text, tokens, finish_reason, .. } = generation.answer().await?;
+        ensure!(finish_reason == FinishReason::StopText(stop.into()), "`{stop}`: no end");
+        ensure!(model.detokenize(&tokens)? == text, "`{stop}`: other tokens than the text");
         ensure!(text == expected, "`{stop}`: `{text}`, not `{expected}`");
         let added = model.detokenize(&fork.tokens()[base.tokens().len()..])?;
         ensure!(added == text, "`{stop}`: the context has `{added}`, the text is `{text}`");
         constraint.advance(&model.tokenize(&whole[text.len()..])?)?;
         ensure!(constraint.complete()?, "`{stop}`: the constraint is not where the text ends");
     }
-    let empty = base.generate(sampling()).stop("").text().await;
+    let empty = base.generate(sampling()).stop("").answer().await;
     let refused = empty.as_ref().is_err_and(|e| matches!(e.downcast_ref(), Some(Error::InvalidArgument(_))));
     ensure!(refused, "an empty stop text: {empty:?}");
     Ok(whole)
@@ -338,13 +339,12 @@ pub async fn full() -> Result<String> {
     let mut context = Context::new(&model)?;
     let prompt: Vec<u32> = (0..length as u32 - 8).map(|t| 10 + t % 200).collect();
     context.append_tokens(&prompt);
-    let mut generation = context.generate(SamplingParams::greedy()).ignore_stop_tokens();
-    generation.rest().await?;
-    let (tokens, reason) = (generation.tokens().len(), generation.finish_reason().cloned());
+    let answer = context.generate(SamplingParams::greedy()).ignore_stop_tokens().answer().await?;
+    let (tokens, reason) = (answer.tokens.len(), answer.finish_reason);
     // The last one is drawn from the last position, and has none itself.
-    ensure!(tokens == 8 + 1 && reason == Some(FinishReason::ContextLength), "{tokens} tokens, {reason:?}");
+    ensure!(tokens == 8 + 1 && reason == FinishReason::ContextLength, "{tokens} tokens, {reason:?}");
     context.append_tokens(&prompt);
-    let refused = context.generate(SamplingParams::greedy()).text().await;
+    let refused = context.generate(SamplingParams::greedy()).answer().await;
     let typed = refused.as_ref().is_err_and(|e| matches!(e.downcast_ref(), Some(Error::InvalidArgument(_))));
     ensure!(typed, "a prompt that is too long: {refused:?}");
     Ok("full".into())
@@ -360,18 +360,16 @@ pub async fn unseeded() -> Result<String> {
         let sampling = SamplingParams::temperature(1.0);
         let sampling = seed.map_or(sampling.clone(), |seed| sampling.seed(seed));
         let mut fork = base.fork()?;
-        let mut generation = fork.generate(sampling).ignore_stop_tokens().max_tokens(16);
-        generation.rest().await?;
-        ensure!(seed.is_none_or(|seed| generation.seed() == seed), "another seed is reported");
-        texts.push((generation.seed(), generation.tokens().to_vec()));
+        let answer = fork.generate(sampling).ignore_stop_tokens().max_tokens(16).answer().await?;
+        ensure!(seed.is_none_or(|seed| answer.seed == seed), "another seed is reported");
+        texts.push((answer.seed, answer.tokens));
     }
     ensure!(texts[0] != texts[1] && texts[2] == texts[3], "{texts:?}");
     // The reported seed gives the same text again.
     let (seed, tokens) = &texts[0];
-    let mut generation = base.generate(SamplingParams::temperature(1.0).seed(*seed));
-    generation = generation.ignore_stop_tokens().max_tokens(16);
-    generation.rest().await?;
-    ensure!(generation.tokens() == tokens, "the reported seed gives another text");
+    let generation = base.generate(SamplingParams::temperature(1.0).seed(*seed));
+    let again = generation.ignore_stop_tokens().max_tokens(16).answer().await?;
+    ensure!(again.tokens == *tokens, "the reported seed gives another text");
     Ok("random".into())
 }
 
@@ -390,7 +388,7 @@ pub async fn penalties() -> Result<String> {
         counts.add(&[best], origin)?;
         let drawn = async |sampling: &SamplingParams| {
             let mut fork = base.fork()?;
-            let kind = OutputKind::Token(sampling.for_token(Some(&counts), None));
+            let kind = OutputKind::Token(sampling.for_token(Some(&counts), &[]));
             let values =
                 fork.pass(vec![OutputRequest { row: fork.pending().len() as u32 - 1, kind }]).await?;
             match values[..] {
@@ -404,15 +402,13 @@ pub async fn penalties() -> Result<String> {
 
     // No token comes twice, though the prompt's may come.
     let mut whole = base.fork()?;
-    let mut generation = whole.generate(strong.clone()).ignore_stop_tokens().max_tokens(24);
-    generation.rest().await?;
-    let text = generation.tokens().to_vec();
+    let text = whole.generate(strong.clone()).ignore_stop_tokens().max_tokens(24).answer().await?.tokens;
     ensure!(text.iter().collect::<BTreeSet<_>>().len() == 24, "{text:?} repeats a token");
     let mut without = base.fork()?;
-    let mut generation = without.generate(repeated.clone()).ignore_stop_tokens().max_tokens(24);
-    generation.rest().await?;
-    let of_prompt = generation.tokens().iter().filter(|token| prompt.contains(token)).count();
-    ensure!(of_prompt == 0, "{of_prompt} tokens of the prompt came again: {:?}", generation.tokens());
+    let tokens =
+        without.generate(repeated.clone()).ignore_stop_tokens().max_tokens(24).answer().await?.tokens;
+    let of_prompt = tokens.iter().filter(|token| prompt.contains(token)).count();
+    ensure!(of_prompt == 0, "{of_prompt} tokens of the prompt came again: {tokens:?}");
 
     // A fork in the middle goes on as the whole, and after a truncation nothing is left counted.
     let mut context = base.fork()?;
@@ -430,26 +426,23 @@ pub async fn penalties() -> Result<String> {
     steps(&mut fork, &strong, 1).await?;
     fork.truncate(1)?;
     let mut speculating = base.fork()?;
-    let guesses = Guesses { prompt: base.tokens().len(), text: text.clone() };
-    let mut speculation = Speculation::new(&mut speculating, strong.clone(), guesses).max_tokens(24);
-    while speculation.next().await?.is_some() {}
-    // A stop token ends a speculation.
-    let length = speculation.tokens().len();
-    ensure!(speculation.tokens() == &text[..length], "{:?} is not {text:?}", speculation.tokens());
-    ensure!(speculation.accepted > 0, "no guess was right");
+    let mut guesses = Guesses { prompt: base.tokens().len(), text: text.clone() };
+    let generation = speculating.generate(strong.clone()).ignore_stop_tokens().max_tokens(24);
+    let answer = generation.drafter(&mut guesses).answer().await?;
+    ensure!(answer.tokens == text, "{:?} is not {text:?}", answer.tokens);
+    ensure!(answer.usage.accepted > 0, "no guess was right");
 
     // A new generation: what was generated before is its prompt.
-    let mut again = context.generate(strong).ignore_stop_tokens().max_tokens(1);
-    again.rest().await?;
+    let again = context.generate(strong).ignore_stop_tokens().max_tokens(1).answer().await?;
     let free = context_after(&base, &text)?.top_k(1).await?[0].token;
-    ensure!(again.tokens() == [free], "the text before is counted as generated");
+    ensure!(again.tokens == [free], "the text before is counted as generated");
     Ok("penalized".into())
 }
 
 async fn steps(context: &mut Context, sampling: &SamplingParams, tokens: usize) -> Result<Vec<u32>> {
     let mut drawn = Vec::new();
     for _ in 0..tokens {
-        drawn.push(context.step(sampling, None).await?.token);
+        drawn.push(context.step(sampling, &[]).await?.token);
     }
     Ok(drawn)
 }
@@ -467,11 +460,10 @@ struct Guesses {
 }
 
 impl Drafter for Guesses {
-    fn draft(&mut self, tokens: &[u32]) -> Vec<u32> {
+    async fn draft(&mut self, tokens: &[u32]) -> Result<Draft> {
         let rest = &self.text[(tokens.len() - self.prompt).min(self.text.len())..];
-        let mut draft: Vec<u32> = rest.iter().copied().take(2).collect();
-        draft.push(1);
-        draft
+        let right: Vec<u32> = rest.iter().copied().take(2).collect();
+        Ok([right, vec![1]].concat().into())
     }
 }
 

@@ -65,11 +65,9 @@ async fn answer(
     };
     let (mut fork, mut tokens, mut ended) = (fork?, Vec::new(), false);
     for (sampling, most) in samplings.into_iter().zip(TOKENS) {
-        let mut generation = fork.generate(sampling).constraint(&constraint).max_tokens(most);
-        while generation.next().await?.is_some() {}
-        tokens.extend_from_slice(generation.tokens());
-        ended =
-            matches!(generation.finish_reason(), Some(FinishReason::Constraint | FinishReason::StopToken));
+        let answer = fork.generate(sampling).constrain(&constraint).max_tokens(most).answer().await?;
+        tokens.extend_from_slice(&answer.tokens);
+        ended = matches!(answer.finish_reason, FinishReason::Constraint | FinishReason::StopToken(_));
         if ended {
             break;
         }

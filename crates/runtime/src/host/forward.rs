@@ -1,5 +1,6 @@
 //! `forward`: passes, from the program's records to the engine's request and back.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -23,8 +24,9 @@ use crate::host::grammar::{Constraint, InUse};
 const OUTPUTS: usize = 16384;
 /// Values that one pass may give back: 64 MiB of logits, or 500 rows of a vocabulary of 32k.
 const OUTPUT_VALUES: usize = 16 << 20;
-/// Constraints of one pass, each with a mask of its own.
-const CONSTRAINTS: usize = 256;
+/// Constraints of one pass, and masks made of them and of lists of allowed tokens. A mask has a bit for each token of
+/// the vocabulary, and outputs that say the same share one.
+const MASKS: usize = 256;
 /// Runs of the masks of one pass.
 const MASK_RUNS: usize = 4 << 20;
 
@@ -77,7 +79,7 @@ impl<T: Send + 'static> forward::HostWithStore<T> for HasSelf<HostState> {
         pass: forward::Pass,
     ) -> Result<forward::Outputs, Failure> {
         let prepared = accessor.with(|mut access| access.get().prepare(&context, pass))?;
-        let prepared = constrain(accessor, prepared).await?;
+        let prepared = prepared.mask(accessor).await?;
         finish(accessor, &context, prepared.start()).await
     }
 
@@ -89,7 +91,7 @@ impl<T: Send + 'static> forward::HostWithStore<T> for HasSelf<HostState> {
             let prepared = accessor.with(|mut access| access.get().prepare(&context, pass));
             async move {
                 match prepared {
-                    Ok(prepared) => (context, constrain(accessor, prepared).await),
+                    Ok(prepared) => (context, prepared.mask(accessor).await),
                     Err(error) => (context, Err(error)),
                 }
             }
@@ -110,19 +112,53 @@ impl<T: Send + 'static> forward::HostWithStore<T> for HasSelf<HostState> {
     }
 }
 
-/// A pass that was checked and whose context is busy, but whose constraints have no masks yet.
+/// A pass that was checked and whose context is busy, but whose outputs have no masks yet.
 struct Prepared {
     request: ForwardRequest,
     flight: InFlight,
-    constraints: Vec<Constrained>,
+    masking: Masking,
 }
 
-/// A constraint of a pass and the outputs that it is for.
+/// What the masks of a pass are made of.
+#[derive(Default)]
+struct Masking {
+    constraints: Vec<Constrained>,
+    /// For each mask, the outputs that have it.
+    masks: HashMap<MaskParts, Vec<usize>>,
+}
+
+/// A constraint of a pass.
 struct Constrained {
     constraint: Resource<Constraint>,
     state: InUse,
     is_short: bool,
-    outputs: Vec<usize>,
+}
+
+/// A mask: the tokens that all of it allow.
+#[derive(PartialEq, Eq, Hash)]
+struct MaskParts {
+    /// Indices of constraints, sorted.
+    constraints: Vec<usize>,
+    /// Tokens of the vocabulary.
+    tokens: Option<Vec<u32>>,
+}
+
+impl MaskParts {
+    /// The bits of the mask, from those of all constraints.
+    fn combine(&self, constraints: &[Arc<[u32]>], vocabulary: usize) -> Arc<[u32]> {
+        if let (&[one], None) = (&self.constraints[..], &self.tokens) {
+            return constraints[one].clone();
+        }
+        let mut mask = vec![u32::MAX; vocabulary.div_ceil(32)];
+        if let Some(tokens) = &self.tokens {
+            mask.fill(0);
+            tokens.iter().for_each(|token| mask[*token as usize / 32] |= 1 << (token % 32));
+        }
+        for constraint in &self.constraints {
+            mask.iter_mut().zip(constraints[*constraint].iter()).for_each(|(word, other)| *word &= other);
+        }
+        mask.into()
+    }
 }
 
 impl Prepared {
@@ -131,23 +167,45 @@ impl Prepared {
         flight.reply = Some(flight.engine.forward(request));
         flight
     }
+
+    /// Computes the masks of the outputs. The constraints take their turns, so that no number of them holds up a thread.
+    async fn mask<T: Send + 'static>(
+        mut self,
+        accessor: &Accessor<T, HasSelf<HostState>>,
+    ) -> Result<Prepared, Failure> {
+        let Masking { constraints, masks } = std::mem::take(&mut self.masking);
+        let mut allowed = Vec::with_capacity(constraints.len());
+        for constrained in constraints {
+            if !allowed.is_empty() {
+                tokio::task::yield_now().await;
+            }
+            allowed.push(constrained.mask(accessor).await?);
+        }
+        let vocabulary = self.flight.engine.limits().vocabulary as usize;
+        for (parts, outputs) in masks {
+            let mask = parts.combine(&allowed, vocabulary);
+            for output in outputs {
+                if let (_, OutputKind::Token(sampling)) = &mut self.request.outputs[output] {
+                    sampling.allowed = Some(mask.clone());
+                }
+            }
+        }
+        Ok(self)
+    }
 }
 
-/// Computes the masks of a pass: one for each constraint, in turn, so that no number of them holds up a thread.
-async fn constrain<T: Send + 'static>(
-    accessor: &Accessor<T, HasSelf<HostState>>,
-    mut prepared: Prepared,
-) -> Result<Prepared, Failure> {
-    for (index, constrained) in std::mem::take(&mut prepared.constraints).into_iter().enumerate() {
-        let Constrained { constraint, state, is_short, outputs } = constrained;
+impl Constrained {
+    /// Bits of the tokens that it allows: at once where its last steps were short, else on another thread.
+    async fn mask<T: Send + 'static>(
+        self,
+        accessor: &Accessor<T, HasSelf<HostState>>,
+    ) -> Result<Arc<[u32]>, Failure> {
+        let Constrained { constraint, state, is_short } = self;
         let mask = move || {
             let start = Instant::now();
             let mask = state.state().mask();
             Ok((mask, start.elapsed()))
         };
-        if index > 0 {
-            tokio::task::yield_now().await;
-        }
         let (mask, time) = match is_short {
             true => mask()?,
             false => {
@@ -159,14 +217,8 @@ async fn constrain<T: Send + 'static>(
             }
         };
         accessor.with(|mut access| access.get().table.get_mut(&constraint).map(|c| c.took(time)))?;
-        let mask = mask?;
-        for output in outputs {
-            if let (_, OutputKind::Token(sampling)) = &mut prepared.request.outputs[output] {
-                sampling.allowed = Some(mask.clone());
-            }
-        }
+        Ok(mask?)
     }
-    Ok(prepared)
 }
 
 async fn finish<T: Send + 'static>(
@@ -231,8 +283,8 @@ impl HostState {
         request.masks = masks(pass.masks)?;
         request.adapter = pass.adapter.map(|a| self.adapter_id(&a, &model)).transpose()?;
         request.keep_kv = pass.keep;
-        let mut constraints = Vec::new();
-        request.outputs = self.output_requests(&model, pass.outputs, &mut constraints)?;
+        let mut masking = Masking::default();
+        request.outputs = self.output_requests(&model, pass.outputs, &mut masking)?;
         // The engine checks as well, but only once the pass has made its context busy.
         request.check(length, next, model.engine.limits()).map_err(ApiError::from)?;
 
@@ -249,14 +301,14 @@ impl HostState {
             positions: request.positions.clone(),
             reply: None,
         };
-        Ok(Prepared { request, flight, constraints })
+        Ok(Prepared { request, flight, masking })
     }
 
     fn output_requests(
         &mut self,
         model: &ServedModel,
         requests: Vec<forward::OutputRequest>,
-        constraints: &mut Vec<Constrained>,
+        masking: &mut Masking,
     ) -> Result<Vec<(usize, OutputKind)>, Failure> {
         let vocabulary = model.facts.vocabulary_size as usize;
         // Before anything is made of them: a mask of a constraint is as large as the vocabulary.
@@ -270,9 +322,8 @@ impl HostState {
         for request in requests {
             let (kind, size) = match request.kind {
                 forward::OutputKind::Token(mut sampling) => {
-                    if let Some(constraint) = sampling.constraint.take() {
-                        self.constrained(model, constraint, outputs.len(), constraints)?;
-                    }
+                    let constraints = std::mem::take(&mut sampling.constraints);
+                    self.masked(model, constraints, sampling.allowed_tokens.take(), outputs.len(), masking)?;
                     let counts = match sampling.counts.take() {
                         Some(counts) => Some(self.table.get(&counts)?.of(model)?),
                         None => None,
@@ -299,35 +350,57 @@ impl HostState {
         Ok(outputs)
     }
 
-    /// Notes that a constraint is for an output. Outputs with the same constraint have the same mask.
+    /// Notes of what the mask of an output is made.
+    fn masked(
+        &mut self,
+        model: &ServedModel,
+        constraints: Vec<Resource<Constraint>>,
+        tokens: Option<Vec<u32>>,
+        output: usize,
+        masking: &mut Masking,
+    ) -> Result<(), Failure> {
+        if constraints.is_empty() && tokens.is_none() {
+            return Ok(());
+        }
+        let indices = constraints.into_iter().map(|c| self.constrained(model, c, &mut masking.constraints));
+        let mut indices = indices.collect::<Result<Vec<usize>, Failure>>()?;
+        indices.sort_unstable();
+        indices.dedup();
+        check_tokens(model, tokens.as_deref().unwrap_or_default())?;
+        masking.masks.entry(MaskParts { constraints: indices, tokens }).or_default().push(output);
+        check_masks("different sets of constraints and allowed tokens", masking.masks.len())
+    }
+
+    /// The index of a constraint among those of the pass.
     fn constrained(
         &mut self,
         model: &ServedModel,
         constraint: Resource<Constraint>,
-        output: usize,
         constraints: &mut Vec<Constrained>,
-    ) -> Result<(), Failure> {
-        let known = constraints.iter_mut().find(|known| known.constraint.rep() == constraint.rep());
-        if let Some(known) = known {
-            known.outputs.push(output);
-            return Ok(());
+    ) -> Result<usize, Failure> {
+        if let Some(known) = constraints.iter().position(|c| c.constraint.rep() == constraint.rep()) {
+            return Ok(known);
         }
-        if constraints.len() == CONSTRAINTS {
-            let reason = format!("more than {CONSTRAINTS} constraints in one pass");
-            return Err(ApiError::LimitExceeded(reason).into());
-        }
+        check_masks("constraints", constraints.len() + 1)?;
         let found = self.table.get_mut(&constraint)?;
         if found.model().name != model.name {
             let reason = format!("the constraint was compiled for model `{}`", found.model().name);
             return Err(invalid(reason).into());
         }
         let (state, is_short) = found.begin()?;
-        constraints.push(Constrained { constraint, state, is_short, outputs: vec![output] });
-        Ok(())
+        constraints.push(Constrained { constraint, state, is_short });
+        Ok(constraints.len() - 1)
     }
 }
 
-/// What `sampling` says with these counts, but for its constraint.
+fn check_masks(what: &str, number: usize) -> Result<(), Failure> {
+    match number > MASKS {
+        true => Err(ApiError::LimitExceeded(format!("more than {MASKS} {what} in one pass")).into()),
+        false => Ok(()),
+    }
+}
+
+/// What `sampling` says with these counts, but for its mask.
 fn sampling_params(
     sampling: forward::Sampling,
     counts: Option<Arc<TokenCounts>>,

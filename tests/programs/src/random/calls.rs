@@ -179,7 +179,7 @@ struct PassParts {
     masks: Option<Vec<Vec<u32>>>,
     adapter: Option<Rc<Adapter>>,
     keep: bool,
-    constraint: Option<Rc<Constraint>>,
+    constraints: Vec<Rc<Constraint>>,
     counts: Option<Rc<TokenCounts>>,
     outputs: Vec<OutputSeed>,
 }
@@ -219,9 +219,10 @@ impl PassParts {
             3 => OutputKind::Entropy,
             4 => OutputKind::Hidden,
             _ => {
-                let constraint = self.constraint.as_deref().filter(|_| output.constrained);
+                let constraints =
+                    self.constraints.iter().filter(|_| output.constrained).map(Rc::as_ref).collect();
                 let sampling: Sampling<'static> = (*output.sampling).clone();
-                OutputKind::Token(Sampling { constraint, counts: self.counts.as_deref(), ..sampling })
+                OutputKind::Token(Sampling { constraints, counts: self.counts.as_deref(), ..sampling })
             }
         };
         Pass {
@@ -480,9 +481,10 @@ impl Program {
         };
         let outputs = (0..outputs).map(|_| output(random, rows, facts.vocabulary_size)).collect();
         let adapter = if random.chance(20) { random.pick(&self.adapters) } else { None };
-        let constraint = if random.chance(40) { random.pick(&self.constraints) } else { None };
+        let constraints = if random.chance(40) { random.below(3) } else { 0 };
+        let constraints = (0..constraints).filter_map(|_| random.pick(&self.constraints)).collect();
         let counts = if random.chance(40) { random.pick(&self.token_counts) } else { None };
-        PassParts { input, positions, masks, adapter, keep: random.chance(80), constraint, counts, outputs }
+        PassParts { input, positions, masks, adapter, keep: random.chance(80), constraints, counts, outputs }
     }
 
     fn grammar_call(
@@ -713,7 +715,8 @@ fn output(random: &mut Random, rows: u32, vocabulary: u32) -> OutputSeed {
         repetition_penalty: random.float(0.01, 100.0),
         presence_penalty: random.float(-100.0, 100.0),
         frequency_penalty: random.float(-100.0, 100.0),
-        constraint: None,
+        constraints: Vec::new(),
+        allowed_tokens: if random.chance(30) { Some(random.tokens(vocabulary)) } else { None },
         temperature: random.float(0.0, 100.0),
         top_k: random.number(vocabulary),
         min_p: random.float(0.0, 1.0),

@@ -4,6 +4,7 @@
 //! the kept tokens are computed once more, from position 0 on: `sink + size` tokens for every
 //! `context_length` generated ones.
 
+use crate::generate::prompt;
 use crate::{Context, Layout, Result, mask};
 
 /// Keeps the first `sink` tokens, to which models pay attention whatever they say, and the last `size`.
@@ -27,21 +28,10 @@ impl Window {
     /// came one by one.
     ///
     /// # Errors
-    /// As for [`Context::pass`]; the context has lost a part of the pending tokens then.
+    /// As for [`Context::pass`].
     pub async fn prefill(&self, context: &mut Context) -> Result<()> {
-        let pending = context.pending().to_vec();
-        if let Some((last, front)) = pending.split_last().filter(|(_, front)| !front.is_empty()) {
-            context.truncate(context.tokens().len() - pending.len())?;
-            for piece in front.chunks(self.size.max(1)) {
-                context.append_tokens(piece);
-                restart_if_full(context)?;
-                context.pass_in(self.layout(context), Vec::new()).await?;
-                self.slide(context)?;
-            }
-            context.append_tokens(&[*last]);
-        }
-        self.slide(context)?;
-        restart_if_full(context)
+        prompt::prefill(context, Some(*self), None).await?;
+        Ok(())
     }
 
     /// Pages that a context takes at most: its kept tokens and a piece of prompt, and on either side of the
@@ -51,35 +41,24 @@ impl Window {
     }
 
     /// Whether a token attends to another, by their places among the kept tokens.
-    fn sees(&self, token: usize, other: usize) -> bool {
+    pub(crate) fn sees(&self, token: usize, other: usize) -> bool {
         other < self.sink || other + self.size > token
     }
 
-    /// Masks for the pending tokens, where the causal one would show tokens outside the window.
-    fn layout(&self, context: &Context) -> Layout {
-        let length = context.tokens().len();
-        let rows = length - context.pending().len()..length;
+    /// Masks for the pending tokens before index `end`, where the causal one would show tokens outside the window.
+    pub(crate) fn layout(&self, context: &Context, end: usize) -> Layout {
+        let rows = context.tokens().len() - context.pending().len()..end;
         let row = |token: usize| mask((0..=token).map(|other| self.sees(token, other)));
-        let masks = (length > self.sink + self.size).then(|| rows.map(row).collect());
+        let masks = (end > self.sink + self.size).then(|| rows.map(row).collect());
         Layout { positions: None, masks }
     }
 
-    /// Removes the computed tokens that no later token attends to.
-    fn slide(&self, context: &mut Context) -> Result<()> {
-        let length = context.tokens().len();
-        let computed = length - context.pending().len();
-        let (start, end) = (self.sink, length.saturating_sub(self.size).min(computed));
+    /// Removes the computed tokens that no later token attends to, if the tokens before index `end` are all.
+    pub(crate) fn slide(&self, context: &mut Context, end: usize) -> Result<()> {
+        let computed = context.tokens().len() - context.pending().len();
+        let (start, end) = (self.sink, end.saturating_sub(self.size).min(computed));
         if start < end { context.remove(start, end) } else { Ok(()) }
     }
-}
-
-/// Where no position is left for the pending tokens, all tokens are pending again, from position 0 on.
-fn restart_if_full(context: &mut Context) -> Result<()> {
-    if context.positions_left().is_none() {
-        // A context that lost its first tokens does not go back to position 0; a new one begins there.
-        *context = context.anew()?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,15 +1,28 @@
 //! A context, and the tokens appended to it that are not computed yet.
 
+mod counts;
+mod history;
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
 use anyhow::bail;
 
+use crate::adapter::Adapter;
 use crate::bindings::pie::inferlet::context as api;
 use crate::bindings::pie::inferlet::forward::{
     self, Input, Output, OutputKind, OutputRequest, Pass, RowMask, TokenLogProb,
 };
 use crate::bindings::pie::inferlet::grammar::Constraint;
-use crate::counts::Counts;
+use crate::embeds::Embeddings;
 use crate::generate::Generation;
+use crate::model::Work;
 use crate::{Error, Model, Result, SamplingParams};
+pub(crate) use counts::Counts;
+use history::History;
+
+/// What stands for an embedding row among the tokens of a context: the id of no token.
+pub const EMBEDDING: u32 = u32::MAX;
 
 /// Tokens in the key/value cache, and *pending* tokens after them that the next pass computes.
 ///
@@ -22,6 +35,14 @@ pub struct Context {
     model: Model,
     tokens: Vec<u32>,
     computed: usize,
+    /// The tokens, and those that were removed among them.
+    history: History,
+    /// Pending embedding rows, in order.
+    embeddings: VecDeque<PendingRows>,
+    /// Applied by every pass.
+    adapter: Option<Rc<Adapter>>,
+    /// The cost of its passes.
+    work: Work,
     /// Why a text was not appended; the next pass says so.
     refused: Option<Error>,
     /// Leading tokens that are the prompt to penalties: up to the last one appended, or to where a generation
@@ -31,9 +52,23 @@ pub struct Context {
     counts: Option<Counts>,
 }
 
+/// Embedding rows that are pending together.
+#[derive(Clone)]
+struct PendingRows {
+    /// Index of the first among the tokens.
+    start: usize,
+    rows: Rc<Embeddings>,
+}
+
+impl PendingRows {
+    fn end(&self) -> usize {
+        self.start + self.rows.rows() as usize
+    }
+}
+
 /// The error of a draw for which bias and constraint leave no token. The pass is done, and the context holds its tokens.
 pub(crate) fn no_token_allowed() -> anyhow::Error {
-    Error::InvalidArgument("logit bias and constraint together allow no token".into()).into()
+    Error::InvalidArgument("logit bias, constraints and allowed tokens together leave no token".into()).into()
 }
 
 /// Positions and masks of the pending tokens of a pass. By default positions continue, and attention is
@@ -94,7 +129,19 @@ impl Context {
     /// A context of these computed tokens.
     fn of(handle: api::Context, model: &Model, tokens: Vec<u32>) -> Context {
         let (model, length) = (model.clone(), tokens.len());
-        Context { handle, model, tokens, computed: length, refused: None, prompt: length, counts: None }
+        Context {
+            handle,
+            model,
+            history: History::new(&tokens),
+            tokens,
+            computed: length,
+            embeddings: VecDeque::new(),
+            adapter: None,
+            work: Work::default(),
+            refused: None,
+            prompt: length,
+            counts: None,
+        }
     }
 
     /// Saves the computed tokens under a name; pending ones are computed first.
@@ -117,7 +164,19 @@ impl Context {
         &self.handle
     }
 
-    /// All tokens, computed and pending.
+    /// The cost of the passes on this context.
+    pub fn work(&self) -> Work {
+        self.work
+    }
+
+    /// Applies a low-rank adapter in every pass from now on; none to end that. What was computed before stays
+    /// as it is.
+    pub fn set_adapter(&mut self, adapter: Option<Rc<Adapter>>) -> &mut Context {
+        self.adapter = adapter;
+        self
+    }
+
+    /// All tokens, computed and pending; [`EMBEDDING`] for an embedding row.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
@@ -133,7 +192,7 @@ impl Context {
     pub fn append(&mut self, text: &str) -> &mut Context {
         if self.tokens.is_empty() {
             let bos = self.model.facts().bos;
-            self.tokens.extend(bos);
+            self.append_drawn(bos.as_slice());
         }
         match self.model.handle().tokenize(text, false) {
             Ok(tokens) => self.append_tokens(&tokens),
@@ -151,9 +210,22 @@ impl Context {
         self
     }
 
+    /// Appends embedding rows; each counts as a token.
+    pub fn append_embeddings(&mut self, rows: Rc<Embeddings>) -> &mut Context {
+        let (start, count) = (self.tokens.len(), rows.rows() as usize);
+        self.embeddings.push_back(PendingRows { start, rows });
+        self.append_tokens(&vec![EMBEDDING; count])
+    }
+
     /// Appends tokens that were generated.
     pub(crate) fn append_drawn(&mut self, tokens: &[u32]) {
         self.tokens.extend_from_slice(tokens);
+        self.history.append(tokens);
+    }
+
+    /// The tokens, those among them that were removed included: what the conversation was.
+    pub(crate) fn with_removed(&self) -> &[u32] {
+        self.history.all()
     }
 
     /// All tokens there are have become the prompt of what is drawn from here on.
@@ -171,6 +243,10 @@ impl Context {
             model: self.model.clone(),
             tokens: self.tokens.clone(),
             computed: self.computed,
+            history: self.history.clone(),
+            embeddings: self.embeddings.clone(),
+            adapter: self.adapter.clone(),
+            work: Work::default(),
             refused: self.refused.clone(),
             prompt: self.prompt,
             counts: None,
@@ -180,11 +256,15 @@ impl Context {
     /// Goes back to the first `length` tokens.
     ///
     /// # Errors
-    /// When there are fewer.
+    /// When there are fewer, or when the cut is among pending embedding rows that were appended together.
     pub fn truncate(&mut self, length: usize) -> Result<()> {
         if length > self.tokens.len() {
             bail!("cannot truncate {} tokens to {length}", self.tokens.len());
         }
+        if self.embeddings.iter().any(|rows| rows.start < length && length < rows.end()) {
+            bail!("cannot truncate to {length}, which is among pending embedding rows");
+        }
+        self.embeddings.retain(|rows| rows.end() <= length);
         if length < self.computed {
             self.handle.truncate(length as u32)?;
             self.computed = length;
@@ -193,8 +273,16 @@ impl Context {
             counts.forget(&self.tokens, length..self.tokens.len())?;
         }
         self.tokens.truncate(length);
+        self.history.truncate(length);
         self.refused = None;
         self.prompt = self.prompt.min(length);
+        Ok(())
+    }
+
+    /// Goes back to where the first `length` of [`Context::with_removed`] had been appended.
+    pub(crate) fn truncate_with_removed(&mut self, length: usize) -> Result<()> {
+        self.truncate(self.history.kept_before(length))?;
+        self.history.truncate_all(length);
         Ok(())
     }
 
@@ -203,12 +291,26 @@ impl Context {
     /// # Errors
     /// When the range is not within the computed tokens.
     pub fn remove(&mut self, start: usize, end: usize) -> Result<()> {
+        self.take_out(start, end)?;
+        self.history.remove(start..end);
+        Ok(())
+    }
+
+    /// Removes tokens as if they had never been there: guesses that were wrong.
+    pub(crate) fn discard(&mut self, start: usize, end: usize) -> Result<()> {
+        self.take_out(start, end)?;
+        self.history.discard(start..end);
+        Ok(())
+    }
+
+    fn take_out(&mut self, start: usize, end: usize) -> Result<()> {
         self.handle.remove(start.try_into()?, end.try_into()?)?;
         if let Some(counts) = &mut self.counts {
             counts.forget(&self.tokens, start..end)?;
         }
         self.tokens.drain(start..end);
         self.computed -= end - start;
+        self.embeddings.iter_mut().for_each(|rows| rows.start -= end - start);
         self.prompt -= self.prompt.clamp(start, end) - start;
         Ok(())
     }
@@ -224,22 +326,22 @@ impl Context {
         Ok(())
     }
 
-    /// Computes the pending tokens except the last one, which each fork made now needs to sample from.
+    /// Computes the pending tokens except the last one, which each fork made now needs to sample from. Of
+    /// embedding rows, those that were appended last stay pending together.
     ///
     /// # Errors
     /// As for [`Context::pass`].
     pub async fn prefill_but_last(&mut self) -> Result<()> {
-        if self.pending().len() < 2 {
-            return Ok(());
+        let last = self.tokens.len().saturating_sub(1);
+        let end = self.embeddings.back().filter(|rows| rows.end() > last).map_or(last, |rows| rows.start);
+        if self.computed < end {
+            self.pass_until(end, Layout::default(), Vec::new()).await?;
         }
-        let last = self.tokens.pop().expect("two are pending");
-        let prefilled = self.prefill().await;
-        self.tokens.push(last);
-        prefilled
+        Ok(())
     }
 
     /// Computes the pending tokens in one pass and answers `outputs`, whose rows count from the first pending
-    /// token.
+    /// token. Where embedding rows are among them, there is a pass for each stretch of rows of one kind.
     ///
     /// # Errors
     /// When nothing is pending, and those of `forward.execute`.
@@ -252,15 +354,75 @@ impl Context {
     /// # Errors
     /// As for [`Context::pass`].
     pub async fn pass_in(&mut self, layout: Layout, outputs: Vec<OutputRequest<'_>>) -> Result<Vec<Output>> {
+        self.pass_until(self.tokens.len(), layout, outputs).await
+    }
+
+    /// [`Context::pass_in`] for the pending tokens before index `end`.
+    pub(crate) async fn pass_until(
+        &mut self,
+        end: usize,
+        layout: Layout,
+        outputs: Vec<OutputRequest<'_>>,
+    ) -> Result<Vec<Output>> {
         if let Some(refused) = &self.refused {
             return Err(refused.clone().into());
         }
-        let input = Input::Tokens(self.pending().to_vec());
+        if self.embeddings.front().is_none_or(|rows| rows.start >= end) {
+            return self.pass_stretch(end, layout, outputs).await;
+        }
+        let first = self.computed;
+        let mut values = vec![None; outputs.len()];
+        while self.computed < end {
+            let stretch = match self.embeddings.front() {
+                Some(rows) if rows.start == self.computed => rows.end(),
+                Some(rows) => rows.start.min(end),
+                None => end,
+            };
+            let rows = self.computed - first..stretch - first;
+            let wanted =
+                outputs.iter().enumerate().filter(|(_, output)| rows.contains(&(output.row as usize)));
+            let (indices, wanted): (Vec<usize>, Vec<_>) = wanted
+                .map(|(index, output)| {
+                    (index, OutputRequest { row: output.row - rows.start as u32, ..output.clone() })
+                })
+                .unzip();
+            let layout = Layout {
+                positions: layout.positions.as_ref().map(|all| all[rows.clone()].to_vec()),
+                masks: layout.masks.as_ref().map(|all| all[rows.clone()].to_vec()),
+            };
+            let answers = self.pass_stretch(stretch, layout, wanted).await?;
+            indices.into_iter().zip(answers).for_each(|(index, answer)| values[index] = Some(answer));
+        }
+        match values.into_iter().collect() {
+            Some(values) => Ok(values),
+            None => bail!("an output is asked of a row that is not pending"),
+        }
+    }
+
+    /// Computes the pending tokens, or the first embedding rows, before index `end`.
+    async fn pass_stretch(
+        &mut self,
+        end: usize,
+        layout: Layout,
+        outputs: Vec<OutputRequest<'_>>,
+    ) -> Result<Vec<Output>> {
+        let rows = self.embeddings.front().filter(|rows| rows.start == self.computed).cloned();
+        let tokens = &self.tokens[self.computed..end];
+        let count = tokens.len();
+        let input = rows
+            .as_ref()
+            .map_or_else(|| Input::Tokens(tokens.to_vec()), |rows| Input::Embeddings(&rows.rows));
         let Layout { positions, masks } = layout;
-        let pass = Pass { input, positions, masks, adapter: None, keep: true, outputs };
+        let adapter = self.adapter.clone();
+        let pass = Pass { input, positions, masks, adapter: adapter.as_deref(), keep: true, outputs };
         let answer = forward::execute(&self.handle, pass).await?;
-        self.model.count(self.pending().len(), &answer);
-        self.computed = self.tokens.len();
+        let work = Work::of_pass(count, &answer);
+        self.work = self.work + work;
+        self.model.count(work);
+        self.computed = end;
+        if rows.is_some() {
+            self.embeddings.pop_front();
+        }
         Ok(answer.values)
     }
 
@@ -271,18 +433,18 @@ impl Context {
     pub async fn step(
         &mut self,
         sampling: &SamplingParams,
-        constraint: Option<&Constraint>,
+        constraints: &[&Constraint],
     ) -> Result<TokenLogProb> {
         let counts = self.count(sampling)?;
         let handle = counts.as_ref().map(Counts::handle);
-        let output = self.last_output(OutputKind::Token(sampling.for_token(handle, constraint))).await;
+        let output = self.last_output(OutputKind::Token(sampling.for_token(handle, constraints))).await;
         self.keep_counts(counts);
         let drawn = match output? {
             Output::Token(drawn) => drawn,
             Output::NoTokenAllowed => return Err(no_token_allowed()),
             other => bail!("requested a token, got {other:?}"),
         };
-        self.tokens.push(drawn.token);
+        self.append_drawn(&[drawn.token]);
         Ok(drawn)
     }
 
@@ -304,19 +466,24 @@ impl Context {
         self.counts = counts.or(self.counts.take());
     }
 
-    /// The same tokens in a new context, all of them pending.
-    pub(crate) fn anew(&self) -> Result<Context> {
-        let mut anew = Context::new(&self.model)?;
-        anew.append_drawn(&self.tokens);
-        anew.prompt = self.prompt;
-        Ok(anew)
+    /// Takes a new handle, for which all tokens are pending: the first gets position 0.
+    ///
+    /// # Errors
+    /// When some were embedding rows, and as for [`Context::new`].
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        if self.tokens.contains(&EMBEDDING) {
+            bail!("embedding rows cannot be computed again, and no position is left behind them");
+        }
+        self.handle = api::Context::create(self.model.handle())?;
+        self.computed = 0;
+        Ok(())
     }
 
     /// Computes the pending tokens and gives the log-probability that each of these tokens comes next.
     ///
     /// # Errors
     /// As for [`Context::pass`].
-    pub async fn next_log_probs(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+    pub async fn next_logprobs(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         match self.last_output(OutputKind::LogProbs(tokens.to_vec())).await? {
             Output::LogProbs(values) => Ok(values),
             other => bail!("requested log-probabilities, got {other:?}"),
@@ -349,7 +516,7 @@ impl Context {
     ///
     /// # Errors
     /// As for [`Context::pass`].
-    pub async fn log_probs(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+    pub async fn logprobs(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
         let Some((last, front)) = tokens.split_last() else { return Ok(Vec::new()) };
         let first = self.last_row()?;
         self.append_tokens(front);

@@ -11,6 +11,7 @@ use std::ops::Range;
 use crate::Result;
 use crate::bindings::pie::inferlet::forward::{TokenCounts, TokenOrigin};
 use crate::bindings::pie::inferlet::model::Model;
+use crate::context::EMBEDDING;
 
 pub(crate) struct Counts {
     handle: TokenCounts,
@@ -29,23 +30,23 @@ impl Counts {
         &self.handle
     }
 
-    /// Counts what is not counted yet; the first `prompt` tokens are the prompt.
+    /// Counts what is not counted yet, but for embedding rows; the first `prompt` tokens are the prompt.
     pub(crate) fn update(&mut self, tokens: &[u32], prompt: usize) -> Result<()> {
         // What was generated before has become a part of the prompt.
         let moved = &tokens[self.prompt..prompt.min(self.counted).max(self.prompt)];
         if !moved.is_empty() {
-            self.handle.remove(moved, TokenOrigin::Generated)?;
-            self.handle.add(moved, TokenOrigin::Prompt)?;
+            self.handle.remove(&countable(moved), TokenOrigin::Generated)?;
+            self.handle.add(&countable(moved), TokenOrigin::Prompt)?;
             self.prompt += moved.len();
         }
         let new = &tokens[self.counted..];
         let (of_prompt, generated) = new.split_at(prompt.saturating_sub(self.counted).min(new.len()));
         if !of_prompt.is_empty() {
-            self.handle.add(of_prompt, TokenOrigin::Prompt)?;
+            self.handle.add(&countable(of_prompt), TokenOrigin::Prompt)?;
             self.prompt += of_prompt.len();
         }
         if !generated.is_empty() {
-            self.handle.add(generated, TokenOrigin::Generated)?;
+            self.handle.add(&countable(generated), TokenOrigin::Generated)?;
         }
         self.counted = tokens.len();
         Ok(())
@@ -58,10 +59,15 @@ impl Counts {
             return Ok(());
         }
         let boundary = self.prompt.clamp(start, end);
-        self.handle.remove(&tokens[start..boundary], TokenOrigin::Prompt)?;
-        self.handle.remove(&tokens[boundary..end], TokenOrigin::Generated)?;
+        self.handle.remove(&countable(&tokens[start..boundary]), TokenOrigin::Prompt)?;
+        self.handle.remove(&countable(&tokens[boundary..end]), TokenOrigin::Generated)?;
         self.counted -= end - start;
         self.prompt -= boundary - start;
         Ok(())
     }
+}
+
+/// The tokens without embedding rows, which are none.
+fn countable(tokens: &[u32]) -> Vec<u32> {
+    tokens.iter().copied().filter(|token| *token != EMBEDDING).collect()
 }

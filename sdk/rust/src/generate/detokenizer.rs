@@ -43,6 +43,11 @@ impl Detokenizer {
         Ok(text)
     }
 
+    /// Whether the last token ended with a whole character.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// The rest of the text at the end, with an incomplete character replaced.
     pub fn finish(&mut self) -> String {
         String::from_utf8_lossy(&std::mem::take(&mut self.bytes)).into_owned()
