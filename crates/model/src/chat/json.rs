@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::guard::{CUT, MARK};
 
 /// The options of `json.dumps` that templates use.
+#[derive(Default)]
 pub(super) struct Style {
     /// Spaces per level; `None` is one line.
     pub(super) indent: Option<usize>,
@@ -99,25 +100,21 @@ fn put_string(out: &mut String, text: &str, style: &Style) {
 mod tests {
     use super::*;
 
-    fn style() -> Style {
-        Style { indent: None, item: None, key: None, is_ascii: false, is_sorted: false }
-    }
-
     #[test]
     fn json_is_spaced_like_pythons() {
         let value = serde_json::json!({"b": [1, 2.0, null], "a": {"x": "<é\n>"}, "e": {}, "f": []});
         let check = |style: Style, expected: &str| assert_eq!(write(&value, &style), expected);
-        check(style(), r#"{"b": [1, 2.0, null], "a": {"x": "<é\n>"}, "e": {}, "f": []}"#);
+        check(Style::default(), r#"{"b": [1, 2.0, null], "a": {"x": "<é\n>"}, "e": {}, "f": []}"#);
         check(
-            Style { is_ascii: true, is_sorted: true, ..style() },
+            Style { is_ascii: true, is_sorted: true, ..Style::default() },
             r#"{"a": {"x": "<\u00e9\n>"}, "b": [1, 2.0, null], "e": {}, "f": []}"#,
         );
         check(
-            Style { item: Some(",".into()), key: Some(":".into()), ..style() },
+            Style { item: Some(",".into()), key: Some(":".into()), ..Style::default() },
             r#"{"b":[1,2.0,null],"a":{"x":"<é\n>"},"e":{},"f":[]}"#,
         );
         check(
-            Style { indent: Some(2), ..style() },
+            Style { indent: Some(2), ..Style::default() },
             "{\n  \"b\": [\n    1,\n    2.0,\n    null\n  ],\n  \"a\": {\n    \"x\": \"<é\\n>\"\n  },\n  \"e\": {},\n  \"f\": []\n}",
         );
     }

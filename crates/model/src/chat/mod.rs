@@ -123,6 +123,11 @@ pub struct ToolCall {
     pub function: FunctionCall,
 }
 
+/// JSON in one line as templates write it.
+pub(crate) fn python_json(value: &Value) -> String {
+    json::write(value, &json::Style::default())
+}
+
 fn function() -> String {
     "function".to_owned()
 }
