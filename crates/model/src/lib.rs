@@ -1,4 +1,4 @@
-//! A model at rest: its files, hyper-parameters, tokenizer and chat template.
+//! A model at rest: its files, hyper-parameters, tokenizer, chat template and the format of its calls.
 //!
 //! Two file kinds, [`gguf`] and safetensors, are read into one set of [`Hyperparameters`] and one naming of
 //! [`Weights`], so that a backend need not know which it was. Nothing here computes, and nothing reads the
@@ -7,6 +7,7 @@
 
 pub mod chat;
 mod data;
+pub mod formats;
 pub mod gguf;
 mod hyper;
 mod json;

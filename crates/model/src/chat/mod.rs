@@ -13,6 +13,7 @@ mod environment;
 mod error;
 mod guard;
 mod json;
+mod python;
 mod time;
 
 use std::fmt;
@@ -121,6 +122,11 @@ pub struct ToolCall {
     pub kind: String,
     /// What is called.
     pub function: FunctionCall,
+}
+
+/// JSON in one line as templates write it.
+pub(crate) fn python_json(value: &Value) -> String {
+    json::write(value, &json::Style::default())
 }
 
 fn function() -> String {
