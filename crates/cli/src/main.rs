@@ -7,6 +7,7 @@
     reason = "this is the program that talks to a terminal"
 )]
 
+mod api;
 mod assemble;
 mod commands;
 mod config;
@@ -36,6 +37,7 @@ Examples:
   pie model add smollm2-135m-instruct
   pie run text-completion -- --prompt \"What is the capital of France?\"
   pie run target/wasm32-wasip2/release/my_program.wasm -- --my-flag 3
+  pie serve --port 8080
   pie start --config config.toml
   pie bench smollm2-135m-instruct --prompt 128,512 --generate 128 --batch 1,8
 
@@ -47,6 +49,9 @@ enum Command {
     Run(commands::run::RunFlags),
     /// Start the server, and a shell to run inferlets in it.
     Start(commands::start::StartFlags),
+    /// Serve the OpenAI API: the same server, without a shell.
+    #[command(after_help = commands::start::SERVE_EXAMPLES)]
+    Serve(commands::start::StartFlags),
     /// Add, list, remove and describe models.
     Model(commands::model::ModelFlags),
     /// Measure how fast a model computes here, beside what the machine allows.
@@ -64,6 +69,7 @@ fn main() -> ExitCode {
             match flags.command {
                 Command::Run(flags) => commands::run::run(flags).await,
                 Command::Start(flags) => commands::start::start(flags).await,
+                Command::Serve(flags) => commands::start::serve(flags).await,
                 Command::Model(flags) => commands::model::model(flags).await,
                 Command::Bench(flags) => commands::bench::bench(flags),
                 Command::Doctor(flags) => commands::doctor::doctor(&flags).await,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use model::chat::ChatRequest;
+use model::formats::Format;
 use scheduler::EngineHandle;
 
 use crate::error::{ApiError, invalid};
@@ -108,6 +109,17 @@ impl Text {
     pub(crate) fn encode_chat(&self, request: &ChatRequest) -> Result<Vec<u32>, ApiError> {
         let template = self.model.chat_template().map_err(|error| invalid(error.to_string()))?;
         template.encode(request, &self.model.tokenizer).map_err(|error| invalid(error.to_string()))
+    }
+
+    /// How the model writes calls and reasoning.
+    pub(crate) fn format(&self) -> Result<Format, ApiError> {
+        let template = self.model.chat_template().map_err(|error| invalid(error.to_string()))?;
+        Ok(Format::detect(template.source()))
+    }
+
+    /// The control token of a name.
+    pub(crate) fn control(&self, name: &str) -> Option<u32> {
+        self.model.tokenizer.control(name)
     }
 
     /// The conversation as the model's template writes it.

@@ -4,6 +4,7 @@
 //! nowhere else; a broken host becomes a trap.
 
 pub(crate) mod adapter;
+pub(crate) mod answer;
 pub(crate) mod bindings;
 pub(crate) mod clock;
 pub(crate) mod context;

@@ -1,4 +1,4 @@
-//! `pie start`: serves models and programs, and has a shell to run inferlets in.
+//! `pie start`: serves models and programs, and has a shell to run inferlets in; `pie serve` is the same without one.
 //!
 //! This file has the flags and the life of the server; `shell` the commands, `follow` what becomes of an
 //! inferlet's output, `terminal` how lines come in and go out, `signals` what ends the server from outside.
@@ -11,6 +11,7 @@ mod shell;
 mod signals;
 mod terminal;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -18,6 +19,7 @@ use clap::Args;
 use runtime::Runtime;
 use server::Front;
 
+use crate::api;
 use crate::assemble::Assembly;
 use crate::config::{CommonFlags, KeyFlags, ServiceSettings, Settings, StartCommand};
 use shell::Shell;
@@ -57,32 +59,93 @@ impl StartFlags {
     }
 }
 
+/// What `pie serve --help` shows in the end.
+pub(crate) const SERVE_EXAMPLES: &str = "\
+Examples:
+  pie serve
+  pie serve --model model.gguf --port 8080
+  curl http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' \\
+    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'
+
+Applications take http://127.0.0.1:8080/v1 as their base URL. Each route is a program, and
+--serve /v1/chat/completions=my-program puts another one in its place.";
+
+/// `pie start`.
 pub(crate) async fn start(flags: StartFlags) -> Result<()> {
-    let settings = flags.settings()?;
-    let stop = StopSignals::listen()?;
-    let front = Front::new(settings.http.limits());
-    let host = settings.server.host.clone();
-    let address = front.listen(&host, settings.server.port).await;
-    let address = address.map_err(|error| anyhow!("{error} with `--port`"))?;
-    let assembly = Assembly::start(&settings).await?;
-    let shell = Shell::new(&assembly, front.clone(), host);
-    for service in &settings.services {
-        let ServiceSettings { program, user, arguments, .. } = service;
-        shell.serve(program, service.mount()?, user, arguments.clone()).await?;
+    let server = RunningServer::start(&flags.settings()?).await?;
+    eprintln!("server started, http://{}/health answers; `help` lists the commands", server.address);
+    let shell = Shell::new(&server.assembly, server.front.clone(), server.host.clone());
+    let ended = server.run(shell.run(&server.stop)).await;
+    server.stop(ended).await
+}
+
+/// `pie serve`.
+pub(crate) async fn serve(flags: StartFlags) -> Result<()> {
+    let server = RunningServer::start(&flags.settings()?).await?;
+    eprintln!("serving {} on http://{}/v1", server.models(), server.address);
+    let ended = server.run(server.stop.requested()).await;
+    server.stop(ended).await
+}
+
+/// A server that answers requests.
+struct RunningServer {
+    stop: StopSignals,
+    front: Front,
+    assembly: Assembly,
+    address: SocketAddr,
+    /// Of the address, as it was given.
+    host: String,
+    /// How long what runs may go on once the server is to stop.
+    patience: Duration,
+}
+
+/// Why a server is to stop: engines that died, or nothing.
+struct Ended(Vec<String>);
+
+impl RunningServer {
+    async fn start(settings: &Settings) -> Result<RunningServer> {
+        let stop = StopSignals::listen()?;
+        let front = Front::new(settings.http.limits());
+        let host = settings.server.host.clone();
+        let address = front.listen(&host, settings.server.port).await;
+        let address = address.map_err(|error| anyhow!("{error} with `--port`"))?;
+        let assembly = Assembly::start(settings).await?;
+        let shell = Shell::new(&assembly, front.clone(), host.clone());
+        for service in &settings.services {
+            let ServiceSettings { program, user, arguments, .. } = service;
+            shell.serve(program, service.mount()?, user, arguments.clone()).await?;
+        }
+        api::mount(&assembly.runtime, &front).await?;
+        let runtime = assembly.runtime.clone();
+        front.set_ready(move || runtime.dead_models());
+        stop.arm();
+        let patience = Duration::from_millis(settings.server.shutdown_ms);
+        Ok(RunningServer { stop, front, assembly, address, host, patience })
     }
-    let runtime = assembly.runtime.clone();
-    front.set_ready(move || runtime.dead_models());
-    stop.arm();
-    eprintln!("server started, http://{address}/health answers; `help` lists the commands");
-    tokio::select! {
-        () = shell.run(&stop) => {}
-        models = death(&assembly.runtime) => eprintln!("stopping: the engine of {} died", models.join(", ")),
+
+    /// Names of the models.
+    fn models(&self) -> String {
+        self.assembly.runtime.models().iter().map(|model| model.name()).collect::<Vec<_>>().join(", ")
     }
-    stop.request();
-    wind_down(&front, &assembly.runtime, Duration::from_millis(settings.server.shutdown_ms)).await;
-    terminal::restore();
-    // An engine that died is an error: whoever supervises the process then starts it anew.
-    assembly.stop()
+
+    /// Goes on until `end`, or until an engine dies.
+    async fn run(&self, end: impl Future<Output = ()>) -> Ended {
+        tokio::select! {
+            () = end => Ended(Vec::new()),
+            models = death(&self.assembly.runtime) => Ended(models),
+        }
+    }
+
+    async fn stop(self, Ended(died): Ended) -> Result<()> {
+        if !died.is_empty() {
+            eprintln!("stopping: the engine of {} died", died.join(", "));
+        }
+        self.stop.request();
+        wind_down(&self.front, &self.assembly.runtime, self.patience).await;
+        terminal::restore();
+        // An engine that died is an error: whoever supervises the process then starts it anew.
+        self.assembly.stop()
+    }
 }
 
 /// Returns once an engine has died, with the names of the models that are no longer computed.

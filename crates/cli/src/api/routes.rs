@@ -1,0 +1,11 @@
+// The routes of the API, and the programs of `inferlets/` that answer them. `build.rs` reads this table too, to build
+// the programs.
+&[
+    ("/v1/models", "api-models"),
+    ("/v1/completions", "api-completions"),
+    ("/v1/chat/completions", "api-chat"),
+    ("/v1/embeddings", "api-embeddings"),
+    ("/tokenize", "api-tokenize"),
+    ("/detokenize", "api-detokenize"),
+    ("/apply-template", "api-apply-template"),
+]

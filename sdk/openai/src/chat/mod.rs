@@ -1,0 +1,292 @@
+//! `/v1/chat/completions`: the next message of a conversation.
+
+mod messages;
+mod reader;
+mod tools;
+
+use inferlet::bindings::pie::inferlet::answer;
+use inferlet::futures::future::try_join_all;
+use inferlet::http::Response;
+use inferlet::serde_json::Map;
+use inferlet::{Chat, Constraint, Model, Trigger, Value, json};
+
+use crate::completions::{check_length, now, random, streaming};
+use crate::generation::{CHOICES, Served, Settings, TOP_LOGPROBS, open_model};
+use crate::{ApiError, Events, Fields, OutputFormat, Result, json as response, logprobs, usage};
+use reader::{Delta, Message, Reader};
+use tools::Tools;
+
+/// A request that was read. A program that takes the route over changes the conversation before it answers.
+pub struct ChatRequest {
+    /// The conversation.
+    pub chat: Chat,
+    /// How tokens are drawn.
+    pub settings: Settings,
+    id: String,
+    created: u64,
+    served: Served,
+    tools: Tools,
+    format: Option<OutputFormat>,
+    n: usize,
+    logprobs: bool,
+    stream: bool,
+    include_usage: bool,
+    include_reasoning: bool,
+}
+
+/// One of the answers.
+struct Choice {
+    message: Message,
+    finish_reason: &'static str,
+    logprobs: Vec<Value>,
+    generated: usize,
+    prompt: usize,
+}
+
+impl ChatRequest {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// With the parameter that is wrong or not supported.
+    pub async fn read(mut fields: Fields) -> Result<ChatRequest> {
+        let served = open_model(&mut fields).await?;
+        let mut chat = Chat::new(&served.model)?;
+        messages::read(&mut fields, &mut chat)?;
+        let tools = Tools::read(&mut fields)?;
+        if let Some(offered) = tools.offered() {
+            chat.tools(offered);
+        }
+        let format = OutputFormat::read(&mut fields)?;
+        if let Some(variables) = variables(&mut fields, format.is_some())? {
+            chat.variables(&variables);
+        }
+        let mut settings = Settings::read(&mut fields, &served.model)?;
+        let old = fields.get("max_tokens")?;
+        settings.max_tokens = fields.get("max_completion_tokens")?.or(old);
+        let logprobs = fields.get("logprobs")?.unwrap_or(false);
+        let top = fields.number("top_logprobs", 0..=TOP_LOGPROBS)?;
+        if top.is_some() && !logprobs {
+            return Err(ApiError::invalid("top_logprobs", "`logprobs` must be true to have these"));
+        }
+        settings.top_logprobs = logprobs.then_some(top.unwrap_or(0));
+        let (stream, include_usage) = streaming(&mut fields)?;
+        let request = ChatRequest {
+            id: format!("chatcmpl-{:016x}", random()),
+            created: now(),
+            n: fields.number("n", CHOICES)?.unwrap_or(1),
+            include_reasoning: fields.get("include_reasoning")?.unwrap_or(true),
+            chat,
+            settings,
+            served,
+            tools,
+            format,
+            logprobs,
+            stream,
+            include_usage,
+        };
+        fields.only("modalities", &[json!(["text"])])?;
+        fields.only("store", &[json!(false)])?;
+        fields.ignore(&["user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key"]);
+        fields.finish()?;
+        Ok(request)
+    }
+
+    /// Answers it.
+    ///
+    /// # Errors
+    /// As for a generation.
+    pub async fn answer(mut self) -> Result<Response> {
+        // What is wrong with the prompt is told before a stream begins.
+        let context =
+            self.chat.generation_prompt().map_err(|error| ApiError::from(error).about("messages"))?;
+        check_length(context.tokens().len(), "messages", &self.served.model)?;
+        let chats = match self.n {
+            1 => vec![self.chat.fork()?],
+            n => self.chat.branch(n).await?,
+        };
+        if self.stream {
+            return Ok(Events::response(async move |events| self.stream(chats, events).await));
+        }
+        let choices =
+            try_join_all(chats.into_iter().enumerate().map(|(at, chat)| self.choice(chat, at, None)));
+        let choices = choices.await?;
+        let shown = choices.iter().enumerate().map(|(at, choice)| {
+            let logprobs = self.logprobs.then(|| json!({ "content": choice.logprobs, "refusal": null }));
+            json!({
+                "index": at,
+                "message": choice.message.shown(),
+                "logprobs": logprobs,
+                "finish_reason": choice.finish_reason,
+            })
+        });
+        let mut answer = self.answer_with("chat.completion", shown.collect());
+        answer["usage"] = self.usage(&choices);
+        Ok(response(&answer))
+    }
+
+    async fn stream(&self, chats: Vec<Chat>, events: &Events) -> Result<()> {
+        let choices =
+            try_join_all(chats.into_iter().enumerate().map(|(at, chat)| self.choice(chat, at, Some(events))))
+                .await?;
+        if self.include_usage {
+            let mut last = self.answer_with("chat.completion.chunk", json!([]));
+            last["usage"] = self.usage(&choices);
+            events.send(&last).await?;
+        }
+        Ok(())
+    }
+
+    fn usage(&self, choices: &[Choice]) -> Value {
+        let sum = |of: fn(&Choice) -> usize| choices.iter().map(of).sum();
+        let prompt = choices.first().map_or(0, |choice| choice.prompt);
+        usage(
+            &self.served.model,
+            prompt,
+            sum(|choice| choice.generated),
+            sum(|choice| choice.message.reasoning_tokens),
+        )
+    }
+
+    fn answer_with(&self, object: &str, choices: Value) -> Value {
+        json!({
+            "id": self.id,
+            "object": object,
+            "created": self.created,
+            "model": self.served.name,
+            "choices": choices,
+        })
+    }
+
+    async fn choice(&self, mut chat: Chat, at: usize, events: Option<&Events>) -> Result<Choice> {
+        let model = &self.served.model;
+        chat.generation_prompt()?.set_adapter(self.served.adapter.clone());
+        let prompt = chat.context().tokens().len();
+        let in_reasoning = answer::opens_reasoning(model.handle(), chat.context().tokens())?;
+        let mut reader = Reader::new(model, &self.tools, in_reasoning)?;
+        // All that the generation borrows.
+        let format = match &self.format {
+            Some(format) => Some(format.constraint(model).await?),
+            None => None,
+        };
+        let must_call = self.tools.must_call(model, in_reasoning).await?;
+        let triggers: Vec<(Trigger, Constraint)> = self.tools.triggers(model).await?;
+
+        let mut generation = self.settings.apply(chat.generate(self.settings.sampling(at))?);
+        for constraint in format.iter().chain(&must_call) {
+            generation = generation.constrain(constraint);
+        }
+        for (trigger, constraint) in &triggers {
+            generation = generation.constrain_after(trigger.clone(), constraint);
+        }
+        self.send(events, at, json!({ "role": "assistant", "content": "" }), None, Value::Null).await?;
+        let mut logprobs = Vec::new();
+        while let Some(item) = generation.next().await? {
+            let mut entries = Vec::new();
+            for logprob in item.logprobs.iter().filter(|_| self.logprobs) {
+                entries.push(logprobs::of_chat(model, logprob)?);
+            }
+            let deltas = reader.read(&item.text, item.tokens.len())?;
+            self.send_deltas(events, at, deltas, &entries).await?;
+            logprobs.extend(entries);
+        }
+        self.send_deltas(events, at, reader.finish(), &[]).await?;
+        let message = reader.into_message(self.include_reasoning);
+        let finish_reason = match generation.finish_reason() {
+            Some(reason) if message.calls.is_empty() || reason.openai() == "length" => reason.openai(),
+            _ => "tool_calls",
+        };
+        self.send(events, at, json!({}), Some(finish_reason), Value::Null).await?;
+        Ok(Choice { message, finish_reason, logprobs, generated: generation.usage().generated, prompt })
+    }
+
+    async fn send_deltas(
+        &self,
+        events: Option<&Events>,
+        at: usize,
+        deltas: Vec<Delta>,
+        logprobs: &[Value],
+    ) -> Result<()> {
+        let shown = deltas.into_iter().filter(|delta| self.include_reasoning || !delta.is_reasoning());
+        let mut shown: Vec<Value> = shown.map(Delta::shown).collect();
+        if shown.is_empty() && !logprobs.is_empty() {
+            // Its text is held back.
+            shown.push(json!({ "content": "" }));
+        }
+        for (delta_at, delta) in shown.into_iter().enumerate() {
+            let has_logprobs = self.logprobs && delta_at == 0 && !logprobs.is_empty();
+            let logprobs =
+                if has_logprobs { json!({ "content": logprobs, "refusal": null }) } else { Value::Null };
+            self.send(events, at, delta, None, logprobs).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(
+        &self,
+        events: Option<&Events>,
+        at: usize,
+        delta: Value,
+        finish_reason: Option<&str>,
+        logprobs: Value,
+    ) -> Result<()> {
+        let Some(events) = events else { return Ok(()) };
+        let choice =
+            json!({ "index": at, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason });
+        events.send(&self.answer_with("chat.completion.chunk", json!([choice]))).await
+    }
+}
+
+/// The conversation of a request that only wants its prompt, and whether that ends with the header of an answer.
+fn conversation(fields: &mut Fields, model: &Model) -> Result<(Chat, bool)> {
+    let mut chat = Chat::new(model)?;
+    messages::read(fields, &mut chat)?;
+    if let Some(offered) = Tools::read(fields)?.offered() {
+        chat.tools(offered);
+    }
+    if let Some(variables) = variables(fields, false)? {
+        chat.variables(&variables);
+    }
+    Ok((chat, fields.get("add_generation_prompt")?.unwrap_or(true)))
+}
+
+/// The tokens of the prompt of a conversation.
+///
+/// # Errors
+/// With the parameter that is wrong.
+pub fn prompt(fields: &mut Fields, model: &Model) -> Result<Vec<u32>> {
+    let (mut chat, with_header) = conversation(fields, model)?;
+    let tokens = match with_header {
+        true => chat.generation_prompt().map(|context| context.tokens().to_vec()),
+        false => chat.message_tokens(),
+    };
+    tokens.map_err(|error| ApiError::from(error).about("messages"))
+}
+
+/// The prompt of a conversation as a text, to show it.
+///
+/// # Errors
+/// With the parameter that is wrong.
+pub fn prompt_text(fields: &mut Fields, model: &Model) -> Result<String> {
+    Ok(model.detokenize(&prompt(fields, model)?)?)
+}
+
+/// Variables of the template: `chat_template_kwargs`, and `reasoning_effort` where it may say something.
+fn variables(fields: &mut Fields, has_format: bool) -> Result<Option<String>> {
+    let mut variables = fields.get::<Map<String, Value>>("chat_template_kwargs")?.unwrap_or_default();
+    if let Some(effort) = fields.get::<String>("reasoning_effort")? {
+        let known = ["none", "minimal", "low", "medium", "high", "xhigh"];
+        if !known.contains(&effort.as_str()) {
+            let message = format!("`{effort}` is none of {}", known.join(", "));
+            return Err(ApiError::invalid("reasoning_effort", message));
+        }
+        if effort == "none" {
+            variables.entry("enable_thinking").or_insert(json!(false));
+        }
+        variables.insert("reasoning_effort".to_string(), json!(effort));
+    }
+    if has_format {
+        // The form holds from the first token on, which leaves no room to think.
+        variables.entry("enable_thinking").or_insert(json!(false));
+    }
+    Ok((!variables.is_empty()).then(|| Value::Object(variables).to_string()))
+}

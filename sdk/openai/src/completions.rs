@@ -1,0 +1,317 @@
+//! `/v1/completions`: the continuation of a text.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use inferlet::futures::future::try_join_all;
+use inferlet::http::Response;
+use inferlet::{Context, Model, Value, json};
+
+use crate::fields::kind;
+use crate::generation::{CHOICES, Served, Settings, TOP_LOGPROBS, open_model};
+use crate::logprobs::{self, Lists};
+use crate::{ApiError, Events, Fields, OutputFormat, Result, inputs, json as response, usage};
+
+/// Tokens of an answer, where a request says nothing.
+const MAX_TOKENS: usize = 16;
+
+/// A request that was read.
+pub struct CompletionRequest {
+    id: String,
+    created: u64,
+    served: Served,
+    prompts: Vec<Vec<u32>>,
+    settings: Settings,
+    format: Option<OutputFormat>,
+    n: usize,
+    best_of: usize,
+    echo: bool,
+    logprobs: bool,
+    prompt_logprobs: Option<u32>,
+    stream: bool,
+    include_usage: bool,
+}
+
+/// An answer to one of the prompts.
+struct Choice {
+    text: String,
+    finish_reason: &'static str,
+    logprobs: Value,
+    prompt_logprobs: Value,
+    generated: usize,
+    /// Sum of the log-probabilities of its tokens, for `best_of`.
+    score: f32,
+}
+
+impl CompletionRequest {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// With the parameter that is wrong or not supported.
+    pub async fn read(mut fields: Fields) -> Result<CompletionRequest> {
+        let served = open_model(&mut fields).await?;
+        let prompts = inputs(&mut fields, "prompt", &served.model)?;
+        let mut settings = Settings::read(&mut fields, &served.model)?;
+        settings.max_tokens = Some(fields.get("max_tokens")?.unwrap_or(MAX_TOKENS));
+        let logprobs = fields.number("logprobs", 0..=TOP_LOGPROBS)?;
+        settings.top_logprobs = logprobs;
+        let (stream, include_usage) = streaming(&mut fields)?;
+        let n = fields.number("n", CHOICES)?.unwrap_or(1);
+        let best_of = fields.number("best_of", CHOICES)?.unwrap_or(n);
+        if best_of < n {
+            return Err(ApiError::invalid("best_of", format!("{best_of} is less than `n`, which is {n}")));
+        }
+        if stream && best_of > n {
+            return Err(ApiError::invalid(
+                "best_of",
+                "the best of several is not known while they are streamed",
+            ));
+        }
+        let request = CompletionRequest {
+            id: format!("cmpl-{:016x}", random()),
+            created: now(),
+            format: OutputFormat::read(&mut fields)?,
+            echo: fields.get("echo")?.unwrap_or(false),
+            prompt_logprobs: fields.number("prompt_logprobs", 0..=TOP_LOGPROBS)?,
+            logprobs: logprobs.is_some(),
+            served,
+            prompts,
+            settings,
+            n,
+            best_of,
+            stream,
+            include_usage,
+        };
+        fields.only("suffix", &[json!("")])?;
+        fields.ignore(&["user"]);
+        fields.finish()?;
+        Ok(request)
+    }
+
+    /// Answers it.
+    ///
+    /// # Errors
+    /// As for a generation.
+    pub async fn answer(self) -> Result<Response> {
+        if self.stream {
+            return Ok(Events::response(async move |events| self.stream(events).await));
+        }
+        let of_prompts = self.prompts.iter().enumerate().map(|(at, _)| self.choices(at, None));
+        let of_prompts = try_join_all(of_prompts).await?;
+        let generated = of_prompts.iter().flatten().map(|choice| choice.generated).sum();
+        let mut choices = Vec::new();
+        for mut of_prompt in of_prompts {
+            of_prompt.sort_by(|a, b| b.score.total_cmp(&a.score));
+            for choice in of_prompt.into_iter().take(self.n) {
+                let mut shown = self.shown(choices.len(), &choice.text, &choice.logprobs);
+                shown["finish_reason"] = json!(choice.finish_reason);
+                if self.prompt_logprobs.is_some() {
+                    shown["prompt_logprobs"] = choice.prompt_logprobs;
+                }
+                choices.push(shown);
+            }
+        }
+        let mut answer = self.answer_with(Value::Array(choices));
+        answer["usage"] = self.usage(generated);
+        Ok(response(&answer))
+    }
+
+    async fn stream(&self, events: &Events) -> Result<()> {
+        let of_prompts = self.prompts.iter().enumerate().map(|(at, _)| self.choices(at, Some(events)));
+        let of_prompts = try_join_all(of_prompts).await?;
+        if self.include_usage {
+            let generated = of_prompts.iter().flatten().map(|choice| choice.generated).sum();
+            let mut last = self.answer_with(json!([]));
+            last["usage"] = self.usage(generated);
+            events.send(&last).await?;
+        }
+        Ok(())
+    }
+
+    fn usage(&self, generated: usize) -> Value {
+        usage(&self.served.model, self.prompts.iter().map(Vec::len).sum(), generated, 0)
+    }
+
+    fn answer_with(&self, choices: Value) -> Value {
+        json!({
+            "id": self.id,
+            "object": "text_completion",
+            "created": self.created,
+            "model": self.served.name,
+            "choices": choices,
+        })
+    }
+
+    fn shown(&self, index: usize, text: &str, logprobs: &Value) -> Value {
+        json!({ "index": index, "text": text, "logprobs": logprobs, "finish_reason": null })
+    }
+
+    /// The answers to one prompt: as many as may be the best.
+    async fn choices(&self, prompt: usize, events: Option<&Events>) -> Result<Vec<Choice>> {
+        let mut context = Context::new(&self.served.model)?;
+        context.set_adapter(self.served.adapter.clone()).append_tokens(&self.prompts[prompt]);
+        let mut contexts = Vec::new();
+        if self.best_of > 1 {
+            context.prefill_but_last().await?;
+            contexts = (1..self.best_of).map(|_| context.fork()).collect::<inferlet::Result<Vec<_>>>()?;
+        }
+        contexts.insert(0, context);
+        let choices =
+            contexts.iter_mut().enumerate().map(|(at, context)| self.choice(context, prompt, at, events));
+        try_join_all(choices).await
+    }
+
+    async fn choice(
+        &self,
+        context: &mut Context,
+        prompt: usize,
+        at: usize,
+        events: Option<&Events>,
+    ) -> Result<Choice> {
+        let constraint = match &self.format {
+            Some(format) => Some(format.constraint(&self.served.model).await?),
+            None => None,
+        };
+        let mut generation = self.settings.apply(context.generate(self.settings.sampling(at)));
+        if let Some(constraint) = &constraint {
+            generation = generation.constrain(constraint);
+        }
+        let prompt_top = self.prompt_logprobs.or(self.settings.top_logprobs.filter(|_| self.echo));
+        if let Some(top) = prompt_top {
+            generation = generation.prompt_logprobs(top);
+        }
+        let index = prompt * self.n + at;
+        let mut lists = Lists::default();
+        let mut is_first = true;
+        while let Some(item) = generation.next().await? {
+            let mut text = String::new();
+            if std::mem::take(&mut is_first) && self.echo {
+                text = self.served.model.detokenize(&self.prompts[prompt])?;
+                self.add_prompt(prompt, generation.logprobs_of_prompt(), &mut lists)?;
+            }
+            for logprob in item.logprobs.iter().filter(|_| self.logprobs) {
+                lists.add(&self.served.model, logprob.token, Some(logprob))?;
+            }
+            if let Some(events) = events {
+                text.push_str(&item.text);
+                let logprobs = if self.logprobs { lists.take() } else { Value::Null };
+                let shown = self.shown(index, &text, &logprobs);
+                events.send(&self.answer_with(json!([shown]))).await?;
+            }
+        }
+        let mut text = String::new();
+        if self.echo {
+            text = self.served.model.detokenize(&self.prompts[prompt])?;
+            if is_first {
+                self.add_prompt(prompt, generation.logprobs_of_prompt(), &mut lists)?;
+            }
+        }
+        text.push_str(generation.text());
+        let prompt_logprobs = logprobs::of_prompt(&self.served.model, generation.logprobs_of_prompt())?;
+        let finish_reason = generation.finish_reason().map_or("stop", |reason| reason.openai());
+        if let Some(events) = events {
+            let shown_text = if is_first && self.echo { text.as_str() } else { "" };
+            let logprobs = if self.logprobs { lists.take() } else { Value::Null };
+            let mut shown = self.shown(index, shown_text, &logprobs);
+            shown["finish_reason"] = json!(finish_reason);
+            events.send(&self.answer_with(json!([shown]))).await?;
+        }
+        Ok(Choice {
+            text,
+            finish_reason,
+            logprobs: if self.logprobs { lists.take() } else { Value::Null },
+            prompt_logprobs,
+            generated: generation.usage().generated,
+            score: generation.logprobs().iter().filter_map(|logprob| logprob.logprob).sum(),
+        })
+    }
+
+    /// The prompt's own tokens come first in the lists of an answer that repeats it.
+    fn add_prompt(
+        &self,
+        prompt: usize,
+        known: &[Option<inferlet::Logprob>],
+        lists: &mut Lists,
+    ) -> Result<()> {
+        if !self.logprobs {
+            return Ok(());
+        }
+        for (at, token) in self.prompts[prompt].iter().enumerate() {
+            lists.add(&self.served.model, *token, known.get(at).and_then(Option::as_ref))?;
+        }
+        Ok(())
+    }
+}
+
+/// `stream`, and whether it ends with the usage.
+pub(crate) fn streaming(fields: &mut Fields) -> Result<(bool, bool)> {
+    let stream = fields.get("stream")?.unwrap_or(false);
+    let name = fields.name("stream_options");
+    let Some(options) = fields.value("stream_options") else { return Ok((stream, false)) };
+    if !stream {
+        return Err(ApiError::invalid(&name, "only an answer that is streamed has these"));
+    }
+    let mut options = Fields::of_value(options, &name)?;
+    let include_usage = options.get("include_usage")?.unwrap_or(false);
+    options.only("include_obfuscation", &[json!(false)])?;
+    options.finish()?;
+    Ok((stream, include_usage))
+}
+
+/// The tokens of a text, or of a list of tokens.
+pub(crate) fn tokens_of(value: Value, param: &str, model: &Model) -> Result<Vec<u32>> {
+    let facts = model.facts();
+    let tokens = match value {
+        Value::String(text) => {
+            let mut tokens: Vec<u32> = facts.bos.into_iter().collect();
+            tokens.extend(model.tokenize(&text).map_err(|error| ApiError::from(error).about(param))?);
+            tokens
+        }
+        Value::Array(items) => {
+            let token = |item: &Value| {
+                let token = item.as_u64().filter(|token| *token < facts.vocabulary_size.into());
+                let size = facts.vocabulary_size;
+                token.map(|token| token as u32).ok_or_else(|| {
+                    ApiError::invalid(
+                        param,
+                        format!("{item} is no token below {size}, the size of the vocabulary"),
+                    )
+                })
+            };
+            items.iter().map(token).collect::<Result<_>>()?
+        }
+        other => {
+            return Err(ApiError::invalid(
+                param,
+                format!("expected a text or a list of tokens, found {}", kind(&other)),
+            ));
+        }
+    };
+    check_length(tokens.len(), param, model)?;
+    Ok(tokens)
+}
+
+/// Whether a prompt has something to go on from, and leaves room for a token.
+pub(crate) fn check_length(tokens: usize, param: &str, model: &Model) -> Result<()> {
+    let limit = model.facts().context_length as usize;
+    match tokens {
+        0 => Err(ApiError::invalid(param, "is empty")),
+        tokens if tokens >= limit => {
+            let message = format!(
+                "has {tokens} tokens, and the model's context of {limit} must have room for one more"
+            );
+            Err(ApiError::invalid(param, message).with_code("context_length_exceeded"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// A number that nobody else has.
+pub(crate) fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    RandomState::new().build_hasher().finish()
+}

@@ -1,0 +1,187 @@
+//! A request's JSON object, read field by field.
+
+use std::ops::RangeInclusive;
+
+use inferlet::Value;
+use inferlet::http::{Request, StatusCode};
+use inferlet::serde_json::{self, Map};
+use serde::de::DeserializeOwned;
+
+use crate::{ApiError, Result};
+
+/// Bytes of a request's body: more than the longest context has, many times over.
+const BODY_BYTES: usize = 16 << 20;
+
+/// What is left of an object that is being read. Reading a field takes it out, `null` is as if it were not there, and
+/// [`Fields::finish`] refuses what nobody has read.
+#[derive(Debug, Default)]
+pub struct Fields {
+    object: Map<String, Value>,
+    /// Where the object is in the request, for errors: empty, or with a dot at its end.
+    path: String,
+}
+
+impl Fields {
+    /// The body of a request.
+    ///
+    /// # Errors
+    /// 413 when it is too large; 400 when it is not a JSON object.
+    pub async fn of_body(request: Request) -> Result<Fields> {
+        let mut body = request.into_body();
+        let mut bytes = Vec::new();
+        while let Some(more) = body.next().await? {
+            if bytes.len() + more.len() > BODY_BYTES {
+                let message = format!("the request's body has more than {BODY_BYTES} bytes");
+                return Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+            }
+            bytes.extend(more);
+        }
+        let wrong = |found: String| {
+            ApiError::new(StatusCode::BAD_REQUEST, format!("the request's body is no JSON object: {found}"))
+        };
+        match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(object)) => Ok(Fields { object, path: String::new() }),
+            Ok(other) => Err(wrong(format!("it is {}", kind(&other)))),
+            Err(error) => Err(wrong(error.to_string())),
+        }
+    }
+
+    /// An object within the request. `path` says where, for errors.
+    ///
+    /// # Errors
+    /// 400 when it is none.
+    pub fn of_value(value: Value, path: &str) -> Result<Fields> {
+        match value {
+            Value::Object(object) => Ok(Fields { object, path: format!("{path}.") }),
+            other => Err(ApiError::invalid(path, format!("expected an object, found {}", kind(&other)))),
+        }
+    }
+
+    /// The name of a field as errors give it, with where it is.
+    pub fn name(&self, field: &str) -> String {
+        format!("{}{field}", self.path)
+    }
+
+    /// Whether there is a field, and not `null`.
+    pub fn has(&self, field: &str) -> bool {
+        self.object.get(field).is_some_and(|value| !value.is_null())
+    }
+
+    /// A field as it is.
+    pub fn value(&mut self, field: &str) -> Option<Value> {
+        self.object.shift_remove(field).filter(|value| !value.is_null())
+    }
+
+    /// A field of a type.
+    ///
+    /// # Errors
+    /// 400 when it is of another.
+    pub fn get<T: DeserializeOwned>(&mut self, field: &str) -> Result<Option<T>> {
+        let Some(value) = self.value(field) else { return Ok(None) };
+        let name = self.name(field);
+        serde_json::from_value(value).map(Some).map_err(|error| ApiError::invalid(&name, error.to_string()))
+    }
+
+    /// A field of a type that must be there.
+    ///
+    /// # Errors
+    /// 400 when it is not, or of another type.
+    pub fn required<T: DeserializeOwned>(&mut self, field: &str) -> Result<T> {
+        let missing =
+            || ApiError::invalid(&self.name(field), "is missing").with_code("missing_required_parameter");
+        match self.has(field) {
+            true => Ok(self.get(field)?.expect("it is there")),
+            false => Err(missing()),
+        }
+    }
+
+    /// A number within limits.
+    ///
+    /// # Errors
+    /// 400 when it is another one, or none.
+    pub fn number<T>(&mut self, field: &str, range: RangeInclusive<T>) -> Result<Option<T>>
+    where
+        T: DeserializeOwned + PartialOrd + std::fmt::Display,
+    {
+        let Some(number) = self.get::<T>(field)? else { return Ok(None) };
+        if range.contains(&number) {
+            return Ok(Some(number));
+        }
+        let (start, end) = range.into_inner();
+        Err(ApiError::invalid(&self.name(field), format!("{number} is not from {start} to {end}")))
+    }
+
+    /// Reads fields that say nothing about the answer: who asks, what for.
+    pub fn ignore(&mut self, fields: &[&str]) {
+        fields.iter().for_each(|field| drop(self.value(field)));
+    }
+
+    /// Reads a field that may only have the value that is the case anyway.
+    ///
+    /// # Errors
+    /// 400 when it has another one.
+    pub fn only(&mut self, field: &str, values: &[Value]) -> Result<()> {
+        match self.value(field) {
+            Some(value) if !values.contains(&value) => {
+                Err(ApiError::unsupported(&self.name(field), format!("{value} is not supported")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All has been read.
+    ///
+    /// # Errors
+    /// 400 when something has not: it is not supported.
+    pub fn finish(self) -> Result<()> {
+        match self.object.iter().find(|(_, value)| !value.is_null()) {
+            Some((field, _)) => Err(ApiError::unsupported(&self.name(field), "is not supported")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a value is, in words.
+pub(crate) fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use inferlet::json;
+
+    use super::*;
+
+    fn fields(value: Value) -> Fields {
+        Fields::of_value(value, "tool").unwrap()
+    }
+
+    #[test]
+    fn errors_name_the_field_and_where_it_is() {
+        let mut all = fields(json!({ "a": 1, "b": "x", "c": null, "d": 7, "e": [] }));
+        assert_eq!(all.get::<u32>("a").unwrap(), Some(1));
+        assert_eq!(all.get::<u32>("c").unwrap(), None);
+        let error = |error: ApiError| error.body()["error"].clone();
+        assert_eq!(error(all.get::<u32>("b").unwrap_err())["param"], "tool.b");
+        let wrong = error(all.number("d", 0..=5_u32).unwrap_err());
+        assert_eq!(wrong["message"], "`tool.d`: 7 is not from 0 to 5");
+        assert_eq!(error(all.required::<u32>("f").unwrap_err())["code"], "missing_required_parameter");
+        let left = error(all.finish().unwrap_err());
+        assert_eq!((&left["param"], &left["code"]), (&json!("tool.e"), &json!("unsupported_parameter")));
+        assert!(fields(json!({ "c": null })).finish().is_ok());
+    }
+
+    #[test]
+    fn what_is_the_case_anyway_may_be_asked_for() {
+        let mut all = fields(json!({ "a": false, "b": true }));
+        assert!(all.only("a", &[json!(false)]).is_ok() && all.only("b", &[json!(false)]).is_err());
+        assert!(all.finish().is_ok());
+    }
+}

@@ -1,0 +1,44 @@
+//! The OpenAI API's requests, answers and errors, over the SDK's own builder: what the programs that serve it share, and
+//! what a program of one's own that takes over a route begins with.
+//!
+//! ```no_run
+//! # mod program {
+//! use inferlet::http::{Request, Response};
+//! use inferlet_openai::{Fields, Result, serve, chat};
+//!
+//! #[inferlet::serve]
+//! async fn route(request: Request) -> inferlet::Result<Response> {
+//!     serve(request, async |fields: Fields| {
+//!         let mut request = chat::ChatRequest::read(fields)?;
+//!         request.chat.system("Answer in one sentence.");
+//!         request.answer().await
+//!     })
+//!     .await
+//! }
+//! # }
+//! # fn main() {}
+//! ```
+//!
+//! A request is read field by field ([`Fields`]), and what is left is refused by its name: nothing that a client asks
+//! for is dropped silently. Every mistake is an [`ApiError`] with the status, parameter and code that clients look at.
+
+pub mod chat;
+pub mod completions;
+mod error;
+mod fields;
+mod format;
+mod generation;
+mod logprobs;
+mod server;
+mod sse;
+mod usage;
+mod vectors;
+
+pub use error::{ApiError, Result};
+pub use fields::Fields;
+pub use format::OutputFormat;
+pub use generation::{Served, Settings, open_model};
+pub use server::{json, serve, serve_get};
+pub use sse::Events;
+pub use usage::usage;
+pub use vectors::{inputs, vector};
