@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde};
+use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
 use serde_json::Map;
 
-use super::{ChatError, json, time};
+use super::{ChatError, python, time};
 
 const NAME: &str = "chat template";
 
@@ -20,9 +20,9 @@ pub(super) fn compile(source: &str, fuel: u64) -> Result<Environment<'static>, C
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     environment.set_syntax(syntax.expect("the default delimiters are valid"));
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    python::install(&mut environment);
     environment.set_fuel(Some(fuel));
-    environment.add_filter("tojson", to_json);
+    environment.add_filter("tojson", python::to_json);
     environment.add_function("raise_exception", raise_exception);
     environment
         .add_template_owned(NAME, without_generation_tags(source))
@@ -65,25 +65,6 @@ fn reason(error: &Error) -> String {
 
 fn raise_exception(message: String) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
-}
-
-/// `json.dumps` with the defaults of transformers: no HTML escapes, no ASCII escapes, spaces after `,` and
-/// `:`.
-fn to_json(value: &Value, arguments: Kwargs) -> Result<Value, Error> {
-    let indent = arguments.get::<Option<usize>>("indent")?;
-    let separators = arguments.get::<Option<Vec<String>>>("separators")?;
-    let style = json::Style {
-        indent: indent.map(|indent| indent.min(64)),
-        item: separators.as_ref().and_then(|pair| pair.first().cloned()),
-        key: separators.as_ref().and_then(|pair| pair.get(1).cloned()),
-        is_ascii: arguments.get::<Option<bool>>("ensure_ascii")?.unwrap_or(false),
-        is_sorted: arguments.get::<Option<bool>>("sort_keys")?.unwrap_or(false),
-    };
-    arguments.assert_all_used()?;
-    let value = serde_json::to_value(value).map_err(|error| {
-        Error::new(ErrorKind::InvalidOperation, "cannot be written as JSON").with_source(error)
-    })?;
-    Ok(Value::from(json::write(&value, &style)))
 }
 
 /// Turns `{% generation %}` and `{% endgeneration %}`, marks of transformers for training, into a block that

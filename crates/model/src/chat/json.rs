@@ -39,7 +39,25 @@ fn put(out: &mut String, value: &Value, style: &Style, level: usize) {
             put_all(out, ('{', '}'), &items, style, level);
         }
         Value::String(text) => put_string(out, text, style),
+        Value::Number(number) if number.is_f64() => {
+            out.push_str(&number.as_f64().map_or_else(|| number.to_string(), float));
+        }
         other => out.push_str(&other.to_string()),
+    }
+}
+
+/// A number as Python writes it, with a point or an exponent.
+pub(super) fn float(number: f64) -> String {
+    let text = format!("{number:e}");
+    let Some((digits, exponent)) = text.split_once('e') else {
+        return format!("{number:?}").to_lowercase();
+    };
+    match exponent.parse::<i32>() {
+        Ok(exponent) if !(-4..16).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.abs())
+        }
+        _ => format!("{number:?}"),
     }
 }
 
@@ -99,6 +117,25 @@ fn put_string(out: &mut String, text: &str, style: &Style) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn floats_are_written_as_pythons() {
+        let cases = [
+            (1.0, "1.0"),
+            (-0.5, "-0.5"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1.5e300, "1.5e+300"),
+            (0.0001, "0.0001"),
+            (1e-5, "1e-05"),
+            (0.1 + 0.2, "0.30000000000000004"),
+            (f64::INFINITY, "inf"),
+            (0.0, "0.0"),
+        ];
+        for (number, expected) in cases {
+            assert_eq!(float(number), expected);
+        }
+    }
 
     #[test]
     fn json_is_spaced_like_pythons() {

@@ -13,6 +13,7 @@ mod environment;
 mod error;
 mod guard;
 mod json;
+mod python;
 mod time;
 
 use std::fmt;
