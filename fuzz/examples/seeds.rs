@@ -1,10 +1,15 @@
 //! Writes a few good inputs for each target to `corpus/`, which the fuzzer then changes.
 
+#[expect(dead_code, reason = "what the examples say is for the tests")]
+#[path = "../../crates/model/tests/formats/examples.rs"]
+mod examples;
+
 use std::fs;
 use std::path::Path;
 
 use fuzz::{SEPARATOR, TEMPLATES};
 use kernels::DType;
+use model::formats::Format;
 use model::gguf::writer::GgufWriter;
 use model::gguf::{Array, Value};
 use model::test_model;
@@ -96,6 +101,11 @@ fn main() -> std::io::Result<()> {
             let bytes = [&[template], texts.join("\0").as_bytes()].concat();
             put("chat", &format!("{template}-{start}"), &[&bytes])?;
         }
+    }
+
+    for (index, examples::Example(name, text, _)) in examples::EXAMPLES.iter().enumerate() {
+        let format = Format::all().position(|format| format.name() == *name).unwrap_or(0) as u8;
+        put("formats", &format!("{index}"), &[&[&[format, 0, 1, 6], text.as_bytes()].concat()])?;
     }
 
     let config = json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4.0, "use_rslora": true});

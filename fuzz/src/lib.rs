@@ -6,6 +6,8 @@
 #[path = "../../crates/runtime/src/grammars/gbnf.rs"]
 mod gbnf;
 
+mod formats;
+
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -16,6 +18,8 @@ use model::gguf::Gguf;
 use model::gguf::writer::GgufWriter;
 use model::{Hyperparameters, TokenKind, Tokenizer, lora, safetensors, test_model};
 use serde_json::json;
+
+pub use formats::formats;
 
 /// Between the two files of an input that has two.
 pub const SEPARATOR: &[u8] = b"\n---\n";

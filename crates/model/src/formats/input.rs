@@ -349,28 +349,30 @@ impl State {
 
     fn marker(&self, rest: &str) -> Marker {
         let spec = self.spec;
-        let tag = match self.mode {
-            Mode::Reasoning => spec.reasoning.close,
-            Mode::Content if self.before == Before::Text => "",
-            Mode::Content => spec.reasoning.open,
-        };
-        let mut markers: Vec<&str> = Some(tag).into_iter().filter(|tag| !tag.is_empty()).collect();
-        if self.mode == Mode::Content {
-            markers.extend(spec.markers);
-            let has_tools = self.is_any_tool || !self.tools.is_empty();
-            if self.before == Before::Nothing && has_tools {
-                markers.extend(spec.markers_at_start);
-            }
-        }
-        let is_unmarked = self.mode == Mode::Content && self.before == Before::Nothing && !self.is_marked;
+        let is_content = self.mode == Mode::Content;
+        let is_unmarked = is_content && self.before == Before::Nothing && !self.is_marked;
         if is_unmarked && spec.begins_in_markup && rest.starts_with(is_name) {
             return Marker::Here;
         }
-        if markers.iter().any(|marker| rest.starts_with(marker)) {
-            return Marker::Here;
+        let tag = match self.before {
+            _ if !is_content => spec.reasoning.close,
+            Before::Text => "",
+            Before::Nothing | Before::Calls => spec.reasoning.open,
+        };
+        let markers: &[&str] = if is_content { spec.markers } else { &[] };
+        let has_tools = self.is_any_tool || !self.tools.is_empty();
+        let may_start = is_content && self.before == Before::Nothing && has_tools;
+        let at_start: &[&str] = if may_start { spec.markers_at_start } else { &[] };
+        let mut found = Marker::No;
+        for marker in [tag].iter().chain(markers).chain(at_start).filter(|marker| !marker.is_empty()) {
+            if rest.starts_with(marker) {
+                return Marker::Here;
+            }
+            if marker.starts_with(rest) {
+                found = Marker::Perhaps;
+            }
         }
-        let is_perhaps = markers.iter().any(|marker| marker.starts_with(rest));
-        if is_perhaps { Marker::Perhaps } else { Marker::No }
+        found
     }
 
     /// Gives the held text before `end` as a part.

@@ -1,4 +1,4 @@
-//! Llama, the JSON of 3.1 and the Python of 3.2 and 4:
+//! Llama, the JSON of its own templates, and the Python of 3.2 and 4 where a template asks for it:
 //!
 //! ```text
 //! {"name": "f", "parameters": {"a": 1}}; {"name": "g", "parameters": {}}
@@ -17,9 +17,12 @@ use super::{Call, Spec, THINK, json as reader, python, tools};
 
 pub(super) const JSON: Spec = Spec {
     name: "llama-json",
-    is_in: |template| template.contains("<|start_header_id|>") && template.contains("\"parameters\": "),
+    is_in: |template| {
+        let is_llama = ["<|start_header_id|>", "<|header_start|>"].iter().any(|mark| template.contains(mark));
+        is_llama && template.contains("\"parameters\": ")
+    },
     reasoning: THINK,
-    markers: &["<|python_tag|>"],
+    markers: &["<|python_tag|>", "<|python_start|>"],
     markers_at_start: &["{"],
     begins_in_markup: false,
     gap: "",
@@ -46,7 +49,7 @@ pub(super) const JSON: Spec = Spec {
 
 pub(super) const PYTHONIC: Spec = Spec {
     name: "llama-pythonic",
-    is_in: |template| template.contains("<|python_start|>") || template.contains("[func_name1("),
+    is_in: |template| template.contains("[func_name1("),
     reasoning: THINK,
     markers: &["<|python_start|>", "<|python_tag|>"],
     markers_at_start: &["["],
@@ -90,17 +93,22 @@ pub(super) const PYTHONIC: Spec = Spec {
 };
 
 async fn read_json(input: Input) -> Result<Mode, Wrong> {
-    if input.maybe("<|python_tag|>").await {
+    let is_closed = input.maybe("<|python_start|>").await;
+    if is_closed || input.maybe("<|python_tag|>").await {
         input.space().await;
     }
     loop {
         reader::call(&input).await?;
         input.end();
         if !input.maybe(";").await {
-            return Ok(Mode::Content);
+            break;
         }
         input.space().await;
     }
+    if is_closed {
+        input.maybe("<|python_end|>").await;
+    }
+    Ok(Mode::Content)
 }
 
 async fn read_python(input: Input) -> Result<Mode, Wrong> {

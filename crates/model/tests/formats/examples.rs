@@ -139,6 +139,11 @@ pub(crate) const EXAMPLES: &[Example] = &[
         "{\"name\": \"now\", \"parameters\": {}",
         &["calls now {} in vain", "says \"{\\\"name\\\": \\\"now\\\", \\\"parameters\\\": {}\""],
     ),
+    Example(
+        "llama-json",
+        "<|python_start|>{\"name\": \"now\", \"parameters\": {}}<|python_end|> ok",
+        &["calls now {}", "says \" ok\""],
+    ),
     Example("llama-json", "<|python_tag|>print(1)", &["says \"<|python_tag|>print(1)\""]),
     // Llama, Python
     Example(
