@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use model::chat::{ChatEnd, ChatError, ChatRequest, ChatTemplate, Message};
 use serde_json::{Map, Value};
 
-/// Expressions that come out otherwise, and that templates do not need: what the engine itself does not have, or lets
-/// pass.
+/// Expressions that come out otherwise, and that templates do not need: what the engine itself does not have, or
+/// lets pass.
 const DIFFERENT: &[&str] = &[
     "{{ '%s is %d' % ('a', 3) }}",
     "{{ list[-1:0:-1] }}",

@@ -9,24 +9,33 @@ use minijinja_contrib::pycompat;
 
 use super::json;
 
+/// Replaces what minijinja has otherwise.
 pub(super) fn install(environment: &mut Environment<'static>) {
     environment.set_formatter(format);
     environment.set_unknown_method_callback(method);
     environment.add_filter("string", |value: &Value| text(value));
     environment.add_filter("escape", escape);
     environment.add_filter("e", escape);
-    environment.add_filter("items", |state: &mut State<'_, '_>, value: &Value| {
+    environment.add_filter("items", |value: &Value| {
         // Of nothing, there are no items.
-        if value.is_undefined() { Ok(Value::from(Vec::<Value>::new())) } else { items(state, value) }
+        if value.is_undefined() {
+            Ok(Value::from(Vec::<Value>::new()))
+        } else {
+            minijinja::filters::items(value)
+        }
     });
     for name in ["length", "count"] {
         environment.add_filter(name, length);
     }
-    environment
-        .add_filter("float", |value: &Value, default: Option<f64>| number(value).or(default).unwrap_or(0.0));
-    environment.add_filter("int", |value: &Value, default: Option<i64>| {
-        let whole = value.as_str().and_then(|text| text.trim().parse().ok()).or_else(|| value.as_i64());
-        whole.or_else(|| Some(number(value)?.trunc() as i64)).or(default).unwrap_or(0)
+    environment.add_filter("float", |value: &Value, default: Option<f64>, named: Kwargs| {
+        let default = default.map_or_else(|| named.get("default"), |default| Ok(Some(default)))?;
+        named.assert_all_used()?;
+        Ok::<f64, Error>(number(value).or(default).unwrap_or(0.0))
+    });
+    environment.add_filter("int", |value: &Value, default: Option<i64>, named: Kwargs| {
+        let default = default.map_or_else(|| named.get("default"), |default| Ok(Some(default)))?;
+        named.assert_all_used()?;
+        Ok::<i64, Error>(whole(value).or(default).unwrap_or(0))
     });
     environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
     environment.add_test("sequence", |value: &Value| {
@@ -65,16 +74,18 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
+/// The value as a whole number, as Python's `int` has it: of one with a point, what is before it.
+fn whole(value: &Value) -> Option<i64> {
+    let whole = match value.as_str() {
+        Some(text) => text.trim().parse().ok(),
+        None => value.as_i64(),
+    };
+    whole.or_else(|| Some(number(value)?.trunc() as i64))
+}
+
 fn length(value: &Value) -> Result<usize, Error> {
     let length = if value.is_undefined() { Some(0) } else { value.len() };
     length.ok_or_else(|| invalid(format!("a value of type {} has no length", value.kind())))
-}
-
-fn items(state: &mut State<'_, '_>, value: &Value) -> Result<Value, Error> {
-    if value.kind() != ValueKind::Map {
-        return Err(invalid(format!("a value of type {} has no items", value.kind())));
-    }
-    pycompat::unknown_method_callback(state, value, "items", &[])
 }
 
 fn escape(value: &Value) -> Value {

@@ -50,6 +50,8 @@ pub(super) struct State {
     mark: usize,
     /// Where the markup begins that is being read.
     marker: usize,
+    /// Whether a call of that markup has ended.
+    is_past_call: bool,
     /// The next character to read.
     at: usize,
     /// Whether nothing follows `text`.
@@ -92,6 +94,7 @@ impl Input {
             text: String::new(),
             mark: 0,
             marker: 0,
+            is_past_call: false,
             at: 0,
             is_ended: false,
             mode,
@@ -230,6 +233,7 @@ impl Input {
         let index = state.calls - 1;
         state.parts.push(Part::CallEnd { index });
         state.is_calling = false;
+        state.is_past_call = true;
         state.before = Before::Calls;
         state.mark = state.at;
     }
@@ -324,6 +328,7 @@ impl State {
             match self.marker(rest) {
                 Marker::Here => {
                     self.marker = self.at;
+                    self.is_past_call = false;
                     return Poll::Ready(true);
                 }
                 Marker::Perhaps if !self.is_ended => return Poll::Pending,
@@ -424,7 +429,8 @@ impl State {
             self.parts.push(Part::CallFailed { index: self.calls - 1 });
             self.is_calling = false;
         }
-        if self.at == self.marker {
+        if self.at == self.marker && !self.is_past_call {
+            // The marker itself is text, or it would be found again.
             self.at += self.text[self.at..].chars().next().map_or(0, char::len_utf8);
         }
         self.is_after_mark = false;

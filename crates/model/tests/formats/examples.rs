@@ -160,6 +160,7 @@ pub(crate) const EXAMPLES: &[Example] = &[
         "Sure.<|python_start|>[weather(city=\"5\", days=\"5\")]<|python_end|>",
         &["says \"Sure.\"", "calls weather {\"city\": \"5\", \"days\": 5}"],
     ),
+    Example("llama-pythonic", "[now()<think>]", &["calls now {}", "thinks \"]\""]),
     Example("llama-pythonic", "[1] a note", &["says \"[1] a note\""]),
     Example("llama-pythonic", "[now(), oops(1)]", &["calls now {}", "says \", oops(1)]\""]),
     Example(
