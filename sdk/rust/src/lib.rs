@@ -34,7 +34,11 @@ mod sampling;
 mod search;
 mod tools;
 
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+
 /// The API exactly as `wit/` defines it.
+#[cfg(target_family = "wasm")]
 pub mod bindings {
     #![allow(missing_docs, reason = "generated; the documentation is in wit/")]
     wit_bindgen::generate!({
@@ -44,6 +48,15 @@ pub mod bindings {
         generate_all,
         additional_derives: [Clone],
     });
+}
+
+/// The API as `wit/` defines it, over the host of [`testing`].
+#[cfg(not(target_family = "wasm"))]
+pub mod bindings {
+    /// The package of `wit/`.
+    pub mod pie {
+        pub use crate::testing::api as inferlet;
+    }
 }
 
 pub use anyhow;
@@ -65,7 +78,10 @@ pub use model::{Model, Work};
 pub use sampling::{SamplingParams, arg_max, log_softmax};
 pub use search::Documents;
 pub use serde_json::{self, Value, json};
+#[cfg(not(target_family = "wasm"))]
+pub use testing::spawn;
 pub use tools::{ToolCall, tool_call_schema, tool_calls};
+#[cfg(target_family = "wasm")]
 pub use wasip3::spawn_local as spawn;
 
 #[doc(hidden)]
@@ -84,6 +100,11 @@ pub fn finish(result: Result<String>) -> std::result::Result<String, String> {
     };
     let result = result.or_else(|error| error.downcast::<args::Help>().map(|help| help.to_string()));
     result.map_err(|error| error.chain().map(text).collect::<Vec<_>>().join(": "))
+}
+
+/// The typed error of the server in an error, if there is one.
+pub(crate) fn typed(error: &anyhow::Error) -> Option<&Error> {
+    error.chain().find_map(|cause| cause.downcast_ref())
 }
 
 /// The server's error for people to read.

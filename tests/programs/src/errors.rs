@@ -261,7 +261,7 @@ async fn outputs(refused: &mut Refused, model: &Model) -> Result<()> {
     expect!(refused, "forward.execute", LimitExceeded, many);
     ensure!(context.length() == 0, "a refused pass grew the context");
     let drawn = forward::execute(&context, pass(vec![1, 2], masks(256).collect())).await?.values;
-    let is_only = |(output, token): (&Output, u32)| matches!(output, Output::Token(t) if t.token == token);
+    let is_only = |(output, token): (&forward::Output, u32)| matches!(output, forward::Output::Token(t) if t.token == token);
     ensure!(drawn.iter().zip(0..).all(is_only), "a token that is not allowed: {drawn:?}");
     Ok(())
 }

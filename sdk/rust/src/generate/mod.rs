@@ -22,6 +22,8 @@ mod detokenizer;
 mod draft;
 mod item;
 mod prompt;
+#[cfg(test)]
+mod tests;
 mod text;
 mod verify;
 mod window;
