@@ -61,12 +61,12 @@ pub mod bindings {
 
 pub use anyhow;
 pub use args::Args;
-pub use beam::{Beam, beam_search};
+pub use beam::{Beam, BeamSearch, BeamStop};
 pub use bindings::pie::inferlet::grammar::{Constraint, Source as Grammar};
 pub use bindings::pie::inferlet::types::Error;
 pub use bindings::pie::inferlet::{adapter, clock, embeds, forward, messaging, runtime, session, store};
 pub use calculator::calculate;
-pub use chat::{Chat, Message, answer_all, choose_all, regex_literal};
+pub use chat::{Chat, IncompleteJson, Message, answer_all, choose_all, regex_literal};
 pub use context::{Context, EMBEDDING, Layout, mask, tree_tokens};
 pub use futures;
 pub use generate::{
@@ -76,6 +76,7 @@ pub use generate::{
 pub use inferlet_macros::{main, serve};
 pub use model::{Model, Work};
 pub use sampling::{SamplingParams, arg_max, log_softmax};
+pub use schemars;
 pub use search::Documents;
 pub use serde_json::{self, Value, json};
 #[cfg(not(target_family = "wasm"))]
