@@ -248,3 +248,51 @@ pub async fn answer<F: Future<Output = Result<Response>>>(
     describe_length(&mut parts.headers, &body);
     http_compat::http_into_wasi_response(::http::Response::from_parts(parts, body))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Host, ScriptedModel};
+    use crate::{Context, Model, SamplingParams, spawn};
+
+    async fn serve(request: Request) -> Result<Response> {
+        match request.uri().path() {
+            "/stream" => {
+                let prompt = request.into_body().text(100).await?;
+                let (mut writer, body) = Body::written();
+                spawn(async move {
+                    let mut context = Context::new(&Model::open_default().unwrap()).unwrap();
+                    let mut generation = context.append(&prompt).generate(SamplingParams::greedy());
+                    while let Some(item) = generation.next().await.unwrap() {
+                        writer.write(item.text).await.unwrap();
+                    }
+                });
+                Ok(Response::new(body))
+            }
+            "/wrong" => Err(Error::InvalidArgument("no".to_string()).into()),
+            "/model" => Err(Model::open("none").err().unwrap().context("opening")),
+            _ => Err(anyhow!("something")),
+        }
+    }
+
+    #[test]
+    fn a_function_streams_and_its_errors_have_their_status() {
+        let host = Host::new().model(ScriptedModel::new().says("ask", "an answer"));
+        let ask = |path: &str| {
+            let request = ::http::Request::post(path).body("ask".into()).unwrap();
+            let (status, body) = host.request(serve, request);
+            (status.as_u16(), body)
+        };
+        assert_eq!(ask("/stream"), (200, "an answer".to_string()));
+        for (path, status, kind) in [
+            ("/wrong", 400, "invalid_request_error"),
+            ("/model", 404, "not_found_error"),
+            ("/other", 500, "server_error"),
+        ] {
+            let (found, body) = ask(path);
+            let body: crate::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!((found, body["error"]["type"].as_str()), (status, Some(kind)), "{body}");
+            assert!(!body["error"]["message"].as_str().unwrap().is_empty());
+        }
+    }
+}

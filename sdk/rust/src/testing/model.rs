@@ -25,8 +25,10 @@ enum Script {
     /// Logits from a hash of all that a row attends to.
     Noise(u64),
     /// Logits from the tokens that a row attends to.
-    Logits(Box<dyn Fn(&[u32]) -> Vec<f32>>),
+    Logits(Logits),
 }
+
+type Logits = Box<dyn Fn(&[u32]) -> Vec<f32>>;
 
 /// A model with a vocabulary of bytes, two control tokens and words of one's own.
 ///
