@@ -255,7 +255,7 @@ impl<'a> Generation<'a> {
         self.usage.with(self.context.work() - self.before)
     }
 
-    /// Draws tokens until there is text to give out; none at the end.
+    /// Draws tokens until there is something to give out; none at the end.
     ///
     /// # Errors
     /// `invalid-argument` when a stop text or trigger is empty or no token is allowed, and as for
@@ -279,7 +279,7 @@ impl<'a> Generation<'a> {
                 text.push_str(&self.log.finish(&end));
             }
             let item = self.item(text);
-            if !item.text.is_empty() || !item.tokens.is_empty() && self.finish_reason.is_some() {
+            if item != Item::default() {
                 return Ok(Some(item));
             }
         }
