@@ -387,6 +387,10 @@ async fn grammars(refused: &mut Refused, model: &Model) -> Result<()> {
     let (abc, z) = (model.tokenize("abc")?, model.tokenize("z")?);
     let stop = model.facts().stop_tokens[0];
     let fork = constraint.fork()?;
+    let many = SamplingParams::greedy().for_token(None, &[&constraint; 17]);
+    let context = Context::create(handle)?;
+    let answer = forward::execute(&context, asking(0, OutputKind::Token(many))).await;
+    expect!(refused, "forward.execute", LimitExceeded, answer);
     for constraint in [&constraint, &fork] {
         for wrong in [&z[..], &[model.facts().vocabulary_size], &[u32::MAX], &[stop]] {
             expect!(refused, "grammar.advance", InvalidArgument, constraint.advance(wrong));
