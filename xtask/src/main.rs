@@ -117,6 +117,7 @@ fn test(arguments: &[String]) -> Result<()> {
     let models = models_for_tests(&model)?;
     // The SDK is a workspace of its own; its tests run on the host.
     run(cargo("sdk/rust").args(["test", "--locked"]))?;
+    run(cargo("inferlets").args(["test", "--locked", "--package", "text-completion"]))?;
     let mut command = cargo("");
     command.args(["test", "--release", "--locked", "--workspace"]).args(arguments);
     run(command.env("PIE_TEST_MODELS", models))

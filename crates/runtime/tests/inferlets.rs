@@ -39,6 +39,7 @@ async fn contexts_and_passes_keep_their_promises() {
         "unseeded",
         "nothing-allowed",
         "penalties",
+        "drafts",
         "inject",
     ] {
         good(&bench, &[case]).await;

@@ -2,7 +2,7 @@
 //! `--check` compares with a plain search that computes every hypothesis from its first token.
 
 use inferlet::{
-    Args, Beam, Chat, Context, Model, Result, SamplingParams, Value, beam_search, json, log_softmax,
+    Args, Beam, BeamSearch, Chat, Context, Model, Result, SamplingParams, Value, json, log_softmax,
 };
 
 #[inferlet::main]
@@ -16,10 +16,10 @@ async fn main(mut args: Args) -> Result<String> {
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;
     let prompt = chat.user(&prompt).generation_prompt()?;
-    let beams = beam_search(prompt, width, max_tokens).await?;
+    let beams = BeamSearch::new(prompt, width).max_tokens(max_tokens).run().await?;
     let work = model.work();
     let describe = |beam: &Beam| -> Result<Value> {
-        Ok(json!({ "text": model.detokenize(&beam.tokens)?, "log_prob": beam.log_prob, "ended": beam.ended }))
+        Ok(json!({ "text": model.detokenize(&beam.tokens)?, "log_prob": beam.logprob, "ended": beam.ended }))
     };
     let described = beams.iter().map(describe).collect::<Result<Vec<_>>>()?;
     let mut report = json!({ "beams": described, "work": work.json() });
@@ -27,7 +27,7 @@ async fn main(mut args: Args) -> Result<String> {
         let plain = plain_search(&model, prompt.tokens(), width, max_tokens).await?;
         let same = |(beam, plain): (&Beam, &Hypothesis)| {
             let (found, expected) = (&beam.tokens, plain.tokens.strip_suffix(&plain.stop[..]));
-            Some(&found[..]) == expected && (beam.log_prob - plain.log_prob).abs() < 1e-2
+            Some(&found[..]) == expected && (beam.logprob - plain.log_prob).abs() < 1e-2
         };
         report["equal"] = json!(beams.len() == plain.len() && beams.iter().zip(&plain).all(same));
         let greedy = prompt.generate(SamplingParams::greedy()).max_tokens(max_tokens).answer().await?.text;

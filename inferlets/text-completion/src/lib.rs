@@ -31,3 +31,18 @@ async fn main(mut args: Args) -> Result<String> {
     session::send(format!("Per token latency: {:.3?}\n", elapsed / tokens.max(1) as u32)).await?;
     Ok(if output { generation.text().to_string() } else { String::new() })
 }
+
+#[cfg(test)]
+mod tests {
+    use inferlet::testing::{Host, ScriptedModel};
+
+    use super::*;
+
+    #[test]
+    fn the_answer_is_streamed_and_returned() {
+        let host = Host::new().model(ScriptedModel::new().says("Hello?", "Hi!"));
+        let arguments = ["--prompt", "Hello?", "--output"].map(str::to_string).to_vec();
+        assert_eq!(host.run(main(Args::new(arguments))).unwrap(), "Hi!");
+        assert_eq!(host.sent()[..3], ["H", "i", "!"]);
+    }
+}

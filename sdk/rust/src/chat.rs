@@ -1,10 +1,115 @@
 //! Conversations in the model's own chat format.
 
 use futures::future::try_join_all;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 
 use crate::bindings::pie::inferlet::model::ChatOptions;
 pub use crate::bindings::pie::inferlet::model::Message;
-use crate::{Answer, Context, EMBEDDING, Generation, Grammar, Model, Result, SamplingParams};
+use crate::{
+    Answer, Context, EMBEDDING, Error, Generation, Grammar, Model, Result, SamplingParams, Value, json,
+};
+
+/// How a prompt ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// With the last message.
+    Nothing,
+    /// With the header of an answer.
+    Answer,
+    /// Within the last message.
+    Continue,
+}
+
+impl Message {
+    /// A message with a text.
+    pub fn new(role: &str, content: &str) -> Message {
+        Message {
+            role: role.to_string(),
+            content: content.to_string(),
+            tool_calls: None,
+            tool_call_id: None,
+            name: None,
+            reasoning_content: None,
+            trusted: false,
+        }
+    }
+
+    /// A message as in the OpenAI API: content as a text or as a list of text parts, which lines separate; tool calls,
+    /// the id of the call that is answered, name and reasoning.
+    ///
+    /// # Errors
+    /// `invalid-argument` when it has no role, or content of another kind.
+    pub fn from_openai(message: &Value) -> Result<Message, Error> {
+        let invalid = |what: &str| Error::InvalidArgument(format!("a message {what}: {message}"));
+        let text = |key: &str| message[key].as_str().map(str::to_string);
+        let part = |part: &Value| match part["type"].as_str() {
+            Some("text") => part["text"].as_str().map(str::to_string),
+            _ => None,
+        };
+        let content = match &message["content"] {
+            Value::Null => Some(String::new()),
+            Value::String(text) => Some(text.clone()),
+            Value::Array(parts) => {
+                let parts: Option<Vec<String>> = parts.iter().map(part).collect();
+                parts.map(|parts| parts.join("\n"))
+            }
+            _ => None,
+        };
+        Ok(Message {
+            role: text("role").ok_or_else(|| invalid("has no role"))?,
+            content: content.ok_or_else(|| invalid("has content that is neither text nor text parts"))?,
+            tool_calls: message.get("tool_calls").filter(|calls| calls.is_array()).map(Value::to_string),
+            tool_call_id: text("tool_call_id"),
+            name: text("name"),
+            reasoning_content: text("reasoning_content"),
+            trusted: false,
+        })
+    }
+}
+
+/// An answer that is not the whole value asked for.
+#[derive(Debug)]
+pub struct IncompleteJson {
+    /// What was generated.
+    pub answer: Answer,
+    reason: String,
+}
+
+impl std::fmt::Display for IncompleteJson {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the answer is no whole JSON value, {}: {}", self.reason, self.answer.text)
+    }
+}
+
+impl std::error::Error for IncompleteJson {}
+
+/// Formats of strings that grammars know; see docs/api.md.
+const FORMATS: [&str; 10] =
+    ["date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
+
+/// The schema of a type as grammars take it. White space is fixed: a model that is lost would write nothing else.
+fn json_schema<T: JsonSchema>() -> Value {
+    fn drop_formats(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                let is_unknown =
+                    |format: &Value| format.as_str().is_some_and(|name| !FORMATS.contains(&name));
+                if fields.get("format").is_some_and(is_unknown) {
+                    fields.remove("format");
+                }
+                fields.values_mut().for_each(drop_formats);
+            }
+            Value::Array(values) => values.iter_mut().for_each(drop_formats),
+            _ => {}
+        }
+    }
+    let mut schema = schemars::schema_for!(T).to_value();
+    drop_formats(&mut schema);
+    schema["x-guidance"] =
+        json!({ "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": " });
+    schema
+}
 
 /// A conversation over one context. Each turn computes only new tokens.
 ///
@@ -55,20 +160,20 @@ impl Chat {
 
     /// Adds a message of any role.
     pub fn push(&mut self, role: &str, content: &str) -> &mut Chat {
-        self.add(Message {
-            role: role.to_string(),
-            content: content.to_string(),
-            tool_calls: None,
-            tool_call_id: None,
-            name: None,
-            reasoning_content: None,
-            trusted: false,
-        })
+        self.add(Message::new(role, content))
     }
 
     /// Adds a message with all that it may have: tool calls, the call that it answers, reasoning.
     pub fn add(&mut self, message: Message) -> &mut Chat {
         self.messages.push(message);
+        self
+    }
+
+    /// Adds to the text of the last message, such as what [`Chat::continue_last`] gave.
+    pub fn extend_last(&mut self, content: &str) -> &mut Chat {
+        if let Some(last) = self.messages.last_mut() {
+            last.content.push_str(content);
+        }
         self
     }
 
@@ -85,6 +190,12 @@ impl Chat {
     /// The context, with the computed tokens of the conversation.
     pub fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// The same, to change it: tokens that are [removed](Context::remove) stay away, and the next turn computes what is
+    /// new.
+    pub fn context_mut(&mut self) -> &mut Context {
+        &mut self.context
     }
 
     /// `count` conversations with the same past, ready for different answers. The shared prompt is prefilled
@@ -116,13 +227,22 @@ impl Chat {
         Ok(self.context.generate(sampling))
     }
 
+    /// Brings the context to the end of the last message, which stays open, and generates what comes next in it. Add it
+    /// with [`Chat::extend_last`].
+    ///
+    /// # Errors
+    /// When the template refuses the messages, or there is none.
+    pub fn continue_last(&mut self, sampling: SamplingParams) -> Result<Generation<'_>> {
+        Ok(self.format(End::Continue)?.generate(sampling))
+    }
+
     /// The context, with the prompt up to the header of the assistant's turn: for programs that drive the
     /// passes themselves.
     ///
     /// # Errors
     /// When the template refuses the messages.
     pub fn generation_prompt(&mut self) -> Result<&mut Context> {
-        self.format(true)
+        self.format(End::Answer)
     }
 
     /// Tokens of the messages so far, without the header of an answer: those that [`Chat::prefill`] computes.
@@ -130,7 +250,7 @@ impl Chat {
     /// # Errors
     /// When the template refuses the messages.
     pub fn message_tokens(&self) -> Result<Vec<u32>> {
-        self.formatted(false)
+        self.formatted(End::Nothing)
     }
 
     /// Goes on over a context that holds a beginning of the conversation, such as an opened snapshot.
@@ -139,18 +259,18 @@ impl Chat {
         self
     }
 
-    fn formatted(&self, add_generation_prompt: bool) -> Result<Vec<u32>> {
+    fn formatted(&self, end: End) -> Result<Vec<u32>> {
         let options = ChatOptions {
-            add_generation_prompt,
-            continue_final_message: false,
+            add_generation_prompt: end == End::Answer,
+            continue_final_message: end == End::Continue,
             tools: self.tools.clone(),
             variables: self.variables.clone(),
         };
         Ok(self.context.model().handle().encode_chat(&self.messages, &options)?)
     }
 
-    fn format(&mut self, add_generation_prompt: bool) -> Result<&mut Context> {
-        let tokens = self.formatted(add_generation_prompt)?;
+    fn format(&mut self, end: End) -> Result<&mut Context> {
+        let tokens = self.formatted(end)?;
         let (kept, new) = self.common(&tokens)?;
         self.context.truncate_with_removed(kept)?;
         self.context.append_tokens(&tokens[new..]);
@@ -204,7 +324,7 @@ impl Chat {
     /// # Errors
     /// As for [`Chat::generation_prompt`] and a pass.
     pub async fn prefill(&mut self) -> Result<()> {
-        self.format(false)?.prefill().await
+        self.format(End::Nothing)?.prefill().await
     }
 
     /// Generates the assistant's next message within a grammar, and adds it if it is complete after `max_tokens`.
@@ -223,6 +343,26 @@ impl Chat {
             self.assistant(&answer.text);
         }
         Ok(answer)
+    }
+
+    /// Generates a value in JSON, by the schema of its type, and adds it. Formats that the server does not know, such as
+    /// those of Rust's integers, are left to their bounds.
+    ///
+    /// # Errors
+    /// [`IncompleteJson`], which has the text, when the value is not complete after `max_tokens` or does not
+    /// parse; and as for [`Chat::answer_in`].
+    pub async fn answer_json<T: JsonSchema + DeserializeOwned>(
+        &mut self,
+        sampling: SamplingParams,
+        max_tokens: usize,
+    ) -> Result<T> {
+        let schema = json_schema::<T>().to_string();
+        let answer = self.answer_in(Grammar::JsonSchema(schema), sampling, max_tokens).await?;
+        let value = match answer.complete {
+            true => serde_json::from_str(&answer.text).map_err(|error| error.to_string()),
+            false => Err(format!("it ended with {:?}", answer.finish_reason)),
+        };
+        value.map_err(|reason| IncompleteJson { answer, reason }.into())
     }
 
     /// Lets the model choose one of some answers, and adds it; the index of the choice. None, and no message,
@@ -244,7 +384,7 @@ impl Chat {
     /// # Errors
     /// As for [`Chat::prefill`] and [`Context::save`].
     pub async fn save(&mut self, name: &str, persistent: bool) -> Result<()> {
-        self.format(false)?.save(name, persistent).await
+        self.format(End::Nothing)?.save(name, persistent).await
     }
 
     /// Generates the assistant's next message and adds it.
@@ -289,4 +429,114 @@ pub async fn choose_all(
 /// A regular expression that matches this text only: for [`Grammar::Regex`].
 pub fn regex_literal(text: &str) -> String {
     text.chars().map(|c| format!("\\x{{{:x}}}", c as u32)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Host, ScriptedModel};
+    use crate::{Window, mask};
+
+    fn chat() -> Chat {
+        Chat::new(&Model::open_default().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_turn_computes_what_is_new_and_brings_nothing_back() {
+        // The model writes `ab` letter by letter: other tokens than the tokenizer's.
+        let letters = |tokens: &[u32]| {
+            let mut logits = vec![0.0; 259];
+            let next = match tokens.last() {
+                Some(97) => 98,
+                Some(98) => 257,
+                _ => 97,
+            };
+            logits[next] = 9.0;
+            logits
+        };
+        let host = Host::new().model(ScriptedModel::logits(letters).words(&["ab"]));
+        host.run(async {
+            let mut chat = chat();
+            chat.system("a long instruction").user("hello");
+            let answer = chat.answer(SamplingParams::greedy(), 8).await.unwrap();
+            assert_eq!((answer.text.as_str(), answer.tokens.len()), ("ab", 2));
+            let before = chat.context().tokens().len();
+            chat.context_mut().prefill().await.unwrap();
+            chat.context_mut().remove(3, 20).unwrap();
+            let rows = host.rows();
+            let prompt = chat.user("more").generation_prompt().unwrap();
+            // The end of the answer, the message, the header.
+            let new = 1 + "<user\nmore>".len() + "<assistant\n".len();
+            assert_eq!((prompt.tokens().len(), prompt.pending().len()), (before - 17 + new, new));
+            chat.answer(SamplingParams::greedy(), 8).await.unwrap();
+            assert_eq!(host.rows() - rows, new + 2, "the prompt, and two letters");
+            assert!(chat.generation_prompt().unwrap().tokens().len() < before + 2 * new);
+        });
+    }
+
+    #[test]
+    fn a_window_under_a_chat_stays_a_window() {
+        Host::new().model(ScriptedModel::noise(3)).run(async {
+            let mut chat = chat();
+            let window = Window { sink: 2, size: 12 };
+            for turn in 0..4 {
+                chat.user(&format!("turn {turn}"));
+                let generation = chat.generate(SamplingParams::temperature(1.0).seed(turn)).unwrap();
+                let allowed = generation.window(window).max_tokens(30).answer().await.unwrap();
+                // Bytes that are no character would not be the same text again.
+                let text: String = allowed.text.chars().filter(char::is_ascii).collect();
+                chat.assistant(&text);
+                assert!(chat.context().tokens().len() <= 2 + 12 + 1, "{turn}");
+            }
+            assert_eq!(mask([true]), [0, 1]);
+        });
+    }
+
+    #[test]
+    fn the_last_message_goes_on() {
+        let host = Host::new().model(ScriptedModel::new().says("count", "one two three"));
+        let text = host.run(async {
+            let mut chat = chat();
+            chat.user("count").assistant("one ");
+            let rest = chat.continue_last(SamplingParams::greedy()).unwrap().answer().await.unwrap();
+            chat.extend_last(&rest.text);
+            chat.last_text().to_string()
+        });
+        assert_eq!(text, "one two three");
+    }
+
+    #[derive(Debug, PartialEq, serde::Deserialize, JsonSchema)]
+    struct Person {
+        name: String,
+        age: u8,
+    }
+
+    #[test]
+    fn a_typed_answer_is_a_value_or_keeps_its_text() {
+        let text = r#"{"name": "Ann", "age": 30}"#;
+        Host::new().model(ScriptedModel::new().says("who", text)).run(async {
+            let mut chat = chat();
+            let person: Person = chat.user("who").answer_json(SamplingParams::greedy(), 64).await.unwrap();
+            assert_eq!(person, Person { name: "Ann".to_string(), age: 30 });
+            assert_eq!(chat.last_text(), text);
+            let mut chat = super::tests::chat();
+            let cut = chat.user("who").answer_json::<Person>(SamplingParams::greedy(), 12).await.unwrap_err();
+            let cut = cut.downcast_ref::<IncompleteJson>().unwrap();
+            assert_eq!(cut.answer.text, text[..12]);
+        });
+    }
+
+    #[test]
+    fn messages_of_the_openai_api_have_parts_calls_and_reasoning() {
+        let message = Message::from_openai(&json!({
+            "role": "assistant", "content": [{ "type": "text", "text": "a" }, { "type": "text", "text": "b" }],
+            "tool_calls": [{ "id": "1" }], "reasoning_content": "c",
+        }));
+        let message = message.unwrap();
+        assert_eq!((message.content.as_str(), message.reasoning_content.as_deref()), ("a\nb", Some("c")));
+        assert_eq!(message.tool_calls.as_deref(), Some(r#"[{"id":"1"}]"#));
+        for wrong in [json!({}), json!({ "role": "user", "content": [{ "type": "image_url" }] })] {
+            assert!(matches!(Message::from_openai(&wrong), Err(Error::InvalidArgument(_))), "{wrong}");
+        }
+    }
 }

@@ -31,7 +31,7 @@ use wasip3::http_compat;
 
 pub use ::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 
-use crate::{Error, Result};
+use crate::{Error, Result, json};
 
 /// A request with its [`Body`].
 pub type Request = ::http::Request<Body>;
@@ -206,6 +206,36 @@ fn describe_length(headers: &mut HeaderMap, body: &Body) {
     }
 }
 
+/// The response of the program's function. An error becomes one in the shape of the OpenAI API.
+pub(crate) fn respond(answer: Result<Response>) -> Response {
+    answer.unwrap_or_else(|error| {
+        let (status, kind) = crate::typed(&error).map_or(UNTYPED, status);
+        let text = crate::finish(Err(error)).unwrap_or_else(|text| text);
+        let body = json!({ "error": { "message": text, "type": kind, "param": null, "code": null } });
+        let mut response = Response::new(body.to_string().into());
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    })
+}
+
+/// Status and type of an error that is not the server's.
+const UNTYPED: (StatusCode, &str) = (StatusCode::INTERNAL_SERVER_ERROR, "server_error");
+
+/// Status and type of an error of the server.
+fn status(error: &Error) -> (StatusCode, &'static str) {
+    match error {
+        Error::InvalidArgument(_) => (StatusCode::BAD_REQUEST, "invalid_request_error"),
+        Error::NotFound(_) => (StatusCode::NOT_FOUND, "not_found_error"),
+        Error::Denied(_) => (StatusCode::FORBIDDEN, "permission_error"),
+        Error::LimitExceeded(_) => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error"),
+        Error::OutOfPages(_) | Error::Closed(_) | Error::Cancelled => {
+            (StatusCode::SERVICE_UNAVAILABLE, "overloaded_error")
+        }
+        Error::Backend(_) => UNTYPED,
+    }
+}
+
 /// Answers a request by the program's function. Called by [`serve`](macro@crate::serve).
 #[doc(hidden)]
 pub async fn answer<F: Future<Output = Result<Response>>>(
@@ -213,15 +243,56 @@ pub async fn answer<F: Future<Output = Result<Response>>>(
     serve: impl FnOnce(Request) -> F,
 ) -> Result<wasip3::http::types::Response, ErrorCode> {
     let request = http_compat::http_from_wasi_request(request)?.map(Body::incoming);
-    let response = serve(request).await.unwrap_or_else(|error| {
-        let text = crate::finish(Err(error)).unwrap_or_else(|text| text);
-        let mut response =
-            Response::new(serde_json::json!({ "error": { "message": text } }).to_string().into());
-        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response
-    });
+    let response = respond(serve(request).await);
     let (mut parts, body) = response.into_parts();
     describe_length(&mut parts.headers, &body);
     http_compat::http_into_wasi_response(::http::Response::from_parts(parts, body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Host, ScriptedModel};
+    use crate::{Context, Model, SamplingParams, spawn};
+
+    async fn serve(request: Request) -> Result<Response> {
+        match request.uri().path() {
+            "/stream" => {
+                let prompt = request.into_body().text(100).await?;
+                let (mut writer, body) = Body::written();
+                spawn(async move {
+                    let mut context = Context::new(&Model::open_default().unwrap()).unwrap();
+                    let mut generation = context.append(&prompt).generate(SamplingParams::greedy());
+                    while let Some(item) = generation.next().await.unwrap() {
+                        writer.write(item.text).await.unwrap();
+                    }
+                });
+                Ok(Response::new(body))
+            }
+            "/wrong" => Err(Error::InvalidArgument("no".to_string()).into()),
+            "/model" => Err(Model::open("none").err().unwrap().context("opening")),
+            _ => Err(anyhow!("something")),
+        }
+    }
+
+    #[test]
+    fn a_function_streams_and_its_errors_have_their_status() {
+        let host = Host::new().model(ScriptedModel::new().says("ask", "an answer"));
+        let ask = |path: &str| {
+            let request = ::http::Request::post(path).body("ask".into()).unwrap();
+            let (status, body) = host.request(serve, request);
+            (status.as_u16(), body)
+        };
+        assert_eq!(ask("/stream"), (200, "an answer".to_string()));
+        for (path, status, kind) in [
+            ("/wrong", 400, "invalid_request_error"),
+            ("/model", 404, "not_found_error"),
+            ("/other", 500, "server_error"),
+        ] {
+            let (found, body) = ask(path);
+            let body: crate::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!((found, body["error"]["type"].as_str()), (status, Some(kind)), "{body}");
+            assert!(!body["error"]["message"].as_str().unwrap().is_empty());
+        }
+    }
 }

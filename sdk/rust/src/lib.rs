@@ -34,7 +34,11 @@ mod sampling;
 mod search;
 mod tools;
 
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
+
 /// The API exactly as `wit/` defines it.
+#[cfg(target_family = "wasm")]
 pub mod bindings {
     #![allow(missing_docs, reason = "generated; the documentation is in wit/")]
     wit_bindgen::generate!({
@@ -46,14 +50,23 @@ pub mod bindings {
     });
 }
 
+/// The API as `wit/` defines it, over the host of [`testing`].
+#[cfg(not(target_family = "wasm"))]
+pub mod bindings {
+    /// The package of `wit/`.
+    pub mod pie {
+        pub use crate::testing::api as inferlet;
+    }
+}
+
 pub use anyhow;
 pub use args::Args;
-pub use beam::{Beam, beam_search};
+pub use beam::{Beam, BeamSearch, BeamStop};
 pub use bindings::pie::inferlet::grammar::{Constraint, Source as Grammar};
 pub use bindings::pie::inferlet::types::Error;
 pub use bindings::pie::inferlet::{adapter, clock, embeds, forward, messaging, runtime, session, store};
 pub use calculator::calculate;
-pub use chat::{Chat, Message, answer_all, choose_all, regex_literal};
+pub use chat::{Chat, IncompleteJson, Message, answer_all, choose_all, regex_literal};
 pub use context::{Context, EMBEDDING, Layout, mask, tree_tokens};
 pub use futures;
 pub use generate::{
@@ -63,9 +76,13 @@ pub use generate::{
 pub use inferlet_macros::{main, serve};
 pub use model::{Model, Work};
 pub use sampling::{SamplingParams, arg_max, log_softmax};
+pub use schemars;
 pub use search::Documents;
 pub use serde_json::{self, Value, json};
+#[cfg(not(target_family = "wasm"))]
+pub use testing::spawn;
 pub use tools::{ToolCall, tool_call_schema, tool_calls};
+#[cfg(target_family = "wasm")]
 pub use wasip3::spawn_local as spawn;
 
 #[doc(hidden)]
@@ -84,6 +101,11 @@ pub fn finish(result: Result<String>) -> std::result::Result<String, String> {
     };
     let result = result.or_else(|error| error.downcast::<args::Help>().map(|help| help.to_string()));
     result.map_err(|error| error.chain().map(text).collect::<Vec<_>>().join(": "))
+}
+
+/// The typed error of the server in an error, if there is one.
+pub(crate) fn typed(error: &anyhow::Error) -> Option<&Error> {
+    error.chain().find_map(|cause| cause.downcast_ref())
 }
 
 /// The server's error for people to read.

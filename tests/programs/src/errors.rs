@@ -261,7 +261,7 @@ async fn outputs(refused: &mut Refused, model: &Model) -> Result<()> {
     expect!(refused, "forward.execute", LimitExceeded, many);
     ensure!(context.length() == 0, "a refused pass grew the context");
     let drawn = forward::execute(&context, pass(vec![1, 2], masks(256).collect())).await?.values;
-    let is_only = |(output, token): (&Output, u32)| matches!(output, Output::Token(t) if t.token == token);
+    let is_only = |(output, token): (&forward::Output, u32)| matches!(output, forward::Output::Token(t) if t.token == token);
     ensure!(drawn.iter().zip(0..).all(is_only), "a token that is not allowed: {drawn:?}");
     Ok(())
 }
@@ -387,6 +387,10 @@ async fn grammars(refused: &mut Refused, model: &Model) -> Result<()> {
     let (abc, z) = (model.tokenize("abc")?, model.tokenize("z")?);
     let stop = model.facts().stop_tokens[0];
     let fork = constraint.fork()?;
+    let many = SamplingParams::greedy().for_token(None, &[&constraint; 17]);
+    let context = Context::create(handle)?;
+    let answer = forward::execute(&context, asking(0, OutputKind::Token(many))).await;
+    expect!(refused, "forward.execute", LimitExceeded, answer);
     for constraint in [&constraint, &fork] {
         for wrong in [&z[..], &[model.facts().vocabulary_size], &[u32::MAX], &[stop]] {
             expect!(refused, "grammar.advance", InvalidArgument, constraint.advance(wrong));

@@ -52,6 +52,7 @@ async fn main(mut args: Args) -> Result<String> {
         "full" => model::full().await,
         "unseeded" => model::unseeded().await,
         "penalties" => model::penalties().await,
+        "drafts" => model::drafts().await,
         "inject" => model::inject().await,
         "attack" => attacks::run(&value).await,
         "decode" => attacks::decode(&value).await,

@@ -10,7 +10,9 @@ use inferlet::bindings::pie::inferlet::grammar::{Constraint, Source};
 use inferlet::bindings::pie::inferlet::model::{ChatOptions, Message};
 use inferlet::bindings::pie::inferlet::{context, embeds as api};
 use inferlet::futures::future::{Either, join_all, select};
-use inferlet::{Answer, Context, Draft, Drafter, Error, FinishReason, Model, Result, SamplingParams};
+use inferlet::{
+    Answer, Context, Draft, Drafter, Error, FinishReason, Model, NgramDrafter, Result, SamplingParams, Window,
+};
 
 const PROMPT: &str =
     "The quick brown fox jumps over the lazy dog, and the dog does not mind it at all today.";
@@ -437,6 +439,89 @@ pub async fn penalties() -> Result<String> {
     let free = context_after(&base, &text)?.top_k(1).await?[0].token;
     ensure!(again.tokens == [free], "the text before is counted as generated");
     Ok("penalized".into())
+}
+
+/// Trees of drafts change nothing of a text: beside a constraint with forced tokens, penalties, a stop text, a window and
+/// log-probabilities. Right branches and wrong ones are computed in one pass; of the context, the right ones stay.
+pub async fn drafts() -> Result<String> {
+    let model = Model::open_default()?;
+    let compiled =
+        || Constraint::compile(model.handle(), Source::Regex("([a-z]{6}(, and then|; or) )*".into()));
+    let (one, two) = (compiled().await?, compiled().await?);
+    let (mut accepted, mut forced, mut fewer) = (0, 0, 0);
+    for seed in 0..16u64 {
+        let is = |bit: u64| seed >> bit & 1 == 1;
+        let sampling = SamplingParams::temperature(if is(0) { 1.0 } else { 0.0 }).seed(seed);
+        let sampling = if is(1) { sampling.presence_penalty(3.0) } else { sampling };
+        let (one, two) = (one.fork()?, two.fork()?);
+        let settings = |context, constraint| {
+            let context: &mut Context = context;
+            let generation =
+                context.generate(sampling.clone()).max_tokens(40).ignore_stop_tokens().stop("then z");
+            let generation = if is(2) { generation.constrain(constraint) } else { generation };
+            if is(3) { generation.top_logprobs(2) } else { generation }
+        };
+        let (mut plain, mut drafting) = (filled(&model)?, filled(&model)?);
+        let expected = settings(&mut plain, &one).answer().await?;
+        let mut branches = Branches { prompt: drafting.tokens().len(), text: expected.tokens.clone(), seed };
+        let drafted = settings(&mut drafting, &two).drafter(&mut branches).answer().await?;
+        ensure!(
+            drafted.tokens == expected.tokens,
+            "{seed}: {:?} is not {:?}",
+            drafted.tokens,
+            expected.tokens
+        );
+        ensure!(drafted.logprobs == expected.logprobs && drafted.text == expected.text, "{seed}");
+        ensure!(plain.tokens() == drafting.tokens(), "{seed}: other tokens in the context");
+        // The engine's context holds what it would without drafts, or what is drawn after it differs.
+        let mut after = [Vec::new(), Vec::new()];
+        for (context, after) in [plain, drafting].iter_mut().zip(&mut after) {
+            context.append(" so");
+            *after = greedy(context, 8).await?;
+        }
+        ensure!(after[0] == after[1], "{seed}: {after:?}");
+        let (usage, without) = (drafted.usage, expected.usage);
+        if !is(3) {
+            ensure!(usage.generated == usage.passes + usage.accepted + usage.forced, "{seed}: {usage:?}");
+        }
+        (accepted, forced) = (accepted + usage.accepted, forced + usage.forced);
+        fewer += without.passes - usage.passes.min(without.passes);
+    }
+    ensure!(
+        accepted > 100 && forced > 10 && fewer > 100,
+        "{accepted} accepted, {forced} forced, {fewer} fewer"
+    );
+    let window = Window { sink: 3, size: 24 };
+    let mut texts = Vec::new();
+    for is_drafted in [false, true] {
+        let (mut context, mut drafter) = (filled(&model)?, NgramDrafter::new(1, 4).branches(3));
+        let generation = context.generate(SamplingParams::temperature(1.0).seed(5)).ignore_stop_tokens();
+        let generation = generation.window(window).max_tokens(120);
+        let generation = if is_drafted { generation.drafter(&mut drafter) } else { generation };
+        texts.push(generation.answer().await?.tokens);
+    }
+    ensure!(texts[0] == texts[1], "in a window: {texts:?}");
+    Ok("drafted".into())
+}
+
+/// Drafts trees around a known text: a right branch with a wrong end, and wrong ones before and after it.
+struct Branches {
+    prompt: usize,
+    text: Vec<u32>,
+    seed: u64,
+}
+
+impl Drafter for Branches {
+    async fn draft(&mut self, tokens: &[u32]) -> Result<Draft> {
+        self.seed = self.seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        let number = |bits: u32, below: u64| (self.seed >> bits) % below;
+        let rest = &self.text[(tokens.len() - self.prompt).min(self.text.len())..];
+        let right = &rest[..rest.len().min(number(60, 5) as usize)];
+        let mut draft = Draft::chain(&[number(20, 90) as u32 + 10, 11]);
+        draft.add_chain(&[right, &[12]].concat());
+        draft.add_chain(&[&right[..right.len() / 2], &[13, 14, 15]].concat());
+        Ok(draft)
+    }
 }
 
 async fn steps(context: &mut Context, sampling: &SamplingParams, tokens: usize) -> Result<Vec<u32>> {

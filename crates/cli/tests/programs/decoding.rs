@@ -29,10 +29,12 @@ pub(crate) const ROWS: &[Row] = &[
         tiny: &[
             &["--max-tokens", "96", "--check"],
             &["--max-tokens", "96", "--check", "--temperature", "0.7", "--seed", "3"],
+            &["--max-tokens", "96", "--check", "--order", "1", "--branches", "3"],
         ],
         real: &[
             &["--max-tokens", "64", "--check", "--prompt", REPETITIVE],
             &["--max-tokens", "96", "--check", "--prompt", TABLE_OF_3, "--temperature", "0.3", "--seed", "3"],
+            &["--max-tokens", "64", "--check", "--prompt", TABLE_OF_3, "--order", "1", "--branches", "3"],
         ],
         check: speculative_decoding,
     },
@@ -119,6 +121,8 @@ fn constrained_decoding(runs: &Runs) -> Result<()> {
             _ => form(text) == "a=0,a=0",
         };
         ensure!(fits, "{kind}: `{text}` is not in the language");
+        // Keys and punctuation of the schema leave no choice.
+        ensure!(kind != "json-schema" || run.integer("forced")? > 0, "nothing was forced");
     }
     Ok(())
 }

@@ -27,6 +27,8 @@ const OUTPUT_VALUES: usize = 16 << 20;
 /// Constraints of one pass, and masks made of them and of lists of allowed tokens. A mask has a bit for each token of
 /// the vocabulary, and outputs that say the same share one.
 const MASKS: usize = 256;
+/// Constraints of one output: each is looked up among those of the pass.
+const OUTPUT_CONSTRAINTS: usize = 16;
 /// Runs of the masks of one pass.
 const MASK_RUNS: usize = 4 << 20;
 
@@ -362,13 +364,14 @@ impl HostState {
         if constraints.is_empty() && tokens.is_none() {
             return Ok(());
         }
+        check_masks("constraints of one output", constraints.len(), OUTPUT_CONSTRAINTS)?;
         let indices = constraints.into_iter().map(|c| self.constrained(model, c, &mut masking.constraints));
         let mut indices = indices.collect::<Result<Vec<usize>, Failure>>()?;
         indices.sort_unstable();
         indices.dedup();
         check_tokens(model, tokens.as_deref().unwrap_or_default())?;
         masking.masks.entry(MaskParts { constraints: indices, tokens }).or_default().push(output);
-        check_masks("different sets of constraints and allowed tokens", masking.masks.len())
+        check_masks("different sets of constraints and allowed tokens", masking.masks.len(), MASKS)
     }
 
     /// The index of a constraint among those of the pass.
@@ -381,7 +384,7 @@ impl HostState {
         if let Some(known) = constraints.iter().position(|c| c.constraint.rep() == constraint.rep()) {
             return Ok(known);
         }
-        check_masks("constraints", constraints.len() + 1)?;
+        check_masks("constraints", constraints.len() + 1, MASKS)?;
         let found = self.table.get_mut(&constraint)?;
         if found.model().name != model.name {
             let reason = format!("the constraint was compiled for model `{}`", found.model().name);
@@ -393,9 +396,9 @@ impl HostState {
     }
 }
 
-fn check_masks(what: &str, number: usize) -> Result<(), Failure> {
-    match number > MASKS {
-        true => Err(ApiError::LimitExceeded(format!("more than {MASKS} {what} in one pass")).into()),
+fn check_masks(what: &str, number: usize, limit: usize) -> Result<(), Failure> {
+    match number > limit {
+        true => Err(ApiError::LimitExceeded(format!("more than {limit} {what} in one pass")).into()),
         false => Ok(()),
     }
 }

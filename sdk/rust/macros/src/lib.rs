@@ -21,17 +21,22 @@ pub fn main(attributes: TokenStream, item: TokenStream) -> TokenStream {
         true => quote! { #name() },
         false => quote! { #name(::inferlet::Args::from_launch()) },
     };
+    // In a test on the developer's machine the function is called by the tests, if at all.
     quote! {
+        #[cfg_attr(not(target_family = "wasm"), allow(dead_code))]
         #function
 
+        #[cfg(target_family = "wasm")]
         struct InferletProgram;
 
+        #[cfg(target_family = "wasm")]
         impl ::inferlet::bindings::Guest for InferletProgram {
             async fn run() -> ::core::result::Result<String, String> {
                 ::inferlet::finish(#call.await)
             }
         }
 
+        #[cfg(target_family = "wasm")]
         ::inferlet::bindings::export!(InferletProgram with_types_in ::inferlet::bindings);
     }
     .into()
@@ -39,7 +44,7 @@ pub fn main(attributes: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Makes `async fn serve(request: http::Request) -> Result<http::Response>` answer HTTP requests.
 ///
-/// An error becomes a response with status 500 that says it.
+/// An error becomes a response that says it, with the status that fits the error: 400 for `invalid-argument`.
 #[proc_macro_attribute]
 pub fn serve(attributes: TokenStream, item: TokenStream) -> TokenStream {
     let function = parse_macro_input!(item as ItemFn);
@@ -51,10 +56,13 @@ pub fn serve(attributes: TokenStream, item: TokenStream) -> TokenStream {
         return Error::new_spanned(signature, message).to_compile_error().into();
     }
     quote! {
+        #[cfg_attr(not(target_family = "wasm"), allow(dead_code))]
         #function
 
+        #[cfg(target_family = "wasm")]
         struct InferletService;
 
+        #[cfg(target_family = "wasm")]
         impl ::inferlet::wasip3::exports::http::handler::Guest for InferletService {
             async fn handle(
                 request: ::inferlet::wasip3::http::types::Request,
@@ -66,6 +74,7 @@ pub fn serve(attributes: TokenStream, item: TokenStream) -> TokenStream {
             }
         }
 
+        #[cfg(target_family = "wasm")]
         ::inferlet::wasip3::http::service::export!(InferletService with_types_in ::inferlet::wasip3);
     }
     .into()

@@ -22,6 +22,8 @@ mod detokenizer;
 mod draft;
 mod item;
 mod prompt;
+#[cfg(test)]
+mod tests;
 mod text;
 mod verify;
 mod window;
@@ -253,7 +255,7 @@ impl<'a> Generation<'a> {
         self.usage.with(self.context.work() - self.before)
     }
 
-    /// Draws tokens until there is text to give out; none at the end.
+    /// Draws tokens until there is something to give out; none at the end.
     ///
     /// # Errors
     /// `invalid-argument` when a stop text or trigger is empty or no token is allowed, and as for
@@ -277,7 +279,7 @@ impl<'a> Generation<'a> {
                 text.push_str(&self.log.finish(&end));
             }
             let item = self.item(text);
-            if !item.text.is_empty() || !item.tokens.is_empty() && self.finish_reason.is_some() {
+            if item != Item::default() {
                 return Ok(Some(item));
             }
         }
@@ -341,7 +343,7 @@ impl<'a> Generation<'a> {
             None => forced.into_iter().map(Logprob::unknown).collect(),
             Some(top) => self.forced_logprobs(&forced, top).await?,
         };
-        let count = self.take_in(length, tokens).await?;
+        let count = self.take_in(length, tokens, true)?;
         self.usage.forced += count;
         Ok(())
     }
@@ -384,18 +386,18 @@ impl<'a> Generation<'a> {
             drafter.rejected(&drawn.rejected);
         }
         self.usage.drafted += drawn.drafted;
-        let count = self.take_in(length, drawn.tokens).await?;
+        let count = self.take_in(length, drawn.tokens, false)?;
         self.usage.accepted += count.saturating_sub(1);
         Ok(())
     }
 
     /// Takes in tokens one by one, as long as nothing changes what may follow. The context had `length` tokens before
     /// them, and has some of them already. Gives how many were taken in.
-    async fn take_in(&mut self, length: usize, tokens: Vec<Logprob>) -> Result<usize> {
+    fn take_in(&mut self, length: usize, tokens: Vec<Logprob>, are_forced: bool) -> Result<usize> {
         let ids: Vec<u32> = tokens.iter().map(|token| token.token).collect();
         let (mut count, mut next, mut taken) = (0, Next::GoOn, Ok(()));
         for token in tokens {
-            match self.accept(token, count + 1 == ids.len()) {
+            match self.accept(token) {
                 Ok(then) => next = then,
                 Err(error) => {
                     taken = Err(error);
@@ -403,15 +405,18 @@ impl<'a> Generation<'a> {
                 }
             }
             count += 1;
-            if !matches!(next, Next::GoOn) {
+            if !matches!(next, Next::GoOn) || count < ids.len() && !self.goes_on(are_forced)? {
                 break;
             }
         }
         self.usage.generated += count;
-        let kept = count - usize::from(matches!(next, Next::Stop));
-        let known = self.context.tokens().len() - length;
-        self.context.truncate(length + kept.min(known))?;
-        self.context.append_drawn(&ids[kept.min(known)..kept]);
+        // What comes after the last one is asked again, unless a stop token did.
+        let has_stopped = matches!(next, Next::Stop);
+        let kept = count - usize::from(has_stopped);
+        let computed = if has_stopped { kept } else { kept.saturating_sub(1) };
+        let known = (self.context.tokens().len() - length).min(computed);
+        self.context.truncate(length + known)?;
+        self.context.append_drawn(&ids[known..kept]);
         taken?;
         if let Next::Cut(cut) = next {
             self.cut(&cut)?;
@@ -419,8 +424,13 @@ impl<'a> Generation<'a> {
         Ok(count)
     }
 
-    /// Takes in one token, the last of them or not.
-    fn accept(&mut self, logprob: Logprob, is_last: bool) -> Result<Next> {
+    /// Whether tokens that were drawn or forced together may come, too.
+    fn goes_on(&mut self, are_forced: bool) -> Result<bool> {
+        Ok(self.find_end()?.is_none() && (are_forced || self.constraints.forced()?.is_empty()))
+    }
+
+    /// Takes in one token.
+    fn accept(&mut self, logprob: Logprob) -> Result<Next> {
         let token = logprob.token;
         if self.stop_tokens.contains(&token) {
             self.finish_reason = Some(FinishReason::StopToken(token));
@@ -444,8 +454,7 @@ impl<'a> Generation<'a> {
             let is_at_end = end == self.log.text().len();
             return Ok(if is_at_end { Next::DrawAgain } else { Next::Cut(self.log.cut_at(end)) });
         }
-        let goes_on = is_last || self.find_end()?.is_none() && self.constraints.forced()?.is_empty();
-        Ok(if goes_on { Next::GoOn } else { Next::DrawAgain })
+        Ok(Next::GoOn)
     }
 
     /// Ends the text at a cut, in the context and the constraints as well (3).

@@ -58,9 +58,14 @@ impl TextLog {
 
     /// The first stop text in what is held back, and where it begins.
     pub fn find_stop(&self) -> Option<(usize, &str)> {
-        let start = self.given.max(self.passed);
+        let start = self.searched();
         let held = &self.text[start..];
         self.stops.iter().filter_map(|stop| Some((start + held.find(stop)?, stop.as_str()))).min()
+    }
+
+    /// Where stop texts are looked for. A cut may have taken back text that was passed over.
+    fn searched(&self) -> usize {
+        self.given.max(self.passed).min(self.text.len())
     }
 
     /// No stop text begins in the text so far.
@@ -95,7 +100,7 @@ impl TextLog {
 
     /// Gives out the text that cannot be the beginning of a stop text.
     pub fn give(&mut self) -> String {
-        let held = &self.text[self.given.max(self.passed).min(self.text.len())..];
+        let held = &self.text[self.searched()..];
         let kept = self.stops.iter().map(|stop| partial_suffix(held, stop)).max().unwrap_or(0);
         self.give_until(self.text.len() - kept)
     }
