@@ -379,12 +379,16 @@ impl Chat {
     }
 
     /// Prefills the messages so far and saves the context under a name: see [`Context::save`]. Who opens it
-    /// gives [`Chat::message_tokens`], and goes on with [`Chat::resume`].
+    /// gives [`Chat::message_tokens`], and goes on with [`Chat::resume`]. So it holds just these tokens: what was
+    /// removed, or written by the model in other tokens, is computed again.
     ///
     /// # Errors
     /// As for [`Chat::prefill`] and [`Context::save`].
     pub async fn save(&mut self, name: &str, persistent: bool) -> Result<()> {
-        self.format(End::Nothing)?.save(name, persistent).await
+        let tokens = self.message_tokens()?;
+        let same = self.context.tokens().iter().zip(&tokens).take_while(|(a, b)| a == b).count();
+        self.context.truncate_with_removed(same)?;
+        self.context.append_tokens(&tokens[same..]).save(name, persistent).await
     }
 
     /// Generates the assistant's next message and adds it.
@@ -471,6 +475,26 @@ mod tests {
             chat.answer(SamplingParams::greedy(), 8).await.unwrap();
             assert_eq!(host.rows() - rows, new + 2, "the prompt, and two letters");
             assert!(chat.generation_prompt().unwrap().tokens().len() < before + 2 * new);
+        });
+    }
+
+    #[test]
+    fn a_saved_chat_holds_the_tokens_of_its_messages() {
+        Host::new().model(ScriptedModel::new().says("hello", "abc").words(&["abc", "bc"])).run(async {
+            let model = Model::open_default().unwrap();
+            let mut chat = chat();
+            // The model writes `a` and `bc`, the tokenizer `abc`.
+            let bias = SamplingParams::greedy().logit_bias(vec![(97, 30.0), (258, f32::NEG_INFINITY)]);
+            let answer = chat.user("hello").answer(bias, 1).await.unwrap();
+            let rest = chat.continue_last(SamplingParams::greedy()).unwrap().answer().await.unwrap();
+            chat.extend_last(&rest.text);
+            assert_eq!((answer.text.as_str(), chat.last_text()), ("a", "abc"));
+            chat.context_mut().prefill().await.unwrap();
+            chat.context_mut().remove(2, 4).unwrap();
+            chat.save("it", false).await.unwrap();
+            let tokens = chat.message_tokens().unwrap();
+            assert_eq!(chat.context().tokens(), tokens);
+            assert!(Context::open(&model, "it", tokens).await.is_ok());
         });
     }
 

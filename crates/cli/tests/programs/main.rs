@@ -146,7 +146,7 @@ fn the_table_has_a_row_for_each_program() {
     assert!(table().all(|row| !row.tiny.is_empty() && !row.real.is_empty()), "a row without runs");
 }
 
-/// Lines of Rust in a program's sources but for blank ones and comments.
+/// Lines of Rust in a program's sources but for blank ones, comments and tests.
 fn lines_of_code(program: &str) -> usize {
     let files = std::fs::read_dir(inferlets().join(program).join("src")).expect("a folder of sources");
     let files = files.map(|file| file.expect("an entry").path());
