@@ -19,7 +19,7 @@ use crate::host::bindings::InferletPre;
 
 /// Package and version of the API that programs are made for.
 const API: &str = "pie:inferlet/";
-const API_VERSION: &str = "0.2.0";
+const API_VERSION: &str = "0.3.0";
 /// Bytes of a program at most.
 const PROGRAM_BYTES: usize = 256 << 20;
 

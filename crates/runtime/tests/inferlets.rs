@@ -397,11 +397,11 @@ async fn bytes_that_are_no_program_are_refused_by_name() {
     for (at, _) in names {
         let version =
             bench.wasm[at..].iter().take(40).position(|byte| *byte == b'@').map(|name| at + name + 1);
-        if let Some(at) = version.filter(|at| bench.wasm[*at..].starts_with(b"0.2.0")) {
+        if let Some(at) = version.filter(|at| bench.wasm[*at..].starts_with(b"0.3.0")) {
             bytes[at..at + 5].copy_from_slice(b"0.9.0");
         }
     }
     let refused = load(&bytes).await;
-    assert!(refused.contains("0.9.0") && refused.contains("0.2.0"), "{refused}");
+    assert!(refused.contains("0.9.0") && refused.contains("0.3.0"), "{refused}");
     assert!(bench.runtime.find("nonsense").await.err().unwrap().to_string().contains("test-programs"));
 }

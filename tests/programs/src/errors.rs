@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use inferlet::anyhow::{anyhow, ensure};
+use inferlet::bindings::pie::inferlet::answer::{self, CallOptions, Reader, ReaderOptions, ReasoningPlace};
 use inferlet::bindings::pie::inferlet::context::{Context, Priority};
 use inferlet::bindings::pie::inferlet::embeds::Embeddings;
 use inferlet::bindings::pie::inferlet::forward::{
@@ -51,6 +52,7 @@ pub async fn all() -> Result<String> {
     of_another_model(&mut refused, &model, other.handle()).await?;
     embeddings(&mut refused, &model).await?;
     grammars(&mut refused, &model).await?;
+    answers(&mut refused, &model)?;
     adapters(&mut refused, &model).await?;
     programs(&mut refused).await?;
     stores(&mut refused).await?;
@@ -338,6 +340,38 @@ async fn embeddings(refused: &mut Refused, model: &Model) -> Result<()> {
         let answer = Embeddings::from_values(handle, &values);
         expect!(refused, "embeds.from-values", InvalidArgument, answer);
     }
+    Ok(())
+}
+
+fn answers(refused: &mut Refused, model: &Model) -> Result<()> {
+    let handle = model.handle();
+    let tools = r#"[{"type":"function","function":{"name":"add"}}]"#;
+    let reader = |tools: &str| {
+        let options = ReaderOptions { tools: Some(tools.to_string()), any_tool: false, in_reasoning: false };
+        Reader::create(handle, &options)
+    };
+    let grammar = |tools: &str, name: Option<&str>| {
+        let (tools, name) = (tools.to_string(), name.map(str::to_string));
+        let options = CallOptions { tools, name, parallel: true, reasoning: ReasoningPlace::None };
+        answer::call_grammar(handle, &options)
+    };
+    for wrong in ["", "{", "{}", "1"] {
+        expect!(refused, "answer.create", InvalidArgument, reader(wrong));
+        expect!(refused, "answer.call-grammar", InvalidArgument, grammar(wrong, None));
+        expect!(refused, "answer.call-triggers", InvalidArgument, answer::call_triggers(handle, wrong, true));
+    }
+    expect!(refused, "answer.call-grammar", InvalidArgument, grammar("[]", None));
+    expect!(refused, "answer.call-grammar", NotFound, grammar(tools, Some("subtract")));
+    let long = "x".repeat((1 << 20) + 1);
+    expect!(refused, "answer.create", LimitExceeded, reader(&long));
+    expect!(refused, "answer.call-grammar", LimitExceeded, grammar(&long, None));
+    expect!(refused, "answer.call-triggers", LimitExceeded, answer::call_triggers(handle, &long, true));
+    let reader = reader(tools)?;
+    expect!(refused, "answer.read", LimitExceeded, reader.read(&long));
+    reader.read(&long[..1 << 20])?;
+    expect!(refused, "answer.read", LimitExceeded, reader.read("x"));
+    let wrong = [model.facts().vocabulary_size];
+    expect!(refused, "answer.opens-reasoning", InvalidArgument, answer::opens_reasoning(handle, &wrong));
     Ok(())
 }
 

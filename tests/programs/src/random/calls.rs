@@ -25,11 +25,17 @@ use super::draw::Random;
 use super::{Done, New, Program, lora};
 
 /// The functions and how often they are drawn.
-pub(super) const CALLS: [(&str, u32); 68] = [
+pub(super) const CALLS: [(&str, u32); 74] = [
     ("adapter.load", 4),
     ("adapter.rank", 1),
     ("adapter.tensors", 1),
     ("adapter.available", 1),
+    ("answer.opens-reasoning", 1),
+    ("answer.call-grammar", 2),
+    ("answer.call-triggers", 1),
+    ("answer.create", 2),
+    ("answer.read", 4),
+    ("answer.finish", 1),
     ("clock.sleep", 2),
     ("clock.elapsed", 1),
     ("context.create", 6),
@@ -274,6 +280,12 @@ impl Program {
             "model" => {
                 let result = self.model_call(name, &model);
                 self.keep((name, result));
+                None
+            }
+            "answer" => {
+                if let Some(result) = self.answer_call(name, &model) {
+                    self.keep((name, result));
+                }
                 None
             }
             "messaging" => self.messaging_call(name),

@@ -5,6 +5,7 @@
 //! fine; what is checked is that lengths of contexts are what the calls say, and, by the host, that nothing traps and
 //! nothing stays behind. The end is drawn too: well, in the middle, with an error, with a panic, with all handles leaked.
 
+mod answers;
 mod calls;
 mod draw;
 pub(crate) mod lora;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use inferlet::anyhow::{Context as _, bail, ensure};
 use inferlet::bindings::pie::inferlet::adapter::Adapter;
+use inferlet::bindings::pie::inferlet::answer::Reader;
 use inferlet::bindings::pie::inferlet::embeds::Embeddings;
 use inferlet::bindings::pie::inferlet::forward::TokenCounts;
 use inferlet::bindings::pie::inferlet::grammar::Constraint;
@@ -36,6 +38,7 @@ enum New {
     Context(Held),
     Embeddings(Embeddings),
     Constraint(Constraint),
+    Reader(Reader),
     Counts(TokenCounts),
     Adapter(Adapter),
     Subscription(Subscription),
@@ -60,6 +63,7 @@ struct Program {
     contexts: Vec<Rc<Held>>,
     embeddings: Vec<Rc<Embeddings>>,
     constraints: Vec<Rc<Constraint>>,
+    readers: Vec<Rc<Reader>>,
     token_counts: Vec<Rc<TokenCounts>>,
     adapters: Vec<Rc<Adapter>>,
     subscriptions: Vec<Rc<Subscription>>,
@@ -90,6 +94,7 @@ pub async fn run(value: &str) -> Result<String> {
         embeddings: Vec::new(),
         token_counts: Vec::new(),
         constraints: Vec::new(),
+        readers: Vec::new(),
         adapters: Vec::new(),
         subscriptions: Vec::new(),
         children: Vec::new(),
@@ -184,6 +189,7 @@ impl Program {
             Ok(New::Context(new)) => add(random, &mut self.contexts, new),
             Ok(New::Embeddings(new)) => add(random, &mut self.embeddings, new),
             Ok(New::Constraint(new)) => add(random, &mut self.constraints, new),
+            Ok(New::Reader(new)) => add(random, &mut self.readers, new),
             Ok(New::Counts(new)) => add(random, &mut self.token_counts, new),
             Ok(New::Adapter(new)) => add(random, &mut self.adapters, new),
             Ok(New::Subscription(new)) => add(random, &mut self.subscriptions, new),
@@ -193,13 +199,14 @@ impl Program {
 
     /// Calls in flight may still use it.
     fn drop_a_handle(&mut self) {
-        match self.random.below(8) {
+        match self.random.below(9) {
             0 | 1 => self.random.take(&mut self.contexts).map(drop),
             2 => self.random.take(&mut self.embeddings).map(drop),
             3 => self.random.take(&mut self.constraints).map(drop),
             4 => self.random.take(&mut self.adapters).map(drop),
             5 => self.random.take(&mut self.subscriptions).map(drop),
             6 => self.random.take(&mut self.token_counts).map(drop),
+            7 => self.random.take(&mut self.readers).map(drop),
             _ => self.random.take(&mut self.children).map(drop),
         };
     }
