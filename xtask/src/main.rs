@@ -2,6 +2,8 @@
 
 #![expect(clippy::print_stdout, reason = "this program talks to a terminal")]
 
+mod clients;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,11 +14,13 @@ cargo xtask TASK
 
   demo      build everything, fetch the default model, and let an inferlet answer a question
   test      every test: the crates', the guests' and those on the real model
+  test --clients
+            a server, and the Python clients that applications use (tests/clients); arguments go to pytest
   guests    build the example inferlets and the test programs for wasm32-wasip2
   bench     build and run `pie bench` on the default model; arguments are passed on
   docs      write the tables of docs/config.md, and example_config.toml, from the code
 
-Nothing needs installing by hand beyond Rust, a C compiler and pip.";
+Nothing needs installing by hand beyond Rust, a C compiler, and Python 3 with pip and venv.";
 
 const TARGET: &str = "wasm32-wasip2";
 const MODEL: &str = "smollm2-135m-instruct";
@@ -27,7 +31,10 @@ fn main() -> Result<()> {
     let rest: Vec<String> = arguments.collect();
     match task.as_str() {
         "demo" => demo(),
-        "test" => test(&rest),
+        "test" => match rest.split_first() {
+            Some((first, rest)) if first == "--clients" => clients::test(rest),
+            _ => test(&rest),
+        },
         "guests" => guests(),
         "bench" => bench(&rest),
         "docs" => docs(),
@@ -108,19 +115,24 @@ fn docs() -> Result<()> {
 
 /// Runs every test in the release profile, which the demo builds as well.
 fn test(arguments: &[String]) -> Result<()> {
-    guests()?;
-    build()?;
-    run(pie().args(["model", "add", MODEL]))?;
-    let found = pie().args(["model", "info", MODEL, "--path"]).output().context("cannot run pie")?;
-    ensure!(found.status.success(), "`pie model info` failed");
-    let model = PathBuf::from(String::from_utf8(found.stdout)?.trim());
-    let models = models_for_tests(&model)?;
+    let models = prepare_tests()?;
     // The SDK is a workspace of its own; its tests run on the host.
     run(cargo("sdk/rust").args(["test", "--locked"]))?;
     run(cargo("inferlets").args(["test", "--locked", "--package", "text-completion"]))?;
     let mut command = cargo("");
     command.args(["test", "--release", "--locked", "--workspace"]).args(arguments);
     run(command.env("PIE_TEST_MODELS", models))
+}
+
+/// Builds the guests and the binary, and gives the folder with the model that tests use.
+fn prepare_tests() -> Result<PathBuf> {
+    guests()?;
+    build()?;
+    run(pie().args(["model", "add", MODEL]))?;
+    let found = pie().args(["model", "info", MODEL, "--path"]).output().context("cannot run pie")?;
+    ensure!(found.status.success(), "`pie model info` failed");
+    let model = PathBuf::from(String::from_utf8(found.stdout)?.trim());
+    models_for_tests(&model)
 }
 
 /// A folder with the default model under the name that tests look for.

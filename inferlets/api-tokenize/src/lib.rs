@@ -2,7 +2,7 @@
 
 use inferlet::http::{Request, Response};
 use inferlet::json;
-use inferlet_openai::{Fields, chat, json as response, open_model, serve};
+use inferlet_openai::{ApiError, Fields, chat, json as response, open_model, serve};
 
 #[inferlet::serve]
 async fn route(request: Request) -> inferlet::Result<Response> {
@@ -14,7 +14,7 @@ async fn route(request: Request) -> inferlet::Result<Response> {
             let prompt: String = fields.required("prompt")?;
             let with_bos = fields.get("add_special_tokens")?.unwrap_or(true);
             let mut tokens: Vec<u32> = model.facts().bos.filter(|_| with_bos).into_iter().collect();
-            tokens.extend(model.tokenize(&prompt)?);
+            tokens.extend(model.tokenize(&prompt).map_err(|error| ApiError::of_prompt(error, "prompt"))?);
             tokens
         };
         let mut answer = json!({

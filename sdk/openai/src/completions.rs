@@ -145,13 +145,21 @@ impl CompletionRequest {
         json!({ "index": index, "text": text, "logprobs": logprobs, "finish_reason": null })
     }
 
+    /// Alternatives to each token of the prompt, if its log-probabilities are asked for.
+    fn prompt_top(&self) -> Option<u32> {
+        self.prompt_logprobs.or(self.settings.top_logprobs.filter(|_| self.echo))
+    }
+
     /// The answers to one prompt: as many as may be the best.
     async fn choices(&self, prompt: usize, events: Option<&Events>) -> Result<Vec<Choice>> {
         let mut context = Context::new(&self.served.model)?;
         context.set_adapter(self.served.adapter.clone()).append_tokens(&self.prompts[prompt]);
         let mut contexts = Vec::new();
         if self.best_of > 1 {
-            context.prefill_but_last().await?;
+            // Log-probabilities of the prompt come with its pass, so each answer has one.
+            if self.prompt_top().is_none() {
+                context.prefill_but_last().await?;
+            }
             contexts = (1..self.best_of).map(|_| context.fork()).collect::<inferlet::Result<Vec<_>>>()?;
         }
         contexts.insert(0, context);
@@ -175,8 +183,7 @@ impl CompletionRequest {
         if let Some(constraint) = &constraint {
             generation = generation.constrain(constraint);
         }
-        let prompt_top = self.prompt_logprobs.or(self.settings.top_logprobs.filter(|_| self.echo));
-        if let Some(top) = prompt_top {
+        if let Some(top) = self.prompt_top() {
             generation = generation.prompt_logprobs(top);
         }
         let index = prompt * self.n + at;
@@ -263,7 +270,7 @@ pub(crate) fn tokens_of(value: Value, param: &str, model: &Model) -> Result<Vec<
     let tokens = match value {
         Value::String(text) => {
             let mut tokens: Vec<u32> = facts.bos.into_iter().collect();
-            tokens.extend(model.tokenize(&text).map_err(|error| ApiError::from(error).about(param))?);
+            tokens.extend(model.tokenize(&text).map_err(|error| ApiError::of_prompt(error, param))?);
             tokens
         }
         Value::Array(items) => {

@@ -32,6 +32,14 @@ impl ApiError {
         ApiError { code: Some("unsupported_parameter"), ..ApiError::invalid(param, message) }
     }
 
+    /// What is wrong with a prompt. One beyond what the tokenizer takes at once is too long for the client as one beyond
+    /// the context is.
+    pub fn of_prompt(error: anyhow::Error, param: &str) -> ApiError {
+        let is_too_long = matches!(error.downcast_ref::<Error>(), Some(Error::LimitExceeded(_)));
+        let error = ApiError::from(error).about(param);
+        if is_too_long { error.with_code("context_length_exceeded") } else { error }
+    }
+
     /// The same, about this parameter.
     pub fn about(self, param: &str) -> ApiError {
         ApiError { param: Some(param.to_string()), message: format!("`{param}`: {}", self.message), ..self }

@@ -98,6 +98,9 @@ impl Settings {
             sampling = sampling.logit_bias(bias);
         }
         if let Some(allowed) = tokens(fields, "allowed_token_ids", vocabulary)? {
+            if allowed.is_empty() {
+                return Err(ApiError::invalid(&fields.name("allowed_token_ids"), "allows no token"));
+            }
             sampling = sampling.allowed_tokens(allowed);
         }
         if let Some(seed) = fields.get::<i64>("seed")? {

@@ -42,3 +42,6 @@ pub use server::{json, serve, serve_get};
 pub use sse::Events;
 pub use usage::usage;
 pub use vectors::{inputs, vector};
+
+/// The routes and their parameters as an OpenAPI document. `tests/clients` compares it with what the server takes.
+pub const OPENAPI: &str = include_str!("openapi.json");

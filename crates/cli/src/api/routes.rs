@@ -8,4 +8,5 @@
     ("/tokenize", "api-tokenize"),
     ("/detokenize", "api-detokenize"),
     ("/apply-template", "api-apply-template"),
+    ("/openapi.json", "api-openapi"),
 ]

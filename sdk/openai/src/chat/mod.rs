@@ -98,7 +98,7 @@ impl ChatRequest {
     pub async fn answer(mut self) -> Result<Response> {
         // What is wrong with the prompt is told before a stream begins.
         let context =
-            self.chat.generation_prompt().map_err(|error| ApiError::from(error).about("messages"))?;
+            self.chat.generation_prompt().map_err(|error| ApiError::of_prompt(error, "messages"))?;
         check_length(context.tokens().len(), "messages", &self.served.model)?;
         let chats = match self.n {
             1 => vec![self.chat.fork()?],
@@ -259,7 +259,7 @@ pub fn prompt(fields: &mut Fields, model: &Model) -> Result<Vec<u32>> {
         true => chat.generation_prompt().map(|context| context.tokens().to_vec()),
         false => chat.message_tokens(),
     };
-    tokens.map_err(|error| ApiError::from(error).about("messages"))
+    tokens.map_err(|error| ApiError::of_prompt(error, "messages"))
 }
 
 /// The prompt of a conversation as a text, to show it.

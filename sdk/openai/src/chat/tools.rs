@@ -1,6 +1,7 @@
 //! The tools of a request, and whether the answer may or must call them.
 
 use inferlet::bindings::pie::inferlet::answer::{self, CallOptions, ReasoningPlace};
+use inferlet::serde_json::Map;
 use inferlet::{Constraint, Grammar, Model, Trigger, Value, json};
 
 use crate::{ApiError, Fields, Result};
@@ -34,7 +35,8 @@ impl Tools {
             tool.only("type", &[json!("function")])?;
             let mut function = Fields::of_value(tool.required("function")?, &tool.name("function"))?;
             names.push(function.required::<String>("name")?);
-            function.ignore(&["description", "parameters", "strict"]);
+            function.get::<Map<String, Value>>("parameters")?;
+            function.ignore(&["description", "strict"]);
             function.finish()?;
             tool.finish()?;
         }

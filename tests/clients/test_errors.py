@@ -1,0 +1,191 @@
+"""Requests that are wrong: a 4xx that names the parameter, soon, and the server goes on."""
+
+import time
+
+import openai
+import pytest
+import requests
+from conftest import PATIENCE_S
+
+CHAT, TEXT, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+MESSAGES = [{"role": "user", "content": "Hi"}]
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+TOOL = {"type": "function", "function": {"name": "f"}}
+# Settings of a chat, and the parameter that the error names.
+WRONG_SETTINGS = [
+    ({"messages": []}, "messages"),
+    ({"messages": None}, "messages"),
+    ({"messages": "Hi"}, "messages"),
+    ({"messages": ["Hi"]}, "messages[0]"),
+    ({"messages": [{"content": "Hi"}]}, "messages[0].role"),
+    ({"messages": [{"role": "king", "content": "Hi"}]}, "messages[0].role"),
+    ({"messages": [{"role": "user"}]}, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages[0].content[0].type"),
+    ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+    ({"messages": [{"role": "user", "content": "Hi", "weight": 1}]}, "messages[0].weight"),
+    ({"max_tokens": -1}, "max_tokens"),
+    ({"max_tokens": 1.5}, "max_tokens"),
+    ({"max_tokens": 10**30}, "max_tokens"),
+    ({"max_tokens": "many"}, "max_tokens"),
+    ({"max_completion_tokens": -1}, "max_completion_tokens"),
+    ({"min_tokens": -1}, "min_tokens"),
+    ({"temperature": 2.1}, "temperature"),
+    ({"temperature": -1}, "temperature"),
+    ({"temperature": 1e300}, "temperature"),
+    ({"temperature": "1"}, "temperature"),
+    ({"top_p": 1.1}, "top_p"),
+    ({"top_k": -2}, "top_k"),
+    ({"min_p": 2}, "min_p"),
+    ({"frequency_penalty": 3}, "frequency_penalty"),
+    ({"presence_penalty": -3}, "presence_penalty"),
+    ({"repetition_penalty": 0}, "repetition_penalty"),
+    ({"seed": 2**70}, "seed"),
+    ({"seed": 0.5}, "seed"),
+    ({"n": 0}, "n"),
+    ({"n": 129}, "n"),
+    ({"stop": 5}, "stop"),
+    ({"stop": [5]}, "stop"),
+    ({"stop": ""}, "stop"),
+    ({"stop": ["a"] * 1_000_000}, "stop"),
+    ({"stop_token_ids": [2**31]}, "stop_token_ids"),
+    ({"stop_token_ids": ["a"]}, "stop_token_ids"),
+    ({"allowed_token_ids": []}, "allowed_token_ids"),
+    ({"logit_bias": {"a": 1}}, "logit_bias"),
+    ({"logit_bias": {"1": 101}}, "logit_bias"),
+    ({"logit_bias": [1]}, "logit_bias"),
+    ({"logprobs": 3}, "logprobs"),
+    ({"top_logprobs": 3}, "top_logprobs"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+    ({"stream": "yes"}, "stream"),
+    ({"stream_options": {"include_usage": True}}, "stream_options"),
+    ({"stream": True, "stream_options": {"more": 1}}, "stream_options.more"),
+    ({"response_format": {"type": "xml"}}, "response_format.type"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "wat"}}}}, "response_format"),
+    ({"structured_outputs": {}}, "structured_outputs"),
+    ({"structured_outputs": {"regex": "("}}, "structured_outputs"),
+    ({"structured_outputs": {"choice": []}}, "structured_outputs.choice"),
+    ({"tools": 5}, "tools"),
+    ({"tools": [{}]}, "tools[0].function"),
+    ({"tools": [{"type": "retrieval", "function": {"name": "f"}}]}, "tools[0].type"),
+    ({"tools": [{"type": "function", "function": {"name": "f", "parameters": 5}}]}, "tools[0].function.parameters"),
+    ({"tool_choice": "required"}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": "maybe"}, "tool_choice"),
+    ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
+    ({"reasoning_effort": "huge"}, "reasoning_effort"),
+    ({"chat_template_kwargs": 5}, "chat_template_kwargs"),
+    ({"model": 5}, "model"),
+    ({"user": "me", "functions": []}, "functions"),
+    ({"web_search_options": {}}, "web_search_options"),
+]
+
+
+def check(status, answer, param, code=None):
+    error = answer["error"]
+    assert status == 400 and error["type"] == "invalid_request_error", answer
+    assert error["param"] == param and (param is None or f"`{param}`" in error["message"]), answer
+    assert code is None or error["code"] == code, answer
+
+
+@pytest.mark.parametrize(("settings", "param"), WRONG_SETTINGS, ids=lambda value: str(value)[:50])
+def test_a_wrong_setting_is_refused_by_its_name(post, settings, param):
+    check(*post(CHAT, {"messages": MESSAGES, "max_tokens": 1, **settings}), param)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (TEXT, {}, "prompt"),
+        (TEXT, {"prompt": ""}, "prompt"),
+        (TEXT, {"prompt": []}, "prompt"),
+        (TEXT, {"prompt": [[]]}, "prompt"),
+        (TEXT, {"prompt": 5}, "prompt"),
+        (TEXT, {"prompt": [1, "a"]}, "prompt"),
+        (TEXT, {"prompt": [2**40]}, "prompt"),
+        (TEXT, {"prompt": ["a"] * 2049}, "prompt"),
+        (TEXT, {"prompt": "a", "logprobs": 21}, "logprobs"),
+        (TEXT, {"prompt": "a", "n": 2, "best_of": 1}, "best_of"),
+        (TEXT, {"prompt": "a", "best_of": 2, "stream": True}, "best_of"),
+        (TEXT, {"prompt": "a", "suffix": "b"}, "suffix"),
+        (TEXT, {"prompt": "a", "echo": 1}, "echo"),
+        (EMBEDDINGS, {}, "input"),
+        (EMBEDDINGS, {"input": ""}, "input"),
+        (EMBEDDINGS, {"input": "a", "encoding_format": "hex"}, "encoding_format"),
+        (EMBEDDINGS, {"input": "a", "dimensions": 3}, "dimensions"),
+        ("/tokenize", {}, "prompt"),
+        ("/tokenize", {"prompt": 5}, "prompt"),
+        ("/tokenize", {"prompt": "a" * 10_000_000}, "prompt"),
+        ("/detokenize", {}, "tokens"),
+        ("/detokenize", {"tokens": [-1]}, "tokens"),
+        ("/detokenize", {"tokens": [2**31]}, "tokens"),
+        ("/apply-template", {}, "messages"),
+        ("/apply-template", {"messages": MESSAGES, "max_tokens": 5}, "max_tokens"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_the_other_routes_name_it_too(post, path, body, param):
+    check(*post(path, body), param)
+
+
+BODIES = [
+    b"",
+    b'{"messages": [{"role": "user", "content": "Hi"}',
+    b"[]",
+    b"5",
+    b'{"messages": [], "temperature": NaN}',
+    b'{"messages": [], "temperature": Infinity}',
+    b'{"messages": [], "temperature": 1e999}',
+    rb'{"messages": [{"role": "user", "content": "\ud800"}]}',
+    b'{"messages": [{"role": "user", "content": "\xff"}]}',
+    b'{"messages": ' + b"[" * 100_000,
+    b'{"messages": ' + b'{"a":' * 100_000,
+]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: str(body[:50]))
+@pytest.mark.parametrize("path", [CHAT, TEXT, EMBEDDINGS, "/tokenize"])
+def test_what_is_no_json_is_said_to_be_none(post, path, body):
+    check(*post(path, body), None)
+
+
+@pytest.mark.parametrize("words", [10_000, 2_000_000])
+@pytest.mark.parametrize(("path", "field"), [(CHAT, "messages"), (TEXT, "prompt"), (EMBEDDINGS, "input")])
+def test_a_prompt_beyond_the_context_has_its_code(post, path, field, words):
+    text = "word " * words
+    given = [{"role": "user", "content": text}] if path == CHAT else text
+    check(*post(path, {field: given}), field, "context_length_exceeded")
+
+
+def test_a_body_of_100_mb_is_refused_before_it_is_read(post):
+    start = time.monotonic()
+    status, answer = post(CHAT, b'{"messages": "' + b"a" * 100_000_000 + b'"}')
+    assert status == 413 and answer["error"]["type"] == "invalid_request_error"
+    assert time.monotonic() - start < 10
+
+
+def test_the_package_raises_what_it_documents(client, model):
+    with pytest.raises(openai.NotFoundError) as unknown:
+        client.chat.completions.create(model="no-such-model", messages=MESSAGES)
+    assert unknown.value.code == "model_not_found" and unknown.value.param == "model"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("no-such-model")
+    with pytest.raises(openai.BadRequestError) as wrong:
+        client.chat.completions.create(model=model, messages=MESSAGES, temperature=3)
+    assert wrong.value.param == "temperature" and "3 is not from 0 to 2" in wrong.value.message
+    with pytest.raises(openai.BadRequestError) as unsupported:
+        client.chat.completions.create(model=model, messages=MESSAGES, prediction={"type": "content", "content": "a"})
+    assert unsupported.value.param == "prediction" and unsupported.value.code == "unsupported_parameter"
+    # Before a stream begins, not within it.
+    with pytest.raises(openai.BadRequestError) as long:
+        client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "word " * 10_000}], stream=True
+        )
+    assert long.value.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_a_wrong_method_is_405_and_an_unknown_path_404(url, method):
+    assert requests.request(method, url + CHAT, timeout=PATIENCE_S).status_code == 405
+    for path in (f"{CHAT}/more", "/v1/nothing", "/"):
+        assert requests.post(url + path, json={}, timeout=PATIENCE_S).status_code == 404

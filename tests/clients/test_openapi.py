@@ -1,0 +1,127 @@
+"""The document of the routes says what the server takes, and requests made from it are never answered with a 5xx.
+
+PIE_CASES is about how many requests are generated, 200 where it is not set.
+"""
+
+import json
+import os
+
+import pytest
+import requests
+import schemathesis
+from conftest import PATIENCE_S, RETRIEVAL, ROOT
+from hypothesis import HealthCheck, given, settings
+
+MESSAGES = [{"role": "user", "content": "Hi"}]
+# The smallest request of each schema of the document, and its path.
+REQUESTS = {
+    "ChatRequest": ("/v1/chat/completions", {"messages": MESSAGES, "max_tokens": 1}),
+    "CompletionRequest": ("/v1/completions", {"prompt": "Hi", "max_tokens": 1}),
+    "EmbeddingRequest": ("/v1/embeddings", {"input": "Hi"}),
+    "TokenizeText": ("/tokenize", {"prompt": "Hi"}),
+    "TokenizeChat": ("/tokenize", {"messages": MESSAGES}),
+    "DetokenizeRequest": ("/detokenize", {"tokens": [5]}),
+    "TemplateRequest": ("/apply-template", {"messages": MESSAGES}),
+}
+# Without these a parameter is refused for want of another one.
+NEEDS = {"top_logprobs": {"logprobs": True}, "stream_options": {"stream": True}, "best_of": {"n": 1}}
+# An answer that ends by itself.
+SHORT = {"structured_outputs": {"choice": ["a"]}}
+# Requests are made for these.
+GENERATED = sorted({path for path, _ in REQUESTS.values()})
+CASES = int(os.environ.get("PIE_CASES", "200"))
+
+
+@pytest.fixture(scope="session")
+def document(url):
+    return requests.get(f"{url}/openapi.json", timeout=PATIENCE_S).json()
+
+
+def resolved(document, schema):
+    name = schema.get("$ref", "").rsplit("/", 1)[-1]
+    return document["components"]["schemas"][name] if name else schema
+
+
+def properties(document, request):
+    own = document["components"]["schemas"][request]["properties"]
+    return {name: resolved(document, schema) for name, schema in own.items()}
+
+
+def refusal(post, request, name, value):
+    """The error about a parameter with this value; none when it is taken."""
+    path, body = REQUESTS[request]
+    body = {**body, **NEEDS.get(name, {}), **(SHORT if name.startswith("max_") else {}), name: value}
+    status, answer = post(path, body)
+    assert status in (200, 400), answer
+    return None if status == 200 else answer["error"]
+
+
+def test_the_document_is_that_of_the_source_and_has_every_path(url, document, post):
+    assert document == json.loads((ROOT / "sdk/openai/src/openapi.json").read_text())
+    served = post("/no/such/path", {})[1]["error"]["message"].split("paths served: ")[1].split(", ")
+    documented = {path.split("/{")[0] for path in document["paths"]}
+    assert documented == set(served) - {RETRIEVAL.split("=")[0]}
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_every_parameter_is_read(document, post, request_name):
+    for name, schema in properties(document, request_name).items():
+        takes_all = not {"type", "enum", "anyOf"} & set(schema)
+        wrong = 5.5 if "object" in schema.get("type", []) else {"not": "this"}
+        error = refusal(post, request_name, name, wrong)
+        if takes_all:
+            assert error is None, f"{name}: {error}"
+        else:
+            assert error and error["param"].split(".")[0].split("[")[0] == name, f"{name}: {error}"
+            assert error["message"] != f"`{name}`: is not supported", f"{name} is not read"
+            is_required = name in document["components"]["schemas"][request_name]["required"]
+            assert is_required or refusal(post, request_name, name, None) is None, f"{name}: null"
+    unknown = refusal(post, request_name, "no_such_parameter", 1)
+    assert unknown["code"] == "unsupported_parameter" and unknown["param"] == "no_such_parameter"
+
+
+@pytest.mark.parametrize("request_name", REQUESTS)
+def test_every_range_is_the_one_that_holds(document, post, request_name):
+    for name, schema in properties(document, request_name).items():
+        step = 1 if "integer" in schema.get("type", []) else 0.005
+        for limit, beyond in (("minimum", -step), ("maximum", step)):
+            if limit in schema:
+                value = schema[limit]
+                assert refusal(post, request_name, name, value) is None, f"{name}: {value}"
+                error = refusal(post, request_name, name, value + beyond)
+                assert error and error["param"] == name, f"{name}: {value + beyond}"
+        for value in schema.get("enum", []):
+            assert refusal(post, request_name, name, value) is None, f"{name}: {value}"
+
+
+@pytest.fixture(scope="session")
+def schema(url, document):
+    made = schemathesis.openapi.from_dict(document)
+    made.config.update(base_url=url)
+    return made
+
+
+def shorten(path, body):
+    """Leaves a request as it is but for the work it asks for, which may be that of hours."""
+    if not path.endswith("/completions") or not isinstance(body, dict):
+        return
+    for name in ("max_tokens", "max_completion_tokens", "n", "best_of"):
+        if isinstance(body.get(name), int) and body[name] > 3:
+            body[name] = 3
+    if body.get("max_tokens") is None and body.get("max_completion_tokens") is None:
+        body["max_tokens"] = 3
+
+
+@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
+@pytest.mark.parametrize("path", GENERATED)
+def test_no_generated_request_is_answered_with_a_server_error(schema, path, mode):
+    @given(case=schema[path]["POST"].as_strategy(generation_mode=mode))
+    @settings(max_examples=CASES // (2 * len(GENERATED)), deadline=None, suppress_health_check=list(HealthCheck))
+    def check(case):
+        shorten(path, case.body)
+        response = case.call(timeout=PATIENCE_S)
+        assert response.status_code < 500, f"{case.as_curl_command()}\n{response.text}"
+        if response.status_code >= 400:
+            assert response.json()["error"]["message"], case.as_curl_command()
+
+    check()
