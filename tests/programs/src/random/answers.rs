@@ -39,7 +39,9 @@ impl Program {
     pub(super) fn answer_call(&mut self, name: &'static str, model: &Model) -> Option<Result<New, Error>> {
         let random = &mut self.random;
         let result = match name {
-            "answer.opens-reasoning" => answer::opens_reasoning(model, &random.tokens(288)).map(|_| New::Nothing),
+            "answer.opens-reasoning" => {
+                answer::opens_reasoning(model, &random.tokens(288)).map(|_| New::Nothing)
+            }
             "answer.call-grammar" => {
                 let names = [None, None, Some("add"), Some("nothing")];
                 let places = [ReasoningPlace::None, ReasoningPlace::Before, ReasoningPlace::Opened];
