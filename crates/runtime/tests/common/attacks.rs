@@ -63,7 +63,7 @@ pub(crate) const ATTACKS: [Row; 36] = [
     row("short-launches", "launches one after the other", End::Nothing, 900),
     row("broadcasts", "messages to listeners that do not listen", End::Nothing, 128),
     // The store itself is in memory here.
-    row("store-reads", "reads of the store", End::Nothing, 320),
+    row("store-reads", "reads of the store", End::Nothing, 480),
     row("masks", "masks of constraints", End::Nothing, 128),
     row("tokenize-often", "tokenizing short texts", End::Nothing, 128),
     row("launches", "inferlets of one user", End::Refused("inferlets"), 900),
