@@ -50,8 +50,12 @@ enum On {
     Real,
 }
 
-/// Programs that answer HTTP requests instead of running: `tests/http.rs` has them.
-const SERVED: [&str; 1] = ["http-server"];
+/// Programs that answer HTTP requests instead of running: `tests/http.rs` and `tests/clients` have them, and those of
+/// the API's routes.
+const SERVED: [&str; 2] = ["http-server", "api-retrieval"];
+
+/// The API's routes with their programs.
+const ROUTES: &[(&str, &str)] = include!("../../src/api/routes.rs");
 
 /// The groups of `inferlets/README.md`, in its order.
 const GROUPS: [&[Row]; 6] =
@@ -140,7 +144,7 @@ fn folders() -> BTreeSet<String> {
 #[test]
 fn the_table_has_a_row_for_each_program() {
     let rows: BTreeSet<String> = table().map(|row| row.program.to_string()).collect();
-    let served = SERVED.map(str::to_string);
+    let served = ROUTES.iter().map(|(_, program)| *program).chain(SERVED).map(str::to_string);
     assert_eq!(rows.iter().cloned().chain(served).collect::<BTreeSet<_>>(), folders());
     assert_eq!(rows.len(), table().count(), "a program has two rows");
     assert!(table().all(|row| !row.tiny.is_empty() && !row.real.is_empty()), "a row without runs");
