@@ -57,6 +57,14 @@ def test_the_prompt_is_repeated_with_its_log_probabilities(complete, tokens):
     assert alone.logprobs.token_logprobs == known.token_logprobs[: len(tokens(PROMPT))]
 
 
+def test_offsets_are_those_of_the_text_where_tokens_are_parts_of_characters(complete):
+    text = "A 🦜 says naïve 東京 words"
+    known = complete(text, echo=True, logprobs=0, max_tokens=0).choices[0].logprobs
+    assert "\ufffd" in known.tokens, "a character is in two tokens"
+    whole = [(token, at) for token, at in zip(known.tokens, known.text_offset) if "\ufffd" not in token]
+    assert len(whole) > 4 and all(text[at:].startswith(token) for token, at in whole)
+
+
 @pytest.mark.parametrize("n", [1, 2])
 def test_log_probabilities_of_the_prompt_come_beside_each_answer(complete, tokens, n):
     ids = tokens(PROMPT)

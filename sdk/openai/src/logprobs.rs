@@ -42,9 +42,10 @@ pub(crate) struct Lists {
 
 impl Lists {
     pub(crate) fn add(&mut self, model: &Model, token: u32, logprob: Option<&Logprob>) -> Result<()> {
-        let (name, _) = text(model, token)?;
+        let (name, bytes) = text(model, token)?;
         self.offsets.push(self.offset);
-        self.offset += name.chars().count();
+        // A token may have part of a character: it counts where it begins.
+        self.offset += bytes.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
         self.tokens.push(name);
         self.logprobs.push(logprob.map(|logprob| finite(logprob.logprob)));
         self.top.push(match logprob {
