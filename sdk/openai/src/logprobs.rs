@@ -51,7 +51,10 @@ impl Lists {
         self.top.push(match logprob {
             None => None,
             Some(logprob) => {
-                let top = logprob.top.iter().map(|(token, value)| Ok((text(model, *token)?.0, json!(value))));
+                // The token itself is among them, as in the OpenAI API, also where it is none of the most probable.
+                let own = logprob.logprob.map(|value| (logprob.token, value));
+                let known = logprob.top.iter().copied().chain(own);
+                let top = known.map(|(token, value)| Ok((text(model, token)?.0, json!(finite(Some(value))))));
                 Some(Value::Object(top.collect::<Result<_>>()?))
             }
         });
