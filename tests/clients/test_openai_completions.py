@@ -50,6 +50,8 @@ def test_the_prompt_is_repeated_with_its_log_probabilities(complete, tokens):
     known = echoed.logprobs
     assert "".join(known.tokens) == echoed.text and len(known.tokens) == len(tokens(PROMPT)) + 6
     assert known.token_logprobs[0] is None and all(value <= 0 for value in known.token_logprobs[1:])
+    for token, value, top in list(zip(known.tokens, known.token_logprobs, known.top_logprobs))[1:]:
+        assert top[token] == value and len(top) in (2, 3), "those asked for, and the token itself"
     assert known.text_offset == [len("".join(known.tokens[:at])) for at in range(len(known.tokens))]
     # The prompt alone: what programs that grade texts ask for.
     alone = complete(echo=True, logprobs=2, max_tokens=0).choices[0]
