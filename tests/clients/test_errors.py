@@ -107,6 +107,7 @@ def test_a_wrong_setting_is_refused_by_its_name(post, settings, param):
         (TEXT, {"prompt": "a", "logprobs": 21}, "logprobs"),
         (TEXT, {"prompt": "a", "n": 2, "best_of": 1}, "best_of"),
         (TEXT, {"prompt": "a", "best_of": 2, "stream": True}, "best_of"),
+        (TEXT, {"prompt": "a", "prompt_logprobs": 1, "stream": True}, "prompt_logprobs"),
         (TEXT, {"prompt": "a", "suffix": "b"}, "suffix"),
         (TEXT, {"prompt": "a", "echo": 1}, "echo"),
         (EMBEDDINGS, {}, "input"),
@@ -149,12 +150,18 @@ def test_what_is_no_json_is_said_to_be_none(post, path, body):
     check(*post(path, body), None)
 
 
-@pytest.mark.parametrize("words", [10_000, 2_000_000])
+@pytest.fixture(scope="module")
+def too_long(client, model):
+    """A text with a token more than the model's context, for each of its words."""
+    return "word " * (client.models.retrieve(model).max_model_len + 1)
+
+
 @pytest.mark.parametrize(("path", "field"), [(CHAT, "messages"), (TEXT, "prompt"), (EMBEDDINGS, "input")])
-def test_a_prompt_beyond_the_context_has_its_code(post, path, field, words):
-    text = "word " * words
-    given = [{"role": "user", "content": text}] if path == CHAT else text
-    check(*post(path, {field: given}), field, "context_length_exceeded")
+def test_a_prompt_beyond_the_context_has_its_code(post, too_long, path, field):
+    # The second is longer than what the tokenizer takes at all.
+    for text in (too_long, "word " * 2_000_000):
+        given = [{"role": "user", "content": text}] if path == CHAT else text
+        check(*post(path, {field: given}), field, "context_length_exceeded")
 
 
 def test_a_body_of_100_mb_is_refused_before_it_is_read(post):
@@ -164,7 +171,7 @@ def test_a_body_of_100_mb_is_refused_before_it_is_read(post):
     assert time.monotonic() - start < 10
 
 
-def test_the_package_raises_what_it_documents(client, model):
+def test_the_package_raises_what_it_documents(client, model, too_long):
     with pytest.raises(openai.NotFoundError) as unknown:
         client.chat.completions.create(model="no-such-model", messages=MESSAGES)
     assert unknown.value.code == "model_not_found" and unknown.value.param == "model"
@@ -178,9 +185,7 @@ def test_the_package_raises_what_it_documents(client, model):
     assert unsupported.value.param == "prediction" and unsupported.value.code == "unsupported_parameter"
     # Before a stream begins, not within it.
     with pytest.raises(openai.BadRequestError) as long:
-        client.chat.completions.create(
-            model=model, messages=[{"role": "user", "content": "word " * 10_000}], stream=True
-        )
+        client.chat.completions.create(model=model, messages=[{"role": "user", "content": too_long}], stream=True)
     assert long.value.code == "context_length_exceeded"
 
 

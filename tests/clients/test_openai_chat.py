@@ -7,13 +7,15 @@ import pytest
 from pydantic import BaseModel
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+# Its answer is longer than the tests let it be.
+STORY = [{"role": "user", "content": "Tell me a long story about a fox."}]
 
 
 @pytest.fixture
 def chat(client, model):
     """Asks with settings; greedy and short where they say nothing else."""
 
-    def create(messages=QUESTION, **settings):
+    def create(messages=STORY, **settings):
         settings = {"temperature": 0, "max_tokens": 12, **settings}
         return client.chat.completions.create(model=model, messages=messages, **settings)
 
@@ -103,9 +105,9 @@ def test_a_stop_text_ends_before_itself(chat):
 def test_a_bias_forbids_and_forces(chat, post, model):
     (token,) = post("/tokenize", {"model": model, "prompt": " Paris", "add_special_tokens": False})[1]["tokens"]
     assert text(chat(logit_bias={token: 100}, max_tokens=3)) == " Paris" * 3
-    content = chat(logprobs=True, max_tokens=1).choices[0].logprobs.content
-    first = post("/tokenize", {"prompt": content[0].token, "add_special_tokens": False})[1]["tokens"]
-    assert not text(chat(logit_bias={first[0]: -100})).startswith(content[0].token)
+    first = lambda **settings: chat(logprobs=True, max_tokens=1, **settings).choices[0].logprobs.content[0].token
+    (forbidden,) = post("/tokenize", {"prompt": first(), "add_special_tokens": False})[1]["tokens"]
+    assert first(logit_bias={forbidden: -100}) != first()
 
 
 def test_an_answer_ends_no_earlier_than_it_may(chat):
@@ -160,7 +162,7 @@ def test_an_async_client_gets_the_same(client, chat, model):
     async def ask():
         async with openai.AsyncOpenAI(base_url=str(client.base_url), api_key="none") as other:
             return await asyncio.gather(*(
-                other.chat.completions.create(model=model, messages=QUESTION, temperature=0, max_tokens=12)
+                other.chat.completions.create(model=model, messages=STORY, temperature=0, max_tokens=12)
                 for _ in range(8)
             ))
 

@@ -50,11 +50,21 @@ def test_the_prompt_is_repeated_with_its_log_probabilities(complete, tokens):
     known = echoed.logprobs
     assert "".join(known.tokens) == echoed.text and len(known.tokens) == len(tokens(PROMPT)) + 6
     assert known.token_logprobs[0] is None and all(value <= 0 for value in known.token_logprobs[1:])
+    for token, value, top in list(zip(known.tokens, known.token_logprobs, known.top_logprobs))[1:]:
+        assert top[token] == value and len(top) in (2, 3), "those asked for, and the token itself"
     assert known.text_offset == [len("".join(known.tokens[:at])) for at in range(len(known.tokens))]
     # The prompt alone: what programs that grade texts ask for.
     alone = complete(echo=True, logprobs=2, max_tokens=0).choices[0]
     assert alone.text == PROMPT
     assert alone.logprobs.token_logprobs == known.token_logprobs[: len(tokens(PROMPT))]
+
+
+def test_offsets_are_those_of_the_text_where_tokens_are_parts_of_characters(complete):
+    text = "A 🦜 says naïve 東京 words"
+    known = complete(text, echo=True, logprobs=0, max_tokens=0).choices[0].logprobs
+    assert "\ufffd" in known.tokens, "a character is in two tokens"
+    whole = [(token, at) for token, at in zip(known.tokens, known.text_offset) if "\ufffd" not in token]
+    assert len(whole) > 4 and all(text[at:].startswith(token) for token, at in whole)
 
 
 @pytest.mark.parametrize("n", [1, 2])

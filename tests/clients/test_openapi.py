@@ -5,6 +5,7 @@ PIE_CASES is about how many requests are generated, 200 where it is not set.
 
 import json
 import os
+import re
 
 import pytest
 import requests
@@ -30,6 +31,14 @@ SHORT = {"structured_outputs": {"choice": ["a"]}}
 # Requests are made for these.
 GENERATED = sorted({path for path, _ in REQUESTS.values()})
 CASES = int(os.environ.get("PIE_CASES", "200"))
+# The same requests each time, unless a number is asked for: then new ones.
+GENERATION = settings(
+    max_examples=max(1, CASES // (2 * len(GENERATED))),
+    derandomize="PIE_CASES" not in os.environ,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +70,19 @@ def test_the_document_is_that_of_the_source_and_has_every_path(url, document, po
     served = post("/no/such/path", {})[1]["error"]["message"].split("paths served: ")[1].split(", ")
     documented = {path.split("/{")[0] for path in document["paths"]}
     assert documented == set(served) - {RETRIEVAL.split("=")[0]}
+
+
+def test_the_page_has_every_parameter(document):
+    page = (ROOT / "docs/serving.md").read_text()
+    rows = [row.strip("|").split("|")[1:] for row in page.split("| for |")[1].split("\n\n")[0].splitlines()[2:]]
+    # A value in parentheses is none.
+    names = lambda cell: set(re.findall(r"(?<!\()`(\w+)`", cell))
+    for column, request in enumerate(["ChatRequest", "CompletionRequest"]):
+        cells = [row[0] if "the same" in row[column] else row[column] for row in rows]
+        assert set().union(*map(names, cells)) == set(properties(document, request)), request
+    for request in REQUESTS:
+        missing = [name for name in properties(document, request) if f"`{name}`" not in page]
+        assert not missing, request
 
 
 @pytest.mark.parametrize("request_name", REQUESTS)
@@ -116,7 +138,7 @@ def shorten(path, body):
 @pytest.mark.parametrize("path", GENERATED)
 def test_no_generated_request_is_answered_with_a_server_error(schema, path, mode):
     @given(case=schema[path]["POST"].as_strategy(generation_mode=mode))
-    @settings(max_examples=CASES // (2 * len(GENERATED)), deadline=None, suppress_health_check=list(HealthCheck))
+    @GENERATION
     def check(case):
         shorten(path, case.body)
         response = case.call(timeout=PATIENCE_S)

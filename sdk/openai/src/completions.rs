@@ -66,12 +66,16 @@ impl CompletionRequest {
                 "the best of several is not known while they are streamed",
             ));
         }
+        let prompt_logprobs = fields.number("prompt_logprobs", 0..=TOP_LOGPROBS)?;
+        if stream && prompt_logprobs.is_some() {
+            return Err(ApiError::invalid("prompt_logprobs", "an answer that is streamed has none"));
+        }
         let request = CompletionRequest {
             id: format!("cmpl-{:016x}", random()),
             created: now(),
             format: OutputFormat::read(&mut fields)?,
             echo: fields.get("echo")?.unwrap_or(false),
-            prompt_logprobs: fields.number("prompt_logprobs", 0..=TOP_LOGPROBS)?,
+            prompt_logprobs,
             logprobs: logprobs.is_some(),
             served,
             prompts,

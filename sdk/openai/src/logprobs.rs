@@ -42,15 +42,19 @@ pub(crate) struct Lists {
 
 impl Lists {
     pub(crate) fn add(&mut self, model: &Model, token: u32, logprob: Option<&Logprob>) -> Result<()> {
-        let (name, _) = text(model, token)?;
+        let (name, bytes) = text(model, token)?;
         self.offsets.push(self.offset);
-        self.offset += name.chars().count();
+        // A token may have part of a character: it counts where it begins.
+        self.offset += bytes.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
         self.tokens.push(name);
         self.logprobs.push(logprob.map(|logprob| finite(logprob.logprob)));
         self.top.push(match logprob {
             None => None,
             Some(logprob) => {
-                let top = logprob.top.iter().map(|(token, value)| Ok((text(model, *token)?.0, json!(value))));
+                // The token itself is among them, as in the OpenAI API, also where it is none of the most probable.
+                let own = logprob.logprob.map(|value| (logprob.token, value));
+                let known = logprob.top.iter().copied().chain(own);
+                let top = known.map(|(token, value)| Ok((text(model, token)?.0, json!(finite(Some(value))))));
                 Some(Value::Object(top.collect::<Result<_>>()?))
             }
         });

@@ -50,11 +50,12 @@ enum On {
     Real,
 }
 
-/// Programs that answer HTTP requests instead of running: `tests/http.rs` has the first; the others are those of the
-/// API, which `tests/clients` asks at the root of the repository.
-fn is_served(program: &str) -> bool {
-    program == "http-server" || program.starts_with("api-")
-}
+/// Programs that answer HTTP requests instead of running: `tests/http.rs` and `tests/clients` have them, and those of
+/// the API's routes.
+const SERVED: [&str; 2] = ["http-server", "api-retrieval"];
+
+/// The API's routes with their programs.
+const ROUTES: &[(&str, &str)] = include!("../../src/api/routes.rs");
 
 /// The groups of `inferlets/README.md`, in its order.
 const GROUPS: [&[Row]; 6] =
@@ -143,8 +144,8 @@ fn folders() -> BTreeSet<String> {
 #[test]
 fn the_table_has_a_row_for_each_program() {
     let rows: BTreeSet<String> = table().map(|row| row.program.to_string()).collect();
-    let run: BTreeSet<String> = folders().into_iter().filter(|program| !is_served(program)).collect();
-    assert_eq!(rows, run);
+    let served = ROUTES.iter().map(|(_, program)| *program).chain(SERVED).map(str::to_string);
+    assert_eq!(rows.iter().cloned().chain(served).collect::<BTreeSet<_>>(), folders());
     assert_eq!(rows.len(), table().count(), "a program has two rows");
     assert!(table().all(|row| !row.tiny.is_empty() && !row.real.is_empty()), "a row without runs");
 }
