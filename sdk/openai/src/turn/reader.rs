@@ -1,7 +1,7 @@
 //! An answer taken apart: content, reasoning, calls.
 
 use inferlet::bindings::pie::inferlet::answer::{self, Part, ReaderOptions};
-use inferlet::{Model, Value, json};
+use inferlet::Model;
 
 use super::Tools;
 use crate::Result;
@@ -9,82 +9,43 @@ use crate::completions::random;
 
 /// A call of a tool.
 #[derive(Clone, Debug)]
-pub(super) struct Call {
-    id: String,
-    name: String,
-    arguments: String,
+pub(crate) struct Call {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// The text of a JSON object.
+    pub(crate) arguments: String,
 }
 
 /// The whole message.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Message {
-    content: String,
-    reasoning: String,
-    pub(super) calls: Vec<Call>,
-    pub(super) reasoning_tokens: usize,
-}
-
-impl Message {
-    /// As the API has it.
-    pub(super) fn shown(&self) -> Value {
-        let mut message = json!({ "role": "assistant", "content": self.content, "refusal": null });
-        if !self.reasoning.is_empty() {
-            message["reasoning_content"] = json!(self.reasoning);
-        }
-        if !self.calls.is_empty() {
-            if self.content.is_empty() {
-                message["content"] = Value::Null;
-            }
-            let call = |call: &Call| {
-                let function = json!({ "name": call.name, "arguments": call.arguments });
-                json!({ "id": call.id, "type": "function", "function": function })
-            };
-            message["tool_calls"] = self.calls.iter().map(call).collect();
-        }
-        message
-    }
+pub(crate) struct Message {
+    pub(crate) content: String,
+    pub(crate) reasoning: String,
+    pub(crate) calls: Vec<Call>,
+    pub(crate) reasoning_tokens: usize,
 }
 
 /// More of the message.
-#[derive(Debug)]
-pub(super) enum Delta {
+#[derive(Clone, Debug)]
+pub(crate) enum Delta {
     Content(String),
     Reasoning(String),
     CallBegin { index: usize, call: Call },
     CallArguments { index: usize, json: String },
-}
-
-impl Delta {
-    pub(super) fn is_reasoning(&self) -> bool {
-        matches!(self, Delta::Reasoning(_))
-    }
-
-    /// As the API has it.
-    pub(super) fn shown(self) -> Value {
-        match self {
-            Delta::Content(text) => json!({ "content": text }),
-            Delta::Reasoning(text) => json!({ "reasoning_content": text }),
-            Delta::CallBegin { index, call } => {
-                let function = json!({ "name": call.name, "arguments": "" });
-                let call = json!({ "index": index, "id": call.id, "type": "function", "function": function });
-                json!({ "tool_calls": [call] })
-            }
-            Delta::CallArguments { index, json } => {
-                json!({ "tool_calls": [{ "index": index, "function": { "arguments": json } }] })
-            }
-        }
-    }
+    CallEnd,
+    /// The last call is none: its markup was wrong, or the answer ended within it. It comes as content.
+    CallFailed,
 }
 
 /// Reads an answer while the model writes it.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     reader: answer::Reader,
     message: Message,
     in_reasoning: bool,
 }
 
 impl Reader {
-    pub(super) fn new(model: &Model, tools: &Tools, in_reasoning: bool) -> Result<Reader> {
+    pub(crate) fn new(model: &Model, tools: &Tools, in_reasoning: bool) -> Result<Reader> {
         let tools = tools.offered().map(str::to_string);
         let reader =
             answer::Reader::create(model.handle(), &ReaderOptions { tools, any_tool: false, in_reasoning })?;
@@ -92,7 +53,7 @@ impl Reader {
     }
 
     /// More text, of so many tokens.
-    pub(super) fn read(&mut self, text: &str, tokens: usize) -> Result<Vec<Delta>> {
+    pub(crate) fn read(&mut self, text: &str, tokens: usize) -> Result<Vec<Delta>> {
         let was_reasoning = self.in_reasoning;
         let parts = self.reader.read(text)?;
         let deltas = self.take(parts);
@@ -103,15 +64,12 @@ impl Reader {
     }
 
     /// The answer has ended.
-    pub(super) fn finish(&mut self) -> Vec<Delta> {
+    pub(crate) fn finish(&mut self) -> Vec<Delta> {
         let parts = self.reader.finish();
         self.take(parts)
     }
 
-    pub(super) fn into_message(mut self, with_reasoning: bool) -> Message {
-        if !with_reasoning {
-            self.message.reasoning.clear();
-        }
+    pub(crate) fn into_message(self) -> Message {
         self.message
     }
 
@@ -141,9 +99,11 @@ impl Reader {
                     }
                     deltas.push(Delta::CallArguments { index, json });
                 }
-                Part::CallEnd => {}
-                // A client that was told of it sees arguments that are no JSON, and the markup as content.
-                Part::CallFailed => drop(self.message.calls.pop()),
+                Part::CallEnd => deltas.push(Delta::CallEnd),
+                Part::CallFailed => {
+                    self.message.calls.pop();
+                    deltas.push(Delta::CallFailed);
+                }
             }
         }
         deltas

@@ -3,58 +3,87 @@
 use inferlet::bindings::pie::inferlet::answer::{self, CallOptions, ReasoningPlace};
 use inferlet::{Constraint, Grammar, Model, Trigger, Value, json};
 
-use crate::{ApiError, Fields, Result};
+use crate::{ApiError, Result};
 
 /// What an answer does with the tools.
 #[derive(Clone, Debug, PartialEq)]
-enum Choice {
+pub(crate) enum ToolChoice {
     None,
     Auto,
     Required,
     Named(String),
 }
 
+impl ToolChoice {
+    /// Of the word that both OpenAI routes have for it.
+    pub(crate) fn of_word(word: &str, param: &str) -> Result<ToolChoice> {
+        match word {
+            "none" => Ok(ToolChoice::None),
+            "auto" => Ok(ToolChoice::Auto),
+            "required" => Ok(ToolChoice::Required),
+            other => {
+                let message = format!(
+                    "`{other}` is none of `none`, `auto`, `required` and an object that names a tool"
+                );
+                Err(ApiError::invalid(param, message))
+            }
+        }
+    }
+}
+
 /// The tools on offer.
 #[derive(Clone, Debug)]
-pub(super) struct Tools {
-    /// A JSON list; none without tools.
+pub(crate) struct Tools {
+    /// A JSON list as in the chat route; none without tools.
     list: Option<String>,
-    choice: Choice,
+    choice: ToolChoice,
     parallel: bool,
 }
 
+/// A tool as the chat route has it, which is how templates and grammars know it.
+pub(crate) fn function_tool(name: &str, description: Option<String>, parameters: Option<Value>) -> Value {
+    let mut function = json!({ "name": name });
+    if let Some(description) = description {
+        function["description"] = json!(description);
+    }
+    if let Some(parameters) = parameters {
+        function["parameters"] = parameters;
+    }
+    json!({ "type": "function", "function": function })
+}
+
 impl Tools {
-    pub(super) fn read(fields: &mut Fields) -> Result<Tools> {
-        let param = fields.name("tools");
-        let tools: Vec<Value> = fields.get("tools")?.unwrap_or_default();
-        let mut names = Vec::new();
-        for (at, tool) in tools.iter().enumerate() {
-            let path = format!("{param}[{at}]");
-            let mut tool = Fields::of_value(tool.clone(), &path)?;
-            tool.only("type", &[json!("function")])?;
-            let mut function = Fields::of_value(tool.required("function")?, &tool.name("function"))?;
-            names.push(function.required::<String>("name")?);
-            function.ignore(&["description", "parameters", "strict"]);
-            function.finish()?;
-            tool.finish()?;
+    /// Tools as the chat route has them.
+    ///
+    /// # Errors
+    /// 400 about `tool_choice` when it asks for a tool that is not there.
+    pub(crate) fn new(tools: Vec<Value>, choice: ToolChoice, parallel: bool) -> Result<Tools> {
+        let names: Vec<&str> = tools.iter().filter_map(|tool| tool["function"]["name"].as_str()).collect();
+        match &choice {
+            ToolChoice::Named(name) if !names.contains(&name.as_str()) => {
+                let message = format!("`{name}` is not among the tools: {}", names.join(", "));
+                return Err(ApiError::invalid("tool_choice", message));
+            }
+            ToolChoice::Required if names.is_empty() => {
+                return Err(ApiError::invalid("tool_choice", "there are no `tools` to call"));
+            }
+            _ => {}
         }
-        let choice = choice(fields, &names)?;
-        let parallel = fields.get("parallel_tool_calls")?.unwrap_or(true);
         let list = (!tools.is_empty()).then(|| Value::Array(tools).to_string());
         Ok(Tools { list, choice, parallel })
     }
 
     /// The list as the model is shown it: nothing where it may not call.
-    pub(super) fn offered(&self) -> Option<&str> {
-        self.list.as_deref().filter(|_| self.choice != Choice::None)
+    pub(crate) fn offered(&self) -> Option<&str> {
+        self.list.as_deref().filter(|_| self.choice != ToolChoice::None)
     }
 
     /// The constraint of an answer that must call, from its first token on.
     pub(super) async fn must_call(&self, model: &Model, in_reasoning: bool) -> Result<Option<Constraint>> {
         let name = match &self.choice {
-            Choice::None | Choice::Auto => return Ok(None),
-            Choice::Required => None,
-            Choice::Named(name) => Some(name.clone()),
+            ToolChoice::None | ToolChoice::Auto => return Ok(None),
+            ToolChoice::Required => None,
+            ToolChoice::Named(name) => Some(name.clone()),
         };
         let Some(tools) = self.offered() else { return Ok(None) };
         let reasoning = if in_reasoning { ReasoningPlace::Opened } else { ReasoningPlace::None };
@@ -67,7 +96,7 @@ impl Tools {
 
     /// What begins a call in an answer that may call, and what holds from there on.
     pub(super) async fn triggers(&self, model: &Model) -> Result<Vec<(Trigger, Constraint)>> {
-        let Some(tools) = self.offered().filter(|_| self.choice == Choice::Auto) else {
+        let Some(tools) = self.offered().filter(|_| self.choice == ToolChoice::Auto) else {
             return Ok(Vec::new());
         };
         let mut found = Vec::new();
@@ -91,37 +120,19 @@ impl Tools {
     }
 }
 
-fn choice(fields: &mut Fields, names: &[String]) -> Result<Choice> {
-    let param = fields.name("tool_choice");
-    let Some(value) = fields.value("tool_choice") else { return Ok(Choice::Auto) };
-    let choice = match value {
-        Value::String(choice) => match choice.as_str() {
-            "none" => Choice::None,
-            "auto" => Choice::Auto,
-            "required" => Choice::Required,
-            other => {
-                let message = format!(
-                    "`{other}` is none of `none`, `auto`, `required` and an object that names a tool"
-                );
-                return Err(ApiError::invalid(&param, message));
-            }
-        },
-        value => {
-            let mut named = Fields::of_value(value, &param)?;
-            named.only("type", &[json!("function")])?;
-            let mut function = Fields::of_value(named.required("function")?, &named.name("function"))?;
-            let name: String = function.required("name")?;
-            function.finish()?;
-            named.finish()?;
-            if !names.contains(&name) {
-                let message = format!("`{name}` is not among the tools: {}", names.join(", "));
-                return Err(ApiError::invalid(&param, message));
-            }
-            Choice::Named(name)
-        }
-    };
-    if names.is_empty() && choice == Choice::Required {
-        return Err(ApiError::invalid(&param, "there are no `tools` to call"));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_is_among_the_tools() {
+        let tools = || vec![function_tool("a", None, None), function_tool("b", None, None)];
+        let named = |name: &str| ToolChoice::Named(name.to_string());
+        assert!(Tools::new(tools(), named("b"), true).is_ok());
+        let error = Tools::new(tools(), named("c"), true).unwrap_err();
+        assert_eq!(error.body()["error"]["message"], "`tool_choice`: `c` is not among the tools: a, b");
+        assert!(Tools::new(Vec::new(), ToolChoice::Required, true).is_err());
+        assert!(Tools::new(tools(), ToolChoice::None, true).unwrap().offered().is_none());
+        assert!(Tools::new(Vec::new(), ToolChoice::Auto, true).unwrap().offered().is_none());
     }
-    Ok(choice)
 }
