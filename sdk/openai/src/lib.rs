@@ -30,6 +30,7 @@ mod format;
 mod generation;
 mod logprobs;
 pub mod messages;
+pub mod responses;
 mod server;
 mod sse;
 mod turn;
