@@ -115,8 +115,9 @@ fn test(arguments: &[String]) -> Result<()> {
     ensure!(found.status.success(), "`pie model info` failed");
     let model = PathBuf::from(String::from_utf8(found.stdout)?.trim());
     let models = models_for_tests(&model)?;
-    // The SDK is a workspace of its own; its tests run on the host.
+    // The SDK and the crate of the API's routes are workspaces of their own; their tests run on the host.
     run(cargo("sdk/rust").args(["test", "--locked"]))?;
+    run(cargo("sdk/openai").args(["test", "--locked"]))?;
     run(cargo("inferlets").args(["test", "--locked", "--package", "text-completion"]))?;
     let mut command = cargo("");
     command.args(["test", "--release", "--locked", "--workspace"]).args(arguments);

@@ -172,8 +172,7 @@ impl ChatRequest {
             entries.extend(new);
             Ok(())
         };
-        let Answered { message, finish_reason, cost } =
-            turn.answer(chat.context_mut(), at, more).await?;
+        let Answered { message, finish_reason, cost } = turn.answer(chat.context_mut(), at, more).await?;
         let finish_reason = match finish_reason.openai() {
             "stop" if !message.calls.is_empty() => "tool_calls",
             reason => reason,

@@ -145,7 +145,8 @@ mod tests {
 
     #[test]
     fn a_call_that_fails_is_text() {
-        let (blocks, events) = of(vec![call(), arguments("{"), Delta::CallFailed, Delta::Content("<c".to_string())]);
+        let (blocks, events) =
+            of(vec![call(), arguments("{"), Delta::CallFailed, Delta::Content("<c".to_string())]);
         assert_eq!(blocks, json!([{ "type": "text", "text": "<c" }]));
         assert_eq!(events, ["start 0", "delta 0", "stop 0", "start 1", "delta 1", "stop 1"]);
     }

@@ -202,7 +202,10 @@ mod tests {
         let image = json!({ "type": "image", "source": {} });
         let error = read_in_a_host(json!({ "messages": [{ "role": "user", "content": [image] }] }));
         let message = error.unwrap_err().message().to_string();
-        assert!(message.contains("body.messages[0].content[0].type") && message.contains("`image`"), "{message}");
+        assert!(
+            message.contains("body.messages[0].content[0].type") && message.contains("`image`"),
+            "{message}"
+        );
         let call = json!({ "type": "tool_use", "id": "1", "name": "a", "input": {} });
         assert!(read_in_a_host(json!({ "messages": [{ "role": "assistant", "content": [call] }] })).is_err());
         let (_, continues) =

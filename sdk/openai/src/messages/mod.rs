@@ -84,6 +84,7 @@ impl MessageRequest {
 
     /// Reads what makes the prompt, and how tokens are drawn.
     async fn conversation(fields: &mut Fields) -> Result<MessageRequest> {
+        fields.ignore(&["cache_control"]);
         let served = open_model(fields).await?;
         let mut chat = Chat::new(&served.model)?;
         let continues = conversation::read(fields, &mut chat)?;
@@ -197,9 +198,11 @@ fn thinks(fields: &mut Fields) -> Result<bool> {
             thinking.number("budget_tokens", 1..=u32::MAX)?;
             true
         }
+        // The model decides how much.
+        "adaptive" => true,
         "disabled" => false,
         other => {
-            let message = format!("`{other}` is none of `enabled` and `disabled`");
+            let message = format!("`{other}` is none of `enabled`, `adaptive` and `disabled`");
             return Err(ApiError::invalid(&thinking.name("type"), message));
         }
     };

@@ -44,8 +44,7 @@ impl ResponseRequest {
                 self.chat.resume(context);
             }
         }
-        let context =
-            self.chat.generation_prompt().map_err(|error| ApiError::from(error).about("input"))?;
+        let context = self.chat.generation_prompt().map_err(|error| ApiError::from(error).about("input"))?;
         context.set_adapter(self.served.adapter.clone());
         check_length(context.tokens().len(), "input", &self.served.model)
     }

@@ -229,7 +229,8 @@ mod tests {
 
     #[test]
     fn what_was_done_in_a_turn_is_one_message() {
-        let call = |id: &str| json!({ "type": "function_call", "call_id": id, "name": "f", "arguments": "{}" });
+        let call =
+            |id: &str| json!({ "type": "function_call", "call_id": id, "name": "f", "arguments": "{}" });
         let messages = messages(json!([
             { "role": "user", "content": "hello" },
             { "type": "reasoning", "summary": [], "content": [{ "type": "reasoning_text", "text": "hm" }] },
@@ -265,10 +266,7 @@ mod tests {
             (json!([{ "role": "user", "content": [{ "type": "input_image" }] }]), "input[0].content[0].type"),
             (json!([{ "role": "tool", "content": "x" }]), "input[0].role"),
             (json!([{ "role": "user", "content": "x", "color": 1 }]), "input[0].color"),
-            (
-                json!([{ "type": "function_call_output", "call_id": "1", "output": "" }]),
-                "input[0].call_id",
-            ),
+            (json!([{ "type": "function_call_output", "call_id": "1", "output": "" }]), "input[0].call_id"),
         ] {
             let error = messages(input).unwrap_err();
             assert!(error.message().contains(place), "{place}: {}", error.message());

@@ -19,6 +19,8 @@ mod items;
 mod output;
 mod record;
 mod request;
+#[cfg(test)]
+mod tests;
 
 use inferlet::http::{Method, Request, Response};
 use inferlet::serde_json::Map;
@@ -106,7 +108,7 @@ fn page(mut items: Vec<Value>, query: &mut Fields) -> Result<Value> {
 }
 
 #[cfg(test)]
-mod tests {
+mod page_tests {
     use super::*;
 
     #[test]
@@ -114,8 +116,12 @@ mod tests {
         let items = || -> Vec<Value> { (0..5).map(|id| json!({ "id": id.to_string() })).collect() };
         let ids = |text: &str| {
             let page = page(items(), &mut query(text).unwrap()).unwrap();
-            let ids: Vec<String> =
-                page["data"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap().to_string()).collect();
+            let ids: Vec<String> = page["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|item| item["id"].as_str().unwrap().to_string())
+                .collect();
             (ids.concat(), page["has_more"].as_bool().unwrap())
         };
         assert_eq!(ids(""), ("43210".to_string(), false));

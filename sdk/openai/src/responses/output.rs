@@ -75,7 +75,8 @@ impl Output {
                 _ => json!({ "type": "reasoning_text", "text": "" }),
             };
             self.last()["content"] = json!([part]);
-            events.push(self.event("response.content_part.added", json!({ "content_index": 0, "part": part })));
+            events
+                .push(self.event("response.content_part.added", json!({ "content_index": 0, "part": part })));
         }
         append(&mut self.last()["content"][0]["text"], text);
         let name = self.text_event("delta");
@@ -108,7 +109,8 @@ impl Output {
             let name = self.text_event("done");
             let done = json!({ "content_index": 0, "text": part["text"] });
             events.push(self.event(&name, with_logprobs(kind, done)));
-            events.push(self.event("response.content_part.done", json!({ "content_index": 0, "part": part })));
+            events
+                .push(self.event("response.content_part.done", json!({ "content_index": 0, "part": part })));
         }
         self.last()["status"] = json!(status);
         events.push(self.item_event("response.output_item.done"));
@@ -175,7 +177,8 @@ mod tests {
     fn items_are_told_from_their_beginning_to_their_end() {
         let text = |text: &str| Delta::Content(text.to_string());
         let arguments = Delta::CallArguments { index: 0, json: "{}".to_string() };
-        let deltas = vec![Delta::Reasoning("so".to_string()), text("a"), text("b"), call(), arguments, Delta::CallEnd];
+        let deltas =
+            vec![Delta::Reasoning("so".to_string()), text("a"), text("b"), call(), arguments, Delta::CallEnd];
         let (items, events) = of(deltas, false);
         let kinds: Vec<&str> = items.iter().map(|item| item["type"].as_str().unwrap()).collect();
         assert_eq!(kinds, ["reasoning", "message", "function_call"]);
@@ -184,12 +187,23 @@ mod tests {
         assert_eq!((&items[2]["call_id"], &items[2]["arguments"]), (&json!("1"), &json!("{}")));
         assert!(items.iter().all(|item| item["status"] == "completed"));
         let expected = [
-            "output_item.added", "content_part.added", "reasoning_text.delta",
-            "reasoning_text.done", "content_part.done", "output_item.done",
-            "output_item.added", "content_part.added", "output_text.delta", "output_text.delta",
-            "output_text.done", "content_part.done", "output_item.done",
-            "output_item.added", "function_call_arguments.delta",
-            "function_call_arguments.done", "output_item.done",
+            "output_item.added",
+            "content_part.added",
+            "reasoning_text.delta",
+            "reasoning_text.done",
+            "content_part.done",
+            "output_item.done",
+            "output_item.added",
+            "content_part.added",
+            "output_text.delta",
+            "output_text.delta",
+            "output_text.done",
+            "content_part.done",
+            "output_item.done",
+            "output_item.added",
+            "function_call_arguments.delta",
+            "function_call_arguments.done",
+            "output_item.done",
         ];
         assert_eq!(events, expected);
     }

@@ -49,10 +49,8 @@ pub(super) fn topic(id: &str) -> String {
 /// Why something is not kept, and what can be done.
 fn not_kept(error: Error) -> ApiError {
     let error = ApiError::from(error);
-    let message = format!(
-        "the answer cannot be kept: {}; delete some, or ask with `store` false",
-        error.message()
-    );
+    let message =
+        format!("the answer cannot be kept: {}; delete some, or ask with `store` false", error.message());
     ApiError::new(error.status(), message)
 }
 
@@ -155,7 +153,8 @@ impl Record {
     /// The state of the model after it, if that is still there.
     pub(super) async fn context(&self, model: &Model) -> Result<Option<Context>> {
         let Some(bytes) = store::get(&tokens_key(self.id()))? else { return Ok(None) };
-        let tokens = bytes.chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().expect("are four")));
+        let tokens =
+            bytes.chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().expect("are four")));
         Ok(Context::find(model, self.id(), &tokens.collect::<Vec<u32>>()).await?)
     }
 

@@ -69,7 +69,10 @@ impl ResponseRequest {
         let background = fields.get("background")?.unwrap_or(false);
         let stream = fields.get("stream")?.unwrap_or(false);
         if background && !store {
-            return Err(ApiError::invalid("background", "such an answer is fetched later, so `store` is needed"));
+            return Err(ApiError::invalid(
+                "background",
+                "such an answer is fetched later, so `store` is needed",
+            ));
         }
         if background && stream {
             return Err(ApiError::unsupported("stream", "an answer in the background is not streamed"));
@@ -194,11 +197,20 @@ fn refuse_others(mut fields: Fields) -> Result<()> {
     for (at, wanted) in fields.get::<Vec<String>>("include")?.unwrap_or_default().iter().enumerate() {
         // Reasoning is not hidden, so there is no need to encrypt it.
         if wanted != "reasoning.encrypted_content" {
-            return Err(ApiError::unsupported(&format!("include[{at}]"), format!("`{wanted}` is not supported")));
+            return Err(ApiError::unsupported(
+                &format!("include[{at}]"),
+                format!("`{wanted}` is not supported"),
+            ));
         }
     }
     fields.only("truncation", &[json!("disabled")])?;
     fields.only("top_logprobs", &[json!(0)])?;
-    fields.ignore(&["user", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"]);
+    fields.ignore(&[
+        "user",
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+    ]);
     fields.finish()
 }

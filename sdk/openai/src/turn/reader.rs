@@ -1,7 +1,7 @@
 //! An answer taken apart: content, reasoning, calls.
 
-use inferlet::bindings::pie::inferlet::answer::{self, Part, ReaderOptions};
 use inferlet::Model;
+use inferlet::bindings::pie::inferlet::answer::{self, Part, ReaderOptions};
 
 use super::Tools;
 use crate::Result;
@@ -30,8 +30,14 @@ pub(crate) struct Message {
 pub(crate) enum Delta {
     Content(String),
     Reasoning(String),
-    CallBegin { index: usize, call: Call },
-    CallArguments { index: usize, json: String },
+    CallBegin {
+        index: usize,
+        call: Call,
+    },
+    CallArguments {
+        index: usize,
+        json: String,
+    },
     CallEnd,
     /// The last call is none: its markup was wrong, or the answer ended within it. It comes as content.
     CallFailed,

@@ -108,11 +108,9 @@ impl Reader {
     fn call(&self, markup: &str) -> Vec<Part> {
         let inner = &markup["<call>".len()..markup.len() - CALL_END.len()];
         match inner.split_once(' ').filter(|(name, _)| self.tools.iter().any(|tool| tool == name)) {
-            Some((name, json)) => vec![
-                Part::CallBegin(name.to_string()),
-                Part::CallArguments(json.to_string()),
-                Part::CallEnd,
-            ],
+            Some((name, json)) => {
+                vec![Part::CallBegin(name.to_string()), Part::CallArguments(json.to_string()), Part::CallEnd]
+            }
             None => vec![Part::Content(markup.to_string())],
         }
     }
