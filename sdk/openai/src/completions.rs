@@ -50,7 +50,7 @@ impl CompletionRequest {
     pub async fn read(mut fields: Fields) -> Result<CompletionRequest> {
         let served = open_model(&mut fields).await?;
         let prompts = inputs(&mut fields, "prompt", &served.model)?;
-        let mut settings = Settings::read(&mut fields, &served.model)?;
+        let mut settings = Settings::read(&mut fields, &served.model, "stop")?;
         settings.max_tokens = Some(fields.get("max_tokens")?.unwrap_or(MAX_TOKENS));
         let logprobs = fields.number("logprobs", 0..=TOP_LOGPROBS)?;
         settings.top_logprobs = logprobs;

@@ -55,6 +55,11 @@ impl ApiError {
         self.status
     }
 
+    /// What is wrong, in words.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The body of the answer.
     pub fn body(&self) -> Value {
         let kind = match self.status {

@@ -40,10 +40,15 @@ impl Fields {
             ApiError::new(StatusCode::BAD_REQUEST, format!("the request's body is no JSON object: {found}"))
         };
         match serde_json::from_slice(&bytes) {
-            Ok(Value::Object(object)) => Ok(Fields { object, path: String::new() }),
+            Ok(Value::Object(object)) => Ok(Fields::of_object(object)),
             Ok(other) => Err(wrong(format!("it is {}", kind(&other)))),
             Err(error) => Err(wrong(error.to_string())),
         }
+    }
+
+    /// An object that is not within another one.
+    pub(crate) fn of_object(object: Map<String, Value>) -> Fields {
+        Fields { object, path: String::new() }
     }
 
     /// An object within the request. `path` says where, for errors.
@@ -65,6 +70,11 @@ impl Fields {
     /// Whether there is a field, and not `null`.
     pub fn has(&self, field: &str) -> bool {
         self.object.get(field).is_some_and(|value| !value.is_null())
+    }
+
+    /// A copy of a field, which stays; `null` when it is not there.
+    pub(crate) fn peek(&self, field: &str) -> Value {
+        self.object.get(field).cloned().unwrap_or_default()
     }
 
     /// A field as it is.

@@ -27,6 +27,15 @@ impl OutputFormat {
         Ok(asked.or(structured))
     }
 
+    /// Reads `format` of the responses route, which has the schema beside the type; none when an answer may have any
+    /// form.
+    ///
+    /// # Errors
+    /// 400 with the parameter that is wrong.
+    pub fn of_text(text: &mut Fields) -> Result<Option<OutputFormat>> {
+        named_format(text, "format", |format| Ok(std::mem::take(format)))
+    }
+
     /// A constraint at its beginning.
     ///
     /// # Errors
@@ -43,16 +52,27 @@ fn any_object() -> Grammar {
 }
 
 fn response_format(fields: &mut Fields) -> Result<Option<OutputFormat>> {
-    let Some(value) = fields.value("response_format") else { return Ok(None) };
-    let param = fields.name("response_format");
+    named_format(fields, "response_format", |format| {
+        let name = format.name("json_schema");
+        Fields::of_value(format.required("json_schema")?, &name)
+    })
+}
+
+/// A form by its type. `schema_fields` gives the fields that a JSON schema is described in.
+fn named_format(
+    fields: &mut Fields,
+    field: &str,
+    schema_fields: impl FnOnce(&mut Fields) -> Result<Fields>,
+) -> Result<Option<OutputFormat>> {
+    let Some(value) = fields.value(field) else { return Ok(None) };
+    let param = fields.name(field);
     let mut format = Fields::of_value(value, &param)?;
     let kind: String = format.required("type")?;
     let grammar = match kind.as_str() {
         "text" => None,
         "json_object" => Some(any_object()),
         "json_schema" => {
-            let name = format.name("json_schema");
-            let mut wanted = Fields::of_value(format.required("json_schema")?, &name)?;
+            let mut wanted = schema_fields(&mut format)?;
             wanted.ignore(&["name", "description", "strict"]);
             let schema: Value = wanted.required("schema")?;
             wanted.finish()?;

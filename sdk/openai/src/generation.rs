@@ -66,11 +66,11 @@ pub struct Settings {
 
 impl Settings {
     /// Reads all of them but the number of tokens and log-probabilities, which have other names and defaults in each
-    /// request.
+    /// request. `stop` names the parameter with the stop texts.
     ///
     /// # Errors
     /// 400 with the parameter that is wrong.
-    pub fn read(fields: &mut Fields, model: &Model) -> Result<Settings> {
+    pub fn read(fields: &mut Fields, model: &Model, stop: &str) -> Result<Settings> {
         let vocabulary = model.facts().vocabulary_size;
         let mut sampling =
             SamplingParams::temperature(fields.number("temperature", 0.0..=2.0)?.unwrap_or(1.0));
@@ -110,7 +110,7 @@ impl Settings {
             sampling,
             max_tokens: None,
             min_tokens: fields.get("min_tokens")?.unwrap_or(0),
-            stops: stops(fields)?,
+            stops: stops(fields, stop)?,
             stop_tokens: tokens(fields, "stop_token_ids", vocabulary)?.unwrap_or_default(),
             ignores_stop_tokens: fields.get("ignore_eos")?.unwrap_or(false),
             top_logprobs: None,
@@ -140,10 +140,10 @@ impl Settings {
     }
 }
 
-/// `stop`: one text or several.
-fn stops(fields: &mut Fields) -> Result<Vec<String>> {
-    let name = fields.name("stop");
-    let texts = match fields.value("stop") {
+/// Stop texts: one or several.
+fn stops(fields: &mut Fields, stop: &str) -> Result<Vec<String>> {
+    let name = fields.name(stop);
+    let texts = match fields.value(stop) {
         None => return Ok(Vec::new()),
         Some(Value::Array(texts)) => texts,
         Some(text) => vec![text],

@@ -9,7 +9,7 @@
 //! #[inferlet::serve]
 //! async fn route(request: Request) -> inferlet::Result<Response> {
 //!     serve(request, async |fields: Fields| {
-//!         let mut request = chat::ChatRequest::read(fields)?;
+//!         let mut request = chat::ChatRequest::read(fields).await?;
 //!         request.chat.system("Answer in one sentence.");
 //!         request.answer().await
 //!     })
@@ -29,8 +29,11 @@ mod fields;
 mod format;
 mod generation;
 mod logprobs;
+pub mod messages;
+pub mod responses;
 mod server;
 mod sse;
+mod turn;
 mod usage;
 mod vectors;
 
@@ -38,7 +41,7 @@ pub use error::{ApiError, Result};
 pub use fields::Fields;
 pub use format::OutputFormat;
 pub use generation::{Served, Settings, open_model};
-pub use server::{json, serve, serve_get};
+pub use server::{json, respond, serve, serve_get};
 pub use sse::Events;
 pub use usage::usage;
 pub use vectors::{inputs, vector};

@@ -13,14 +13,14 @@ pub async fn serve(
     request: Request,
     answer: impl AsyncFnOnce(Fields) -> Result<Response>,
 ) -> inferlet::Result<Response> {
-    let answer = async {
+    respond(request, ApiError::body, async |request| {
         only(&request, &Method::POST)?;
         if request.uri().path() != "/" {
-            return Err(ApiError::new(StatusCode::NOT_FOUND, "nothing answers below this path"));
+            return Err(nothing_below());
         }
         answer(Fields::of_body(request).await?).await
-    };
-    Ok(answer.await.unwrap_or_else(|error| failure(&error)))
+    })
+    .await
 }
 
 /// Answers a `GET` request by what `answer` makes of the path below that of the program, without its first slash.
@@ -31,15 +31,32 @@ pub async fn serve_get(
     request: Request,
     answer: impl AsyncFnOnce(&str) -> Result<Response>,
 ) -> inferlet::Result<Response> {
-    let path = request.uri().path().trim_start_matches('/').to_string();
-    let answer = async {
+    respond(request, ApiError::body, async |request| {
         only(&request, &Method::GET)?;
-        answer(&path).await
-    };
-    Ok(answer.await.unwrap_or_else(|error| failure(&error)))
+        answer(request.uri().path().trim_start_matches('/')).await
+    })
+    .await
 }
 
-fn only(request: &Request, method: &Method) -> Result<()> {
+/// Answers a request of any method and path. `body` is how an error is shown: [`ApiError::body`], or that of another
+/// API.
+///
+/// # Errors
+/// None: an error is a response too.
+pub async fn respond(
+    request: Request,
+    body: fn(&ApiError) -> Value,
+    answer: impl AsyncFnOnce(Request) -> Result<Response>,
+) -> inferlet::Result<Response> {
+    Ok(answer(request).await.unwrap_or_else(|error| failure(&error, body)))
+}
+
+/// The error for a path that is not there.
+pub(crate) fn nothing_below() -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, "nothing answers below this path")
+}
+
+pub(crate) fn only(request: &Request, method: &Method) -> Result<()> {
     if request.method() == method {
         return Ok(());
     }
@@ -54,8 +71,8 @@ pub fn json(value: &Value) -> Response {
     response
 }
 
-fn failure(error: &ApiError) -> Response {
-    let mut response = json(&error.body());
+fn failure(error: &ApiError, body: fn(&ApiError) -> Value) -> Response {
+    let mut response = json(&body(error));
     *response.status_mut() = error.status();
     if error.status() == StatusCode::TOO_MANY_REQUESTS {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

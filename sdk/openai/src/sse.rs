@@ -13,14 +13,18 @@ impl Events {
     /// A response whose events `write` sends. An error ends them with an event of its own, and so does the mark that
     /// clients wait for.
     pub fn response(write: impl AsyncFnOnce(&Events) -> Result<()> + 'static) -> Response {
+        Events::open(async move |events| match write(events).await {
+            Ok(()) => events.send_done().await,
+            Err(error) => events.send(&error.body()).await,
+        })
+    }
+
+    /// A response whose events `write` sends, all of them.
+    pub(crate) fn open(write: impl AsyncFnOnce(&Events) -> Result<()> + 'static) -> Response {
         let (writer, body) = Body::written();
         spawn(async move {
-            let events = Events(Mutex::new(writer));
             // When the client is gone, so is this program.
-            let _ = match write(&events).await {
-                Ok(()) => events.send_text("[DONE]").await,
-                Err(error) => events.send(&error.body()).await,
-            };
+            let _ = write(&Events(Mutex::new(writer))).await;
         });
         let mut response = Response::new(body);
         let headers = response.headers_mut();
@@ -29,16 +33,26 @@ impl Events {
         response
     }
 
+    /// The mark of the end.
+    pub(crate) async fn send_done(&self) -> Result<()> {
+        self.write("data: [DONE]\n\n".to_string()).await
+    }
+
+    /// Sends an event with its type as its name.
+    pub(crate) async fn send_typed(&self, event: &Value) -> Result<()> {
+        let name = event["type"].as_str().unwrap_or("message");
+        self.write(format!("event: {name}\ndata: {event}\n\n")).await
+    }
+
     /// Sends an event.
     ///
     /// # Errors
     /// When the client is gone.
     pub async fn send(&self, event: &Value) -> Result<()> {
-        self.send_text(&event.to_string()).await
+        self.write(format!("data: {event}\n\n")).await
     }
 
-    async fn send_text(&self, text: &str) -> Result<()> {
-        let sent = self.0.lock().await.write(format!("data: {text}\n\n")).await;
-        sent.map_err(ApiError::from)
+    async fn write(&self, text: String) -> Result<()> {
+        self.0.lock().await.write(text).await.map_err(ApiError::from)
     }
 }

@@ -245,6 +245,15 @@ impl Chat {
         self.format(End::Answer)
     }
 
+    /// The context, with the prompt up to the end of the last message, which stays open: for programs that drive the
+    /// passes of [`Chat::continue_last`] themselves.
+    ///
+    /// # Errors
+    /// When the template refuses the messages, or there is none.
+    pub fn continuation_prompt(&mut self) -> Result<&mut Context> {
+        self.format(End::Continue)
+    }
+
     /// Tokens of the messages so far, without the header of an answer: those that [`Chat::prefill`] computes.
     ///
     /// # Errors

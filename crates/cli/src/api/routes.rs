@@ -4,6 +4,8 @@
     ("/v1/models", "api-models"),
     ("/v1/completions", "api-completions"),
     ("/v1/chat/completions", "api-chat"),
+    ("/v1/responses", "api-responses"),
+    ("/v1/messages", "api-messages"),
     ("/v1/embeddings", "api-embeddings"),
     ("/tokenize", "api-tokenize"),
     ("/detokenize", "api-detokenize"),

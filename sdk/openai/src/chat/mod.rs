@@ -1,20 +1,20 @@
 //! `/v1/chat/completions`: the next message of a conversation.
 
 mod messages;
-mod reader;
+mod shown;
 mod tools;
 
-use inferlet::bindings::pie::inferlet::answer;
 use inferlet::futures::future::try_join_all;
 use inferlet::http::Response;
 use inferlet::serde_json::Map;
-use inferlet::{Chat, Constraint, Model, Trigger, Value, json};
+use inferlet::{Chat, Logprob, Model, Value, json};
 
 use crate::completions::{check_length, now, random, streaming};
 use crate::generation::{CHOICES, Served, Settings, TOP_LOGPROBS, open_model};
+use crate::turn::reader::{Delta, Message};
+use crate::turn::tools::Tools;
+use crate::turn::{Answered, Turn};
 use crate::{ApiError, Events, Fields, OutputFormat, Result, json as response, logprobs, usage};
-use reader::{Delta, Message, Reader};
-use tools::Tools;
 
 /// A request that was read. A program that takes the route over changes the conversation before it answers.
 pub struct ChatRequest {
@@ -52,7 +52,7 @@ impl ChatRequest {
         let served = open_model(&mut fields).await?;
         let mut chat = Chat::new(&served.model)?;
         messages::read(&mut fields, &mut chat)?;
-        let tools = Tools::read(&mut fields)?;
+        let tools = tools::read(&mut fields)?;
         if let Some(offered) = tools.offered() {
             chat.tools(offered);
         }
@@ -60,7 +60,7 @@ impl ChatRequest {
         if let Some(variables) = variables(&mut fields, format.is_some())? {
             chat.variables(&variables);
         }
-        let mut settings = Settings::read(&mut fields, &served.model)?;
+        let mut settings = Settings::read(&mut fields, &served.model, "stop")?;
         let old = fields.get("max_tokens")?;
         settings.max_tokens = fields.get("max_completion_tokens")?.or(old);
         let logprobs = fields.get("logprobs")?.unwrap_or(false);
@@ -114,7 +114,7 @@ impl ChatRequest {
             let logprobs = self.logprobs.then(|| json!({ "content": choice.logprobs, "refusal": null }));
             json!({
                 "index": at,
-                "message": choice.message.shown(),
+                "message": shown::message(&choice.message, self.include_reasoning),
                 "logprobs": logprobs,
                 "finish_reason": choice.finish_reason,
             })
@@ -158,45 +158,28 @@ impl ChatRequest {
     }
 
     async fn choice(&self, mut chat: Chat, at: usize, events: Option<&Events>) -> Result<Choice> {
-        let model = &self.served.model;
+        let (model, format) = (&self.served.model, self.format.as_ref());
         chat.generation_prompt()?.set_adapter(self.served.adapter.clone());
-        let prompt = chat.context().tokens().len();
-        let in_reasoning = answer::opens_reasoning(model.handle(), chat.context().tokens())?;
-        let mut reader = Reader::new(model, &self.tools, in_reasoning)?;
-        // All that the generation borrows.
-        let format = match &self.format {
-            Some(format) => Some(format.constraint(model).await?),
-            None => None,
-        };
-        let must_call = self.tools.must_call(model, in_reasoning).await?;
-        let triggers: Vec<(Trigger, Constraint)> = self.tools.triggers(model).await?;
-
-        let mut generation = self.settings.apply(chat.generate(self.settings.sampling(at))?);
-        for constraint in format.iter().chain(&must_call) {
-            generation = generation.constrain(constraint);
-        }
-        for (trigger, constraint) in &triggers {
-            generation = generation.constrain_after(trigger.clone(), constraint);
-        }
         self.send(events, at, json!({ "role": "assistant", "content": "" }), None, Value::Null).await?;
-        let mut logprobs = Vec::new();
-        while let Some(item) = generation.next().await? {
-            let mut entries = Vec::new();
-            for logprob in item.logprobs.iter().filter(|_| self.logprobs) {
-                entries.push(logprobs::of_chat(model, logprob)?);
+        let mut entries = Vec::new();
+        let turn = Turn { model, settings: &self.settings, tools: &self.tools, format };
+        let more = async |deltas, logprobs: &[Logprob]| {
+            let mut new = Vec::new();
+            for logprob in logprobs.iter().filter(|_| self.logprobs) {
+                new.push(logprobs::of_chat(model, logprob)?);
             }
-            let deltas = reader.read(&item.text, item.tokens.len())?;
-            self.send_deltas(events, at, deltas, &entries).await?;
-            logprobs.extend(entries);
-        }
-        self.send_deltas(events, at, reader.finish(), &[]).await?;
-        let message = reader.into_message(self.include_reasoning);
-        let finish_reason = match generation.finish_reason() {
-            Some(reason) if message.calls.is_empty() || reason.openai() == "length" => reason.openai(),
-            _ => "tool_calls",
+            self.send_deltas(events, at, deltas, &new).await?;
+            entries.extend(new);
+            Ok(())
+        };
+        let Answered { message, finish_reason, cost } = turn.answer(chat.context_mut(), at, more).await?;
+        let finish_reason = match finish_reason.openai() {
+            "stop" if !message.calls.is_empty() => "tool_calls",
+            reason => reason,
         };
         self.send(events, at, json!({}), Some(finish_reason), Value::Null).await?;
-        Ok(Choice { message, finish_reason, logprobs, generated: generation.usage().generated, prompt })
+        let (generated, prompt) = (cost.generated, cost.prompt);
+        Ok(Choice { message, finish_reason, logprobs: entries, generated, prompt })
     }
 
     async fn send_deltas(
@@ -206,8 +189,8 @@ impl ChatRequest {
         deltas: Vec<Delta>,
         logprobs: &[Value],
     ) -> Result<()> {
-        let shown = deltas.into_iter().filter(|delta| self.include_reasoning || !delta.is_reasoning());
-        let mut shown: Vec<Value> = shown.map(Delta::shown).collect();
+        let shown = deltas.into_iter().filter_map(|delta| shown::delta(delta, self.include_reasoning));
+        let mut shown: Vec<Value> = shown.collect();
         if shown.is_empty() && !logprobs.is_empty() {
             // Its text is held back.
             shown.push(json!({ "content": "" }));
@@ -240,7 +223,7 @@ impl ChatRequest {
 fn conversation(fields: &mut Fields, model: &Model) -> Result<(Chat, bool)> {
     let mut chat = Chat::new(model)?;
     messages::read(fields, &mut chat)?;
-    if let Some(offered) = Tools::read(fields)?.offered() {
+    if let Some(offered) = tools::read(fields)?.offered() {
         chat.tools(offered);
     }
     if let Some(variables) = variables(fields, false)? {
@@ -273,20 +256,25 @@ pub fn prompt_text(fields: &mut Fields, model: &Model) -> Result<String> {
 /// Variables of the template: `chat_template_kwargs`, and `reasoning_effort` where it may say something.
 fn variables(fields: &mut Fields, has_format: bool) -> Result<Option<String>> {
     let mut variables = fields.get::<Map<String, Value>>("chat_template_kwargs")?.unwrap_or_default();
-    if let Some(effort) = fields.get::<String>("reasoning_effort")? {
-        let known = ["none", "minimal", "low", "medium", "high", "xhigh"];
-        if !known.contains(&effort.as_str()) {
-            let message = format!("`{effort}` is none of {}", known.join(", "));
-            return Err(ApiError::invalid("reasoning_effort", message));
-        }
-        if effort == "none" {
-            variables.entry("enable_thinking").or_insert(json!(false));
-        }
-        variables.insert("reasoning_effort".to_string(), json!(effort));
-    }
+    effort(fields, "reasoning_effort", &mut variables)?;
     if has_format {
         // The form holds from the first token on, which leaves no room to think.
         variables.entry("enable_thinking").or_insert(json!(false));
     }
     Ok((!variables.is_empty()).then(|| Value::Object(variables).to_string()))
+}
+
+/// How much to think, in the variables that templates know it by.
+pub(crate) fn effort(fields: &mut Fields, field: &str, variables: &mut Map<String, Value>) -> Result<()> {
+    let Some(effort) = fields.get::<String>(field)? else { return Ok(()) };
+    let known = ["none", "minimal", "low", "medium", "high", "xhigh"];
+    if !known.contains(&effort.as_str()) {
+        let message = format!("`{effort}` is none of {}", known.join(", "));
+        return Err(ApiError::invalid(&fields.name(field), message));
+    }
+    if effort == "none" {
+        variables.entry("enable_thinking").or_insert(json!(false));
+    }
+    variables.insert("reasoning_effort".to_string(), json!(effort));
+    Ok(())
 }

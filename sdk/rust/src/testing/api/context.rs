@@ -5,6 +5,9 @@ use super::model::Model;
 use super::{Error, invalid};
 use crate::testing::{ScriptedModel, Slot, host, pause};
 
+/// Snapshots of one user, as the server has it.
+const SNAPSHOTS: usize = 1024;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     Low,
@@ -87,7 +90,12 @@ impl Context {
 
     pub async fn save(&self, name: String, _persistent: bool) -> Result<(), Error> {
         pause().await;
-        host().snapshots.borrow_mut().insert(name, (self.slots.borrow().clone(), self.next.get()));
+        let host = host();
+        let mut snapshots = host.snapshots.borrow_mut();
+        if snapshots.len() >= SNAPSHOTS && !snapshots.contains_key(&name) {
+            return Err(Error::LimitExceeded(format!("the user has {SNAPSHOTS} snapshots already")));
+        }
+        snapshots.insert(name, (self.slots.borrow().clone(), self.next.get()));
         Ok(())
     }
 }

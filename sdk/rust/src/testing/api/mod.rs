@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "the documentation is in wit/")]
 
 pub mod adapter;
+pub mod answer;
 pub mod context;
 pub mod embeds;
 pub mod forward;

@@ -1,0 +1,146 @@
+//! Making an answer: at once, as events, or in the background.
+
+use std::pin::pin;
+
+use inferlet::futures::future::select;
+use inferlet::http::Response;
+use inferlet::{Logprob, Value, json, messaging, spawn};
+
+use super::events::Numbered;
+use super::output::Output;
+use super::record::{Record, topic};
+use super::request::ResponseRequest;
+use crate::completions::{check_length, now};
+use crate::turn::reader::Delta;
+use crate::turn::{Cost, Turn};
+use crate::{ApiError, Events, Result, json as response};
+
+impl ResponseRequest {
+    /// Answers it.
+    ///
+    /// # Errors
+    /// As for a generation, and when there is no room to keep the answer.
+    pub async fn answer(mut self) -> Result<Response> {
+        // What is wrong with the prompt is told before a stream begins.
+        self.prepare().await?;
+        if self.background {
+            return self.answer_in_background().await;
+        }
+        if self.stream {
+            return Ok(Events::open(async move |events| self.stream(events).await));
+        }
+        let record = self.run(&mut Numbered::new(None)).await?;
+        self.keep(&record).await?;
+        Ok(response(&record.response))
+    }
+
+    /// Brings the conversation to its answer, from the state after the answer before where that is there.
+    async fn prepare(&mut self) -> Result<()> {
+        if let Some(previous) = &self.previous {
+            // Another model, or one with an adapter, has other keys and values.
+            let is_same = previous.response["model"] == self.served.name.as_str();
+            let context = if is_same { previous.context(&self.served.model).await? } else { None };
+            if let Some(context) = context {
+                self.chat.resume(context);
+            }
+        }
+        let context = self.chat.generation_prompt().map_err(|error| ApiError::from(error).about("input"))?;
+        context.set_adapter(self.served.adapter.clone());
+        check_length(context.tokens().len(), "input", &self.served.model)
+    }
+
+    /// Makes the answer.
+    async fn run(&mut self, events: &mut Numbered<'_>) -> Result<Record> {
+        let (settings, tools, format) = (&self.settings, &self.tools, self.format.as_ref());
+        let turn = Turn { model: &self.served.model, settings, tools, format };
+        let mut output = Output::default();
+        let more = async |deltas: Vec<Delta>, _: &[Logprob]| {
+            for event in deltas.into_iter().flat_map(|delta| output.take(delta)) {
+                events.send(event).await?;
+            }
+            Ok(())
+        };
+        let answered = turn.answer(self.chat.context_mut(), 0, more).await?;
+        let is_cut = answered.finish_reason.openai() == "length";
+        for event in output.finish(is_cut) {
+            events.send(event).await?;
+        }
+        let mut record = self.begun.clone();
+        let made = &mut record.response;
+        made["status"] = json!(if is_cut { "incomplete" } else { "completed" });
+        if is_cut {
+            made["incomplete_details"] = json!({ "reason": "max_output_tokens" });
+        } else {
+            made["completed_at"] = json!(now());
+        }
+        made["output"] = output.items();
+        made["usage"] = usage(answered.cost);
+        Ok(record)
+    }
+
+    async fn keep(&mut self, record: &Record) -> Result<()> {
+        if self.store {
+            record.save().await?;
+            record.save_context(self.chat.context_mut()).await?;
+        }
+        Ok(())
+    }
+
+    /// The answer that there is none.
+    fn failed(&self, error: &ApiError) -> Record {
+        let mut record = self.begun.clone();
+        record.response["status"] = json!("failed");
+        record.response["error"] = json!({ "code": "server_error", "message": error.message() });
+        record
+    }
+
+    async fn stream(&mut self, events: &Events) -> Result<()> {
+        let mut numbered = Numbered::new(Some(events));
+        numbered.send_response("created", &self.begun.response).await?;
+        numbered.send_response("in_progress", &self.begun.response).await?;
+        let made = match self.run(&mut numbered).await {
+            Ok(record) => self.keep(&record).await.map(|()| record),
+            Err(error) => Err(error),
+        };
+        let record = made.unwrap_or_else(|error| self.failed(&error));
+        numbered.send_response(record.status(), &record.response).await?;
+        events.send_done().await
+    }
+
+    /// Says that it has begun, and goes on: a program may finish what it does after its answer.
+    async fn answer_in_background(mut self) -> Result<Response> {
+        let unwanted = messaging::subscribe(&topic(self.begun.id()), false)?;
+        self.begun.save().await?;
+        let begun = response(&self.begun.response);
+        spawn(async move {
+            let work = async {
+                let record = match self.run(&mut Numbered::new(None)).await {
+                    Ok(record) => record,
+                    Err(error) => self.failed(&error),
+                };
+                if record.save_if_wanted().await? && record.status() != "failed" {
+                    record.save_context(self.chat.context_mut()).await?;
+                }
+                Ok::<_, ApiError>(())
+            };
+            let work = async {
+                if let Err(error) = work.await {
+                    // Nobody else is there to be told.
+                    eprintln!("{}", error.message());
+                }
+            };
+            select(pin!(work), pin!(unwanted.next())).await;
+        });
+        Ok(begun)
+    }
+}
+
+fn usage(cost: Cost) -> Value {
+    json!({
+        "input_tokens": cost.prompt,
+        "input_tokens_details": { "cached_tokens": cost.cached },
+        "output_tokens": cost.generated,
+        "output_tokens_details": { "reasoning_tokens": cost.reasoning },
+        "total_tokens": cost.prompt + cost.generated,
+    })
+}

@@ -1,0 +1,216 @@
+//! A request for an answer, read.
+
+use std::collections::BTreeMap;
+
+use inferlet::serde_json::Map;
+use inferlet::{Chat, Value, json};
+
+use super::items::{self, Conversation};
+use super::record::{Record, new_id};
+use crate::chat::effort;
+use crate::completions::now;
+use crate::generation::{Served, Settings, open_model};
+use crate::turn::tools::{ToolChoice, Tools, function_tool};
+use crate::{ApiError, Fields, OutputFormat, Result};
+
+/// A request that was read. A program that takes the route over changes the conversation before it answers.
+pub struct ResponseRequest {
+    /// The conversation, with all that was said before.
+    pub chat: Chat,
+    /// How tokens are drawn.
+    pub settings: Settings,
+    pub(super) served: Served,
+    pub(super) tools: Tools,
+    pub(super) format: Option<OutputFormat>,
+    /// The answer as it is while it is made.
+    pub(super) begun: Record,
+    /// The answer that it goes on from.
+    pub(super) previous: Option<Record>,
+    pub(super) store: bool,
+    pub(super) background: bool,
+    pub(super) stream: bool,
+}
+
+impl ResponseRequest {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// With the parameter that is wrong or not supported.
+    pub async fn read(mut fields: Fields) -> Result<ResponseRequest> {
+        let served = open_model(&mut fields).await?;
+        let mut response = echo(&fields, &served.name);
+        let mut chat = Chat::new(&served.model)?;
+        if let Some(instructions) = fields.get::<String>("instructions")? {
+            chat.system(&instructions);
+        }
+        let previous = fields.get::<String>("previous_response_id")?;
+        let mut before = previous.as_deref().map_or_else(|| Ok(Vec::new()), Record::conversation)?;
+        let mut conversation = Conversation::new(&mut chat);
+        for record in &before {
+            conversation.add(&record.input, "previous_response_id")?;
+            let output = record.response["output"].as_array().map_or(&[][..], Vec::as_slice);
+            conversation.add(output, "previous_response_id")?;
+        }
+        let input = items::read(&mut fields)?;
+        conversation.add(&input, "input")?;
+        conversation.finish();
+
+        let tools = tools(&mut fields)?;
+        if let Some(offered) = tools.offered() {
+            chat.tools(offered);
+        }
+        let format = format(&mut fields)?;
+        if let Some(variables) = variables(&mut fields, format.is_some())? {
+            chat.variables(&variables);
+        }
+        let mut settings = Settings::read(&mut fields, &served.model, "stop")?;
+        settings.max_tokens = fields.number("max_output_tokens", 1..=usize::MAX)?;
+        let store = fields.get("store")?.unwrap_or(true);
+        let background = fields.get("background")?.unwrap_or(false);
+        let stream = fields.get("stream")?.unwrap_or(false);
+        if background && !store {
+            return Err(ApiError::invalid(
+                "background",
+                "such an answer is fetched later, so `store` is needed",
+            ));
+        }
+        if background && stream {
+            return Err(ApiError::unsupported("stream", "an answer in the background is not streamed"));
+        }
+        let metadata: BTreeMap<String, String> = fields.get("metadata")?.unwrap_or_default();
+        response["metadata"] = json!(metadata);
+        refuse_others(fields)?;
+        Ok(ResponseRequest {
+            begun: Record { response, input },
+            previous: before.pop(),
+            chat,
+            settings,
+            served,
+            tools,
+            format,
+            store,
+            background,
+            stream,
+        })
+    }
+}
+
+/// The answer before anything is made of it, with what it was asked by.
+fn echo(fields: &Fields, model: &str) -> Value {
+    let or = |field: &str, default: Value| match fields.peek(field) {
+        Value::Null => default,
+        value => value,
+    };
+    json!({
+        "id": new_id(),
+        "object": "response",
+        "created_at": now(),
+        "completed_at": null,
+        "status": "in_progress",
+        "background": or("background", json!(false)),
+        "error": null,
+        "incomplete_details": null,
+        "instructions": fields.peek("instructions"),
+        "max_output_tokens": fields.peek("max_output_tokens"),
+        "max_tool_calls": null,
+        "model": model,
+        "output": [],
+        "parallel_tool_calls": or("parallel_tool_calls", json!(true)),
+        "previous_response_id": fields.peek("previous_response_id"),
+        "reasoning": or("reasoning", json!({ "effort": null, "summary": null })),
+        "service_tier": "default",
+        "store": or("store", json!(true)),
+        "temperature": or("temperature", json!(1.0)),
+        "top_p": or("top_p", json!(1.0)),
+        "presence_penalty": or("presence_penalty", json!(0.0)),
+        "frequency_penalty": or("frequency_penalty", json!(0.0)),
+        "top_logprobs": 0,
+        "text": or("text", json!({ "format": { "type": "text" } })),
+        "tool_choice": or("tool_choice", json!("auto")),
+        "tools": or("tools", json!([])),
+        "truncation": "disabled",
+        "usage": null,
+        "metadata": {},
+    })
+}
+
+fn tools(fields: &mut Fields) -> Result<Tools> {
+    let param = fields.name("tools");
+    let mut tools = Vec::new();
+    for (at, tool) in fields.get::<Vec<Value>>("tools")?.unwrap_or_default().into_iter().enumerate() {
+        let mut tool = Fields::of_value(tool, &format!("{param}[{at}]"))?;
+        tool.only("type", &[json!("function")])?;
+        let name: String = tool.required("name")?;
+        tools.push(function_tool(&name, tool.get("description")?, tool.value("parameters")));
+        tool.ignore(&["strict"]);
+        tool.finish()?;
+    }
+    let param = fields.name("tool_choice");
+    let choice = match fields.value("tool_choice") {
+        None => ToolChoice::Auto,
+        Some(Value::String(word)) => ToolChoice::of_word(&word, &param)?,
+        Some(value) => {
+            let mut named = Fields::of_value(value, &param)?;
+            named.only("type", &[json!("function")])?;
+            let name = named.required("name")?;
+            named.finish()?;
+            ToolChoice::Named(name)
+        }
+    };
+    Tools::new(tools, choice, fields.get("parallel_tool_calls")?.unwrap_or(true))
+}
+
+/// `text`: the form of what is said.
+fn format(fields: &mut Fields) -> Result<Option<OutputFormat>> {
+    let Some(value) = fields.value("text") else { return Ok(None) };
+    let mut text = Fields::of_value(value, &fields.name("text"))?;
+    let format = OutputFormat::of_text(&mut text)?;
+    text.only("verbosity", &[json!("medium")])?;
+    text.finish()?;
+    Ok(format)
+}
+
+/// `reasoning`, in the variables of the template.
+fn variables(fields: &mut Fields, has_format: bool) -> Result<Option<String>> {
+    let mut variables = Map::new();
+    if let Some(value) = fields.value("reasoning") {
+        let mut reasoning = Fields::of_value(value, &fields.name("reasoning"))?;
+        effort(&mut reasoning, "effort", &mut variables)?;
+        // What the model thinks is given in full.
+        reasoning.only("summary", &[json!("auto")])?;
+        reasoning.finish()?;
+    }
+    if has_format {
+        // The form holds from the first token on, which leaves no room to think.
+        variables.insert("enable_thinking".to_string(), json!(false));
+    }
+    Ok((!variables.is_empty()).then(|| Value::Object(variables).to_string()))
+}
+
+/// What must be as it is anyway, and what nobody has read.
+fn refuse_others(mut fields: Fields) -> Result<()> {
+    if let Some(value) = fields.value("stream_options") {
+        let mut options = Fields::of_value(value, &fields.name("stream_options"))?;
+        options.only("include_obfuscation", &[json!(false)])?;
+        options.finish()?;
+    }
+    for (at, wanted) in fields.get::<Vec<String>>("include")?.unwrap_or_default().iter().enumerate() {
+        // Reasoning is not hidden, so there is no need to encrypt it.
+        if wanted != "reasoning.encrypted_content" {
+            return Err(ApiError::unsupported(
+                &format!("include[{at}]"),
+                format!("`{wanted}` is not supported"),
+            ));
+        }
+    }
+    fields.only("truncation", &[json!("disabled")])?;
+    fields.only("top_logprobs", &[json!(0)])?;
+    fields.ignore(&[
+        "user",
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+    ]);
+    fields.finish()
+}
