@@ -31,7 +31,8 @@ async fn create(body: Value) -> Value {
 }
 
 fn host() -> Host {
-    Host::new().model(ScriptedModel::new().says("question", "a long answer").says("endless", &"on and ".repeat(500)))
+    Host::new()
+        .model(ScriptedModel::new().says("question", "a long answer").says("endless", &"on and ".repeat(500)))
 }
 
 fn id(response: &Value) -> &str {
@@ -116,7 +117,8 @@ fn an_answer_in_the_background_is_made_or_cancelled() {
         assert_eq!((&answer["status"], &answer["usage"]["output_tokens"]), (&json!("completed"), &json!(14)));
         let (_, answer) = send("GET", &format!("/{}", id(&cancelled)), Value::Null).await;
         assert_eq!(answer["status"], "cancelled");
-        let (status, _) = send("POST", "/", json!({ "input": "a", "previous_response_id": id(&cancelled) })).await;
+        let (status, _) =
+            send("POST", "/", json!({ "input": "a", "previous_response_id": id(&cancelled) })).await;
         assert_eq!(status, 400);
     });
 }
@@ -130,7 +132,8 @@ fn a_call_is_answered_in_the_next_turn() {
         let answer = create(json!({ "input": "question", "tools": tools })).await;
         let called = &answer["output"][0];
         assert_eq!((&called["name"], &called["arguments"]), (&json!("look"), &json!("{\"at\": 1}")));
-        let output = json!({ "type": "function_call_output", "call_id": called["call_id"], "output": "it is blue" });
+        let output =
+            json!({ "type": "function_call_output", "call_id": called["call_id"], "output": "it is blue" });
         let previous = id(&answer);
         let body = json!({ "input": [output], "tools": tools, "previous_response_id": previous });
         assert_eq!(create(body).await["output"][0]["content"][0]["text"], "blue");
