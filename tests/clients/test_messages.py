@@ -53,7 +53,7 @@ def test_a_message_has_text_and_usage(client):
     assert 0 < answer.usage.output_tokens <= 16
     again = create(client, system="Be brief.", temperature=0)
     assert again.content == answer.content
-    assert again.usage.cache_read_input_tokens > 0
+    assert again.usage.cache_read_input_tokens > 0 and again.usage.input_tokens > 0
     total = lambda usage: usage.input_tokens + usage.cache_read_input_tokens
     assert total(again.usage) == total(answer.usage)
 

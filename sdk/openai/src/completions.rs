@@ -37,6 +37,8 @@ struct Choice {
     finish_reason: &'static str,
     logprobs: Value,
     prompt_logprobs: Value,
+    /// Tokens of the prompt that were not computed.
+    cached: usize,
     generated: usize,
     /// Sum of the log-probabilities of its tokens, for `best_of`.
     score: f32,
@@ -101,7 +103,7 @@ impl CompletionRequest {
         }
         let of_prompts = self.prompts.iter().enumerate().map(|(at, _)| self.choices(at, None));
         let of_prompts = try_join_all(of_prompts).await?;
-        let generated = of_prompts.iter().flatten().map(|choice| choice.generated).sum();
+        let usage = self.usage(&of_prompts);
         let mut choices = Vec::new();
         for mut of_prompt in of_prompts {
             of_prompt.sort_by(|a, b| b.score.total_cmp(&a.score));
@@ -115,7 +117,7 @@ impl CompletionRequest {
             }
         }
         let mut answer = self.answer_with(Value::Array(choices));
-        answer["usage"] = self.usage(generated);
+        answer["usage"] = usage;
         Ok(response(&answer))
     }
 
@@ -123,16 +125,19 @@ impl CompletionRequest {
         let of_prompts = self.prompts.iter().enumerate().map(|(at, _)| self.choices(at, Some(events)));
         let of_prompts = try_join_all(of_prompts).await?;
         if self.include_usage {
-            let generated = of_prompts.iter().flatten().map(|choice| choice.generated).sum();
             let mut last = self.answer_with(json!([]));
-            last["usage"] = self.usage(generated);
+            last["usage"] = self.usage(&of_prompts);
             events.send(&last).await?;
         }
         Ok(())
     }
 
-    fn usage(&self, generated: usize) -> Value {
-        usage(&self.served.model, self.prompts.iter().map(Vec::len).sum(), generated, 0)
+    fn usage(&self, of_prompts: &[Vec<Choice>]) -> Value {
+        let prompt = self.prompts.iter().map(Vec::len).sum();
+        let cached =
+            of_prompts.iter().filter_map(|choices| choices.first()).map(|choice| choice.cached).sum();
+        let generated = of_prompts.iter().flatten().map(|choice| choice.generated).sum();
+        usage(prompt, cached, generated, 0)
     }
 
     fn answer_with(&self, choices: Value) -> Value {
@@ -166,10 +171,16 @@ impl CompletionRequest {
             }
             contexts = (1..self.best_of).map(|_| context.fork()).collect::<inferlet::Result<Vec<_>>>()?;
         }
+        let cached_before = context.work().cached() as usize;
         contexts.insert(0, context);
         let choices =
             contexts.iter_mut().enumerate().map(|(at, context)| self.choice(context, prompt, at, events));
-        try_join_all(choices).await
+        let mut choices = try_join_all(choices).await?;
+        if self.best_of > 1 {
+            // The prompt of several was computed before them, once.
+            choices.iter_mut().for_each(|choice| choice.cached = cached_before);
+        }
+        Ok(choices)
     }
 
     async fn choice(
@@ -231,6 +242,7 @@ impl CompletionRequest {
             finish_reason,
             logprobs: if self.logprobs { lists.take() } else { Value::Null },
             prompt_logprobs,
+            cached: generation.usage().prompt_cached,
             generated: generation.usage().generated,
             score: generation.logprobs().iter().filter_map(|logprob| logprob.logprob).sum(),
         })

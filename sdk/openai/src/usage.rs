@@ -1,12 +1,10 @@
 //! What an answer cost, as the API counts.
 
-use inferlet::{Model, Value, json};
+use inferlet::{Value, json};
 
-/// `usage` of an answer to a prompt of so many tokens. `reasoning` of the generated tokens are those of reasoning.
-/// Tokens of the prompt that the prefix cache had are counted over all passes of this program.
-pub fn usage(model: &Model, prompt: usize, generated: usize, reasoning: usize) -> Value {
-    let work = model.work();
-    let cached = (work.tokens - work.computed).min(prompt as u64);
+/// `usage` of an answer to a prompt of so many tokens, of which `cached` were not computed. `reasoning` of the generated
+/// tokens are those of reasoning.
+pub fn usage(prompt: usize, cached: usize, generated: usize, reasoning: usize) -> Value {
     json!({
         "prompt_tokens": prompt,
         "completion_tokens": generated,

@@ -73,6 +73,11 @@ impl Work {
         }
     }
 
+    /// Tokens that the prefix cache had.
+    pub fn cached(&self) -> u64 {
+        self.tokens - self.computed
+    }
+
     /// For the machine-readable line of a program's result.
     pub fn json(&self) -> Value {
         json!({ "passes": self.passes, "tokens": self.tokens, "computed": self.computed })

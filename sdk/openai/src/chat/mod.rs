@@ -13,7 +13,7 @@ use crate::completions::{check_length, now, random, streaming};
 use crate::generation::{CHOICES, Served, Settings, TOP_LOGPROBS, open_model};
 use crate::turn::reader::{Delta, Message};
 use crate::turn::tools::Tools;
-use crate::turn::{Answered, Turn};
+use crate::turn::{Answered, Cost, Turn};
 use crate::{ApiError, Events, Fields, OutputFormat, Result, json as response, logprobs, usage};
 
 /// A request that was read. A program that takes the route over changes the conversation before it answers.
@@ -39,8 +39,7 @@ struct Choice {
     message: Message,
     finish_reason: &'static str,
     logprobs: Vec<Value>,
-    generated: usize,
-    prompt: usize,
+    cost: Cost,
 }
 
 impl ChatRequest {
@@ -137,14 +136,14 @@ impl ChatRequest {
     }
 
     fn usage(&self, choices: &[Choice]) -> Value {
-        let sum = |of: fn(&Choice) -> usize| choices.iter().map(of).sum();
-        let prompt = choices.first().map_or(0, |choice| choice.prompt);
-        usage(
-            &self.served.model,
-            prompt,
-            sum(|choice| choice.generated),
-            sum(|choice| choice.message.reasoning_tokens),
-        )
+        let sum = |of: fn(&Cost) -> usize| choices.iter().map(|choice| of(&choice.cost)).sum();
+        let first = choices.first().map(|choice| choice.cost).unwrap_or_default();
+        let cached = match choices.len() {
+            1 => first.cached,
+            // The prompt of several was computed before them, once.
+            _ => self.chat.context().work().cached() as usize,
+        };
+        usage(first.prompt, cached, sum(|cost| cost.generated), sum(|cost| cost.reasoning))
     }
 
     fn answer_with(&self, object: &str, choices: Value) -> Value {
@@ -178,8 +177,7 @@ impl ChatRequest {
             reason => reason,
         };
         self.send(events, at, json!({}), Some(finish_reason), Value::Null).await?;
-        let (generated, prompt) = (cost.generated, cost.prompt);
-        Ok(Choice { message, finish_reason, logprobs: entries, generated, prompt })
+        Ok(Choice { message, finish_reason, logprobs: entries, cost })
     }
 
     async fn send_deltas(

@@ -46,7 +46,6 @@ impl Turn<'_> {
         index: usize,
         mut more: impl AsyncFnMut(Vec<Delta>, &[Logprob]) -> Result<()>,
     ) -> Result<Answered> {
-        let (prompt, new) = (context.tokens().len(), context.pending().len());
         let in_reasoning = answer::opens_reasoning(self.model.handle(), context.tokens())?;
         let mut reader = Reader::new(self.model, self.tools, in_reasoning)?;
         // All that the generation borrows.
@@ -73,8 +72,8 @@ impl Turn<'_> {
         let finish_reason = generation.finish_reason().cloned().unwrap_or(FinishReason::MaxTokens);
         let message = reader.into_message();
         let cost = Cost {
-            prompt,
-            cached: prompt - new + usage.cached.min(new),
+            prompt: usage.prompt,
+            cached: usage.prompt_cached,
             generated: usage.generated,
             reasoning: message.reasoning_tokens,
         };

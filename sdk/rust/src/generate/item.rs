@@ -65,6 +65,8 @@ impl Logprob {
 pub struct Usage {
     /// Tokens of the context when it began.
     pub prompt: usize,
+    /// Of those, the ones that were not computed for it: the context had them already, or the prefix cache did.
+    pub prompt_cached: usize,
     /// Rows that the model computed.
     pub computed: usize,
     /// Rows that came from the prefix cache.
@@ -86,7 +88,7 @@ impl Usage {
     pub(crate) fn with(self, work: Work) -> Usage {
         Usage {
             computed: work.computed as usize,
-            cached: (work.tokens - work.computed) as usize,
+            cached: work.cached() as usize,
             passes: work.passes as usize,
             ..self
         }

@@ -86,6 +86,8 @@ pub struct Generation<'a> {
     is_checked: bool,
     usage: Usage,
     before: Work,
+    /// Tokens of the prompt that no pass had yet.
+    prompt_pending: usize,
 }
 
 /// The log-probabilities of the prompt.
@@ -113,7 +115,8 @@ impl<'a> Generation<'a> {
         let stop_tokens = context.model().facts().stop_tokens.clone();
         let (sampling, seed) = sampling.seeded();
         context.end_prompt();
-        let usage = Usage { prompt: context.tokens().len(), ..Usage::default() };
+        let (prompt, new) = (context.tokens().len(), context.pending().len());
+        let usage = Usage { prompt, prompt_cached: prompt - new, ..Usage::default() };
         let before = context.work();
         Generation {
             context,
@@ -136,6 +139,7 @@ impl<'a> Generation<'a> {
             is_checked: false,
             usage,
             before,
+            prompt_pending: new,
         }
     }
 
@@ -272,6 +276,7 @@ impl<'a> Generation<'a> {
             let mut text = String::new();
             if self.is_checked || self.find_end()?.is_none() {
                 text = self.advance().await?;
+                self.count_prompt();
                 self.is_checked = true;
             }
             if self.finish_reason.is_some() || self.find_end()?.is_some() {
@@ -493,6 +498,15 @@ impl<'a> Generation<'a> {
             }
         }
         Ok(self.finish_reason.as_ref())
+    }
+
+    /// Counts what the prefix cache had of the prompt, once that is computed: the first rows of the first pass.
+    fn count_prompt(&mut self) {
+        let work = self.context.work() - self.before;
+        if work.passes > 0 {
+            let pending = std::mem::take(&mut self.prompt_pending);
+            self.usage.prompt_cached += pending.min(work.cached() as usize);
+        }
     }
 
     /// What is to be given out with this text.

@@ -490,3 +490,16 @@ impl Drafter for Known {
         Ok(Draft::chain(&rest.copied().take(6).collect::<Vec<_>>()))
     }
 }
+
+#[test]
+fn of_the_prompt_what_the_context_had_is_not_computed_again() {
+    noisy(4).run(async {
+        let mut context = prompt().unwrap();
+        context.prefill().await.unwrap();
+        let (held, new) = (context.tokens().len(), " jumps");
+        let answer = context.append(new).generate(SamplingParams::greedy()).max_tokens(3).answer().await;
+        let usage = answer.unwrap().usage;
+        assert_eq!((usage.prompt, usage.prompt_cached), (held + new.len(), held));
+        assert_eq!(usage.computed, usage.prompt - usage.prompt_cached + usage.passes - 1);
+    });
+}
