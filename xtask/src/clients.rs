@@ -50,5 +50,6 @@ fn environment() -> Result<PathBuf> {
 fn install(folder: &Path, requirements: &Path) -> Result<()> {
     let mut pip = Command::new(folder.join("bin/python"));
     pip.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(requirements);
-    run(&mut pip).context("the packages of tests/clients cannot be installed: is the package index (PyPI) reachable?")
+    run(&mut pip)
+        .context("the packages of tests/clients cannot be installed: is the package index (PyPI) reachable?")
 }
