@@ -2,7 +2,7 @@
 
 import pytest
 import requests
-from conftest import model_file
+from conftest import ROOT, model_file
 
 TEXTS = ["Hello, world!", "  two  spaces\n\tand a tab", "Straße, naïve, 東京, 🦜 and \u200d joined", "<|im_end|> is text"]
 CHAT = [{"role": "user", "content": "Tell me a story about a fox."}]
@@ -59,3 +59,9 @@ def test_a_program_of_ones_own_answers_with_what_it_retrieves(url, model):
     assert tokens_of_prompt("/retrieval/chat/completions", unknown) == tokens_of_prompt("/v1/chat/completions", unknown)
     more = tokens_of_prompt("/retrieval/chat/completions", known) - tokens_of_prompt("/v1/chat/completions", known)
     assert more > 20, "the paragraph is in the prompt"
+
+
+def test_the_page_shows_that_program_whole():
+    source = (ROOT / "inferlets/api-retrieval/src/lib.rs").read_text()
+    _, code = source.split("\n\n", 1)
+    assert code in (ROOT / "docs/serving.md").read_text()
