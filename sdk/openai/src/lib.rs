@@ -19,6 +19,8 @@
 //! # fn main() {}
 //! ```
 //!
+//! [`messages`] is the route of Anthropic's API, over the same parts.
+//!
 //! A request is read field by field ([`Fields`]), and what is left is refused by its name: nothing that a client asks
 //! for is dropped silently. Every mistake is an [`ApiError`] with the status, parameter and code that clients look at.
 

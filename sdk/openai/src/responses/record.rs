@@ -50,8 +50,13 @@ pub(super) fn topic(id: &str) -> String {
 fn not_kept(error: Error) -> ApiError {
     let error = ApiError::from(error);
     let message =
-        format!("the answer cannot be kept: {}; delete some, or ask with `store` false", error.message());
+        format!("the answer cannot be kept: {}; with `store` false it need not be", error.message());
     ApiError::new(error.status(), message)
+}
+
+/// Whether there is a place to keep answers.
+pub(super) fn check_store() -> Result<()> {
+    store::get(&key("")).map(drop).map_err(not_kept)
 }
 
 impl Record {

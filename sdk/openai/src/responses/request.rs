@@ -6,7 +6,7 @@ use inferlet::serde_json::Map;
 use inferlet::{Chat, Value, json};
 
 use super::items::{self, Conversation};
-use super::record::{Record, new_id};
+use super::record::{Record, check_store, new_id};
 use crate::chat::effort;
 use crate::completions::now;
 use crate::generation::{Served, Settings, open_model};
@@ -66,6 +66,10 @@ impl ResponseRequest {
         let mut settings = Settings::read(&mut fields, &served.model, "stop")?;
         settings.max_tokens = fields.number("max_output_tokens", 1..=usize::MAX)?;
         let store = fields.get("store")?.unwrap_or(true);
+        if store {
+            // Rather than after the work.
+            check_store()?;
+        }
         let background = fields.get("background")?.unwrap_or(false);
         let stream = fields.get("stream")?.unwrap_or(false);
         if background && !store {
