@@ -1,17 +1,13 @@
 """`/v1/messages` by the `anthropic` package: messages, streams, tools there and back, errors.
 
-PIE_URL is where the server is; the first model of its list answers. A small model says anything, so the tests hold it
+The first model of the server's list answers. A small model says anything, so the tests hold it
 to the form of an answer, not to its words.
 """
-
-import os
 
 import anthropic
 import httpx
 import pytest
 
-URL = os.environ["PIE_URL"].rstrip("/").removesuffix("/v1")
-MODEL = httpx.get(f"{URL}/v1/models").json()["data"][0]["id"]
 WEATHER = {
     "name": "weather",
     "description": "The weather of a city",
@@ -23,6 +19,13 @@ WEATHER = {
     },
 }
 ASK = [{"role": "user", "content": "What is the weather in Paris?"}]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server(url, model):
+    """What the tests ask, and for which model."""
+    global URL, MODEL
+    URL, MODEL = url, model
 
 
 @pytest.fixture

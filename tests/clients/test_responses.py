@@ -1,19 +1,16 @@
 """`/v1/responses` by the `openai` package: answers that are kept, conversations, streams, tools there and back, errors.
 
-PIE_URL is where the server is; the first model of its list answers. A small model says anything, so the tests hold it
+The first model of the server's list answers. A small model says anything, so the tests hold it
 to the form of an answer, not to its words.
 """
 
 import json
-import os
 import time
 
 import httpx
 import openai
 import pytest
 
-URL = os.environ["PIE_URL"].rstrip("/").removesuffix("/v1") + "/v1"
-MODEL = httpx.get(f"{URL}/models").json()["data"][0]["id"]
 SCHEMA = {
     "type": "object",
     "properties": {"city": {"type": "string", "maxLength": 12}},
@@ -22,6 +19,13 @@ SCHEMA = {
 }
 WEATHER = {"type": "function", "name": "weather", "description": "The weather of a city", "parameters": SCHEMA}
 ASK = "What is the weather in Paris?"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server(url, model):
+    """What the tests ask, and for which model."""
+    global URL, MODEL
+    URL, MODEL = f"{url}/v1", model
 
 
 @pytest.fixture
