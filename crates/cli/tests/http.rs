@@ -193,7 +193,8 @@ fn a_program_answers_requests_below_its_path() {
     let elsewhere = get(address, "/helloo");
     let said = text(&elsewhere.body);
     assert!(
-        elsewhere.status == 404 && said.contains("`/helloo`") && said.contains("/hello, /health"),
+        elsewhere.status == 404
+            && ["`/helloo`", " /hello,", " /health"].iter().all(|word| said.contains(word)),
         "{said}"
     );
 }
@@ -216,7 +217,7 @@ fn a_request_is_an_inferlet_with_its_own_end() {
     assert!(server.ask("serve test-programs /health")[0].contains("the server's own"));
     assert!(server.ask("serve text-completion /text")[0].contains("answers no HTTP requests"));
     assert!(server.ask("run http-server")[0].contains("has no `run`"));
-    assert_eq!(server.ask("services"), ["/tests  test-programs"]);
+    assert!(server.ask("services").contains(&"/tests  test-programs".to_string()));
 
     let about = get(&address, "/tests/a/b?c=d");
     assert_eq!(text(&about.body), r#"{"path":"/a/b","query":"c=d","arguments":["one","two"]}"#);
