@@ -22,10 +22,11 @@ ASK = "What is the weather in Paris?"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def server(url, model):
+def server(url):
     """What the tests ask, and for which model."""
     global URL, MODEL
-    URL, MODEL = f"{url}/v1", model
+    URL = f"{url}/v1"
+    MODEL = httpx.get(f"{url}/v1/models").json()["data"][0]["id"]
 
 
 @pytest.fixture
