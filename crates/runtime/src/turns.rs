@@ -249,7 +249,8 @@ mod tests {
         let (a, b, c) = (program(0), program(1), program(2));
         // Its place among those that wait is another's.
         drop(c);
-        (a.await, b.await);
+        a.await;
+        b.await;
         assert_eq!(*order.lock().unwrap(), [0, 1, 0, 1, 0, 1]);
         until(|| turns.lock().free == 1).await;
     }
@@ -271,7 +272,7 @@ mod tests {
                     if index % 50 == 49 && step == 3 {
                         panic!("as a program of the host might");
                     }
-                    if index % 40 == 0 {
+                    if index.is_multiple_of(40) {
                         std::thread::sleep(Duration::from_millis(1));
                     }
                     match (index + step) % 3 {
