@@ -23,30 +23,14 @@ async fn route(request: Request) -> inferlet::Result<Response> {
 }
 
 fn models() -> Result<Vec<Value>> {
+    let names = Model::names();
+    let entry = |name: &str, parent: Option<&String>| json!({ "id": name, "object": "model", "created": 0, "owned_by": "pie", "root": name, "parent": parent });
     let mut models = Vec::new();
-    for name in Model::names() {
-        let model = Model::open(&name)?;
-        let facts = model.facts();
-        models.push(json!({
-            "id": name,
-            "object": "model",
-            "created": 0,
-            "owned_by": "pie",
-            "root": name,
-            "parent": null,
-            "max_model_len": facts.context_length,
-        }));
+    for name in &names {
+        let mut model = entry(name, None);
+        model["max_model_len"] = json!(Model::open(name)?.facts().context_length);
+        models.push(model);
     }
-    let default = Model::names().into_iter().next();
-    for name in adapter::available()? {
-        models.push(json!({
-            "id": name,
-            "object": "model",
-            "created": 0,
-            "owned_by": "pie",
-            "root": name,
-            "parent": default,
-        }));
-    }
+    models.extend(adapter::available()?.iter().map(|name| entry(name, names.first())));
     Ok(models)
 }

@@ -75,9 +75,6 @@ impl ApiError {
 /// An error of the server, by what the client can do about it.
 impl From<anyhow::Error> for ApiError {
     fn from(error: anyhow::Error) -> ApiError {
-        let text = match inferlet::finish(Err(anyhow::Error::msg(format!("{error:#}")))) {
-            Ok(text) | Err(text) => text,
-        };
         match error.downcast_ref::<Error>() {
             Some(Error::InvalidArgument(text)) => ApiError::new(StatusCode::BAD_REQUEST, text.clone()),
             Some(Error::NotFound(text)) => ApiError::new(StatusCode::NOT_FOUND, text.clone()),
@@ -85,7 +82,7 @@ impl From<anyhow::Error> for ApiError {
             Some(Error::LimitExceeded(text)) => ApiError::new(StatusCode::BAD_REQUEST, text.clone()),
             Some(Error::OutOfPages(text)) => ApiError::new(StatusCode::TOO_MANY_REQUESTS, text.clone()),
             Some(Error::Backend(text)) => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, text.clone()),
-            _ => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, text),
+            _ => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")),
         }
     }
 }

@@ -99,10 +99,11 @@ impl ChatRequest {
         let context =
             self.chat.generation_prompt().map_err(|error| ApiError::of_prompt(error, "messages"))?;
         check_length(context.tokens().len(), "messages", &self.served.model)?;
-        let chats = match self.n {
-            1 => vec![self.chat.fork()?],
-            n => self.chat.branch(n).await?,
-        };
+        context.set_adapter(self.served.adapter.clone());
+        if self.n > 1 {
+            context.prefill_but_last().await?;
+        }
+        let chats = (0..self.n).map(|_| self.chat.fork()).collect::<inferlet::Result<Vec<_>>>()?;
         if self.stream {
             return Ok(Events::response(async move |events| self.stream(chats, events).await));
         }
@@ -158,7 +159,6 @@ impl ChatRequest {
 
     async fn choice(&self, mut chat: Chat, at: usize, events: Option<&Events>) -> Result<Choice> {
         let (model, format) = (&self.served.model, self.format.as_ref());
-        chat.generation_prompt()?.set_adapter(self.served.adapter.clone());
         self.send(events, at, json!({ "role": "assistant", "content": "" }), None, Value::Null).await?;
         let mut entries = Vec::new();
         let turn = Turn { model, settings: &self.settings, tools: &self.tools, format };
