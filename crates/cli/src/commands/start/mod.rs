@@ -30,7 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// For killed inferlets and their connections to be gone.
 const KILLED_ENDS: Duration = Duration::from_secs(1);
 
-/// Flags of `pie start`.
+/// Flags of `pie start` and `pie serve`.
 #[derive(Args)]
 pub(crate) struct StartFlags {
     #[command(flatten)]
