@@ -125,18 +125,23 @@ impl InferletState {
 
     /// This thread begins to run the program.
     pub(crate) fn runs(&self) {
-        let began = Began::Clock(Instant::now());
-        *self.cpu.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(began);
+        *self.running() = Some(Instant::now());
     }
 
-    /// Counts what the program has used until now, while it runs.
-    pub(crate) fn count_cpu(&self) {
-        self.spend_cpu(self.cpu.until_now(true));
+    /// For how long this thread has run it, so far.
+    pub(crate) fn has_run(&self) -> Duration {
+        self.running().map_or(Duration::ZERO, |start| start.elapsed())
     }
 
     /// This thread has run the program, for the moment.
     pub(crate) fn pauses(&self) {
-        self.spend_cpu(self.cpu.until_now(false));
+        let time = self.running().take().map_or(Duration::ZERO, |start| start.elapsed());
+        // Perhaps others had the processor meanwhile: nobody is charged for more than it takes to be interrupted.
+        self.spend_cpu(time.min(2 * crate::TICK));
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.cpu.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it, or one above it, has used up its processor time.
@@ -322,37 +327,12 @@ impl Drop for Waiting {
 pub(crate) struct CpuMeter {
     spent_ns: AtomicU64,
     /// What it runs now, and is not in `spent_ns`, began at. Only the thread that runs it looks at this.
-    running: Mutex<Option<Began>>,
-}
-
-/// Since when a thread runs a program.
-#[derive(Clone, Copy)]
-enum Began {
-    /// On the clock: to look at the thread's own takes longer than many a program runs.
-    Clock(Instant),
-    /// On the thread's own clock, once it has run for longer.
-    Thread(Duration),
+    running: Mutex<Option<Instant>>,
 }
 
 impl CpuMeter {
     pub(crate) fn spent(&self) -> Duration {
         Duration::from_nanos(self.spent_ns.load(Ordering::Relaxed))
-    }
-
-    /// Time since it began; if it goes on, it begins anew.
-    fn until_now(&self, goes_on: bool) -> Duration {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let (time, now) = match *running {
-            None => (Duration::ZERO, None),
-            // Perhaps others had the processor meanwhile: nobody is charged for more than it takes to be looked at.
-            Some(Began::Clock(start)) => (start.elapsed().min(crate::TICK), None),
-            Some(Began::Thread(before)) => {
-                let now = thread_time();
-                (now.saturating_sub(before), Some(now))
-            }
-        };
-        *running = goes_on.then(|| Began::Thread(now.unwrap_or_else(thread_time)));
-        time
     }
 }
 

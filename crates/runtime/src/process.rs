@@ -11,7 +11,6 @@ use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi_http::WasiHttpCtx;
 
-use crate::RuntimeState;
 use crate::error::ApiError;
 use crate::host::HostState;
 use crate::host::bindings::InferletPre;
@@ -21,6 +20,7 @@ use crate::network::Outgoing;
 use crate::output::{Channel, OutputPipe};
 use crate::program::Program;
 use crate::queue::{Receiver, Sender, queue};
+use crate::{RuntimeState, TICK};
 
 /// Inferlets above an inferlet that launched each other.
 const LAUNCH_DEPTH: u32 = 8;
@@ -303,9 +303,12 @@ pub(crate) fn new_store(Registration { shared, inferlet }: &Registration) -> Sto
     store.set_hostcall_fuel(CALL_BYTES);
     let meter = inferlet.clone();
     store.epoch_deadline_callback(move |_| {
-        meter.count_cpu();
         if meter.is_out_of_cpu() {
             return Err(wasmtime::Error::msg(CPU_LIMIT));
+        }
+        if meter.has_run() < TICK / 2 {
+            // The tick fell into the time that it waited, or it has just begun.
+            return Ok(UpdateDeadline::Continue(1));
         }
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });

@@ -1,28 +1,30 @@
-//! Turns of a user's programs on the threads that run programs.
+//! The threads that run programs, and the turns of users on them.
 //!
-//! Those threads take up what is ready in the order in which it became so: behind five hundred programs of one user that
-//! are ready at once, another user's would wait for all of them. So no more programs of a user are ready, or run, than
-//! there are threads. The others wait for each other, in order, and the threads come to everybody else's between.
+//! A thread takes the program that has waited longest of the user whose turn it is, runs it until it waits for something,
+//! and goes to the next user: however many programs of one user are ready, another user's waits for one at each thread.
 //!
 //! And a program that computes without end would take a processor from the threads of a batch, which wait for each other.
-//! So where programs of several users are there, those of a user that has run for long lately go to the
-//! [background](crate::background), until the user has rested.
+//! So where programs of several users are there, those of a user that has run for long lately go to
+//! [background](crate::background) threads, until the user has rested.
 //!
 //! ```text
-//!                woken                                      the user ran little lately ─► tokio's threads ─┐
-//!     idle ───────────────► waits for a turn ─► has a turn ─┤                                              ├─► idle
-//!                                                           others are there, it ran long ─► background ───┘
+//!                 woken                              the user ran little lately ─► foreground ─┐
+//!     waits ───────────────► in line of its user ──┤                                          ├─► waits, or is woken again
+//!                                                    others are there, it ran long ─► background ┘
 //! ```
+//!
+//! They are not the threads of tokio, which has no turns; and to wake a thread that waits for one of them takes less than
+//! to wake one that may have to leave a wait for connections.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_task::{Runnable, Task};
 use tokio::runtime::Handle;
 
-use crate::background::Background;
+use crate::background;
 
 /// Who has run for longer lately runs in the background: more than a program needs for a prompt or between two tokens.
 const LONG: Duration = Duration::from_millis(10);
@@ -31,22 +33,169 @@ const LONGEST: Duration = Duration::from_millis(100);
 /// A user that runs for one part of so many never runs for long.
 const RESTS: u32 = 4;
 
-/// The threads that run programs, of all users.
+/// The threads that run programs, of all users. They start with the first program.
 pub(crate) struct Threads {
-    programs: usize,
+    /// So many of each kind.
+    count: usize,
     /// Users with programs that have not ended.
     users: AtomicUsize,
-    background: OnceLock<Background>,
+    pool: OnceLock<Arc<Pool>>,
 }
 
 impl Threads {
     /// So many programs run at once.
-    pub(crate) fn new(programs: usize) -> Threads {
-        Threads { programs: programs.max(1), users: AtomicUsize::new(0), background: OnceLock::new() }
+    pub(crate) fn new(count: usize) -> Threads {
+        Threads { count: count.max(1), users: AtomicUsize::new(0), pool: OnceLock::new() }
     }
 
-    fn background(&self, handle: &Handle) -> &Background {
-        self.background.get_or_init(|| Background::new(self.programs, handle))
+    /// In the context of the tokio runtime that programs need, with which the threads end.
+    fn pool(&self) -> &Arc<Pool> {
+        self.pool.get_or_init(|| Pool::start(self.count, &Handle::current()))
+    }
+}
+
+/// The two kinds of threads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Foreground,
+    Background,
+}
+
+/// The threads and what they share.
+#[derive(Default)]
+struct Pool {
+    line: Mutex<Line>,
+    /// What idle threads wait for, by kind.
+    woken: [Condvar; 2],
+}
+
+/// Users with programs that are ready, by the kind of thread. A user stands in one of them, once.
+#[derive(Default)]
+struct Line {
+    users: [VecDeque<Arc<Turns>>; 2],
+    /// Threads that wait.
+    idle: [usize; 2],
+    /// Threads that run a program.
+    running: usize,
+    ended: bool,
+}
+
+impl Pool {
+    fn start(count: usize, handle: &Handle) -> Arc<Pool> {
+        let pool = Arc::new(Pool::default());
+        for _ in 0..count {
+            let (own, context) = (pool.clone(), handle.clone());
+            let thread = std::thread::Builder::new().name("program".into());
+            let work = move || own.work(Kind::Foreground, &context);
+            thread.spawn(work).expect("the system gives a thread");
+            let (own, context) = (pool.clone(), handle.clone());
+            background::spawn(move || own.work(Kind::Background, &context));
+        }
+        // Dropped when the runtime ends, before its timers do.
+        let end = EndsPool(pool.clone());
+        handle.spawn(async move {
+            let _end = end;
+            std::future::pending::<()>().await
+        });
+        pool
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        // Nothing in here panics while the lock is held.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a thread does.
+    fn work(&self, kind: Kind, context: &Handle) {
+        let _context = context.enter();
+        while let Some((user, program)) = self.next(kind) {
+            user.run(program);
+            let mut line = self.lock();
+            line.running -= 1;
+            if line.ended {
+                self.woken.iter().for_each(Condvar::notify_all);
+            }
+        }
+    }
+
+    /// A program is ready: it waits in line, and its user with it.
+    fn ready(&self, user: &Arc<Turns>, program: Runnable) {
+        let line = self.lock();
+        if line.ended {
+            return;
+        }
+        let mut state = user.lock();
+        state.ready.push_back(program);
+        if state.ready.len() == 1 {
+            drop(state);
+            self.stand(line, user.clone());
+        }
+    }
+
+    /// A user with programs that are ready goes to the end of the line where they belong now.
+    fn stand(&self, mut line: MutexGuard<'_, Line>, user: Arc<Turns>) {
+        let kind = user.kind() as usize;
+        line.users[kind].push_back(user);
+        let idle = line.idle[kind] > 0;
+        drop(line);
+        if idle {
+            self.woken[kind].notify_one();
+        }
+    }
+
+    /// What a thread runs next; none when it shall end.
+    fn next(&self, kind: Kind) -> Option<(Arc<Turns>, Runnable)> {
+        let mut line = self.lock();
+        loop {
+            if line.ended {
+                return None;
+            }
+            let Some(user) = line.users[kind as usize].pop_front() else {
+                line.idle[kind as usize] += 1;
+                line = self.woken[kind as usize].wait(line).unwrap_or_else(PoisonError::into_inner);
+                line.idle[kind as usize] -= 1;
+                continue;
+            };
+            if user.kind() != kind {
+                self.stand(line, user);
+                line = self.lock();
+                continue;
+            }
+            let mut state = user.lock();
+            let program = state.ready.pop_front().expect("who stands in line has programs that are ready");
+            let more = !state.ready.is_empty();
+            drop(state);
+            line.running += 1;
+            if more {
+                self.stand(line, user.clone());
+            }
+            return Some((user, program));
+        }
+    }
+
+    /// No program runs once this returns; those that are ready are dropped, and others when they become so.
+    fn end(&self) {
+        let mut line = self.lock();
+        line.ended = true;
+        let ready: Vec<_> = line.users.iter_mut().flat_map(std::mem::take).collect();
+        self.woken.iter().for_each(Condvar::notify_all);
+        while line.running > 0 {
+            line = self.woken[0].wait(line).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(line);
+        for user in ready {
+            let programs = std::mem::take(&mut user.lock().ready);
+            drop(programs);
+        }
+    }
+}
+
+/// Ends the threads when it is dropped.
+struct EndsPool(Arc<Pool>);
+
+impl Drop for EndsPool {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 
@@ -59,15 +208,15 @@ pub(crate) struct Turns {
 }
 
 struct State {
-    free: usize,
-    waiting: VecDeque<Runnable>,
+    /// Programs that are ready, in the order in which they became so.
+    ready: VecDeque<Runnable>,
     lately: Lately,
 }
 
 impl Turns {
     pub(crate) fn new(threads: &Arc<Threads>) -> Turns {
         let lately = Lately { ran: Duration::ZERO, at: Instant::now() };
-        let state = State { free: threads.programs, waiting: VecDeque::new(), lately };
+        let state = State { ready: VecDeque::new(), lately };
         Turns { threads: threads.clone(), present: AtomicUsize::new(0), state: Mutex::new(state) }
     }
 
@@ -86,38 +235,16 @@ impl Turns {
             let _present = present;
             program.await
         };
-        let (turns, handle) = (self.clone(), Handle::current());
-        let schedule = move |program| turns.woken(program, &handle);
+        let (turns, pool) = (self.clone(), self.threads.pool().clone());
+        let schedule = move |program| pool.ready(&turns, program);
         let builder = async_task::Builder::new().propagate_panic(true);
         let (program, task) = builder.spawn(|()| program, schedule);
         program.schedule();
         task
     }
 
-    /// A program is ready: it takes a turn or a place among those that wait.
-    fn woken(self: &Arc<Turns>, program: Runnable, handle: &Handle) {
-        let mut state = self.lock();
-        if state.free == 0 {
-            state.waiting.push_back(program);
-            return;
-        }
-        state.free -= 1;
-        drop(state);
-        self.begin(program, handle);
-    }
-
-    /// Brings a program that has a turn to the threads.
-    fn begin(self: &Arc<Turns>, program: Runnable, handle: &Handle) {
-        let (turns, own) = (self.clone(), handle.clone());
-        let turn = move || turns.take_turn(program, &own);
-        match self.runs_long() {
-            true => self.threads.background(handle).run(turn),
-            false => drop(handle.spawn(async { turn() })),
-        }
-    }
-
-    /// Runs a program until it waits for something, and gives the turn to who waits longest.
-    fn take_turn(self: &Arc<Turns>, program: Runnable, handle: &Handle) {
+    /// Runs a program until it waits for something.
+    fn run(&self, program: Runnable) {
         if self.has_others() {
             let start = Instant::now();
             program.run();
@@ -125,13 +252,13 @@ impl Turns {
         } else {
             program.run();
         }
-        let mut state = self.lock();
-        match state.waiting.pop_front() {
-            Some(next) => {
-                drop(state);
-                self.begin(next, handle);
-            }
-            None => state.free += 1,
+    }
+
+    /// Where its programs belong now.
+    fn kind(&self) -> Kind {
+        match self.runs_long() {
+            true => Kind::Background,
+            false => Kind::Foreground,
         }
     }
 
@@ -203,22 +330,34 @@ mod tests {
         [(); 2].map(|()| Arc::new(Turns::new(&threads)))
     }
 
+    /// Something that programs wait for without letting go of their thread, until it is dropped.
+    fn gate() -> (impl Fn() + Clone + Send + 'static, impl Sized) {
+        let (open, opened) = std::sync::mpsc::channel::<()>();
+        let opened = Arc::new(Mutex::new(opened));
+        (move || _ = opened.lock().unwrap().recv(), open)
+    }
+
     #[tokio::test]
     async fn who_is_ready_later_does_not_wait_for_all_of_another_user() {
         let [many, one] = users(2);
         let polls = Arc::new(AtomicUsize::new(0));
+        let (pass, gate) = gate();
         let begun: Vec<_> = (0..500)
             .map(|_| {
-                let polls = polls.clone();
-                many.spawn(async move { polls.fetch_add(1, Ordering::SeqCst) })
+                let (polls, pass) = (polls.clone(), pass.clone());
+                many.spawn(async move {
+                    pass();
+                    polls.fetch_add(1, Ordering::SeqCst)
+                })
             })
             .collect();
         let seen = polls.clone();
-        let before = one.spawn(async move { seen.load(Ordering::SeqCst) }).await;
+        let before = one.spawn(async move { seen.load(Ordering::SeqCst) });
+        drop(gate);
+        let before = before.await;
         assert!(before <= 16, "{before} programs of another user ran before");
         join_all(begun).await;
         assert_eq!(polls.load(Ordering::SeqCst), 500);
-        assert_eq!(many.lock().free, 2);
     }
 
     /// Wakes itself before it waits, as a program that spins does at a tick.
@@ -237,9 +376,11 @@ mod tests {
     async fn those_of_a_user_take_turns_in_order_and_give_them_back() {
         let [turns, _] = users(1);
         let order = Arc::new(Mutex::new(Vec::new()));
+        let (pass, gate) = gate();
         let program = |name: u32| {
-            let order = order.clone();
+            let (order, pass) = (order.clone(), pass.clone());
             turns.spawn(async move {
+                pass();
                 for _ in 0..3 {
                     order.lock().unwrap().push(name);
                     again().await;
@@ -249,10 +390,10 @@ mod tests {
         let (a, b, c) = (program(0), program(1), program(2));
         // Its place among those that wait is another's.
         drop(c);
+        drop(gate);
         a.await;
         b.await;
         assert_eq!(*order.lock().unwrap(), [0, 1, 0, 1, 0, 1]);
-        until(|| turns.lock().free == 1).await;
     }
 
     async fn until(what: impl Fn() -> bool) {
@@ -266,8 +407,11 @@ mod tests {
         let [turns, other] = users(2);
         // So that some run in the background.
         let spins = other.spawn(futures::future::pending::<()>());
+        let behind = Arc::new(AtomicUsize::new(0));
         let work = |index: u64| -> BoxFuture<'static, u64> {
+            let behind = behind.clone();
             async move {
+                behind.fetch_add((thread_name() == "background").into(), Ordering::SeqCst);
                 for step in 0..index % 7 {
                     if index % 50 == 49 && step == 3 {
                         panic!("as a program of the host might");
@@ -295,11 +439,15 @@ mod tests {
                 Err(_) => assert_eq!(index % 50, 49),
             }
         }
-        until(|| turns.lock().free == 2 && turns.present.load(Ordering::SeqCst) == 0).await;
-        assert!(turns.lock().waiting.is_empty());
-        assert!(turns.threads.background.get().is_some(), "none ran long");
+        until(|| turns.present.load(Ordering::SeqCst) == 0).await;
+        assert!(turns.lock().ready.is_empty());
+        assert!(behind.load(Ordering::SeqCst) > 0, "none ran long");
         drop(spins);
         until(|| turns.threads.users.load(Ordering::SeqCst) == 0).await;
+    }
+
+    fn thread_name() -> String {
+        std::thread::current().name().unwrap_or("").to_string()
     }
 
     /// The names of the threads on which a program runs that needs `run` each time, then `rest`.
@@ -307,7 +455,7 @@ mod tests {
         turns.spawn(async move {
             let mut names = Vec::new();
             for _ in 0..20 {
-                names.push(std::thread::current().name().unwrap_or("").to_string());
+                names.push(thread_name());
                 std::thread::sleep(Duration::from_millis(run));
                 match rest {
                     0 => yield_now().await,
@@ -338,5 +486,31 @@ mod tests {
         drop(leave);
         other_is_there.await;
         assert_eq!(behind(&threads_of(&spins, 5, 0).await), 0, "nobody else is there any more");
+    }
+
+    #[test]
+    fn the_threads_end_with_the_runtime_and_what_waits_is_dropped() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let [turns, _] = users(1);
+        let held = Arc::new(());
+        runtime.block_on(async {
+            let program = |held: Arc<()>| async move {
+                let _held = held;
+                // The timer would panic after the end of its runtime.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                std::thread::sleep(Duration::from_millis(5));
+                std::future::pending::<()>().await
+            };
+            (0..50).for_each(|_| turns.spawn(program(held.clone())).detach());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        });
+        let pool = turns.threads.pool.get().unwrap().clone();
+        drop(runtime);
+        let line = pool.lock();
+        assert!(line.ended && line.running == 0 && line.users.iter().all(VecDeque::is_empty));
+        drop(line);
+        assert!(turns.lock().ready.is_empty());
+        assert!(Arc::strong_count(&held) < 51, "those that were ready are dropped");
     }
 }
