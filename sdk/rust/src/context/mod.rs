@@ -3,6 +3,7 @@
 mod counts;
 mod history;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -35,7 +36,7 @@ pub struct Context {
     model: Model,
     tokens: Vec<u32>,
     computed: usize,
-    /// The tokens, and those that were removed among them.
+    /// What was removed among the tokens.
     history: History,
     /// Pending embedding rows, in order.
     embeddings: VecDeque<PendingRows>,
@@ -132,7 +133,7 @@ impl Context {
         Context {
             handle,
             model,
-            history: History::new(&tokens),
+            history: History::default(),
             tokens,
             computed: length,
             embeddings: VecDeque::new(),
@@ -220,12 +221,11 @@ impl Context {
     /// Appends tokens that were generated.
     pub(crate) fn append_drawn(&mut self, tokens: &[u32]) {
         self.tokens.extend_from_slice(tokens);
-        self.history.append(tokens);
     }
 
     /// The tokens, those among them that were removed included: what the conversation was.
-    pub(crate) fn with_removed(&self) -> &[u32] {
-        self.history.all()
+    pub(crate) fn with_removed(&self) -> Cow<'_, [u32]> {
+        self.history.all(&self.tokens)
     }
 
     /// All tokens there are have become the prompt of what is drawn from here on.
@@ -282,7 +282,7 @@ impl Context {
     /// Goes back to where the first `length` of [`Context::with_removed`] had been appended.
     pub(crate) fn truncate_with_removed(&mut self, length: usize) -> Result<()> {
         self.truncate(self.history.kept_before(length))?;
-        self.history.truncate_all(length);
+        self.history.truncate_all(length, self.tokens.len());
         Ok(())
     }
 
@@ -291,8 +291,8 @@ impl Context {
     /// # Errors
     /// When the range is not within the computed tokens.
     pub fn remove(&mut self, start: usize, end: usize) -> Result<()> {
-        self.take_out(start, end)?;
-        self.history.remove(start..end);
+        let taken = self.take_out(start, end)?;
+        self.history.remove(start..end, &taken);
         Ok(())
     }
 
@@ -303,16 +303,16 @@ impl Context {
         Ok(())
     }
 
-    fn take_out(&mut self, start: usize, end: usize) -> Result<()> {
+    fn take_out(&mut self, start: usize, end: usize) -> Result<Vec<u32>> {
         self.handle.remove(start.try_into()?, end.try_into()?)?;
         if let Some(counts) = &mut self.counts {
             counts.forget(&self.tokens, start..end)?;
         }
-        self.tokens.drain(start..end);
+        let taken = self.tokens.drain(start..end).collect();
         self.computed -= end - start;
         self.embeddings.iter_mut().for_each(|rows| rows.start -= end - start);
         self.prompt -= self.prompt.clamp(start, end) - start;
-        Ok(())
+        Ok(taken)
     }
 
     /// Computes the pending tokens.
