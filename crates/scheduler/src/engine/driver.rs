@@ -185,7 +185,7 @@ impl Driver {
                 }
                 self.cancel_if_abandoned(request.context);
                 let ticket = request.ticket;
-                match self.scheduler.submit(request, self.start.elapsed()) {
+                match self.scheduler.submit(*request, self.start.elapsed()) {
                     Ok(()) => drop(self.answers.insert(ticket, answer)),
                     Err(error) => drop(answer.send(Err(error))),
                 }

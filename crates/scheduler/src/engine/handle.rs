@@ -28,7 +28,7 @@ pub struct EngineHandle {
     pub(super) inbox: Arc<Inbox>,
     /// On whose share of the inbox its messages count.
     pub(super) owner: Option<OwnerId>,
-    pub(super) limits: Limits,
+    pub(super) limits: Arc<Limits>,
 }
 
 impl EngineHandle {
@@ -43,7 +43,8 @@ impl EngineHandle {
     /// When the inbox is full the answer is [`ForwardError::Overloaded`], at once.
     pub fn forward(&self, request: ForwardRequest) -> Reply<ForwardReply, ForwardError> {
         let (answer, reply) = oneshot::channel();
-        let (message, error) = match self.inbox.push(self.owner, Message::Forward(request, answer)) {
+        let (message, error) = match self.inbox.push(self.owner, Message::Forward(Box::new(request), answer))
+        {
             Ok(()) => return reply,
             Err(Refused::Full(message)) => (message, ForwardError::Overloaded),
             Err(Refused::Closed(message)) => (message, ForwardError::Closed),

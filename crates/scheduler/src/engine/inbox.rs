@@ -21,8 +21,8 @@ pub(super) type Answer<T, E> = oneshot::Sender<Result<T, E>>;
 
 /// A message to the thread.
 pub(super) enum Message {
-    /// A pass.
-    Forward(ForwardRequest, Answer<ForwardReply, ForwardError>),
+    /// A pass; apart, so that the many small operations do not take its room in the queue.
+    Forward(Box<ForwardRequest>, Answer<ForwardReply, ForwardError>),
     /// An operation without a reply.
     Op(ContextOp),
     /// An operation with a reply.
@@ -245,7 +245,7 @@ mod tests {
 
     fn forward() -> Message {
         let request = ForwardRequest::new(Ticket(1), ContextId(1), vec![1]);
-        Message::Forward(request, oneshot::channel().0)
+        Message::Forward(Box::new(request), oneshot::channel().0)
     }
 
     fn create() -> Message {
