@@ -125,23 +125,32 @@ impl InferletState {
 
     /// This thread begins to run the program.
     pub(crate) fn runs(&self) {
-        *self.running() = Some(Instant::now());
+        let mut run = self.run();
+        run.began = Some((Instant::now(), run.long.then(thread_time)));
     }
 
     /// For how long this thread has run it, so far.
     pub(crate) fn has_run(&self) -> Duration {
-        self.running().map_or(Duration::ZERO, |start| start.elapsed())
+        self.run().began.map_or(Duration::ZERO, |(start, _)| start.elapsed())
     }
 
     /// This thread has run the program, for the moment.
     pub(crate) fn pauses(&self) {
-        let time = self.running().take().map_or(Duration::ZERO, |start| start.elapsed());
-        // Perhaps others had the processor meanwhile: nobody is charged for more than it takes to be interrupted.
-        self.spend_cpu(time.min(2 * crate::TICK));
+        let mut run = self.run();
+        let Some((start, thread)) = run.began.take() else { return };
+        let elapsed = start.elapsed();
+        run.long = elapsed > crate::TICK / 2;
+        let time = match thread {
+            Some(before) => thread_time().saturating_sub(before),
+            // Perhaps others had the processor meanwhile: nobody is charged for more than it takes to be interrupted.
+            None => elapsed.min(2 * crate::TICK),
+        };
+        drop(run);
+        self.spend_cpu(time);
     }
 
-    fn running(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.cpu.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn run(&self) -> MutexGuard<'_, Run> {
+        self.cpu.run.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it, or one above it, has used up its processor time.
@@ -326,8 +335,19 @@ impl Drop for Waiting {
 #[derive(Default)]
 pub(crate) struct CpuMeter {
     spent_ns: AtomicU64,
-    /// What it runs now, and is not in `spent_ns`, began at. Only the thread that runs it looks at this.
-    running: Mutex<Option<Instant>>,
+    /// Only the thread that runs the program looks at this.
+    run: Mutex<Run>,
+}
+
+/// A run of a program on a thread: from where it is woken to where it waits.
+///
+/// A thread's own clock takes longer to read than many a program runs. It is read where the run before took long.
+#[derive(Default)]
+struct Run {
+    /// When it began, and the thread's clock then; none between runs.
+    began: Option<(Instant, Option<Duration>)>,
+    /// Whether the last one took long.
+    long: bool,
 }
 
 impl CpuMeter {

@@ -159,7 +159,8 @@ impl ResourceLimiter for MemoryLimiter {
     }
 }
 
-/// Polls a program and adds what each poll takes to the inferlet's processor time.
+/// Polls a program and adds what each poll takes to the inferlet's processor time: what its thread had of a processor, so
+/// that nobody pays for the time in which others had it.
 pub(crate) struct Metered<F> {
     pub(crate) program: Pin<Box<F>>,
     pub(crate) inferlet: Arc<InferletState>,
@@ -182,20 +183,28 @@ mod tests {
 
     use super::*;
     use crate::inferlet::tests::inferlet;
+    use crate::inferlet::thread_time;
 
     #[test]
-    fn a_program_pays_for_the_time_it_runs_and_little_for_waiting_for_a_processor() {
+    fn a_program_pays_for_the_processor_and_not_for_waiting_for_one() {
         let (inferlet, _client) = inferlet();
-        let run = |time: Duration| {
-            let program = Box::pin(async move { std::thread::sleep(time) });
+        let run = |program: fn()| {
+            let program = Box::pin(async move { program() });
             let before = inferlet.cpu.spent();
             Metered { program, inferlet: inferlet.clone() }.now_or_never().unwrap();
             inferlet.cpu.spent() - before
         };
-        assert!(run(crate::TICK) >= crate::TICK);
-        // It is interrupted long before, so somebody else had the processor.
-        assert_eq!(run(Duration::from_millis(50)), 2 * crate::TICK);
-        assert!(inferlet.is_out_of_cpu(), "it had 5 ms");
+        let sleeps = || std::thread::sleep(Duration::from_millis(50));
+        let works = || {
+            let start = thread_time();
+            while thread_time() - start < Duration::from_millis(6) {}
+        };
+        assert_eq!(run(sleeps), 2 * crate::TICK, "it is interrupted long before");
+        assert!(run(sleeps) < Duration::from_millis(25), "without a processor");
+        assert!(!inferlet.is_out_of_cpu() && run(works) >= Duration::from_millis(6) && inferlet.is_out_of_cpu());
+        // What runs shortly pays for the clock's time.
+        run(|| ());
+        assert!(run(|| std::thread::sleep(crate::TICK)) >= crate::TICK);
     }
 
     #[test]
