@@ -201,7 +201,9 @@ mod tests {
         };
         assert_eq!(run(sleeps), 2 * crate::TICK, "it is interrupted long before");
         assert!(run(sleeps) < Duration::from_millis(25), "without a processor");
-        assert!(!inferlet.is_out_of_cpu() && run(works) >= Duration::from_millis(6) && inferlet.is_out_of_cpu());
+        assert!(
+            !inferlet.is_out_of_cpu() && run(works) >= Duration::from_millis(6) && inferlet.is_out_of_cpu()
+        );
         // What runs shortly pays for the clock's time.
         run(|| ());
         assert!(run(|| std::thread::sleep(crate::TICK)) >= crate::TICK);
