@@ -6,7 +6,8 @@
 //! ```text
 //! clock   = least service of the tenants that the last batch left wanting; of nobody: the most of all
 //! service = max(service, clock)                  of those that it did not leave wanting: no credit for idle times
-//! rows    = those of the longest batch that takes at most T times what the least demanding tenant's takes alone
+//! rows    = those of the longest batch that takes at most T times what the least demanding tenant's takes alone,
+//!           with some room
 //! shares  = the rows poured on the services:     service  wants
 //!                                                level ──────────────┬───┬──
 //!           share = min(wants, level - service)    A  ████████░░░░░░░│   │
@@ -29,7 +30,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::batch_time::BatchTime;
+use super::batch_time::{BatchTime, Work};
 use super::{Order, Rank};
 use crate::request::{Priority, TenantId, Ticket};
 
@@ -60,8 +61,8 @@ struct Tenant {
     service: u64,
     /// Whether the last batch had no room for all the rows it wanted.
     left_wanting: bool,
-    /// Rows that its passes had left when it last had any, by class.
-    wants: [u64; CLASSES],
+    /// What its passes had left when it last had any, by class.
+    wants: [Work; CLASSES],
     /// When rows of it were last computed.
     computed_at: Option<Duration>,
     /// The pass that has waited longest beyond patience.
@@ -73,7 +74,7 @@ struct Tenant {
 pub(crate) struct Share {
     tenant: TenantId,
     service: u64,
-    wants: [u64; CLASSES],
+    wants: [Work; CLASSES],
     /// Rows that its passes still want, those out of pages aside.
     unserved: u64,
     /// Rows of its longest long pass.
@@ -95,6 +96,8 @@ pub(crate) struct Waiting {
     /// Its place among those of its tenant, and among all when there is one tenant.
     pub(crate) order: Order,
     pub(crate) rows: u32,
+    /// Tokens that its context holds.
+    pub(crate) length: u32,
     pub(crate) long: bool,
     /// Whether it was out of pages last time.
     pub(crate) blocked: bool,
@@ -113,6 +116,10 @@ impl Waiting {
             Order::First(Reverse(rank)) => Some(rank),
             Order::Then { .. } => None,
         }
+    }
+
+    fn work(&self) -> Work {
+        Work::of(self.rows, self.length)
     }
 
     /// Rows that it waits for, unless it waits for pages.
@@ -143,9 +150,9 @@ impl Fair {
         }
     }
 
-    /// A batch of so many rows took so long.
-    pub(crate) fn observe(&mut self, rows: u32, time: Duration) {
-        self.batch_time.observe(rows, time);
+    /// A batch took so long.
+    pub(crate) fn observe(&mut self, work: Work, time: Duration) {
+        self.batch_time.observe(work, time);
     }
 
     /// Tenants at work when the last batch was planned.
@@ -184,7 +191,7 @@ impl Fair {
             if !tenant.left_wanting {
                 tenant.service = tenant.service.max(self.clock);
             }
-            tenant.wants = [0; CLASSES];
+            tenant.wants = Default::default();
             shares.push(Share::new(*id, tenant.service));
         }
         shares
@@ -215,8 +222,8 @@ impl Fair {
         for share in &mut *shares {
             self.tenants.get_mut(&share.tenant).expect("it has a pass").wants = share.wants;
         }
-        let all: u64 = waiting.iter().map(|pass| u64::from(pass.rows)).sum();
-        let longest = self.batch_time.of(all.min(u64::from(batch_tokens)) as u32);
+        let all: Work = waiting.iter().map(Waiting::work).sum();
+        let longest = self.batch_time.of(all.at_most(batch_tokens));
         let is_at_work = |tenant: &Tenant| {
             tenant.passes > 0 || tenant.computed_at.is_some_and(|at| now.saturating_sub(at) < longest)
         };
@@ -228,20 +235,24 @@ impl Fair {
             return batch_tokens;
         }
         // The least demanding of those who want something of the first class that anybody waits with.
-        let class = (0..CLASSES).find(|class| shares.iter().any(|share| share.wants[*class] > 0));
-        let wants = at_work().map(|tenant| tenant.wants[class.unwrap_or(0)]).filter(|wants| *wants > 0);
-        let least = wants.fold(u64::from(batch_tokens), u64::min) as u32;
-        self.batch_time.rows_in(self.at_work, least).min(batch_tokens)
+        let class = (0..CLASSES).find(|class| shares.iter().any(|share| share.wants[*class].rows > 0));
+        let wants = at_work().map(|tenant| tenant.wants[class.unwrap_or(0)].at_most(batch_tokens));
+        let wants = wants.filter(|wants| wants.rows > 0);
+        match wants.min_by_key(|wants| (self.batch_time.of(*wants), wants.rows)) {
+            Some(least) => self.batch_time.rows_in(self.at_work, least, all).min(batch_tokens),
+            None => batch_tokens,
+        }
     }
 
     /// Enters the rows that passes have left.
     fn want(&self, shares: &mut [Share], waiting: &[Waiting]) {
         for share in &mut *shares {
-            (share.wants, share.longest) = ([0; CLASSES], 0);
+            (share.wants, share.longest) = Default::default();
         }
         for pass in waiting {
             let share = &mut shares[pass.share];
-            share.wants[self.class(pass.priority)] += u64::from(pass.rows);
+            let wants = &mut share.wants[self.class(pass.priority)];
+            *wants = [*wants, pass.work()].into_iter().sum();
             if pass.long {
                 share.longest = share.longest.max(pass.rows);
             }
@@ -318,7 +329,7 @@ impl Fair {
 
 impl Share {
     fn new(tenant: TenantId, service: u64) -> Share {
-        let (wants, unserved, longest) = ([0; CLASSES], 0, 0);
+        let (wants, unserved, longest) = Default::default();
         Share { tenant, service, wants, unserved, longest, rows: 0, passes: 0, reserved: 0 }
     }
 
@@ -350,7 +361,7 @@ fn pour(shares: &mut [Share], rows: u32) {
     let mut got = vec![0; shares.len()];
     let mut left = u64::from(rows);
     for class in 0..CLASSES {
-        let cup = |share: &Share, got: u64| (share.service + got, share.wants[class]);
+        let cup = |share: &Share, got: u64| (share.service + got, share.wants[class].rows);
         let cups: Vec<(u64, u64)> = shares.iter().zip(&got).map(|(share, got)| cup(share, *got)).collect();
         for (got, more) in got.iter_mut().zip(fill(&cups, left)) {
             *got += more;
@@ -411,6 +422,7 @@ mod tests {
                     share: shares.iter().position(|share| share.tenant.0 == *id).expect("it has passes"),
                     order: Order::Then { priority: Reverse(priority), long, arrival },
                     rows: *rows,
+                    length: 0,
                     long,
                     blocked: false,
                     priority,
@@ -439,10 +451,16 @@ mod tests {
         got
     }
 
+    /// Rows that attend to nothing.
+    fn rows_alone(rows: u32) -> Work {
+        Work { rows: rows.into(), attended: 0 }
+    }
+
     /// Fair with a known time of batches, in which rows cost little.
     fn cheap_rows() -> Fair {
         let mut fair = Fair::default();
-        (1..=BATCH).for_each(|rows| fair.observe(rows, Duration::from_micros(1000 + u64::from(rows))));
+        (1..=BATCH)
+            .for_each(|rows| fair.observe(rows_alone(rows), Duration::from_micros(1000 + u64::from(rows))));
         fair
     }
 
@@ -488,7 +506,7 @@ mod tests {
     fn a_batch_takes_as_many_times_the_time_of_the_least_as_there_are_tenants() {
         let mut fair = Fair::default();
         let ms = Duration::from_millis;
-        (1..=BATCH).for_each(|rows| fair.observe(rows, ms(10) + ms(1) * rows));
+        (1..=BATCH).for_each(|rows| fair.observe(rows_alone(rows), ms(10) + ms(1) * rows));
         let many = [1; 1000];
         let rows = |fair: &mut Fair, now, wants: &[(u64, &[u32])]| -> u32 {
             batch(fair, u32::MAX, u32::MAX, now, wants).iter().sum()
@@ -496,17 +514,17 @@ mod tests {
         assert_eq!(rows(&mut fair, ms(0), &[(1, &many)]), BATCH, "alone, all that fit");
         assert_eq!(
             rows(&mut fair, ms(0), &[(1, &many), (2, &[1])]),
-            2 + 9,
-            "22 ms, and the 10 are known to a tenth"
+            7,
+            "four fifths of 22 ms, without the 10 that every batch takes"
         );
         assert_eq!(rows(&mut fair, ms(0), &[(1, &many), (2, &[60])]), BATCH);
         // The second is away for a moment, and then for longer than a batch of 100 rows takes.
         rows(&mut fair, ms(0), &[(1, &many), (2, &[1])]);
-        assert_eq!(rows(&mut fair, ms(100), &[(1, &many)]), 2 + 9);
+        assert_eq!(rows(&mut fair, ms(100), &[(1, &many)]), 7);
         assert_eq!(fair.at_work(), 2);
         assert_eq!(rows(&mut fair, ms(115), &[(1, &many)]), BATCH);
         assert_eq!((fair.at_work(), fair.tenants.len()), (1, 1), "forgotten");
-        assert_eq!(rows(&mut fair, ms(115), &[(1, &many), (2, &[1, 1, 1]), (3, &many)]), 3 * 3 + 19);
+        assert_eq!(rows(&mut fair, ms(115), &[(1, &many), (2, &[1, 1, 1]), (3, &many)]), 21);
     }
 
     #[test]
@@ -520,6 +538,7 @@ mod tests {
                 share,
                 order: Order::Then { priority: Reverse(priority), long: true, arrival: share as u64 },
                 rows: 90,
+                length: 0,
                 long: true,
                 blocked: false,
                 priority,

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use crate::request::{Priority, TenantId};
 
+pub(crate) use batch_time::Work;
 pub(crate) use fair::{Fair, Share, Waiting};
 
 /// The state of the queue when the backend is idle and something waits.

@@ -37,7 +37,7 @@ impl Scheduler {
                 self.totals.batch_requests += running.len() as u64;
                 let mut values = output.values.drain(..);
                 let compute = Compute { batch: compute, rows: running.iter().map(|pass| pass.rows).sum() };
-                self.fair.observe(compute.rows, compute.batch);
+                self.fair.observe(running.iter().map(|pass| pass.work).sum(), compute.batch);
                 for pass in running {
                     self.advance(pass, &mut values, compute, now);
                 }

@@ -25,7 +25,7 @@ use crate::context::Context;
 use crate::memory::{Holder, Memory};
 use crate::pages::{PageLocation, PageMove, Pages};
 use crate::pass::Pass;
-use crate::policy::{Candidate, Fair, Policy, Rank, Standing};
+use crate::policy::{Candidate, Fair, Policy, Rank, Standing, Work};
 use crate::prefix::Prefix;
 use crate::request::{
     ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, TenantId, Ticket,
@@ -60,6 +60,7 @@ pub type Answered = (Ticket, Result<ForwardReply, ForwardError>);
 pub(crate) struct Running {
     pub(crate) ticket: Ticket,
     pub(crate) rows: u32,
+    pub(crate) work: Work,
     pub(crate) outputs: usize,
 }
 

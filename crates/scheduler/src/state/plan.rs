@@ -160,6 +160,7 @@ impl Scheduler {
                 share: share.expect("a tenant with a pass has a share"),
                 order: self.policy.order(&candidate),
                 rows: pass.left(),
+                length: context.length + pass.done,
                 long: candidate.long,
                 blocked: pass.blocked,
                 priority: candidate.priority,

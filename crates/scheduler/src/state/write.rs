@@ -3,6 +3,7 @@
 use backend::{Batch, EmbeddingRow, OutputRequest, PageSlots, RowMask, SequenceSpan};
 
 use super::{Running, Scheduler};
+use crate::policy::Work;
 use crate::request::Ticket;
 
 impl Scheduler {
@@ -38,6 +39,7 @@ impl Scheduler {
             let entry = pass.entries[page as usize - pass.first_written_entry];
             assert!(self.memory.writable(entry.page), "{entry:?} is written while others see it");
         }
+        let work = Work::of(rows, context.length + pass.done);
         let pass = self.passes.get_mut(&ticket).expect("a pass in the queue exists");
         let before = pass.outputs_sent;
         let end = (pass.done + rows) as usize;
@@ -51,6 +53,6 @@ impl Scheduler {
             rows: first_row..batch.rows(),
             adapter: pass.request.adapter,
         });
-        self.running.push(Running { ticket, rows, outputs: pass.outputs_sent - before });
+        self.running.push(Running { ticket, rows, work, outputs: pass.outputs_sent - before });
     }
 }
