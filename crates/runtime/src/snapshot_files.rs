@@ -149,6 +149,7 @@ impl SnapshotFiles {
         for info in forgotten.map_err(ApiError::from)? {
             self.note(model, info.key, info.length);
         }
+        // Not on the inferlet's share: it would be given up with it, and the file with what it holds.
         let imported = model.engine.import(key.to_string(), tenant, true, data).await.map_err(engine_gone)?;
         imported.map_err(ApiError::from)?;
         self.forget(model, key);

@@ -109,7 +109,7 @@ pub enum ContextOp {
         /// The adapter.
         adapter: AdapterId,
     },
-    /// Deletes a snapshot; one that does not exist is ignored.
+    /// Deletes a snapshot; one that does not exist is ignored. Contexts opened from it keep their pages.
     DropSnapshot {
         /// Its key.
         key: String,

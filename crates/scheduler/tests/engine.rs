@@ -290,8 +290,9 @@ fn snapshots_outlive_their_owner_and_the_engine() {
     let pages = [read(0..2), read(2..9), read(3..9), read(7..9)].concat();
     let data = SnapshotData { page_tokens: handle.limits().page_tokens, next_position, pages };
     assert_eq!(data.pages.len(), 3);
-    wait(handle.delete("ann/a".into())).unwrap();
-    assert_eq!(wait(handle.delete("ann/a".into())), Err(CallError::NotFound("ann/a".into())));
+    assert_eq!(wait(handle.has("ann/a".into())), Ok(true));
+    handle.apply(ContextOp::DropSnapshot { key: "ann/a".into() }).unwrap();
+    assert_eq!(wait(handle.has("ann/a".into())), Ok(false));
     handle.shutdown();
     engine.join().unwrap();
     let (handle, _engine) = start(FakeBackend::new(100, 50));

@@ -184,7 +184,7 @@ section! {
     /// What programs may reach.
     NetworkSettings {
         /// Hosts that programs may send HTTP requests to: `example.com`, `*.example.com`, `127.0.0.1:8000` or
-        /// `*`.
+        /// `*`, which are all with public addresses: those of the own network and machine are to be named.
         allow_hosts: Vec<String> = (Vec::new())
             .checked("", check_hosts)
             .flag(Flag::new("allow-host", "HOST", Commands::RunAndStart));

@@ -424,34 +424,40 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         name: String,
     ) -> Result<(), Failure> {
         check_name(&name)?;
-        let (shared, model, key) = accessor.with(|mut access| {
+        let (shared, model, engine, key) = accessor.with(|mut access| {
             let state = access.get();
             let key = snapshot_key(&state.inferlet.user.name, &name);
-            Ok::<_, Failure>((state.shared.clone(), state.table.get(&model)?.0.clone(), key))
+            let model = state.table.get(&model)?.0.clone();
+            let engine = model.engine.for_owner(state.inferlet.owner);
+            Ok::<_, Failure>((state.shared.clone(), model, engine, key))
         })?;
-        let on_disk = shared.snapshots.only_on_disk(&model, &key).iter().any(|(other, _)| *other == key);
-        // The file first: were the call dropped in between, a file that nobody knows would stay.
+        let on_disk = || shared.snapshots.only_on_disk(&model, &key).iter().any(|(other, _)| *other == key);
+        // Looked at before and after: it may move to the engine, or from it, in between.
+        let was_on_disk = on_disk();
+        let in_engine = engine.has(key.clone()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
+        if !(was_on_disk || in_engine || on_disk()) {
+            return Err(named(CallError::NotFound(key), &name).into());
+        }
+        // Both or neither, wherever the program is ended. The second is never refused.
         shared.snapshots.remove(&model, &key)?;
-        let deleted = model.engine.delete(key.clone()).await.map_err(engine_gone)?;
-        let deleted = match deleted {
-            Err(CallError::NotFound(_)) if on_disk => Ok(()),
-            deleted => deleted,
-        };
-        Ok(deleted.map_err(|error| named(error, &name))?)
+        let _ = engine.apply(ContextOp::DropSnapshot { key });
+        Ok(())
     }
 
     async fn snapshots(
         accessor: &Accessor<T, Self>,
         model: Resource<ModelHandle>,
     ) -> Result<Vec<context::Snapshot>, Failure> {
-        let (shared, model, prefix) = accessor.with(|mut access| {
+        let (shared, model, engine, prefix) = accessor.with(|mut access| {
             let state = access.get();
             let (shared, prefix) = (state.shared.clone(), snapshot_key(&state.inferlet.user.name, ""));
-            Ok::<_, Failure>((shared, state.table.get(&model)?.0.clone(), prefix))
+            let model = state.table.get(&model)?.0.clone();
+            let engine = model.engine.for_owner(state.inferlet.owner);
+            Ok::<_, Failure>((shared, model, engine, prefix))
         })?;
         // Looked at before and after: one may move to the engine, and another from it, in between.
         let before = shared.snapshots.only_on_disk(&model, &prefix);
-        let saved = model.engine.list(prefix.clone()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
+        let saved = engine.list(prefix.clone()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
         let on_disk = before.into_iter().chain(shared.snapshots.only_on_disk(&model, &prefix));
         let on_disk = on_disk.map(|(key, length)| (key, length, true));
         let saved = saved.into_iter().map(|info| (info.key, info.length, info.persistent));

@@ -123,9 +123,9 @@ impl EngineHandle {
         self.call(move |scheduler, _| scheduler.open(&key, context, owner, priority, tenant))
     }
 
-    /// Deletes a snapshot. Contexts opened from it keep their pages.
-    pub fn delete(&self, key: String) -> Reply<(), CallError> {
-        self.call(move |scheduler, _| scheduler.delete(&key))
+    /// Whether there is a snapshot, which [`ContextOp::DropSnapshot`] deletes.
+    pub fn has(&self, key: String) -> Reply<bool, CallError> {
+        self.call(move |scheduler, _| Ok(scheduler.has(&key)))
     }
 
     /// Snapshots whose key starts with `prefix`, by key.

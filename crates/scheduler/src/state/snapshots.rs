@@ -110,6 +110,11 @@ impl Scheduler {
         self.info(context)
     }
 
+    /// Whether there is a snapshot.
+    pub fn has(&self, key: &str) -> bool {
+        self.snapshots.contains_key(key)
+    }
+
     /// Deletes a snapshot; contexts opened from it keep their pages.
     ///
     /// # Errors
