@@ -200,9 +200,7 @@ static HYPERPARAMETERS: LazyLock<Hyperparameters> = LazyLock::new(|| {
 
 fn use_tokenizer(tokenizer: &Tokenizer) {
     for text in ["Hello, world 123", "<|im_end|>", " \u{301}漢字\0"] {
-        for ids in
-            [tokenizer.encode(text), tokenizer.encode_with_control(text), tokenizer.encode_prompt(text)]
-        {
+        for ids in [tokenizer.encode(text), tokenizer.encode_with_control(text)] {
             if let Ok(ids) = ids {
                 tokenizer.decode(&ids);
                 tokenizer.decode_with_control(&ids);

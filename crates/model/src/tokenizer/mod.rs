@@ -136,15 +136,6 @@ impl Tokenizer {
         self.splitter.encode(text, true)
     }
 
-    /// Token ids of a prompt that is nothing but `text`: [`Self::encode`] with BOS in front where the model
-    /// wants one. For the start of a sequence, position 0; text that goes on from there has no BOS.
-    ///
-    /// # Errors
-    /// [`TokenizerError::Encode`] when the library refuses the text.
-    pub fn encode_prompt(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        Ok(self.with_bos(self.encode(text)?))
-    }
-
     /// `ids` with BOS in front, if the model wants one and it is not there already: templates often write it.
     pub fn with_bos(&self, mut ids: Vec<u32>) -> Vec<u32> {
         if let Some(bos) = self.special.bos
@@ -217,11 +208,6 @@ impl Tokenizer {
     /// The tokens with a role.
     pub fn special(&self) -> &SpecialTokens {
         &self.special
-    }
-
-    /// Whether `id` ends a turn or a text.
-    pub fn is_stop(&self, id: u32) -> bool {
-        self.special.stop.binary_search(&id).is_ok()
     }
 }
 
