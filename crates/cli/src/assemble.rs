@@ -12,7 +12,7 @@ use model_store::ModelStore;
 use runtime::{Runtime, RuntimeConfig, ServedModel};
 use scheduler::{Engine, EngineConfig, EngineHandle, SchedulerConfig};
 
-use crate::config::{ModelSettings, PoolSize, Settings};
+use crate::config::{McpSettings, ModelSettings, PoolSize, Settings};
 use crate::home::{Home, program_folders, store_settings};
 use crate::progress;
 
@@ -63,17 +63,19 @@ impl Assembly {
             user_limits: settings.limits.of_a_user(machine_memory()),
             server_limits: settings.limits.of_the_server(machine_memory()),
             allowed_hosts: Arc::new(settings.network.allowed_hosts()),
+            mcp: settings.mcp.iter().map(McpSettings::server).collect::<Result<_>>()?,
             ..RuntimeConfig::default()
         };
         let runtime = Runtime::start(config, served).await?;
         Ok(Assembly { runtime, engines })
     }
 
-    /// Stops the engines and waits for their threads.
+    /// Ends the sessions with MCP servers, stops the engines and waits for their threads.
     ///
     /// # Errors
     /// When one had died.
-    pub(crate) fn stop(self) -> Result<()> {
+    pub(crate) async fn stop(self) -> Result<()> {
+        self.runtime.close_mcp().await;
         for (handle, _) in &self.engines {
             handle.shutdown();
         }

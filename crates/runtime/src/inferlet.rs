@@ -13,7 +13,7 @@ use crate::error::ApiError;
 use crate::limits::InferletLimits;
 use crate::queue::{Receiver, Sender, queue};
 use crate::users::User;
-use crate::work;
+use crate::{tools, work};
 
 /// What an inferlet gives to the client that launched it, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub(crate) struct InferletState {
     pub(crate) host_memory: Arc<Account>,
     /// Its calls of long work.
     pub(crate) calls: Arc<Semaphore>,
+    /// Its calls of MCP servers.
+    pub(crate) tool_calls: Arc<Semaphore>,
     pub(crate) arguments: Vec<String>,
     pub(crate) limits: InferletLimits,
     pub(crate) cpu: CpuMeter,
@@ -92,6 +94,7 @@ impl InferletState {
             program,
             host_memory: above.below("the inferlet", limits.host_memory_bytes),
             calls: work::calls(),
+            tool_calls: tools::calls(),
             _counted: user.inferlets.take(1)?,
             user,
             parent,

@@ -28,6 +28,7 @@ mod served;
 mod service;
 mod snapshot_files;
 mod store;
+mod tools;
 mod turns;
 mod users;
 mod work;
@@ -54,6 +55,7 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 pub use held::Held;
 pub use inferlet::Event;
 pub use limits::{InferletLimits, ServerLimits, UserLimits};
+pub use mcp::{Limits as McpLimits, ServerConfig as McpServer, Transport as McpTransport};
 pub use network::{AllowedHosts, HostPatternError};
 pub use process::{Inferlet, InferletError, Input, LaunchError, LaunchOptions};
 pub use program::{Program, ProgramError};
@@ -86,6 +88,8 @@ pub struct RuntimeConfig {
     pub server_limits: ServerLimits,
     /// Hosts that inferlets may send HTTP requests to. Default: none.
     pub allowed_hosts: Arc<AllowedHosts>,
+    /// MCP servers whose tools inferlets may call. Default: none.
+    pub mcp: Vec<McpServer>,
 }
 
 impl Default for RuntimeConfig {
@@ -101,6 +105,7 @@ impl Default for RuntimeConfig {
             user_limits: UserLimits::default(),
             server_limits: ServerLimits::default(),
             allowed_hosts: Arc::default(),
+            mcp: Vec::new(),
         }
     }
 }
@@ -142,6 +147,7 @@ pub(crate) struct RuntimeState {
     pub(crate) store: store::Store,
     pub(crate) snapshots: snapshot_files::SnapshotFiles,
     pub(crate) adapters: adapters::Adapters,
+    pub(crate) mcp: mcp::Servers,
     pub(crate) running: Mutex<BTreeMap<String, Arc<inferlet::InferletState>>>,
     /// Places of inferlets that run.
     pub(crate) places: Arc<Semaphore>,
@@ -224,6 +230,7 @@ impl Runtime {
             places: Arc::new(Semaphore::new(config.inferlets as usize)),
             waiting_places: Arc::new(Semaphore::new(waiting_places(&config) as usize)),
             adapters: adapters::Adapters::new(config.adapters.clone()),
+            mcp: mcp::Servers::new(config.mcp.clone()),
             config,
             wasmtime,
             models,
@@ -311,6 +318,11 @@ impl Runtime {
     /// When the program exports no WASI HTTP handler.
     pub fn serve(&self, program: &Arc<Program>, options: LaunchOptions) -> Result<Service, LaunchError> {
         Service::new(self.0.clone(), program.clone(), options)
+    }
+
+    /// Ends the sessions with MCP servers, and their processes. A call after it connects anew.
+    pub async fn close_mcp(&self) {
+        self.0.mcp.close().await;
     }
 
     /// Running and waiting inferlets, by id.

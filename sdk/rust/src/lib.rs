@@ -29,6 +29,7 @@ mod chat;
 mod context;
 mod generate;
 pub mod http;
+pub mod mcp;
 mod model;
 mod sampling;
 mod search;
@@ -118,7 +119,7 @@ fn describe(error: &Error) -> String {
         Error::LimitExceeded(text) => format!("limit exceeded: {text}"),
         Error::Cancelled => "cancelled".to_string(),
         Error::Closed(text) => format!("closed: {text}"),
-        Error::Backend(text) => format!("the model failed: {text}"),
+        Error::Backend(text) => format!("the server failed: {text}"),
     }
 }
 

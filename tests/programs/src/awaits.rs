@@ -18,7 +18,7 @@ use inferlet::embeds::Embeddings;
 use inferlet::forward::{self, Input, OutputKind, OutputRequest, Pass};
 use inferlet::futures::FutureExt;
 use inferlet::futures::future::{Either, LocalBoxFuture, join_all, select};
-use inferlet::{Error, Result, messaging, runtime, session, sleep, store};
+use inferlet::{Error, Result, json, mcp, messaging, runtime, session, sleep, store};
 
 use crate::random::lora;
 
@@ -42,6 +42,7 @@ pub async fn run(value: &str) -> Result<String> {
         topics().boxed_local(),
         client().boxed_local(),
         children().boxed_local(),
+        servers().boxed_local(),
     ];
     let steps = match order {
         "one-by-one" => steps,
@@ -190,4 +191,15 @@ async fn children() -> Result<()> {
         }
     }
     Ok(())
+}
+
+async fn servers() -> Result<()> {
+    let server = mcp::Server::open("test")?;
+    ensure!(server.tools().await?.len() == 3);
+    ensure!(server.call("echo", &json!({ "a": 1 })).await?.structured == Some(json!({ "a": 1 })));
+    let (slow, nothing) = (String::from("slow"), json!({}));
+    match select(Box::pin(server.call(&slow, &nothing)), Box::pin(sleep(Duration::from_millis(1)))).await {
+        Either::Left((answer, _)) => bail!("a tool that never answers has: {answer:?}"),
+        Either::Right(_) => Ok(()),
+    }
 }

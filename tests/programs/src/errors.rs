@@ -14,7 +14,10 @@ use inferlet::bindings::pie::inferlet::forward::{
 };
 use inferlet::bindings::pie::inferlet::grammar::{Constraint, Source};
 use inferlet::bindings::pie::inferlet::model::{ChatOptions, Message, Model as Handle};
-use inferlet::bindings::pie::inferlet::{adapter, context, messaging, model as api, runtime, session, store};
+use inferlet::bindings::pie::inferlet::{
+    adapter, context, mcp, messaging, model as api, runtime, session, store,
+};
+use inferlet::futures::FutureExt;
 use inferlet::{Error, Model, Result, SamplingParams};
 
 type Refused = BTreeSet<&'static str>;
@@ -58,6 +61,7 @@ pub async fn all() -> Result<String> {
     stores(&mut refused).await?;
     messages(&mut refused).await?;
     sessions(&mut refused).await?;
+    servers(&mut refused).await?;
     // Last: from here on no context can be made.
     too_many_contexts(&mut refused, model.handle()).await?;
     Ok(refused.into_iter().collect::<Vec<_>>().join("\n"))
@@ -561,6 +565,44 @@ async fn sessions(refused: &mut Refused) -> Result<()> {
     ensure!(runtime::usage().await?.output_bytes as usize == left, "refused output was counted");
     expect!(refused, "session.receive", Closed, session::receive().await);
     expect!(refused, "session.receive-blob", Closed, session::receive_blob().await);
+    Ok(())
+}
+
+async fn servers(refused: &mut Refused) -> Result<()> {
+    let call = |server: &str, tool: &str, arguments: &str| {
+        mcp::call(server.to_string(), tool.to_string(), arguments.to_string())
+    };
+    for url in ["", "http://127.0.0.1/mcp", "test", "file:///etc/passwd"] {
+        expect!(refused, "mcp.find", NotFound, mcp::find(url));
+    }
+    ensure!(mcp::servers() == ["test"], "{:?}", mcp::servers());
+    for server in ["", "other", "TEST", "test\0", "../test"] {
+        expect!(refused, "mcp.tools", NotFound, mcp::tools(server.into()).await);
+        expect!(refused, "mcp.call", NotFound, call(server, "echo", "{}").await);
+    }
+    for arguments in ["", "no json", "[]", "1", "null", "{", "{\"a\": }"] {
+        expect!(refused, "mcp.call", InvalidArgument, call("test", "echo", arguments).await);
+    }
+    for tool in ["", "die", "Echo", "echo\0"] {
+        expect!(refused, "mcp.call", Denied, call("test", tool, "{}").await);
+    }
+    expect!(refused, "mcp.call", InvalidArgument, call("test", "no such tool", "{}").await);
+    expect!(refused, "mcp.call", Backend, call("test", "broken", "{}").await);
+    let long = "a".repeat(1 << 20);
+    expect!(refused, "mcp.call", LimitExceeded, call("test", "echo", &format!("{{\"a\":\"{long}\"}}")).await);
+    expect!(refused, "mcp.call", LimitExceeded, call("test", &long, "{}").await);
+    // As many as there may be at once, and one more.
+    let mut slow: Vec<_> = (0..16).map(|_| call("test", "slow", "{}").boxed_local()).collect();
+    for call in &mut slow {
+        ensure!(inferlet::futures::poll!(call).is_pending(), "it never answers");
+    }
+    expect!(refused, "mcp.call", LimitExceeded, call("test", "echo", "{}").await);
+    expect!(refused, "mcp.tools", LimitExceeded, mcp::tools("test".into()).await);
+    drop(slow);
+    ensure!(call("test", "fail", "{}").await?.is_error, "the tool tells of a failure");
+    let given = call("test", "echo", "{\"a\": [1]}").await?.structured;
+    ensure!(given.as_deref() == Some("{\"a\":[1]}"), "{given:?}");
+    ensure!(mcp::tools("test".into()).await?.len() == 3, "three of its tools are allowed");
     Ok(())
 }
 

@@ -40,7 +40,7 @@ pub(crate) async fn run(flags: RunFlags) -> Result<()> {
             stream(&mut inferlet).await?
         }
     };
-    let stopped = assembly.stop();
+    let stopped = assembly.stop().await;
     match ended {
         Ok(result) if result.is_empty() => {}
         Ok(result) => output::line(result)?,

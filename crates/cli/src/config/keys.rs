@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use backend_cpu::CpuOptions;
-use runtime::{AllowedHosts, InferletLimits, RuntimeConfig, UserLimits};
+use runtime::{AllowedHosts, InferletLimits, McpLimits, RuntimeConfig, UserLimits};
 use scheduler::SchedulerConfig;
 use serde::Deserialize;
 use server::HttpLimits;
@@ -247,6 +247,55 @@ section! {
     }
 }
 
+section! {
+    /// An MCP server (Model Context Protocol) whose tools programs may call. One that is not here is not there for them.
+    McpSettings {
+        /// The name under which programs know it.
+        name: String = required
+            .checked("1 to 64 letters, digits, `-` and `_`", check_mcp_name)
+            .example("\"weather\"");
+        /// Address of a server over streamable HTTP. Either `url` or `command` is needed.
+        url: String = none
+            .checked("an address with `http://` or `https://`", check_url)
+            .example("\"http://127.0.0.1:8000/mcp\"");
+        /// Headers of each request, as `Name: value`. `${NAME}` in a value is the variable NAME of pie's environment.
+        headers: Vec<String> = (Vec::new())
+            .checked("texts with a colon", check_headers);
+        /// A server that pie starts, with its arguments, and speaks to over stdin and stdout. It is started by the first
+        /// call, and again when it has ended.
+        command: Vec<String> = none
+            .excludes("url")
+            .checked("at least the program", check_command)
+            .example("[\"uvx\", \"mcp-server-time\"]");
+        /// Its environment beside `HOME`, `LANG`, `LC_ALL`, `LOGNAME`, `PATH`, `SHELL`, `TMPDIR`, `TZ` and `USER`: `NAME`,
+        /// which is handed on, or `NAME=value`, with `${NAME}` as in `headers`.
+        env: Vec<String> = (Vec::new());
+        /// The tools that may be called.
+        tools: Vec<String> = none
+            .absent("all of them")
+            .example("[\"forecast\"]");
+        /// The users whose programs may call it.
+        users: Vec<String> = none
+            .absent("all of them")
+            .example("[\"local\"]");
+        /// Time of a call, with that of connecting; then the server is told that no answer is wanted any more.
+        timeout_ms: u64 = (milliseconds(McpLimits::default().time))
+            .unit("ms")
+            .range(1, 86_400_000);
+        /// The arguments of a call, as JSON.
+        argument_kb: usize = (McpLimits::default().argument_bytes >> 10)
+            .unit("KiB")
+            .range(1, 65_536);
+        /// The result of a call, or the list of tools. Each call holds so much of the inferlet's `host_memory_mb`.
+        result_kb: usize = (McpLimits::default().result_bytes >> 10)
+            .unit("KiB")
+            .range(1, 65_536);
+        /// Tools that it may have, of those that may be called.
+        max_tools: usize = (McpLimits::default().tools)
+            .range(1, 4096);
+    }
+}
+
 /// A table of the file and its keys.
 pub(crate) struct Table {
     /// Its name; empty for the keys outside of any table.
@@ -279,6 +328,7 @@ pub(crate) const TABLES: &[Table] = &[
     table::<NetworkSettings>("network", false),
     table::<HttpSettings>("http", false),
     table::<ServiceSettings>("serve", true),
+    table::<McpSettings>("mcp", true),
 ];
 
 /// All tables as they are read.
@@ -290,6 +340,7 @@ pub(super) struct Tables {
     pub(super) network: NetworkSettings,
     pub(super) http: HttpSettings,
     pub(super) serve: Vec<ServiceSettings>,
+    pub(super) mcp: Vec<McpSettings>,
 }
 
 /// Keys of the paper's artifact that have no meaning here, and why.
@@ -332,5 +383,40 @@ fn check_hosts(hosts: &Value) -> Result<()> {
     let entries = hosts.as_array().into_iter().flatten();
     let entries: Vec<&str> = entries.filter_map(Value::as_str).collect();
     AllowedHosts::parse(&entries).context("`allow_hosts`")?;
+    Ok(())
+}
+
+fn check_mcp_name(name: &Value) -> Result<()> {
+    let name = name.as_str().unwrap_or_default();
+    let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    ensure!(
+        (1..=64).contains(&name.len()) && is_plain,
+        "`mcp.name` is `{name}`: expected 1 to 64 letters, digits, `-` and `_`"
+    );
+    Ok(())
+}
+
+fn check_url(url: &Value) -> Result<()> {
+    let url = url.as_str().unwrap_or_default();
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let is_whole = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
+    ensure!(is_whole, "`mcp.url` is `{url}`: expected an address as `http://127.0.0.1:8000/mcp`");
+    Ok(())
+}
+
+fn check_headers(headers: &Value) -> Result<()> {
+    for header in headers.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        // What is no header may be a secret.
+        ensure!(super::mcp::header(header).is_some(), "`mcp.headers` has a text that is no `Name: value`");
+    }
+    Ok(())
+}
+
+fn check_command(command: &Value) -> Result<()> {
+    let program = command.as_array().and_then(|words| words.first()).and_then(Value::as_str);
+    ensure!(
+        program.is_some_and(|program| !program.is_empty()),
+        "`mcp.command` is empty: expected at least the program"
+    );
     Ok(())
 }

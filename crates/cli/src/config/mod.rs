@@ -11,11 +11,12 @@ mod documents;
 mod flags;
 mod key;
 mod keys;
+mod mcp;
 
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use runtime::{AllowedHosts, InferletLimits, ServerLimits, UserLimits};
 use scheduler::PolicyKind;
 use server::HttpLimits;
@@ -23,7 +24,8 @@ use toml::Value;
 
 pub(crate) use flags::{CommonFlags, KeyFlags, StartCommand};
 pub(crate) use keys::{
-    HttpSettings, LOCAL_USER, LimitSettings, ModelSettings, NetworkSettings, ServerSettings, ServiceSettings,
+    HttpSettings, LOCAL_USER, LimitSettings, McpSettings, ModelSettings, NetworkSettings, ServerSettings,
+    ServiceSettings,
 };
 
 use flags::Given;
@@ -40,6 +42,8 @@ pub(crate) struct Settings {
     pub(crate) http: HttpSettings,
     /// Programs that answer HTTP requests from the start.
     pub(crate) services: Vec<ServiceSettings>,
+    /// MCP servers whose tools programs may call.
+    pub(crate) mcp: Vec<McpSettings>,
 }
 
 /// Where a program answers HTTP requests.
@@ -82,10 +86,19 @@ impl Settings {
         }
         flags.iter().for_each(|flag| flag.put_into(&mut file));
         let server = Value::Table(file.clone()).try_into()?;
-        let Tables { backend, limits, network, http, serve } = Value::Table(file).try_into()?;
-        let settings = Settings { server, models: backend, limits, network, http, services: serve };
+        let Tables { backend, limits, network, http, serve, mcp } = Value::Table(file).try_into()?;
+        let settings = Settings { server, models: backend, limits, network, http, services: serve, mcp };
         for service in &settings.services {
             service.mount().with_context(|| format!("`[[serve]]` of `{}`", service.program))?;
+        }
+        for (at, server) in settings.mcp.iter().enumerate() {
+            let of_it = || format!("`[[mcp]]` named `{}`", server.name);
+            server.check().with_context(of_it)?;
+            ensure!(
+                settings.mcp[..at].iter().all(|other| other.name != server.name),
+                "{} is there twice: give each server a name of its own",
+                of_it()
+            );
         }
         Ok(settings)
     }
@@ -321,6 +334,22 @@ mod tests {
             ("[[backend]]\nthreads = 1", "`backend.model` is missing"),
             ("enable_auth = true", "key `enable_auth` has no meaning here: pie checks no keys yet"),
             ("auth_secret = 'a long secret text'", "has no meaning here: pie checks no keys yet"),
+            ("[[mcp]]\nname = 'x'", "either a `url` or a `command`"),
+            ("[[mcp]]\nurl = 'http://x/mcp'", "`mcp.name` is missing"),
+            ("[[mcp]]\nname = 'a b'\nurl = 'http://x'", "`mcp.name` is `a b`"),
+            (
+                "[[mcp]]\nname = 'x'\nurl = 'x.example.com'",
+                "expected an address as `http://127.0.0.1:8000/mcp`",
+            ),
+            ("[[mcp]]\nname = 'x'\ncommand = []", "`mcp.command` is empty"),
+            ("[[mcp]]\nname = 'x'\nurl = 'http://x'\ncommand = ['y']", "exclude each other"),
+            ("[[mcp]]\nname = 'x'\nurl = 'http://x'\nenv = ['A=1']", "`env` belongs to a `command`"),
+            ("[[mcp]]\nname = 'x'\ncommand = ['y']\nheaders = ['A: 1']", "`headers` belong to a `url`"),
+            ("[[mcp]]\nname = 'x'\nurl = 'http://x'\nheaders = ['secret']", "no `Name: value`"),
+            (
+                "[[mcp]]\nname = 'x'\nurl = 'http://x'\n[[mcp]]\nname = 'x'\ncommand = ['y']",
+                "named `x` is there twice",
+            ),
             ("backend = [1]", "`backend` must be tables: [[backend]]"),
         ] {
             let error = format!("{:#}", parse(text).unwrap_err());

@@ -12,6 +12,7 @@ pub(crate) mod counts;
 pub(crate) mod embeds;
 pub(crate) mod forward;
 pub(crate) mod grammar;
+pub(crate) mod mcp;
 pub(crate) mod messaging;
 pub(crate) mod model;
 pub(crate) mod runtime;

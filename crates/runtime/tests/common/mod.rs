@@ -13,8 +13,8 @@ use std::time::Duration;
 use backend::{Backend, FakeBackend, Limits};
 use kernels::DType;
 use runtime::{
-    Held, Inferlet, InferletError, InferletLimits, LaunchOptions, Program, Runtime, RuntimeConfig,
-    ServedModel,
+    Held, Inferlet, InferletError, InferletLimits, LaunchOptions, McpLimits, McpServer, McpTransport,
+    Program, Runtime, RuntimeConfig, ServedModel,
 };
 use scheduler::{Engine, EngineConfig, EngineHandle, SchedulerConfig, Stats};
 
@@ -91,7 +91,22 @@ impl Bench {
         let cache = test.ancestors().nth(3).map(|target| target.join("tmp/programs"));
         let limits =
             InferletLimits { memory_bytes: 32 << 20, output_bytes: 4 << 20, ..InferletLimits::default() };
-        RuntimeConfig { cache, limits, ..RuntimeConfig::default() }
+        RuntimeConfig { cache, limits, mcp: vec![Bench::mcp_server()], ..RuntimeConfig::default() }
+    }
+
+    /// The server of `crates/mcp/tests`.
+    pub(crate) fn mcp_server() -> McpServer {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mcp/tests/server.sh");
+        let environment = std::env::vars().filter(|(name, _)| name == "PATH").collect();
+        let transport = McpTransport::Stdio { command: vec![script.display().to_string()], environment };
+        let tools = ["echo", "fail", "slow", "broken", "no such tool"].map(String::from).to_vec();
+        McpServer {
+            name: "test".into(),
+            transport,
+            tools: Some(tools),
+            users: None,
+            limits: McpLimits::default(),
+        }
     }
 
     /// A runtime of these settings, each model computed by what `backend` makes of a fake.

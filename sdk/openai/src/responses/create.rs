@@ -7,6 +7,7 @@ use inferlet::http::Response;
 use inferlet::{Logprob, Value, json, messaging, spawn};
 
 use super::events::Numbered;
+use super::items::Conversation;
 use super::output::Output;
 use super::record::{Record, topic};
 use super::request::ResponseRequest;
@@ -49,23 +50,63 @@ impl ResponseRequest {
         check_length(context.tokens().len(), "input", &self.served.model)
     }
 
-    /// Makes the answer.
+    /// Makes the answer: what the model says, and as long as it calls tools of MCP servers, what they give and what it
+    /// says then.
     async fn run(&mut self, events: &mut Numbered<'_>) -> Result<Record> {
-        let (settings, tools, format) = (&self.settings, &self.tools, self.format.as_ref());
-        let turn = Turn { model: &self.served.model, settings, tools, format };
-        let mut output = Output::default();
-        let more = async |deltas: Vec<Delta>, _: &[Logprob]| {
-            for event in deltas.into_iter().flat_map(|delta| output.take(delta)) {
-                events.send(event).await?;
-            }
-            Ok(())
-        };
-        let answered = turn.answer(self.chat.context_mut(), 0, more).await?;
-        let is_cut = answered.finish_reason.openai() == "length";
-        for event in output.finish(is_cut) {
+        let (mut tools, mut settings) = (self.tools.clone(), self.settings.clone());
+        let (mut cost, mut calls, mut rounds) = (Cost::default(), self.tool_calls, Vec::new());
+        let mut output = Output::new(self.sources.labels());
+        for event in self.sources.lists().into_iter().flat_map(|list| output.list(list)) {
             events.send(event).await?;
         }
+        let is_cut = loop {
+            let (model, format) = (&self.served.model, self.format.as_ref());
+            let turn = Turn { model, settings: &settings, tools: &tools, format };
+            let begin = output.items().len();
+            let more = async |deltas: Vec<Delta>, _: &[Logprob]| {
+                for event in deltas.into_iter().flat_map(|delta| output.take(delta)) {
+                    events.send(event).await?;
+                }
+                Ok(())
+            };
+            let answered = turn.answer(self.chat.context_mut(), 0, more).await?;
+            cost += answered.cost;
+            let is_cut = answered.finish_reason.openai() == "length";
+            for event in output.finish(is_cut) {
+                events.send(event).await?;
+            }
+            let pending = output.pending();
+            if pending.is_empty() {
+                break is_cut;
+            }
+            for at in pending {
+                let answer = self.call(&output.items()[at], &mut calls).await;
+                for event in output.called(at, answer) {
+                    events.send(event).await?;
+                }
+            }
+            let round = &output.items()[begin..];
+            if round.iter().any(|item| item["type"] == "function_call") {
+                // The client has to answer before the model can go on.
+                break false;
+            }
+            let left = settings.max_tokens.map(|most| most.saturating_sub(answered.cost.generated));
+            if left == Some(0) {
+                break true;
+            }
+            settings.max_tokens = left;
+            let mut conversation = Conversation::new(&mut self.chat);
+            conversation.add(round, "output")?;
+            conversation.finish();
+            rounds.push(output.items().len());
+            let context =
+                self.chat.generation_prompt().map_err(|error| ApiError::from(error).about("tools"))?;
+            check_length(context.tokens().len(), "tools", &self.served.model)?;
+            // It had to call once, not in each round.
+            tools = if calls == 0 { tools.silent() } else { tools.free() };
+        };
         let mut record = self.begun.clone();
+        record.rounds = rounds;
         let made = &mut record.response;
         made["status"] = json!(if is_cut { "incomplete" } else { "completed" });
         if is_cut {
@@ -73,9 +114,19 @@ impl ResponseRequest {
         } else {
             made["completed_at"] = json!(now());
         }
-        made["output"] = output.items();
-        made["usage"] = usage(answered.cost);
+        made["output"] = json!(output.items());
+        made["usage"] = usage(cost);
         Ok(record)
+    }
+
+    /// Makes a call of a tool of an MCP server, unless there were too many.
+    async fn call(&self, item: &Value, left: &mut usize) -> std::result::Result<String, String> {
+        let Some(less) = left.checked_sub(1) else {
+            return Err(format!("it was not made: `max_tool_calls` is {}", self.tool_calls));
+        };
+        *left = less;
+        let text = |field: &str| item[field].as_str().unwrap_or_default();
+        self.sources.call(text("name"), text("arguments")).await
     }
 
     async fn keep(&mut self, record: &Record) -> Result<()> {

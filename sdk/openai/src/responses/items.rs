@@ -5,6 +5,8 @@
 //! ```text
 //! reasoning, message, function_call, function_call     an `assistant` message with its reasoning and two calls
 //! function_call_output                                 a `tool` message
+//! mcp_call, mcp_call                                   an `assistant` message with two calls, and two `tool` messages
+//! mcp_list_tools                                       nothing
 //! ```
 
 use inferlet::{Chat, Message, Value, json};
@@ -46,8 +48,11 @@ fn complete(item: &mut Value, param: &str) -> Result<()> {
         Some("reasoning") => "rs",
         Some("function_call") => "fc",
         Some("function_call_output") => "fco",
+        Some("mcp_call") => "mcp",
+        Some("mcp_list_tools") => "mcpl",
         _ => {
-            let known = "`message`, `reasoning`, `function_call` and `function_call_output` are";
+            let known = "`message`, `reasoning`, `function_call`, `function_call_output`, `mcp_call` and \
+                `mcp_list_tools` are";
             let message = format!("{} is not supported: {known}", item["type"]);
             return Err(ApiError::unsupported(&format!("{param}.type"), message));
         }
@@ -73,13 +78,15 @@ pub(super) struct Conversation<'a> {
     /// What the assistant has done in this turn.
     assistant: Option<Message>,
     calls: Vec<Value>,
+    /// Of these, those that the server has made: their ids and what they gave.
+    results: Vec<(String, String)>,
     /// The calls so far.
     call_ids: Vec<String>,
 }
 
 impl Conversation<'_> {
     pub(super) fn new(chat: &mut Chat) -> Conversation<'_> {
-        Conversation { chat, assistant: None, calls: Vec::new(), call_ids: Vec::new() }
+        Conversation { chat, assistant: None, calls: Vec::new(), results: Vec::new(), call_ids: Vec::new() }
     }
 
     /// Adds items; `param` says where they are, for errors.
@@ -96,7 +103,7 @@ impl Conversation<'_> {
     }
 
     fn add_item(&mut self, mut item: Fields) -> Result<()> {
-        item.ignore(&["id"]);
+        let item_id: Option<String> = item.get("id")?;
         let kind: String = item.required("type")?;
         let is_whole = item.get::<String>("status")?.as_deref() != Some("incomplete");
         match kind.as_str() {
@@ -128,6 +135,19 @@ impl Conversation<'_> {
                 }
                 self.end_turn();
                 self.chat.add(Message { tool_call_id: Some(id), ..Message::new("tool", &text) });
+            }
+            "mcp_list_tools" => item.ignore(&["server_label", "tools", "error"]),
+            "mcp_call" => {
+                item.ignore(&["server_label", "approval_request_id"]);
+                let (name, arguments): (String, String) =
+                    (item.required("name")?, item.required("arguments")?);
+                let (output, error) = (item.get::<String>("output")?, item.get::<String>("error")?);
+                if is_whole {
+                    let id = item_id.unwrap_or_else(|| new_id("mcp"));
+                    self.call(id.clone(), &name, &arguments);
+                    let failed = error.map(|error| format!("error: {error}"));
+                    self.results.push((id, failed.or(output).unwrap_or_default()));
+                }
             }
             other => unreachable!("items of type {other} are refused when they are read"),
         }
@@ -177,11 +197,15 @@ impl Conversation<'_> {
         self.assistant.get_or_insert_with(|| Message::new("assistant", ""))
     }
 
-    fn end_turn(&mut self) {
+    /// Ends what the assistant has done in this turn: what it does next is a message of its own.
+    pub(super) fn end_turn(&mut self) {
         let Some(mut message) = self.assistant.take() else { return };
         let calls = std::mem::take(&mut self.calls);
         message.tool_calls = (!calls.is_empty()).then(|| Value::Array(calls).to_string());
         self.chat.add(message);
+        for (id, text) in std::mem::take(&mut self.results) {
+            self.chat.add(Message { tool_call_id: Some(id), ..Message::new("tool", &text) });
+        }
     }
 }
 

@@ -16,6 +16,7 @@
 mod create;
 mod events;
 mod items;
+mod mcp;
 mod output;
 mod record;
 mod request;

@@ -1,5 +1,7 @@
 //! What an answer has done, as items, and the events that tell a client how they grow.
 
+use std::collections::BTreeMap;
+
 use inferlet::{Value, json};
 
 use super::items::new_id;
@@ -10,12 +12,54 @@ use crate::turn::reader::Delta;
 pub(super) struct Output {
     items: Vec<Value>,
     is_open: bool,
+    /// Tools that the server calls itself, each with the label of its MCP server.
+    labels: BTreeMap<String, String>,
 }
 
 impl Output {
+    /// Nothing yet, of an answer that may call tools of MCP servers.
+    pub(super) fn new(labels: BTreeMap<String, String>) -> Output {
+        Output { labels, ..Output::default() }
+    }
+
     /// The items.
-    pub(super) fn items(&self) -> Value {
-        json!(self.items)
+    pub(super) fn items(&self) -> &[Value] {
+        &self.items
+    }
+
+    /// An item that is there as a whole: the tools of an MCP server.
+    pub(super) fn list(&mut self, mut item: Value) -> Vec<Value> {
+        let tools = std::mem::replace(&mut item["tools"], json!([]));
+        self.items.push(item);
+        let mut events = vec![
+            self.item_event("response.output_item.added"),
+            self.event("response.mcp_list_tools.in_progress", json!({})),
+        ];
+        self.last()["tools"] = tools;
+        events.push(self.event("response.mcp_list_tools.completed", json!({})));
+        events.push(self.item_event("response.output_item.done"));
+        events
+    }
+
+    /// The calls that the server has to make.
+    pub(super) fn pending(&self) -> Vec<usize> {
+        let is_pending = |item: &Value| item["type"] == "mcp_call" && item["status"] == "in_progress";
+        (0..self.items.len()).filter(|at| is_pending(&self.items[*at])).collect()
+    }
+
+    /// A call was made: what it gave, or how it failed.
+    pub(super) fn called(&mut self, at: usize, answer: Result<String, String>) -> Vec<Value> {
+        let status = if answer.is_ok() { "completed" } else { "failed" };
+        let item = &mut self.items[at];
+        item["status"] = json!(status);
+        match answer {
+            Ok(text) => item["output"] = json!(text),
+            Err(error) => item["error"] = json!(error),
+        }
+        vec![
+            self.event_at(at, &format!("response.mcp_call.{status}"), json!({})),
+            self.item_event_at(at, "response.output_item.done"),
+        ]
     }
 
     /// More of the answer; the events that say so.
@@ -25,6 +69,21 @@ impl Output {
             Delta::Reasoning(text) => self.take_text("reasoning", &text),
             Delta::CallBegin { call, .. } => {
                 let mut events = self.close("completed");
+                if let Some(label) = self.labels.get(&call.name) {
+                    events.extend(self.open(json!({
+                        "type": "mcp_call",
+                        "id": new_id("mcp"),
+                        "status": "in_progress",
+                        "approval_request_id": null,
+                        "server_label": label,
+                        "name": call.name,
+                        "arguments": "",
+                        "output": null,
+                        "error": null,
+                    })));
+                    events.push(self.event("response.mcp_call.in_progress", json!({})));
+                    return events;
+                }
                 events.extend(self.open(json!({
                     "type": "function_call",
                     "id": new_id("fc"),
@@ -37,16 +96,27 @@ impl Output {
             }
             Delta::CallArguments { json, .. } => {
                 append(&mut self.last()["arguments"], &json);
-                vec![self.event("response.function_call_arguments.delta", json!({ "delta": json }))]
+                let name = self.arguments_event("delta");
+                vec![self.event(&name, json!({ "delta": json }))]
             }
             Delta::CallEnd => self.close("completed"),
             Delta::CallFailed => self.close("incomplete"),
         }
     }
 
-    /// The answer has ended; whether before its end.
+    /// The answer has ended, or what the model says until its calls are made; whether before its end. Calls of an answer
+    /// that is cut off are not made.
     pub(super) fn finish(&mut self, is_cut: bool) -> Vec<Value> {
-        self.close(if is_cut { "incomplete" } else { "completed" })
+        if !is_cut {
+            return self.close("completed");
+        }
+        let mut events = self.close("incomplete");
+        for at in self.pending() {
+            self.items[at]["status"] = json!("incomplete");
+            events.push(self.event_at(at, "response.mcp_call.failed", json!({})));
+            events.push(self.item_event_at(at, "response.output_item.done"));
+        }
+        events
     }
 
     /// More text of a message or of reasoning.
@@ -88,6 +158,10 @@ impl Output {
         format!("response.{}.{what}", self.last()["content"][0]["type"].as_str().unwrap_or_default())
     }
 
+    fn arguments_event(&mut self, what: &str) -> String {
+        format!("response.{}_arguments.{what}", self.last()["type"].as_str().unwrap_or_default())
+    }
+
     fn open(&mut self, item: Value) -> Vec<Value> {
         self.items.push(item);
         self.is_open = true;
@@ -101,9 +175,18 @@ impl Output {
         let mut events = Vec::new();
         let item = self.last().clone();
         let kind = item["type"].as_str().unwrap_or_default();
-        if kind == "function_call" {
+        if kind == "mcp_call" {
+            let name = self.arguments_event("done");
+            events.push(self.event(&name, json!({ "arguments": item["arguments"] })));
+            if status == "completed" {
+                // The call itself is yet to come.
+                return events;
+            }
+            events.push(self.event("response.mcp_call.failed", json!({})));
+        } else if kind == "function_call" {
+            let name = self.arguments_event("done");
             let done = json!({ "name": item["name"], "arguments": item["arguments"] });
-            events.push(self.event("response.function_call_arguments.done", done));
+            events.push(self.event(&name, done));
         } else {
             let part = &item["content"][0];
             let name = self.text_event("done");
@@ -123,13 +206,20 @@ impl Output {
 
     /// An event about the open item, with all of it.
     fn item_event(&self, name: &str) -> Value {
-        json!({ "type": name, "output_index": self.items.len() - 1, "item": self.items.last() })
+        self.item_event_at(self.items.len() - 1, name)
     }
 
     /// An event about the open item, with these fields.
     fn event(&self, name: &str, fields: Value) -> Value {
-        let id = self.items.last().map(|item| item["id"].clone());
-        let mut event = json!({ "type": name, "item_id": id, "output_index": self.items.len() - 1 });
+        self.event_at(self.items.len() - 1, name, fields)
+    }
+
+    fn item_event_at(&self, at: usize, name: &str) -> Value {
+        json!({ "type": name, "output_index": at, "item": self.items[at] })
+    }
+
+    fn event_at(&self, at: usize, name: &str, fields: Value) -> Value {
+        let mut event = json!({ "type": name, "item_id": self.items[at]["id"], "output_index": at });
         for (field, value) in fields.as_object().into_iter().flatten() {
             event[field] = value.clone();
         }

@@ -26,6 +26,9 @@ const PREFIX: &str = "resp_";
 pub(super) struct Record {
     pub(super) response: Value,
     pub(super) input: Vec<Value>,
+    /// Where in the output the model went on after calls that the server made.
+    #[serde(default)]
+    pub(super) rounds: Vec<usize>,
 }
 
 /// An id that no other answer has, greater than all before.
@@ -90,6 +93,19 @@ impl Record {
         }
         records.reverse();
         Ok(records)
+    }
+
+    /// The items of its output, apart where the model went on after calls that the server made.
+    pub(super) fn rounds(&self) -> Vec<&[Value]> {
+        let mut rest = self.response["output"].as_array().map_or(&[][..], Vec::as_slice);
+        let (mut rounds, mut from) = (Vec::new(), 0);
+        for at in &self.rounds {
+            let (round, after) = rest.split_at((at - from).min(rest.len()));
+            (rest, from) = (after, *at);
+            rounds.push(round);
+        }
+        rounds.push(rest);
+        rounds
     }
 
     pub(super) fn id(&self) -> &str {

@@ -6,12 +6,18 @@ use inferlet::serde_json::Map;
 use inferlet::{Chat, Value, json};
 
 use super::items::{self, Conversation};
+use super::mcp::Sources;
 use super::record::{Record, check_store, new_id};
 use crate::chat::effort;
 use crate::completions::now;
 use crate::generation::{Served, Settings, open_model};
 use crate::turn::tools::{ToolChoice, Tools, function_tool};
 use crate::{ApiError, Fields, OutputFormat, Result};
+
+/// Calls of tools that the server makes itself for one answer, unless the request says fewer.
+const TOOL_CALLS: usize = 32;
+/// The same, if the request says more.
+const MOST_TOOL_CALLS: usize = 128;
 
 /// A request that was read. A program that takes the route over changes the conversation before it answers.
 pub struct ResponseRequest {
@@ -21,6 +27,9 @@ pub struct ResponseRequest {
     pub settings: Settings,
     pub(super) served: Served,
     pub(super) tools: Tools,
+    /// Servers whose tools the server calls itself.
+    pub(super) sources: Sources,
+    pub(super) tool_calls: usize,
     pub(super) format: Option<OutputFormat>,
     /// The answer as it is while it is made.
     pub(super) begun: Record,
@@ -48,14 +57,17 @@ impl ResponseRequest {
         let mut conversation = Conversation::new(&mut chat);
         for record in &before {
             conversation.add(&record.input, "previous_response_id")?;
-            let output = record.response["output"].as_array().map_or(&[][..], Vec::as_slice);
-            conversation.add(output, "previous_response_id")?;
+            for round in record.rounds() {
+                conversation.add(round, "previous_response_id")?;
+                conversation.end_turn();
+            }
         }
         let input = items::read(&mut fields)?;
         conversation.add(&input, "input")?;
         conversation.finish();
 
-        let tools = tools(&mut fields)?;
+        let (tools, sources) = tools(&mut fields).await?;
+        let tool_calls = fields.number("max_tool_calls", 1..=MOST_TOOL_CALLS)?.unwrap_or(TOOL_CALLS);
         if let Some(offered) = tools.offered() {
             chat.tools(offered);
         }
@@ -85,12 +97,14 @@ impl ResponseRequest {
         response["metadata"] = json!(metadata);
         refuse_others(fields)?;
         Ok(ResponseRequest {
-            begun: Record { response, input },
+            begun: Record { response, input, rounds: Vec::new() },
             previous: before.pop(),
             chat,
             settings,
             served,
             tools,
+            sources,
+            tool_calls,
             format,
             store,
             background,
@@ -116,7 +130,7 @@ fn echo(fields: &Fields, model: &str) -> Value {
         "incomplete_details": null,
         "instructions": fields.peek("instructions"),
         "max_output_tokens": fields.peek("max_output_tokens"),
-        "max_tool_calls": null,
+        "max_tool_calls": fields.peek("max_tool_calls"),
         "model": model,
         "output": [],
         "parallel_tool_calls": or("parallel_tool_calls", json!(true)),
@@ -138,16 +152,30 @@ fn echo(fields: &Fields, model: &str) -> Value {
     })
 }
 
-fn tools(fields: &mut Fields) -> Result<Tools> {
+async fn tools(fields: &mut Fields) -> Result<(Tools, Sources)> {
     let param = fields.name("tools");
-    let mut tools = Vec::new();
+    let (mut tools, mut sources) = (Vec::new(), Sources::default());
     for (at, tool) in fields.get::<Vec<Value>>("tools")?.unwrap_or_default().into_iter().enumerate() {
-        let mut tool = Fields::of_value(tool, &format!("{param}[{at}]"))?;
+        let at = format!("{param}[{at}]");
+        let mut tool = Fields::of_value(tool, &at)?;
+        if tool.peek("type") == "mcp" {
+            tool.ignore(&["type"]);
+            sources.add(tool, &at).await?;
+            continue;
+        }
         tool.only("type", &[json!("function")])?;
         let name: String = tool.required("name")?;
         tools.push(function_tool(&name, tool.get("description")?, tool.value("parameters")));
         tool.ignore(&["strict"]);
         tool.finish()?;
+    }
+    let has_servers = sources.functions().next().is_some();
+    tools.extend(sources.functions());
+    let mut names: Vec<&str> = tools.iter().filter_map(|tool| tool["function"]["name"].as_str()).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| has_servers && pair[0] == pair[1]) {
+        let message = format!("two tools have the name `{}`; `allowed_tools` can leave one out", twice[0]);
+        return Err(ApiError::invalid(&param, message));
     }
     let param = fields.name("tool_choice");
     let choice = match fields.value("tool_choice") {
@@ -155,13 +183,22 @@ fn tools(fields: &mut Fields) -> Result<Tools> {
         Some(Value::String(word)) => ToolChoice::of_word(&word, &param)?,
         Some(value) => {
             let mut named = Fields::of_value(value, &param)?;
-            named.only("type", &[json!("function")])?;
-            let name = named.required("name")?;
+            let is_of_server = named.peek("type") == "mcp";
+            named.only("type", &[json!("function"), json!("mcp")])?;
+            let name: String = named.required("name")?;
+            if is_of_server {
+                let label: String = named.required("server_label")?;
+                if !sources.has(&label, &name) {
+                    let message = format!("no tool `{name}` of a server `{label}` is among the tools");
+                    return Err(ApiError::invalid(&param, message));
+                }
+            }
             named.finish()?;
             ToolChoice::Named(name)
         }
     };
-    Tools::new(tools, choice, fields.get("parallel_tool_calls")?.unwrap_or(true))
+    let tools = Tools::new(tools, choice, fields.get("parallel_tool_calls")?.unwrap_or(true))?;
+    Ok((tools, sources))
 }
 
 /// `text`: the form of what is said.

@@ -37,6 +37,15 @@ pub(crate) struct Cost {
     pub(crate) reasoning: usize,
 }
 
+impl std::ops::AddAssign for Cost {
+    fn add_assign(&mut self, more: Cost) {
+        self.prompt += more.prompt;
+        self.cached += more.cached;
+        self.generated += more.generated;
+        self.reasoning += more.reasoning;
+    }
+}
+
 impl Turn<'_> {
     /// Draws the `index`th answer after the prompt in `context`. `more` is told of each piece, and of the
     /// log-probabilities of its tokens.

@@ -73,6 +73,16 @@ impl Tools {
         Ok(Tools { list, choice, parallel })
     }
 
+    /// The same tools in an answer that may call them and need not.
+    pub(crate) fn free(&self) -> Tools {
+        Tools { choice: ToolChoice::Auto, ..self.clone() }
+    }
+
+    /// The same tools in an answer that must not call them.
+    pub(crate) fn silent(&self) -> Tools {
+        Tools { choice: ToolChoice::None, ..self.clone() }
+    }
+
     /// The list as the model is shown it: nothing where it may not call.
     pub(crate) fn offered(&self) -> Option<&str> {
         self.list.as_deref().filter(|_| self.choice != ToolChoice::None)

@@ -21,9 +21,12 @@
 
 #[doc(hidden)]
 pub mod api;
+mod mcp;
 mod model;
 mod sampling;
 
+pub use mcp::ScriptedServer;
+pub(crate) use mcp::ScriptedTool;
 pub use model::ScriptedModel;
 pub(crate) use model::{HIDDEN, Row, Slot};
 pub(crate) use sampling::{draw, log_softmax};
@@ -52,6 +55,8 @@ pub struct Host {
 #[derive(Default)]
 pub(crate) struct State {
     pub models: Vec<Rc<ScriptedModel>>,
+    pub servers: Vec<Rc<ScriptedServer>>,
+    pub mcp_calls: RefCell<Vec<String>>,
     pub arguments: Vec<String>,
     pub inputs: RefCell<VecDeque<String>>,
     pub sent: RefCell<Vec<String>>,
@@ -102,6 +107,11 @@ impl Host {
         self.with(|state| state.models.push(Rc::new(model)))
     }
 
+    /// Adds an MCP server.
+    pub fn mcp(self, server: ScriptedServer) -> Host {
+        self.with(|state| state.servers.push(Rc::new(server)))
+    }
+
     /// The arguments of the program.
     pub fn arguments(self, arguments: &[&str]) -> Host {
         self.with(|state| state.arguments = arguments.iter().map(|text| text.to_string()).collect())
@@ -145,6 +155,11 @@ impl Host {
     /// What the program sent to its client.
     pub fn sent(&self) -> Vec<String> {
         self.state.sent.borrow().clone()
+    }
+
+    /// Calls of tools of MCP servers so far: the server, the tool, the arguments.
+    pub fn mcp_calls(&self) -> Vec<String> {
+        self.state.mcp_calls.borrow().clone()
     }
 
     /// Passes so far, failed ones included.

@@ -16,7 +16,7 @@ use inferlet::bindings::pie::inferlet::forward::{
 };
 use inferlet::bindings::pie::inferlet::grammar::{Constraint, Source};
 use inferlet::bindings::pie::inferlet::model::{self, ChatOptions, Message, Model};
-use inferlet::bindings::pie::inferlet::{clock, messaging, runtime, session, store};
+use inferlet::bindings::pie::inferlet::{clock, mcp, messaging, runtime, session, store};
 use inferlet::futures::FutureExt;
 use inferlet::futures::future::{Either, LocalBoxFuture, select};
 use inferlet::{Error, sleep};
@@ -25,7 +25,7 @@ use super::draw::Random;
 use super::{Done, New, Program, lora};
 
 /// The functions and how often they are drawn.
-pub(super) const CALLS: [(&str, u32); 74] = [
+pub(super) const CALLS: [(&str, u32); 78] = [
     ("adapter.load", 4),
     ("adapter.rank", 1),
     ("adapter.tensors", 1),
@@ -69,6 +69,10 @@ pub(super) const CALLS: [(&str, u32); 74] = [
     ("grammar.forced", 1),
     ("grammar.complete", 1),
     ("grammar.finished", 1),
+    ("mcp.servers", 1),
+    ("mcp.find", 1),
+    ("mcp.tools", 2),
+    ("mcp.call", 4),
     ("messaging.next", 3),
     ("messaging.broadcast", 3),
     ("messaging.subscribe", 3),
@@ -288,6 +292,7 @@ impl Program {
                 }
                 None
             }
+            "mcp" => self.mcp_call(name),
             "messaging" => self.messaging_call(name),
             "adapter" => self.adapter_call(name, model),
             "embeds" => self.embeds_call(name, model),
@@ -582,6 +587,37 @@ impl Program {
             "messaging.pull" => {
                 let pull = messaging::pull(random.name());
                 return Some(patient(name, limit, async move { pull.await.map(nothing) }));
+            }
+            _ => panic!("`{name}` has no call"),
+        };
+        self.keep((name, result));
+        None
+    }
+
+    /// A call that is never answered counts as cancelled.
+    fn mcp_call(&mut self, name: &'static str) -> Option<LocalBoxFuture<'static, Done>> {
+        let random = &mut self.random;
+        let server = if random.chance(85) { "test".to_string() } else { random.name() };
+        let limit = random.below(4);
+        let result = match name {
+            "mcp.servers" => {
+                assert_eq!(mcp::servers(), ["test"]);
+                Ok(New::Nothing)
+            }
+            "mcp.find" => mcp::find(&random.name()).map(nothing),
+            "mcp.tools" => {
+                let tools = async move { mcp::tools(server).await.map(nothing) };
+                return Some(patient(name, limit, tools));
+            }
+            "mcp.call" => {
+                let tool = ["echo", "fail", "slow", "broken", "die"][random.index(5)];
+                let arguments = match random.below(4) {
+                    0 => random.text(),
+                    1 => "[1]".to_string(),
+                    _ => "{\"a\": 1}".to_string(),
+                };
+                let call = mcp::call(server, tool.to_string(), arguments);
+                return Some(patient(name, limit, async move { call.await.map(nothing) }));
             }
             _ => panic!("`{name}` has no call"),
         };

@@ -144,7 +144,7 @@ impl RunningServer {
         wind_down(&self.front, &self.assembly.runtime, self.patience).await;
         terminal::restore();
         // An engine that died is an error: whoever supervises the process then starts it anew.
-        self.assembly.stop()
+        self.assembly.stop().await
     }
 }
 

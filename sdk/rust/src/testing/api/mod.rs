@@ -11,6 +11,7 @@ pub mod context;
 pub mod embeds;
 pub mod forward;
 pub mod grammar;
+pub mod mcp;
 pub mod messaging;
 pub mod model;
 pub mod others;
