@@ -83,7 +83,9 @@ async fn request(address: &str, options: &Options, seed: u64) -> Result<(Duratio
         if lines.read_line(&mut line).await? == 0 {
             break;
         }
-        let Some(data) = line.trim().strip_prefix("data: ").filter(|data| *data != "[DONE]") else { continue };
+        let Some(data) = line.trim().strip_prefix("data: ").filter(|data| *data != "[DONE]") else {
+            continue;
+        };
         if first.is_none() {
             first = Some(start.elapsed());
         }
@@ -92,7 +94,11 @@ async fn request(address: &str, options: &Options, seed: u64) -> Result<(Duratio
             tokens = chunk["usage"]["completion_tokens"].as_u64();
         }
     }
-    ensure!(tokens == Some(options.output as u64), "{tokens:?} tokens came, {} were asked for", options.output);
+    ensure!(
+        tokens == Some(options.output as u64),
+        "{tokens:?} tokens came, {} were asked for",
+        options.output
+    );
     Ok((first.context("no token came")?, start.elapsed()))
 }
 
