@@ -122,6 +122,11 @@ impl Settings {
         self.sampling.seed_after(index as u64)
     }
 
+    /// These tokens end an answer, too.
+    pub(crate) fn add_stop_tokens(&mut self, tokens: &[u32]) {
+        self.stop_tokens.extend_from_slice(tokens);
+    }
+
     /// A generation with these settings.
     pub fn apply<'a>(&self, generation: Generation<'a>) -> Generation<'a> {
         let mut generation =
