@@ -12,6 +12,7 @@ use super::record::{Record, topic};
 use super::request::ResponseRequest;
 use crate::completions::{check_length, now};
 use crate::turn::reader::Delta;
+use crate::turn::reasoning;
 use crate::turn::{Cost, Turn};
 use crate::{ApiError, Events, Result, json as response};
 
@@ -44,7 +45,11 @@ impl ResponseRequest {
                 self.chat.resume(context);
             }
         }
-        let context = self.chat.generation_prompt().map_err(|error| ApiError::from(error).about("input"))?;
+        self.chat.generation_prompt().map_err(|error| ApiError::from(error).about("input"))?;
+        if self.format.is_some() {
+            reasoning::open(&mut self.chat)?;
+        }
+        let context = self.chat.context_mut();
         context.set_adapter(self.served.adapter.clone());
         check_length(context.tokens().len(), "input", &self.served.model)
     }
