@@ -10,6 +10,7 @@ import time
 import httpx
 import openai
 import pytest
+from conftest import model_file
 
 SCHEMA = {
     "type": "object",
@@ -205,3 +206,13 @@ def test_what_is_not_there_is_not_found(client):
         create(client, model="none")
     assert httpx.get(f"{URL}/responses/resp_none").status_code == 404
     assert httpx.get(f"{URL}/responses").status_code == 405
+
+
+def test_what_was_in_progress_when_the_server_stopped_has_failed(pie):
+    body = {"input": ASK, "background": True, "max_output_tokens": 4000, "ignore_eos": True}
+    with pie.serving(model=model_file()) as url:
+        begun = httpx.post(f"{url}/v1/responses", json=body, timeout=60).json()
+        assert httpx.get(f"{url}/v1/responses/{begun['id']}", timeout=60).json()["status"] == "in_progress"
+    with pie.serving(model=model_file()) as url:
+        answer = httpx.get(f"{url}/v1/responses/{begun['id']}", timeout=60).json()
+        assert answer["status"] == "failed" and "the server stopped" in answer["error"]["message"], answer
