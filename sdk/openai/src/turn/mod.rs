@@ -58,7 +58,10 @@ impl Turn<'_> {
         let must_call = self.tools.must_call(self.model, in_reasoning).await?;
         let triggers: Vec<(Trigger, Constraint)> = self.tools.triggers(self.model).await?;
 
-        let marks = Marks::of(self.model)?;
+        let marks = match self.format.is_some() || self.settings.thinking_tokens.is_some() {
+            true => Marks::of(self.model)?,
+            false => None,
+        };
 
         let mut generation = self.settings.apply(context.generate(self.settings.sampling(index)));
         match (&format, marks.filter(|_| in_reasoning)) {

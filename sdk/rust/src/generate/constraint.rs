@@ -10,6 +10,7 @@ pub struct Trigger {
     sign: Sign,
     again: bool,
     is_last: bool,
+    at_start: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -21,12 +22,12 @@ enum Sign {
 impl Trigger {
     /// A text. What a token holds behind it is drawn again, within the constraint.
     pub fn text(text: &str) -> Trigger {
-        Trigger { sign: Sign::Text(text.to_string()), again: false, is_last: false }
+        Trigger { sign: Sign::Text(text.to_string()), again: false, is_last: false, at_start: false }
     }
 
     /// A token.
     pub fn token(token: u32) -> Trigger {
-        Trigger { sign: Sign::Token(token), again: false, is_last: false }
+        Trigger { sign: Sign::Token(token), again: false, is_last: false, at_start: false }
     }
 
     /// At every occurrence that is not within a constraint of a trigger, rather than at the first.
@@ -39,16 +40,26 @@ impl Trigger {
         Trigger { is_last: true, ..self }
     }
 
+    /// Only where the text before it is white space.
+    pub fn at_start(self) -> Trigger {
+        Trigger { at_start: true, ..self }
+    }
+
     fn is_empty(&self) -> bool {
         matches!(&self.sign, Sign::Text(text) if text.is_empty())
     }
 
     /// Where in the text it ends, if it is complete with the last token, whose text begins at `from`.
     fn end(&self, log: &TextLog, from: usize, token: u32) -> Option<usize> {
-        match &self.sign {
-            Sign::Text(text) => log.find_end(text, from),
-            Sign::Token(wanted) => (*wanted == token).then_some(log.text().len()),
-        }
+        let (end, length) = match &self.sign {
+            Sign::Text(text) => (log.find_end(text, from)?, text.len()),
+            Sign::Token(wanted) if *wanted == token => {
+                (log.text().len(), log.text().len().saturating_sub(from))
+            }
+            Sign::Token(_) => return None,
+        };
+        let is_at_start = || log.text()[..end - length].trim_start().is_empty();
+        (!self.at_start || is_at_start()).then_some(end)
     }
 }
 

@@ -613,3 +613,21 @@ fn a_text_ends_with_the_constraint_of_a_trigger_and_not_before() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn a_trigger_may_count_at_the_start_only() -> Result<()> {
+    for (text, begins) in [("<a12", true), (" \n<a12", true), ("x <a12", false), ("<<a12", false)] {
+        let host = said(PROMPT, text);
+        let answer = host.run(async {
+            let letters = regex("[x-z]{2}").await?;
+            prompt()?
+                .generate(SamplingParams::greedy())
+                .constrain_after(Trigger::text("<a").at_start(), &letters)
+                .max_tokens(12)
+                .answer()
+                .await
+        })?;
+        assert_eq!(answer.text == text, !begins, "{text:?} became {:?}", answer.text);
+    }
+    Ok(())
+}
