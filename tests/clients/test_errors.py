@@ -8,6 +8,7 @@ import requests
 from conftest import PATIENCE_S
 
 CHAT, TEXT, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+RERANK = "/v1/rerank"
 MESSAGES = [{"role": "user", "content": "Hi"}]
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 TOOL = {"type": "function", "function": {"name": "f"}}
@@ -74,6 +75,9 @@ WRONG_SETTINGS = [
     ({"tools": [TOOL], "tool_choice": "maybe"}, "tool_choice"),
     ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
     ({"reasoning_effort": "huge"}, "reasoning_effort"),
+    ({"thinking_token_budget": -2}, "thinking_token_budget"),
+    ({"continue_final_message": 1}, "continue_final_message"),
+    ({"continue_final_message": True, "add_generation_prompt": True}, "continue_final_message"),
     ({"chat_template_kwargs": 5}, "chat_template_kwargs"),
     ({"model": 5}, "model"),
     ({"user": "me", "functions": []}, "functions"),
@@ -114,6 +118,21 @@ def test_a_wrong_setting_is_refused_by_its_name(post, settings, param):
         (EMBEDDINGS, {"input": ""}, "input"),
         (EMBEDDINGS, {"input": "a", "encoding_format": "hex"}, "encoding_format"),
         (EMBEDDINGS, {"input": "a", "dimensions": 3}, "dimensions"),
+        (RERANK, {"documents": ["a"]}, "query"),
+        (RERANK, {"query": "a"}, "documents"),
+        (RERANK, {"query": "a", "documents": []}, "documents"),
+        (RERANK, {"query": "a", "documents": "b"}, "documents"),
+        (RERANK, {"query": "a", "documents": ["b"] * 1025}, "documents"),
+        (RERANK, {"query": "a", "documents": ["b", {"image": "c"}]}, "documents[1].text"),
+        (RERANK, {"query": "a", "documents": ["b"], "top_n": -1}, "top_n"),
+        (RERANK, {"query": "a", "documents": ["b"], "truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
+        (RERANK, {"query": "a", "documents": ["b"], "truncate_prompt_tokens": 5}, "query"),
+        ("/score", {"text_1": "a"}, "text_2"),
+        ("/score", {"queries": ["a", "b"], "items": ["c", "d", "e"]}, "items"),
+        ("/v1/generate", {}, "prompt"),
+        ("/v1/generate", {"prompt": ["a", "b"]}, "prompt"),
+        ("/v1/generate", {"prompt": "a", "n": 2}, "n"),
+        ("/infill", {"input_prefix": "a"}, "model"),
         ("/tokenize", {}, "prompt"),
         ("/tokenize", {"prompt": 5}, "prompt"),
         ("/tokenize", {"prompt": "a" * 10_000_000}, "prompt"),
@@ -145,7 +164,7 @@ BODIES = [
 
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda body: str(body[:50]))
-@pytest.mark.parametrize("path", [CHAT, TEXT, EMBEDDINGS, "/tokenize"])
+@pytest.mark.parametrize("path", [CHAT, TEXT, EMBEDDINGS, RERANK, "/v1/generate", "/tokenize"])
 def test_what_is_no_json_is_said_to_be_none(post, path, body):
     check(*post(path, body), None)
 
@@ -194,3 +213,18 @@ def test_a_wrong_method_is_405_and_an_unknown_path_404(url, method):
     assert requests.request(method, url + CHAT, timeout=PATIENCE_S).status_code == 405
     for path in (f"{CHAT}/more", "/v1/nothing", "/"):
         assert requests.post(url + path, json={}, timeout=PATIENCE_S).status_code == 404
+
+
+def test_errors_name_the_types_of_json_and_not_those_of_the_server(post):
+    for name, value, expected in [
+        ("messages", "Hi", "an array"),
+        ("max_tokens", "many", "a whole number from 0"),
+        ("stream", "yes", "a boolean"),
+        ("temperature", "hot", "a number"),
+        ("tools", {}, "an array"),
+        ("logit_bias", [], "an object"),
+        ("user", None, None),
+    ]:
+        status, answer = post(CHAT, {"messages": MESSAGES, "max_tokens": 1, name: value})
+        assert (status == 200) == (expected is None), answer
+        assert expected is None or f"expected {expected}" in answer["error"]["message"], answer

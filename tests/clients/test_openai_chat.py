@@ -167,3 +167,20 @@ def test_an_async_client_gets_the_same(client, chat, model):
             ))
 
     assert {text(answer) for answer in asyncio.run(ask())} == {text(chat())}
+
+
+def test_the_last_message_is_continued_with_what_is_new(client, model, post):
+    asked = [{"role": "user", "content": "Count to ten."}]
+    settings = {"model": model, "temperature": 0, "max_tokens": 12}
+    whole = client.chat.completions.create(messages=asked, **settings).choices[0].message.content
+    begun = whole[: len(whole) // 2].rstrip()
+    messages = [*asked, {"role": "assistant", "content": begun}]
+    options = {"continue_final_message": True, "add_generation_prompt": False}
+    rest = client.chat.completions.create(messages=messages, extra_body=options, **settings)
+    assert not rest.choices[0].message.content.startswith(begun)
+    prompt = post("/apply-template", {"messages": messages, **options})[1]["prompt"]
+    assert prompt.endswith(begun)
+    assert post("/tokenize", {"messages": messages, **options})[1]["count"] == rest.usage.prompt_tokens
+    tokens = post("/tokenize", {"messages": messages, **options})[1]["tokens"]
+    completion = client.completions.create(prompt=tokens, **settings)
+    assert completion.choices[0].text == rest.choices[0].message.content

@@ -1,6 +1,6 @@
 """The document of the routes says what the server takes, and requests made from it are never answered with a 5xx.
 
-PIE_CASES is about how many requests are generated, 200 where it is not set.
+PIE_CASES is about how many requests are generated, 300 where it is not set.
 """
 
 import json
@@ -19,6 +19,8 @@ REQUESTS = {
     "ChatRequest": ("/v1/chat/completions", {"messages": MESSAGES, "max_tokens": 1}),
     "CompletionRequest": ("/v1/completions", {"prompt": "Hi", "max_tokens": 1}),
     "EmbeddingRequest": ("/v1/embeddings", {"input": "Hi"}),
+    "RerankRequest": ("/v1/rerank", {"query": "Hi", "documents": ["Hi"]}),
+    "GenerateRequest": ("/v1/generate", {"prompt": "Hi", "max_tokens": 1}),
     "TokenizeText": ("/tokenize", {"prompt": "Hi"}),
     "TokenizeChat": ("/tokenize", {"messages": MESSAGES}),
     "DetokenizeRequest": ("/detokenize", {"tokens": [5]}),
@@ -29,8 +31,10 @@ NEEDS = {"top_logprobs": {"logprobs": True}, "stream_options": {"stream": True},
 # An answer that ends by itself.
 SHORT = {"structured_outputs": {"choice": ["a"]}}
 # Requests are made for these.
-GENERATED = sorted({path for path, _ in REQUESTS.values()})
-CASES = int(os.environ.get("PIE_CASES", "200"))
+GENERATED = sorted(
+    {path for path, _ in REQUESTS.values()} | {"/v1/responses", "/v1/messages", "/v1/score", "/infill"}
+)
+CASES = int(os.environ.get("PIE_CASES", "300"))
 # The same requests each time, unless a number is asked for: then new ones.
 GENERATION = settings(
     max_examples=max(1, CASES // (2 * len(GENERATED))),
@@ -124,15 +128,26 @@ def schema(url, document):
     return made
 
 
+# What says how much work a request asks for, and the parameter that bounds it where it says nothing.
+WORK = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n", "best_of")
+LONG = {
+    "/v1/chat/completions": "max_tokens",
+    "/v1/completions": "max_tokens",
+    "/v1/generate": "max_tokens",
+    "/v1/messages": "max_tokens",
+    "/v1/responses": "max_output_tokens",
+}
+
+
 def shorten(path, body):
     """Leaves a request as it is but for the work it asks for, which may be that of hours."""
-    if not path.endswith("/completions") or not isinstance(body, dict):
+    if path not in LONG or not isinstance(body, dict):
         return
-    for name in ("max_tokens", "max_completion_tokens", "n", "best_of"):
+    for name in WORK:
         if isinstance(body.get(name), int) and body[name] > 3:
             body[name] = 3
-    if body.get("max_tokens") is None and body.get("max_completion_tokens") is None:
-        body["max_tokens"] = 3
+    if all(body.get(name) is None for name in (LONG[path], "max_completion_tokens")):
+        body[LONG[path]] = 3
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)

@@ -5,11 +5,14 @@ to the form of an answer, not to its words.
 """
 
 import json
+import shutil
 import time
+from pathlib import Path
 
 import httpx
 import openai
 import pytest
+from conftest import Pie, model_file
 
 SCHEMA = {
     "type": "object",
@@ -205,3 +208,18 @@ def test_what_is_not_there_is_not_found(client):
         create(client, model="none")
     assert httpx.get(f"{URL}/responses/resp_none").status_code == 404
     assert httpx.get(f"{URL}/responses").status_code == 405
+
+
+def test_what_was_in_progress_when_the_server_stopped_has_failed(pie, tmp_path):
+    # Answers are kept in a home that only one server has; what was compiled is taken along.
+    cache = Path(pie.environment["PIE_HOME"]) / "cache"
+    if cache.exists():
+        shutil.copytree(cache, tmp_path / "cache")
+    own = Pie(tmp_path)
+    body = {"input": ASK, "background": True, "max_output_tokens": 4000, "ignore_eos": True}
+    with own.serving(model=model_file()) as url:
+        begun = httpx.post(f"{url}/v1/responses", json=body, timeout=60).json()
+        assert httpx.get(f"{url}/v1/responses/{begun['id']}", timeout=60).json()["status"] == "in_progress"
+    with own.serving(model=model_file()) as url:
+        answer = httpx.get(f"{url}/v1/responses/{begun['id']}", timeout=60).json()
+        assert answer["status"] == "failed" and "the server stopped" in answer["error"]["message"], answer

@@ -549,3 +549,27 @@ fn damaged_requests_harm_nobody() {
     let stats = server.ask("stats").join("\n");
     assert!(stats.contains("contexts: 0"), "a context was left: {stats}");
 }
+
+#[test]
+fn documents_are_ranked_and_texts_go_on() {
+    let server = Server::start(&[]);
+    let post = |path: &str, body: &str| {
+        let answer = request(&server.address, &format!("POST {path} HTTP/1.1"), body.as_bytes());
+        (answer.status, text(&answer.body))
+    };
+    let (status, ranked) = post("/rerank", r#"{"query": "a", "documents": ["b", "c", "d"], "top_n": 2}"#);
+    assert!(status == 200 && ranked.matches("relevance_score").count() == 2, "{ranked}");
+    let (status, scored) = post("/score", r#"{"text_1": "a", "text_2": ["b", "c", "d"]}"#);
+    assert!(status == 200 && scored.matches(r#""object":"score""#).count() == 3, "{scored}");
+    // The routes of one program give one score.
+    let score = ranked.split("relevance_score\":").nth(1).unwrap().split(',').next().unwrap();
+    assert!(scored.contains(&format!(r#""score":{score}"#)), "{score} is not in {scored}");
+    let (status, written) = post("/v1/generate", r#"{"prompt": "a", "max_tokens": 3, "ignore_eos": true}"#);
+    assert!(status == 200 && written.contains(r#""completion_tokens":3"#), "{written}");
+    let (status, refused) = post("/infill", r#"{"input_prefix": "a"}"#);
+    assert!(status == 400 && refused.contains("was not trained to fill in"), "{refused}");
+    for path in ["/v1/rerank", "/v2/rerank", "/v1/score"] {
+        let (status, refused) = post(path, "{}");
+        assert!(status == 400 && refused.contains("is missing"), "{path}: {refused}");
+    }
+}

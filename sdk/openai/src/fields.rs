@@ -77,6 +77,13 @@ impl Fields {
         self.object.get(field).cloned().unwrap_or_default()
     }
 
+    /// What a field is where a request does not have it.
+    pub(crate) fn set_default(&mut self, field: &str, value: Value) {
+        if !self.has(field) {
+            self.object.insert(field.to_string(), value);
+        }
+    }
+
     /// A field as it is.
     pub fn value(&mut self, field: &str) -> Option<Value> {
         self.object.shift_remove(field).filter(|value| !value.is_null())
@@ -89,7 +96,7 @@ impl Fields {
     pub fn get<T: DeserializeOwned>(&mut self, field: &str) -> Result<Option<T>> {
         let Some(value) = self.value(field) else { return Ok(None) };
         let name = self.name(field);
-        serde_json::from_value(value).map(Some).map_err(|error| ApiError::invalid(&name, error.to_string()))
+        serde_json::from_value(value).map(Some).map_err(|error| ApiError::invalid(&name, in_json(&error)))
     }
 
     /// A field of a type that must be there.
@@ -151,6 +158,45 @@ impl Fields {
     }
 }
 
+/// Characters of a value that an error repeats.
+const SHOWN: usize = 64;
+
+/// What is wrong with a value, in the words of JSON instead of those of Rust's types.
+fn in_json(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let parts = text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid value: "));
+    let Some((found, expected)) = parts.and_then(|parts| parts.rsplit_once(", expected ")) else {
+        return text;
+    };
+    let up_to = |most: u64| format!("a whole number from 0 to {most}");
+    let expected = match expected {
+        "u32" => &up_to(u32::MAX.into()),
+        "usize" => &up_to(usize::MAX as u64),
+        "u8" | "u16" | "u64" => "a whole number from 0 on",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a sequence" => "an array",
+        "a map" => "an object",
+        other if other.starts_with("struct ") => "an object",
+        other if other.starts_with("tuple ") => "an array",
+        other if other.starts_with("enum ") => "one of some texts",
+        other => other,
+    };
+    let literal = ["integer ", "floating point ", "boolean ", "string "]
+        .iter()
+        .find_map(|kind| found.strip_prefix(kind));
+    let found = match (literal, found) {
+        (Some(literal), _) => {
+            let shown: String = literal.trim_matches('`').chars().take(SHOWN).collect();
+            format!("`{shown}`")
+        }
+        (None, "sequence") => "an array".to_string(),
+        (None, "map") => "an object".to_string(),
+        (None, other) => other.to_string(),
+    };
+    format!("expected {expected}, found {found}")
+}
+
 /// What a value is, in words.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
@@ -186,6 +232,23 @@ mod tests {
         let left = error(all.finish().unwrap_err());
         assert_eq!((&left["param"], &left["code"]), (&json!("tool.e"), &json!("unsupported_parameter")));
         assert!(fields(json!({ "c": null })).finish().is_ok());
+    }
+
+    #[test]
+    fn errors_speak_of_json() {
+        fn error<T: DeserializeOwned>(value: Value) -> String {
+            let error = fields(json!({ "a": value })).get::<T>("a").map(|_| ()).unwrap_err();
+            error.message().strip_prefix("`tool.a`: ").unwrap().to_string()
+        }
+        assert_eq!(error::<u64>(json!("x")), "expected a whole number from 0 on, found `\"x\"`");
+        assert_eq!(error::<u32>(json!(-1)), "expected a whole number from 0 to 4294967295, found `-1`");
+        assert_eq!(error::<i64>(json!(1.5)), "expected a whole number, found `1.5`");
+        assert_eq!(error::<f32>(json!(true)), "expected a number, found `true`");
+        assert_eq!(error::<bool>(json!([1])), "expected a boolean, found an array");
+        assert_eq!(error::<String>(json!({})), "expected a string, found an object");
+        assert_eq!(error::<Vec<u32>>(json!("a, expected b")), "expected an array, found `\"a, expected b\"`");
+        assert_eq!(error::<Map<String, Value>>(json!(5)), "expected an object, found `5`");
+        assert!(error::<bool>(json!("a".repeat(1 << 20))).len() < 200, "a long value is not repeated");
     }
 
     #[test]

@@ -62,6 +62,8 @@ pub struct Settings {
     ignores_stop_tokens: bool,
     /// Alternatives to each token, if log-probabilities are asked for.
     pub top_logprobs: Option<u32>,
+    /// Tokens of an answer's thoughts at most, where the model marks them.
+    pub thinking_tokens: Option<usize>,
 }
 
 impl Settings {
@@ -114,12 +116,18 @@ impl Settings {
             stop_tokens: tokens(fields, "stop_token_ids", vocabulary)?.unwrap_or_default(),
             ignores_stop_tokens: fields.get("ignore_eos")?.unwrap_or(false),
             top_logprobs: None,
+            thinking_tokens: None,
         })
     }
 
     /// The sampling of the `index`th answer to one prompt: each has a seed of its own.
     pub fn sampling(&self, index: usize) -> SamplingParams {
         self.sampling.seed_after(index as u64)
+    }
+
+    /// These tokens end an answer, too.
+    pub(crate) fn add_stop_tokens(&mut self, tokens: &[u32]) {
+        self.stop_tokens.extend_from_slice(tokens);
     }
 
     /// A generation with these settings.

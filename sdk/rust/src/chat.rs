@@ -3,6 +3,7 @@
 use futures::future::try_join_all;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde_json::Map;
 
 use crate::bindings::pie::inferlet::model::ChatOptions;
 pub use crate::bindings::pie::inferlet::model::Message;
@@ -254,6 +255,15 @@ impl Chat {
         self.format(End::Continue)
     }
 
+    /// The context, with the prompt up to the end of the last message, without the header of an answer: the model
+    /// writes whatever it thinks comes next.
+    ///
+    /// # Errors
+    /// When the template refuses the messages.
+    pub fn message_prompt(&mut self) -> Result<&mut Context> {
+        self.format(End::Nothing)
+    }
+
     /// Tokens of the messages so far, without the header of an answer: those that [`Chat::prefill`] computes.
     ///
     /// # Errors
@@ -268,12 +278,31 @@ impl Chat {
         self
     }
 
+    /// Whether the model is to think before it answers, by a template that can do without: it writes another prompt
+    /// where the variable `enable_thinking` is false.
+    ///
+    /// # Errors
+    /// When the template refuses the messages.
+    pub fn thinks(&self) -> Result<bool> {
+        let mut variables: Map<String, Value> = match &self.variables {
+            Some(variables) => serde_json::from_str(variables)?,
+            None => Map::new(),
+        };
+        variables.insert("enable_thinking".to_string(), json!(false));
+        let without = self.formatted_with(End::Answer, Some(Value::Object(variables).to_string()))?;
+        Ok(self.formatted(End::Answer)? != without)
+    }
+
     fn formatted(&self, end: End) -> Result<Vec<u32>> {
+        self.formatted_with(end, self.variables.clone())
+    }
+
+    fn formatted_with(&self, end: End, variables: Option<String>) -> Result<Vec<u32>> {
         let options = ChatOptions {
             add_generation_prompt: end == End::Answer,
             continue_final_message: end == End::Continue,
             tools: self.tools.clone(),
-            variables: self.variables.clone(),
+            variables,
         };
         Ok(self.context.model().handle().encode_chat(&self.messages, &options)?)
     }

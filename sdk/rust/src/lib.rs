@@ -71,8 +71,8 @@ pub use chat::{Chat, IncompleteJson, Message, answer_all, choose_all, regex_lite
 pub use context::{Context, EMBEDDING, Layout, mask, tree_tokens};
 pub use futures;
 pub use generate::{
-    Answer, Detokenizer, Draft, Drafter, FinishReason, Generation, Item, Logprob, ModelDrafter, NgramDrafter,
-    Trigger, Usage, Window,
+    Answer, Budget, Detokenizer, Draft, Drafter, FinishReason, Generation, Item, Logprob, ModelDrafter,
+    NgramDrafter, Trigger, Usage, Window,
 };
 pub use inferlet_macros::{main, serve};
 pub use model::{Model, Work};

@@ -1,5 +1,6 @@
 //! `/v1/chat/completions`: the next message of a conversation.
 
+mod end;
 mod messages;
 mod shown;
 mod tools;
@@ -12,9 +13,11 @@ use inferlet::{Chat, Logprob, Model, Value, json};
 use crate::completions::{check_length, now, random, streaming};
 use crate::generation::{CHOICES, Served, Settings, TOP_LOGPROBS, open_model};
 use crate::turn::reader::{Delta, Message};
+use crate::turn::reasoning;
 use crate::turn::tools::Tools;
 use crate::turn::{Answered, Cost, Turn};
 use crate::{ApiError, Events, Fields, OutputFormat, Result, json as response, logprobs, usage};
+use end::PromptEnd;
 
 /// A request that was read. A program that takes the route over changes the conversation before it answers.
 pub struct ChatRequest {
@@ -25,6 +28,7 @@ pub struct ChatRequest {
     id: String,
     created: u64,
     served: Served,
+    end: PromptEnd,
     tools: Tools,
     format: Option<OutputFormat>,
     n: usize,
@@ -51,17 +55,20 @@ impl ChatRequest {
         let served = open_model(&mut fields).await?;
         let mut chat = Chat::new(&served.model)?;
         messages::read(&mut fields, &mut chat)?;
+        let end = PromptEnd::read(&mut fields, &chat)?;
         let tools = tools::read(&mut fields)?;
         if let Some(offered) = tools.offered() {
             chat.tools(offered);
         }
         let format = OutputFormat::read(&mut fields)?;
-        if let Some(variables) = variables(&mut fields, format.is_some())? {
+        let (variables, thinking_tokens) = variables(&mut fields)?;
+        if let Some(variables) = variables {
             chat.variables(&variables);
         }
         let mut settings = Settings::read(&mut fields, &served.model, "stop")?;
         let old = fields.get("max_tokens")?;
         settings.max_tokens = fields.get("max_completion_tokens")?.or(old);
+        settings.thinking_tokens = thinking_budget(&mut fields)?.unwrap_or(thinking_tokens);
         let logprobs = fields.get("logprobs")?.unwrap_or(false);
         let top = fields.number("top_logprobs", 0..=TOP_LOGPROBS)?;
         if top.is_some() && !logprobs {
@@ -77,6 +84,7 @@ impl ChatRequest {
             chat,
             settings,
             served,
+            end,
             tools,
             format,
             logprobs,
@@ -96,8 +104,11 @@ impl ChatRequest {
     /// As for a generation.
     pub async fn answer(mut self) -> Result<Response> {
         // What is wrong with the prompt is told before a stream begins.
-        let context =
-            self.chat.generation_prompt().map_err(|error| ApiError::of_prompt(error, "messages"))?;
+        self.end.bring(&mut self.chat)?;
+        if self.format.is_some() && self.end == PromptEnd::Answer {
+            reasoning::open(&mut self.chat)?;
+        }
+        let context = self.chat.context_mut();
         check_length(context.tokens().len(), "messages", &self.served.model)?;
         context.set_adapter(self.served.adapter.clone());
         if self.n > 1 {
@@ -217,30 +228,21 @@ impl ChatRequest {
     }
 }
 
-/// The conversation of a request that only wants its prompt, and whether that ends with the header of an answer.
-fn conversation(fields: &mut Fields, model: &Model) -> Result<(Chat, bool)> {
+/// The tokens of the prompt of a conversation, for a request that only wants these.
+///
+/// # Errors
+/// With the parameter that is wrong.
+pub fn prompt(fields: &mut Fields, model: &Model) -> Result<Vec<u32>> {
     let mut chat = Chat::new(model)?;
     messages::read(fields, &mut chat)?;
     if let Some(offered) = tools::read(fields)?.offered() {
         chat.tools(offered);
     }
-    if let Some(variables) = variables(fields, false)? {
+    if let (Some(variables), _) = variables(fields)? {
         chat.variables(&variables);
     }
-    Ok((chat, fields.get("add_generation_prompt")?.unwrap_or(true)))
-}
-
-/// The tokens of the prompt of a conversation.
-///
-/// # Errors
-/// With the parameter that is wrong.
-pub fn prompt(fields: &mut Fields, model: &Model) -> Result<Vec<u32>> {
-    let (mut chat, with_header) = conversation(fields, model)?;
-    let tokens = match with_header {
-        true => chat.generation_prompt().map(|context| context.tokens().to_vec()),
-        false => chat.message_tokens(),
-    };
-    tokens.map_err(|error| ApiError::of_prompt(error, "messages"))
+    let end = PromptEnd::read(fields, &chat)?;
+    Ok(end.bring(&mut chat)?.tokens().to_vec())
 }
 
 /// The prompt of a conversation as a text, to show it.
@@ -251,28 +253,45 @@ pub fn prompt_text(fields: &mut Fields, model: &Model) -> Result<String> {
     Ok(model.detokenize(&prompt(fields, model)?)?)
 }
 
-/// Variables of the template: `chat_template_kwargs`, and `reasoning_effort` where it may say something.
-fn variables(fields: &mut Fields, has_format: bool) -> Result<Option<String>> {
-    let mut variables = fields.get::<Map<String, Value>>("chat_template_kwargs")?.unwrap_or_default();
-    effort(fields, "reasoning_effort", &mut variables)?;
-    if has_format {
-        // The form holds from the first token on, which leaves no room to think.
-        variables.entry("enable_thinking").or_insert(json!(false));
-    }
-    Ok((!variables.is_empty()).then(|| Value::Object(variables).to_string()))
+/// `thinking_token_budget`, as vLLM has it; -1 is no limit.
+fn thinking_budget(fields: &mut Fields) -> Result<Option<Option<usize>>> {
+    let budget = fields.number("thinking_token_budget", -1..=i64::from(u32::MAX))?;
+    Ok(budget.map(|budget| usize::try_from(budget).ok()))
 }
 
-/// How much to think, in the variables that templates know it by.
-pub(crate) fn effort(fields: &mut Fields, field: &str, variables: &mut Map<String, Value>) -> Result<()> {
-    let Some(effort) = fields.get::<String>(field)? else { return Ok(()) };
-    let known = ["none", "minimal", "low", "medium", "high", "xhigh"];
-    if !known.contains(&effort.as_str()) {
-        let message = format!("`{effort}` is none of {}", known.join(", "));
-        return Err(ApiError::invalid(&fields.name(field), message));
-    }
-    if effort == "none" {
-        variables.entry("enable_thinking").or_insert(json!(false));
-    }
-    variables.insert("reasoning_effort".to_string(), json!(effort));
-    Ok(())
+/// Variables of the template, `chat_template_kwargs` and `reasoning_effort`; and how many tokens of thoughts that effort is
+/// at most.
+fn variables(fields: &mut Fields) -> Result<(Option<String>, Option<usize>)> {
+    let mut variables = fields.get::<Map<String, Value>>("chat_template_kwargs")?.unwrap_or_default();
+    let most = effort(fields, "reasoning_effort", &mut variables)?;
+    Ok(((!variables.is_empty()).then(|| Value::Object(variables).to_string()), most))
 }
+
+/// How much to think: in the variables that templates know it by, and as a number of tokens at most. Few templates know
+/// more of it than whether.
+pub(crate) fn effort(
+    fields: &mut Fields,
+    field: &str,
+    variables: &mut Map<String, Value>,
+) -> Result<Option<usize>> {
+    let Some(effort) = fields.get::<String>(field)? else { return Ok(None) };
+    let most = match effort.as_str() {
+        "none" => {
+            variables.entry("enable_thinking").or_insert(json!(false));
+            None
+        }
+        "minimal" => Some(512),
+        "low" => Some(2048),
+        "medium" => Some(8192),
+        "high" | "xhigh" => None,
+        other => {
+            let message = format!("`{other}` is none of none, minimal, low, medium, high, xhigh");
+            return Err(ApiError::invalid(&fields.name(field), message));
+        }
+    };
+    variables.insert("reasoning_effort".to_string(), json!(effort));
+    Ok(most)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,7 @@
 //! `/v1/messages`: the next message of a conversation, as Anthropic's API has it.
 //!
 //! Sampling parameters of the other routes, such as `seed` and `min_p`, are taken here as well. `cache_control` says
-//! nothing, for the server caches what it computes by itself. `budget_tokens` is checked, but what a model thinks is
-//! bounded by `max_tokens` only.
+//! nothing, for the server caches what it computes by itself.
 
 mod blocks;
 mod conversation;
@@ -92,10 +91,13 @@ impl MessageRequest {
         if let Some(offered) = tools.offered() {
             chat.tools(offered);
         }
-        chat.variables(&json!({ "enable_thinking": thinks(fields)? }).to_string());
+        let thinking = Thinking::read(fields)?;
+        chat.variables(&json!({ "enable_thinking": thinking.is_on }).to_string());
+        let mut settings = Settings::read(fields, &served.model, "stop_sequences")?;
+        settings.thinking_tokens = thinking.budget;
         Ok(MessageRequest {
             id: format!("msg_{:016x}", random()),
-            settings: Settings::read(fields, &served.model, "stop_sequences")?,
+            settings,
             chat,
             served,
             tools,
@@ -188,26 +190,34 @@ impl MessageRequest {
     }
 }
 
-/// `thinking`: whether the model is asked to.
-fn thinks(fields: &mut Fields) -> Result<bool> {
-    let Some(value) = fields.value("thinking") else { return Ok(false) };
-    let mut thinking = Fields::of_value(value, &fields.name("thinking"))?;
-    let kind: String = thinking.required("type")?;
-    let thinks = match kind.as_str() {
-        "enabled" => {
-            thinking.number("budget_tokens", 1..=u32::MAX)?;
-            true
-        }
-        // The model decides how much.
-        "adaptive" => true,
-        "disabled" => false,
-        other => {
-            let message = format!("`{other}` is none of `enabled`, `adaptive` and `disabled`");
-            return Err(ApiError::invalid(&thinking.name("type"), message));
-        }
-    };
-    thinking.finish()?;
-    Ok(thinks)
+/// `thinking`: whether the model is asked to, and how many tokens of it there may be.
+struct Thinking {
+    is_on: bool,
+    budget: Option<usize>,
+}
+
+impl Thinking {
+    fn read(fields: &mut Fields) -> Result<Thinking> {
+        let off = Thinking { is_on: false, budget: None };
+        let Some(value) = fields.value("thinking") else { return Ok(off) };
+        let mut thinking = Fields::of_value(value, &fields.name("thinking"))?;
+        let kind: String = thinking.required("type")?;
+        let read = match kind.as_str() {
+            "enabled" => {
+                let budget = thinking.number("budget_tokens", 1..=u32::MAX)?;
+                Thinking { is_on: true, budget: budget.map(|budget| budget as usize) }
+            }
+            // The model decides how much.
+            "adaptive" => Thinking { is_on: true, budget: None },
+            "disabled" => off,
+            other => {
+                let message = format!("`{other}` is none of `enabled`, `adaptive` and `disabled`");
+                return Err(ApiError::invalid(&thinking.name("type"), message));
+            }
+        };
+        thinking.finish()?;
+        Ok(read)
+    }
 }
 
 /// Why it ended.

@@ -9,10 +9,11 @@ use inferlet::{Logprob, Value, json, messaging, spawn};
 use super::events::Numbered;
 use super::items::Conversation;
 use super::output::Output;
-use super::record::{Record, topic};
+use super::record::{Record, begin_to_make, end_making, topic};
 use super::request::ResponseRequest;
 use crate::completions::{check_length, now};
 use crate::turn::reader::Delta;
+use crate::turn::reasoning;
 use crate::turn::{Cost, Turn};
 use crate::{ApiError, Events, Result, json as response};
 
@@ -45,7 +46,11 @@ impl ResponseRequest {
                 self.chat.resume(context);
             }
         }
-        let context = self.chat.generation_prompt().map_err(|error| ApiError::from(error).about("input"))?;
+        self.chat.generation_prompt().map_err(|error| ApiError::from(error).about("input"))?;
+        if self.format.is_some() {
+            reasoning::open(&mut self.chat)?;
+        }
+        let context = self.chat.context_mut();
         context.set_adapter(self.served.adapter.clone());
         check_length(context.tokens().len(), "input", &self.served.model)
     }
@@ -140,8 +145,7 @@ impl ResponseRequest {
     /// The answer that there is none.
     fn failed(&self, error: &ApiError) -> Record {
         let mut record = self.begun.clone();
-        record.response["status"] = json!("failed");
-        record.response["error"] = json!({ "code": "server_error", "message": error.message() });
+        record.fail(error.message());
         record
     }
 
@@ -161,7 +165,13 @@ impl ResponseRequest {
     /// Says that it has begun, and goes on: a program may finish what it does after its answer.
     async fn answer_in_background(mut self) -> Result<Response> {
         let unwanted = messaging::subscribe(&topic(self.begun.id()), false)?;
-        self.begun.save().await?;
+        // Before it is kept, or somebody who asks for it would see it without a maker.
+        begin_to_make(self.begun.id())?;
+        if let Err(error) = self.begun.save().await {
+            end_making(self.begun.id())?;
+            return Err(error);
+        }
+        let id = self.begun.id().to_string();
         let begun = response(&self.begun.response);
         spawn(async move {
             let work = async {
@@ -181,6 +191,8 @@ impl ResponseRequest {
                 }
             };
             select(pin!(work), pin!(unwanted.next())).await;
+            // Nobody looks for a maker of what is finished, cancelled or deleted.
+            let _ = end_making(&id);
         });
         Ok(begun)
     }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! An answer in the background is made by the program of its own request, which goes on after it has said so; a stop of
-//! the server ends it, and it then stays `in_progress` until it is cancelled. Sampling parameters of the other routes,
+//! the server ends it, and who asks for it then is told that it has failed. Sampling parameters of the other routes,
 //! such as `seed` and `min_p`, are taken here as well.
 
 mod create;
@@ -49,7 +49,7 @@ pub async fn route(request: Request) -> Result<Response> {
         [id] => {
             only(&request, &Method::GET)?;
             query.only("stream", &[json!("false")])?;
-            Record::load(id)?.response
+            Record::load_now(id).await?.response
         }
         [id, "input_items"] => {
             only(&request, &Method::GET)?;
@@ -57,7 +57,7 @@ pub async fn route(request: Request) -> Result<Response> {
         }
         [id, "cancel"] => {
             only(&request, &Method::POST)?;
-            Record::load(id)?.cancel().await?
+            Record::load_now(id).await?.cancel().await?
         }
         _ => return Err(nothing_below()),
     };

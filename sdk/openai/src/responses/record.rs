@@ -4,19 +4,27 @@
 //! store      responses/ID          the answer and the items of its request, in JSON
 //!            response-tokens/ID    the tokens of the snapshot
 //! snapshots  ID                    keys and values after the answer, for the next turn
+//! topics     responses/ID/maker    a message that is kept while the answer is made in the background
 //! ```
 //!
 //! Only the last answer of a conversation has a snapshot: a turn takes that of the one before away, since most
 //! conversations go on at their end. Elsewhere a turn is computed from the items. Ids are in the order of time, so the
-//! oldest snapshot is the first one by name.
+//! oldest snapshot is the first one by name. Topics are in the server's memory: after a restart nobody makes an answer.
+
+use std::pin::pin;
+use std::time::Duration;
 
 use inferlet::bindings::pie::inferlet::context as api;
+use inferlet::futures::future::{Either, select};
 use inferlet::http::StatusCode;
-use inferlet::{Context, Error, Model, Value, json, messaging, serde_json, store};
+use inferlet::{Context, Error, Model, Value, json, messaging, serde_json, sleep, store};
 use serde::{Deserialize, Serialize};
 
 use crate::completions::{now, random};
 use crate::{ApiError, Result};
+
+/// How long a message that is kept may take to come.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// Beginning of an id.
 const PREFIX: &str = "resp_";
@@ -49,6 +57,29 @@ pub(super) fn topic(id: &str) -> String {
     format!("responses/{id}/cancel")
 }
 
+/// Where it is known that somebody makes an answer in the background.
+fn maker(id: &str) -> String {
+    format!("responses/{id}/maker")
+}
+
+/// Somebody makes this answer from here on.
+pub(super) fn begin_to_make(id: &str) -> Result<()> {
+    Ok(messaging::broadcast(&maker(id), "at work", true)?)
+}
+
+/// Nobody does any more.
+pub(super) fn end_making(id: &str) -> Result<()> {
+    Ok(messaging::forget(&maker(id))?)
+}
+
+/// Whether somebody makes this answer.
+async fn is_made(id: &str) -> Result<bool> {
+    let kept = messaging::subscribe(&maker(id), true)?;
+    // A message that is kept is there at once.
+    let (message, moment) = (pin!(kept.next()), pin!(sleep(MOMENT)));
+    Ok(matches!(select(message, moment).await, Either::Left(_)))
+}
+
 /// Why something is not kept, and what can be done.
 fn not_kept(error: Error) -> ApiError {
     let error = ApiError::from(error);
@@ -74,6 +105,27 @@ impl Record {
             let message = format!("the response `{id}` is stored in another form: {error}");
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message)
         })
+    }
+
+    /// An answer that was kept, as it is now: it has failed if it was being made when the server stopped.
+    pub(super) async fn load_now(id: &str) -> Result<Record> {
+        let record = Record::load(id)?;
+        if !record.is_running() || is_made(id).await? {
+            return Ok(record);
+        }
+        // It may have been finished meanwhile.
+        let mut record = Record::load(id)?;
+        if record.is_running() {
+            record.fail("the server stopped while the answer was made");
+            record.save().await?;
+        }
+        Ok(record)
+    }
+
+    /// There is no answer, and why.
+    pub(super) fn fail(&mut self, message: &str) {
+        self.response["status"] = json!("failed");
+        self.response["error"] = json!({ "code": "server_error", "message": message });
     }
 
     /// An answer with all before it in its conversation, the first one first.

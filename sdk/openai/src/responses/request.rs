@@ -72,10 +72,12 @@ impl ResponseRequest {
             chat.tools(offered);
         }
         let format = format(&mut fields)?;
-        if let Some(variables) = variables(&mut fields, format.is_some())? {
+        let (variables, thinking_tokens) = variables(&mut fields)?;
+        if let Some(variables) = variables {
             chat.variables(&variables);
         }
         let mut settings = Settings::read(&mut fields, &served.model, "stop")?;
+        settings.thinking_tokens = thinking_tokens;
         settings.max_tokens = fields.number("max_output_tokens", 1..=usize::MAX)?;
         let store = fields.get("store")?.unwrap_or(true);
         if store {
@@ -211,21 +213,18 @@ fn format(fields: &mut Fields) -> Result<Option<OutputFormat>> {
     Ok(format)
 }
 
-/// `reasoning`, in the variables of the template.
-fn variables(fields: &mut Fields, has_format: bool) -> Result<Option<String>> {
+/// `reasoning`, in the variables of the template; and how many tokens of thoughts that is at most.
+fn variables(fields: &mut Fields) -> Result<(Option<String>, Option<usize>)> {
+    let mut most = None;
     let mut variables = Map::new();
     if let Some(value) = fields.value("reasoning") {
         let mut reasoning = Fields::of_value(value, &fields.name("reasoning"))?;
-        effort(&mut reasoning, "effort", &mut variables)?;
+        most = effort(&mut reasoning, "effort", &mut variables)?;
         // What the model thinks is given in full.
         reasoning.only("summary", &[json!("auto")])?;
         reasoning.finish()?;
     }
-    if has_format {
-        // The form holds from the first token on, which leaves no room to think.
-        variables.insert("enable_thinking".to_string(), json!(false));
-    }
-    Ok((!variables.is_empty()).then(|| Value::Object(variables).to_string()))
+    Ok(((!variables.is_empty()).then(|| Value::Object(variables).to_string()), most))
 }
 
 /// What must be as it is anyway, and what nobody has read.

@@ -283,3 +283,26 @@ fn what_is_wrong_with_a_server_is_named() {
         }
     });
 }
+
+#[test]
+fn what_nobody_makes_any_more_has_failed() {
+    let host = host();
+    let begun = host.run(async {
+        let begun = create(json!({ "input": "endless", "background": true })).await;
+        // The task that makes it begins.
+        inferlet::messaging::push("any".to_string(), String::new()).await.unwrap();
+        let (_, asked) = send("GET", &format!("/{}", id(&begun)), Value::Null).await;
+        assert_eq!(asked["status"], "in_progress", "it is made");
+        begun
+    });
+    // The run took its tasks with it, as a stop of the server does, which forgets what is in its memory, too.
+    host.run(async {
+        inferlet::messaging::forget(&format!("responses/{}/maker", id(&begun))).unwrap();
+        let (status, answer) = send("GET", &format!("/{}", id(&begun)), Value::Null).await;
+        assert_eq!((status, &answer["status"]), (200, &json!("failed")));
+        assert!(answer["error"]["message"].as_str().unwrap().contains("the server stopped"), "{answer}");
+        assert_eq!(send("GET", &format!("/{}", id(&begun)), Value::Null).await.1, answer, "it is kept so");
+        let (_, cancelled) = send("POST", &format!("/{}/cancel", id(&begun)), Value::Null).await;
+        assert_eq!(cancelled["status"], "failed");
+    });
+}

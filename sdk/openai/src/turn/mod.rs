@@ -2,6 +2,7 @@
 //! differ in how they ask for it and in how they show it.
 
 pub(crate) mod reader;
+pub(crate) mod reasoning;
 pub(crate) mod tools;
 
 use inferlet::bindings::pie::inferlet::answer;
@@ -9,6 +10,7 @@ use inferlet::{Constraint, Context, FinishReason, Logprob, Model, Trigger};
 
 use crate::{OutputFormat, Result, Settings};
 use reader::{Delta, Message, Reader};
+use reasoning::Marks;
 use tools::Tools;
 
 /// How an answer is to be drawn.
@@ -65,9 +67,24 @@ impl Turn<'_> {
         let must_call = self.tools.must_call(self.model, in_reasoning).await?;
         let triggers: Vec<(Trigger, Constraint)> = self.tools.triggers(self.model).await?;
 
+        let marks = match self.format.is_some() || self.settings.thinking_tokens.is_some() {
+            true => Marks::of(self.model)?,
+            false => None,
+        };
+
         let mut generation = self.settings.apply(context.generate(self.settings.sampling(index)));
-        for constraint in format.iter().chain(&must_call) {
-            generation = generation.constrain(constraint);
+        match (&format, marks.filter(|_| in_reasoning)) {
+            (Some(format), Some(marks)) => {
+                generation = generation.constrain_after(Trigger::text(marks.close).to_the_end(), format);
+            }
+            (Some(format), None) => generation = generation.constrain(format),
+            (None, _) => {}
+        }
+        if let Some(must_call) = &must_call {
+            generation = generation.constrain(must_call);
+        }
+        if let (Some(tokens), Some(marks)) = (self.settings.thinking_tokens, marks) {
+            generation = generation.budget(marks.budget(tokens, in_reasoning));
         }
         for (trigger, constraint) in &triggers {
             generation = generation.constrain_after(trigger.clone(), constraint);

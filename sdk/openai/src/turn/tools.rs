@@ -111,15 +111,12 @@ impl Tools {
         };
         let mut found = Vec::new();
         for trigger in answer::call_triggers(model.handle(), tools, self.parallel)? {
-            // One that counts at the start only, such as `{`, is read as a call by its form.
-            if trigger.at_start {
-                continue;
-            }
             let begins = match trigger.token {
                 Some(token) => Trigger::token(token),
                 None => Trigger::text(&trigger.text),
             };
-            found.push((begins.every_time(), self.compile(model, trigger.grammar).await?));
+            let begins = if trigger.at_start { begins.at_start() } else { begins.every_time() };
+            found.push((begins, self.compile(model, trigger.grammar).await?));
         }
         Ok(found)
     }

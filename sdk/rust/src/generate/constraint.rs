@@ -9,6 +9,8 @@ use crate::{Constraint, Result};
 pub struct Trigger {
     sign: Sign,
     again: bool,
+    is_last: bool,
+    at_start: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -20,17 +22,27 @@ enum Sign {
 impl Trigger {
     /// A text. What a token holds behind it is drawn again, within the constraint.
     pub fn text(text: &str) -> Trigger {
-        Trigger { sign: Sign::Text(text.to_string()), again: false }
+        Trigger { sign: Sign::Text(text.to_string()), again: false, is_last: false, at_start: false }
     }
 
     /// A token.
     pub fn token(token: u32) -> Trigger {
-        Trigger { sign: Sign::Token(token), again: false }
+        Trigger { sign: Sign::Token(token), again: false, is_last: false, at_start: false }
     }
 
     /// At every occurrence that is not within a constraint of a trigger, rather than at the first.
     pub fn every_time(self) -> Trigger {
         Trigger { again: true, ..self }
+    }
+
+    /// The text ends with the constraint: where nothing may follow in it, nor before it has begun.
+    pub fn to_the_end(self) -> Trigger {
+        Trigger { is_last: true, ..self }
+    }
+
+    /// Only where the text before it is white space.
+    pub fn at_start(self) -> Trigger {
+        Trigger { at_start: true, ..self }
     }
 
     fn is_empty(&self) -> bool {
@@ -39,10 +51,15 @@ impl Trigger {
 
     /// Where in the text it ends, if it is complete with the last token, whose text begins at `from`.
     fn end(&self, log: &TextLog, from: usize, token: u32) -> Option<usize> {
-        match &self.sign {
-            Sign::Text(text) => log.find_end(text, from),
-            Sign::Token(wanted) => (*wanted == token).then_some(log.text().len()),
-        }
+        let (end, length) = match &self.sign {
+            Sign::Text(text) => (log.find_end(text, from)?, text.len()),
+            Sign::Token(wanted) if *wanted == token => {
+                (log.text().len(), log.text().len().saturating_sub(from))
+            }
+            Sign::Token(_) => return None,
+        };
+        let is_at_start = || log.text()[..end - length].trim_start().is_empty();
+        (!self.at_start || is_at_start()).then_some(end)
     }
 }
 
@@ -53,6 +70,8 @@ pub(crate) struct Constraints<'a> {
     rules: Vec<Rule<'a>>,
     /// The one that a trigger began, until nothing may follow in it.
     begun: Option<Constraint>,
+    /// The text ends with that one.
+    is_last: bool,
     /// Bytes of the text that triggers have looked at.
     searched: usize,
 }
@@ -88,12 +107,18 @@ impl<'a> Constraints<'a> {
 
     /// Whether nothing may follow.
     pub fn are_finished(&self) -> Result<bool> {
-        any(&self.whole, Constraint::finished)
+        let last: Vec<&Constraint> = self.begun.iter().filter(|_| self.is_last).collect();
+        Ok(any(&self.whole, Constraint::finished)? || any(&last, Constraint::finished)?)
+    }
+
+    /// Whether the constraint that the text ends with has not begun.
+    pub fn await_the_last(&self) -> bool {
+        self.rules.iter().any(|rule| rule.trigger.is_last && !rule.is_done)
     }
 
     /// Whether the text may end here.
     pub fn are_complete(&self) -> Result<bool> {
-        Ok(!any(&self.now(), |constraint| Ok(!constraint.complete()?))?)
+        Ok(!self.await_the_last() && !any(&self.now(), |constraint| Ok(!constraint.complete()?))?)
     }
 
     /// Tokens that must come next.
@@ -108,7 +133,7 @@ impl<'a> Constraints<'a> {
     pub fn accept(&mut self, token: u32) -> Result<bool> {
         advance(&self.now(), token)?;
         match &self.begun {
-            Some(begun) if begun.finished()? => self.begun = None,
+            Some(begun) if !self.is_last && begun.finished()? => self.begun = None,
             _ => return Ok(false),
         }
         Ok(true)
@@ -124,6 +149,7 @@ impl<'a> Constraints<'a> {
         let found = rules.filter_map(|rule| Some((rule.trigger.end(log, from, token)?, rule)));
         let Some((end, rule)) = found.min_by_key(|(end, _)| *end) else { return Ok(None) };
         rule.is_done = true;
+        self.is_last = rule.trigger.is_last;
         self.searched = end;
         self.begun = Some(rule.constraint.fork()?);
         Ok(Some(end))

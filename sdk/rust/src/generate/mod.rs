@@ -16,7 +16,9 @@
 //! 3. A stop text ends the text before its first byte, wherever that is in a token, and text that may be the
 //!    beginning of one is held back (`text`). The trigger of a constraint cuts the text behind its last byte.
 //! 4. Of a window, only the kept tokens are computed and attended to (`window`).
+//! 5. Where a part of the text has used up its budget, its end is appended as forced tokens are (`budget`).
 
+mod budget;
 mod constraint;
 mod detokenizer;
 mod draft;
@@ -28,6 +30,7 @@ mod text;
 mod verify;
 mod window;
 
+pub use budget::Budget;
 pub use constraint::Trigger;
 pub use detokenizer::Detokenizer;
 pub use draft::{Draft, Drafter, ModelDrafter, NgramDrafter};
@@ -36,6 +39,7 @@ pub use window::Window;
 
 use std::rc::Rc;
 
+use budget::Spending;
 use constraint::Constraints;
 use draft::AnyDrafter;
 use text::{Cut, TextLog};
@@ -67,6 +71,7 @@ pub struct Generation<'a> {
     sampling: SamplingParams,
     seed: u64,
     constraints: Constraints<'a>,
+    budget: Option<Spending>,
     drafter: Option<&'a mut dyn AnyDrafter>,
     window: Option<Window>,
     max_tokens: usize,
@@ -123,6 +128,7 @@ impl<'a> Generation<'a> {
             sampling,
             seed,
             constraints: Constraints::default(),
+            budget: None,
             drafter: None,
             window: None,
             max_tokens: 256,
@@ -184,6 +190,11 @@ impl<'a> Generation<'a> {
     pub fn constrain_after(mut self, trigger: Trigger, constraint: &'a Constraint) -> Self {
         self.constraints.add_after(trigger, constraint);
         self
+    }
+
+    /// Limits a part of the text: what a model thinks, say.
+    pub fn budget(self, budget: Budget) -> Self {
+        Generation { budget: Some(Spending::new(budget)), ..self }
     }
 
     /// Keeps only a window of the context, from the prompt on: the text never reaches the context length.
@@ -321,7 +332,10 @@ impl<'a> Generation<'a> {
         if let Some(window) = self.window {
             window.prefill(self.context).await?;
         }
-        let forced = self.forced()?;
+        let mut forced = self.end_of_budget()?;
+        if forced.is_empty() {
+            forced = self.forced()?;
+        }
         match forced.is_empty() {
             true => self.draw().await?,
             false => self.fill(forced).await?,
@@ -329,16 +343,41 @@ impl<'a> Generation<'a> {
         Ok(self.log.give())
     }
 
+    /// The end of a part whose budget is used up (5), if it may come here.
+    fn end_of_budget(&mut self) -> Result<Vec<u32>> {
+        let count = self.tokens.len();
+        let Some(budget) = self.budget.as_mut().filter(|budget| budget.is_due(count)) else {
+            return Ok(Vec::new());
+        };
+        for text in budget.end() {
+            let tokens = self.context.model().tokenize_special(&text)?;
+            let states = constraint::fork(&self.constraints.now())?;
+            let is_allowed = states.iter().all(|state| state.advance(&tokens).is_ok());
+            if is_allowed && tokens.iter().all(|token| self.may_be_forced(*token)) {
+                return Ok(tokens.into_iter().take(self.most_forced()).collect());
+            }
+        }
+        Ok(Vec::new())
+    }
+
     /// The tokens that must come next (1).
     fn forced(&self) -> Result<Vec<u32>> {
+        let forced = self.constraints.forced()?.into_iter().take(self.most_forced());
+        Ok(forced.take_while(|token| self.may_be_forced(*token)).collect())
+    }
+
+    fn may_be_forced(&self, token: u32) -> bool {
+        !self.stop_tokens.contains(&token) && self.sampling.allows(token)
+    }
+
+    /// Tokens that may be appended without being drawn.
+    fn most_forced(&self) -> usize {
         // A token after the last position is pending for ever, but it is drawn.
         let positions = match self.window {
             Some(_) => usize::MAX,
             None => self.context.positions_left().map_or(0, |left| left + 1),
         };
-        let most = positions.min(self.max_tokens - self.tokens.len());
-        let may_come = |token: &u32| !self.stop_tokens.contains(token) && self.sampling.allows(*token);
-        Ok(self.constraints.forced()?.into_iter().take(most).take_while(may_come).collect())
+        positions.min(self.max_tokens - self.tokens.len())
     }
 
     /// Appends forced tokens. Without log-probabilities to find out, no pass is needed for them.
@@ -381,7 +420,10 @@ impl<'a> Generation<'a> {
             sampling: &self.sampling,
             constraints: &constraints,
             stop_tokens: &self.stop_tokens,
-            without_stop: self.min_tokens.saturating_sub(self.tokens.len()),
+            without_stop: match self.constraints.await_the_last() {
+                true => usize::MAX,
+                false => self.min_tokens.saturating_sub(self.tokens.len()),
+            },
             top: self.top_logprobs.unwrap_or(0),
             window: self.window,
             depth,
@@ -452,6 +494,9 @@ impl<'a> Generation<'a> {
             self.finish_reason = Some(FinishReason::StopText(stop.to_string()));
             return Ok(Next::Cut(self.log.cut_at(end)));
         }
+        if let Some(budget) = &mut self.budget {
+            budget.read(&self.log, self.tokens.len());
+        }
         if has_changed {
             return Ok(Next::DrawAgain);
         }
@@ -459,7 +504,8 @@ impl<'a> Generation<'a> {
             let is_at_end = end == self.log.text().len();
             return Ok(if is_at_end { Next::DrawAgain } else { Next::Cut(self.log.cut_at(end)) });
         }
-        Ok(Next::GoOn)
+        let is_due = self.budget.as_ref().is_some_and(|budget| budget.is_due(self.tokens.len()));
+        Ok(if is_due { Next::DrawAgain } else { Next::GoOn })
     }
 
     /// Ends the text at a cut, in the context and the constraints as well (3).

@@ -8,8 +8,8 @@ use crate::adapter::{Adapter, Source};
 use crate::embeds::Embeddings;
 use crate::testing::{Host, ScriptedModel};
 use crate::{
-    Answer, Constraint, Context, Draft, Drafter, EMBEDDING, Error, FinishReason, Generation, Grammar, Item,
-    Model, ModelDrafter, NgramDrafter, Result, SamplingParams, Trigger, Window,
+    Answer, Budget, Constraint, Context, Draft, Drafter, EMBEDDING, Error, FinishReason, Generation, Grammar,
+    Item, Model, ModelDrafter, NgramDrafter, Result, SamplingParams, Trigger, Window,
 };
 
 const PROMPT: &str = "the quick brown fox";
@@ -502,4 +502,132 @@ fn of_the_prompt_what_the_context_had_is_not_computed_again() {
         assert_eq!((usage.prompt, usage.prompt_cached), (held + new.len(), held));
         assert_eq!(usage.computed, usage.prompt - usage.prompt_cached + usage.passes - 1);
     });
+}
+
+#[test]
+fn a_part_ends_at_its_budget_by_tokens_that_are_not_drawn() -> Result<()> {
+    // Thoughts that never end; what comes after their end is an answer.
+    let host = Host::new().model(
+        ScriptedModel::new()
+            .words(&["<think>", "</think>"])
+            .says(PROMPT, &format!("<think>{}", "hm ".repeat(100)))
+            .says("</think>\n", "Four."),
+    );
+    let think = |tokens| Budget::new("</think>", tokens).opened_by("<think>").written_as("\n</think>\n");
+    for tokens in [0, 1, 7, 40] {
+        let answer = host.run(async {
+            prompt()?.generate(SamplingParams::greedy()).budget(think(tokens)).answer().await
+        })?;
+        let thoughts: String = "hm ".repeat(40).chars().take(tokens).collect();
+        assert_eq!(answer.text, format!("<think>{thoughts}\n</think>\nFour."));
+        // The mark that opens it, the thoughts, the answer and its end are drawn, in a pass each; the rest is not.
+        let drawn = 1 + tokens + "Four.".len() + 1;
+        assert_eq!((answer.usage.passes, answer.usage.forced), (drawn, 3), "{tokens}");
+        assert_eq!(answer.usage.generated, drawn + 3);
+    }
+    // The prompt may have opened it.
+    let answer = host.run(async {
+        let mut context = prompt()?;
+        context.append_tokens(&context.model().tokenize("<think>")?);
+        context
+            .generate(SamplingParams::greedy())
+            .budget(Budget::new("</think>", 2))
+            .max_tokens(6)
+            .answer()
+            .await
+    })?;
+    assert!(answer.text.starts_with("hm</think>"), "{}", answer.text);
+    // No more than `max_tokens`, in the middle of the end as well.
+    let answer = host.run(async {
+        prompt()?.generate(SamplingParams::greedy()).budget(think(2)).max_tokens(4).answer().await
+    })?;
+    assert_eq!((answer.text.as_str(), answer.finish_reason), ("<think>hm\n", FinishReason::MaxTokens));
+    Ok(())
+}
+
+#[test]
+fn a_budget_says_nothing_where_the_part_ends_before_or_is_none() -> Result<()> {
+    for said_text in ["<think>hm</think>Four.", "Four <think>and more</think> later.", "Four."] {
+        let host = said(PROMPT, said_text);
+        let budget = Budget::new("</think>", 10).opened_by("<think>");
+        let answer =
+            host.run(async { prompt()?.generate(SamplingParams::greedy()).budget(budget).answer().await })?;
+        assert_eq!((answer.text.as_str(), answer.usage.forced), (said_text, 0));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_budget_holds_with_a_drafter_and_a_constraint_as_without() -> Result<()> {
+    let host = noisy(5);
+    host.run(async {
+        let budget = || Budget::new("}x", 9).written_as("ab}x");
+        let sampling = || SamplingParams::temperature(1.0).seed(4);
+        let plain = prompt()?.generate(sampling()).budget(budget()).max_tokens(40).answer().await?;
+        let mut context = prompt()?;
+        let mut tree = Tree::new(&context, &plain.tokens, 3);
+        let drafted =
+            context.generate(sampling()).budget(budget()).max_tokens(40).drafter(&mut tree).answer().await?;
+        assert_eq!((&drafted.text, &drafted.tokens), (&plain.text, &plain.tokens));
+        assert!(plain.text.contains("ab}x") && drafted.usage.accepted > 0);
+        // A constraint that does not allow the end is not broken for it.
+        let letters = regex("[a-w]{30}").await?;
+        let answer = prompt()?
+            .generate(sampling())
+            .budget(budget())
+            .constrain(&letters)
+            .max_tokens(60)
+            .answer()
+            .await?;
+        assert!(answer.complete && answer.text.len() == 30, "{}", answer.text);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_text_ends_with_the_constraint_of_a_trigger_and_not_before() -> Result<()> {
+    // The model ends its text before the mark, which it may not.
+    let host = said(PROMPT, "thinking");
+    host.run(async {
+        let digits = regex("[0-9]{3}").await?;
+        let last = || Trigger::text("g").to_the_end();
+        let answer = prompt()?
+            .generate(SamplingParams::greedy())
+            .constrain_after(last(), &digits)
+            .max_tokens(40)
+            .answer()
+            .await?;
+        assert!(
+            answer.text.starts_with("thinking") && answer.text.len() == "thinking".len() + 3,
+            "{answer:?}"
+        );
+        assert_eq!((answer.complete, &answer.finish_reason), (true, &FinishReason::Constraint));
+        let cut = prompt()?
+            .generate(SamplingParams::greedy())
+            .constrain_after(Trigger::text("no such").to_the_end(), &digits)
+            .max_tokens(20)
+            .answer()
+            .await?;
+        assert_eq!((cut.complete, cut.finish_reason), (false, FinishReason::MaxTokens));
+        assert_eq!(cut.tokens.len(), 20, "it did not end before the constraint began");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_trigger_may_count_at_the_start_only() -> Result<()> {
+    for (text, begins) in [("<a12", true), (" \n<a12", true), ("x <a12", false), ("<<a12", false)] {
+        let host = said(PROMPT, text);
+        let answer = host.run(async {
+            let letters = regex("[x-z]{2}").await?;
+            prompt()?
+                .generate(SamplingParams::greedy())
+                .constrain_after(Trigger::text("<a").at_start(), &letters)
+                .max_tokens(12)
+                .answer()
+                .await
+        })?;
+        assert_eq!(answer.text == text, !begins, "{text:?} became {:?}", answer.text);
+    }
+    Ok(())
 }

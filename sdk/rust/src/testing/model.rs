@@ -38,6 +38,8 @@ pub struct ScriptedModel {
     pub(crate) facts: ModelFacts,
     pub(crate) words: Vec<Vec<u8>>,
     script: Script,
+    /// Its template lets it think.
+    thinks: bool,
     parsers: OnceCell<ParserFactory>,
 }
 
@@ -63,7 +65,13 @@ impl ScriptedModel {
             stop_tokens: vec![END],
             traits: vec!["text".to_string(), "chat".to_string(), "adapter".to_string()],
         };
-        ScriptedModel { facts, words, script: Script::Says(Vec::new()), parsers: OnceCell::new() }
+        ScriptedModel {
+            facts,
+            words,
+            script: Script::Says(Vec::new()),
+            thinks: false,
+            parsers: OnceCell::new(),
+        }
     }
 
     /// A model that draws by a hash of all that a row attends to: any other token, position or mask anywhere gives
@@ -93,6 +101,12 @@ impl ScriptedModel {
         self.words.extend(words.iter().map(|word| word.as_bytes().to_vec()));
         self.facts.vocabulary_size = self.words.len() as u32;
         self
+    }
+
+    /// Its template writes `<think></think>` behind the header of an answer where the variable `enable_thinking` is
+    /// false.
+    pub fn thinking(self) -> ScriptedModel {
+        ScriptedModel { thinks: true, ..self }
     }
 
     /// The name it is opened under; `scripted` if not set.
@@ -148,6 +162,11 @@ impl ScriptedModel {
         }
         if options.add_generation_prompt {
             tokens.extend(header("assistant"));
+            let variables = options.variables.as_deref().unwrap_or("null");
+            let variables: crate::Value = serde_json::from_str(variables).expect("variables are JSON");
+            if self.thinks && variables["enable_thinking"] == false {
+                tokens.extend(self.tokenize("<think></think>", false));
+            }
         }
         tokens
     }
