@@ -22,19 +22,19 @@ def add(a: Digit, b: Digit) -> str:
 
 
 @server.tool()
-def fail() -> str:
+def fail(a: Digit) -> str:
     """Tells of a failure."""
     raise ToolError("it failed as asked")
 
 
 @server.tool()
-def process() -> str:
+def process(a: Digit) -> str:
     """The process of the server, and what it was greeted with."""
     return f"{os.getpid()} {os.environ.get('GREETING')} {os.environ.get('MCP_TOKEN')}"
 
 
 @server.tool()
-def hidden() -> str:
+def hidden(a: Digit) -> str:
     """The operator does not allow it."""
     return "hidden"
 

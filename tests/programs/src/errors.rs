@@ -575,7 +575,10 @@ async fn servers(refused: &mut Refused) -> Result<()> {
     for url in ["", "http://127.0.0.1/mcp", "test", "file:///etc/passwd"] {
         expect!(refused, "mcp.find", NotFound, mcp::find(url));
     }
-    ensure!(mcp::servers() == ["test"], "{:?}", mcp::servers());
+    ensure!(mcp::servers() == ["test", "nobody"], "{:?}", mcp::servers());
+    ensure!(mcp::find("http://127.0.0.1:9/mcp")? == "nobody", "it has the address");
+    expect!(refused, "mcp.tools", Closed, mcp::tools("nobody".into()).await);
+    expect!(refused, "mcp.call", Closed, call("nobody", "echo", "{}").await);
     for server in ["", "other", "TEST", "test\0", "../test"] {
         expect!(refused, "mcp.tools", NotFound, mcp::tools(server.into()).await);
         expect!(refused, "mcp.call", NotFound, call(server, "echo", "{}").await);

@@ -91,22 +91,24 @@ impl Bench {
         let cache = test.ancestors().nth(3).map(|target| target.join("tmp/programs"));
         let limits =
             InferletLimits { memory_bytes: 32 << 20, output_bytes: 4 << 20, ..InferletLimits::default() };
-        RuntimeConfig { cache, limits, mcp: vec![Bench::mcp_server()], ..RuntimeConfig::default() }
+        RuntimeConfig { cache, limits, mcp: Bench::mcp_servers(), ..RuntimeConfig::default() }
     }
 
-    /// The server of `crates/mcp/tests`.
-    pub(crate) fn mcp_server() -> McpServer {
+    /// The server of `crates/mcp/tests`, and one that nobody answers for.
+    pub(crate) fn mcp_servers() -> Vec<McpServer> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mcp/tests/server.sh");
         let environment = std::env::vars().filter(|(name, _)| name == "PATH").collect();
         let transport = McpTransport::Stdio { command: vec![script.display().to_string()], environment };
         let tools = ["echo", "fail", "slow", "broken", "no such tool"].map(String::from).to_vec();
-        McpServer {
-            name: "test".into(),
+        let server = |name: &str, transport, tools| McpServer {
+            name: name.into(),
             transport,
-            tools: Some(tools),
+            tools,
             users: None,
             limits: McpLimits::default(),
-        }
+        };
+        let nobody = McpTransport::Http { url: "http://127.0.0.1:9/mcp".into(), headers: Vec::new() };
+        vec![server("test", transport, Some(tools)), server("nobody", nobody, None)]
     }
 
     /// A runtime of these settings, each model computed by what `backend` makes of a fake.

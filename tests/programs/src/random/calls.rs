@@ -601,9 +601,10 @@ impl Program {
         let limit = random.below(4);
         let result = match name {
             "mcp.servers" => {
-                assert_eq!(mcp::servers(), ["test"]);
+                assert_eq!(mcp::servers(), ["test", "nobody"]);
                 Ok(New::Nothing)
             }
+            "mcp.find" if random.chance(50) => mcp::find("http://127.0.0.1:9/mcp").map(nothing),
             "mcp.find" => mcp::find(&random.name()).map(nothing),
             "mcp.tools" => {
                 let tools = async move { mcp::tools(server).await.map(nothing) };
