@@ -17,7 +17,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use scheduler::{CallError, SnapshotData, SnapshotInfo, SnapshotPage};
+use scheduler::{CallError, ContextOp, SnapshotData, SnapshotInfo, SnapshotPage};
 
 use crate::error::{ApiError, engine_gone};
 use crate::files::{PartFile, remove_parts};
@@ -156,11 +156,25 @@ impl SnapshotFiles {
         Ok(true)
     }
 
-    /// Removes a snapshot's file, if there is one.
+    /// Removes a snapshot, its file and what the engine has, if there is one: both or neither, wherever the program is
+    /// ended.
     pub(crate) fn remove(&self, model: &ServedModel, key: &str) -> Result<(), ApiError> {
-        let Some(path) = self.path(model, key) else { return Ok(()) };
         let mut on_disk = self.lock();
+        self.remove_from(&mut on_disk, model, key)?;
+        // Under the lock, and on nobody's share, which may be put off: of whoever writes a file of this key next, the engine
+        // hears later. Never refused.
+        let _ = model.engine.apply(ContextOp::DropSnapshot { key: key.to_string() });
+        Ok(())
+    }
+
+    /// Removes a snapshot's file, if there is one.
+    pub(crate) fn remove_file(&self, model: &ServedModel, key: &str) -> Result<(), ApiError> {
+        self.remove_from(&mut self.lock(), model, key)
+    }
+
+    fn remove_from(&self, on_disk: &mut OnDisk, model: &ServedModel, key: &str) -> Result<(), ApiError> {
         on_disk.remove(&(model.fingerprint.clone(), key.to_string()));
+        let Some(path) = self.path(model, key) else { return Ok(()) };
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(ApiError::Backend(format!("cannot remove the snapshot's file: {error}")))

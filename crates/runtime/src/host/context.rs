@@ -356,12 +356,12 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
         let others_on_disk = on_disk.iter().filter(|(other, _)| *other != key).count();
         if let Err(refused) = copy.save(user, key.clone(), persistent, others_on_disk).await {
             if persistent && is_new {
-                shared.snapshots.remove(model, &key)?;
+                shared.snapshots.remove_file(model, &key)?;
             }
             return Err(refused);
         }
         if replaced_persistent && !persistent {
-            shared.snapshots.remove(model, &key)?;
+            shared.snapshots.remove_file(model, &key)?;
         }
         shared.snapshots.forget(model, &key);
         Ok(())
@@ -438,10 +438,7 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         if !(was_on_disk || in_engine || on_disk()) {
             return Err(named(CallError::NotFound(key), &name).into());
         }
-        // Both or neither, wherever the program is ended. The second is never refused.
-        shared.snapshots.remove(&model, &key)?;
-        let _ = engine.apply(ContextOp::DropSnapshot { key });
-        Ok(())
+        Ok(shared.snapshots.remove(&model, &key)?)
     }
 
     async fn snapshots(
