@@ -224,7 +224,7 @@ def test_a_server_that_does_not_list_its_tools_is_named(responses, label):
 @pytest.mark.parametrize("label", ["local", "remote"])
 def test_a_program_calls_tools(configured, label):
     binary, config = configured
-    program = ["agent-react", "--", "--mcp", label, "--steps", "1", "--max-tokens", "64"]
+    program = ["agent-mcp", "--", "--mcp", label, "--steps", "1", "--max-tokens", "64"]
     said = binary.run("run", "--config", config, "--model", str(model_file()), *program)
     [call] = json.loads(said.splitlines()[-1])["calls"]
     assert json.loads(call["call"])["name"] in ("add", "fail", "process", "hidden")

@@ -1,12 +1,8 @@
 //! A ReAct agent: think, call a tool, read its result, think on. The tools are a calculator, and a search
-//! over the documents beside this file, or with `--mcp NAME` those of an MCP server that the operator has configured.
-//! The context stays in the cache while a tool runs, so after an observation only the observation is computed.
-
-mod server;
+//! over the documents beside this file. The context stays in the cache while a tool runs, so after an
+//! observation only the observation is computed.
 
 use inferlet::{Args, Chat, Documents, Model, Result, SamplingParams, calculate, json, session};
-
-use server::ServerTools;
 
 const SYSTEM: &str = "You answer a question in steps. Each step is two lines, a Thought and an Action, and \
 then you are given the Observation. The actions are Search[words], which looks up facts, and \
@@ -28,14 +24,9 @@ async fn main(mut args: Args) -> Result<String> {
     let task = args.option("prompt", 'p', "the question", TASK.to_string())?;
     let steps = args.option("steps", 's', "steps at most", 6)?;
     let max_tokens = args.option("max-tokens", 'n', "tokens of a step at most", 96)?;
-    let server =
-        args.option("mcp", 'm', "an MCP server, whose tools take the place of the others", String::new())?;
     args.finish()?;
 
     let model = Model::open_default()?;
-    if !server.is_empty() {
-        return ServerTools::of(&server, &model).await?.answer(&model, &task, steps, max_tokens).await;
-    }
     let documents = Documents::paragraphs(include_str!("documents.txt"));
     let mut chat = Chat::new(&model)?;
     let context = chat.system(SYSTEM).user(&format!("Question: {task}")).generation_prompt()?;

@@ -1,17 +1,29 @@
-//! The same agent with the tools of an MCP server. An action is a call in JSON, of a form that the tools' own schemas
-//! give, so that even a small model calls a tool that exists.
+//! A ReAct agent with the tools of an MCP server that the operator has configured. An action is a call in JSON, of a form
+//! that the tools' own schemas give, so that even a small model calls a tool that exists.
 
 use std::fmt::Write;
 
-use inferlet::{Chat, Constraint, Grammar, Model, Result, SamplingParams, Value, json, mcp, session};
+use inferlet::{Args, Chat, Constraint, Grammar, Model, Result, SamplingParams, Value, json, mcp, session};
 use inferlet::{tool_call_schema, tool_calls};
 
 const SYSTEM: &str = "You answer a question in steps. Each step is two lines, a Thought and an Action, and then you are \
 given the Observation. An Action is a call of a tool. When the observations answer the question, write Final Answer: and \
 the answer. The tools are:\n";
 
+#[inferlet::main]
+async fn main(mut args: Args) -> Result<String> {
+    let server = args.option("mcp", 'm', "the MCP server", "math".to_string())?;
+    let task = args.option("prompt", 'p', "the question", "What is 2 plus 3?".to_string())?;
+    let steps = args.option("steps", 's', "steps at most", 6)?;
+    let max_tokens = args.option("max-tokens", 'n', "tokens of a step at most", 96)?;
+    args.finish()?;
+
+    let model = Model::open_default()?;
+    ServerTools::of(&server, &model).await?.answer(&model, &task, steps, max_tokens).await
+}
+
 /// The tools of a server.
-pub(crate) struct ServerTools {
+struct ServerTools {
     server: mcp::Server,
     /// What the model is told of them.
     system: String,
@@ -21,7 +33,7 @@ pub(crate) struct ServerTools {
 
 impl ServerTools {
     /// Those of the server of a name.
-    pub(crate) async fn of(name: &str, model: &Model) -> Result<ServerTools> {
+    async fn of(name: &str, model: &Model) -> Result<ServerTools> {
         let server = mcp::Server::open(name)?;
         let tools = server.tools().await?;
         let mut system = SYSTEM.to_string();
@@ -36,13 +48,7 @@ impl ServerTools {
     }
 
     /// Answers a question in steps.
-    pub(crate) async fn answer(
-        &self,
-        model: &Model,
-        task: &str,
-        steps: usize,
-        max_tokens: usize,
-    ) -> Result<String> {
+    async fn answer(&self, model: &Model, task: &str, steps: usize, max_tokens: usize) -> Result<String> {
         let mut chat = Chat::new(model)?;
         let question = format!("Question: {task}");
         let context = chat.system(&self.system).user(&question).generation_prompt()?;
