@@ -67,6 +67,9 @@ impl Sum for Work {
 pub(super) struct BatchTime {
     ones: [f64; 3],
     products: [[f64; 3]; 3],
+    /// `a`, `b` and `c` in seconds, none below 0. `None` before the first batch. Made once for each batch, and looked at for
+    /// each tenant.
+    fit: Option<[f64; 3]>,
 }
 
 impl BatchTime {
@@ -83,10 +86,10 @@ impl BatchTime {
                 self.products[i][j] = self.products[i][j] * DECAY + x[i] * x[j];
             }
         }
+        self.fit = self.best_fit();
     }
 
-    /// `a`, `b` and `c` in seconds, none below 0. `None` before the first batch.
-    fn fit(&self) -> Option<[f64; 3]> {
+    fn best_fit(&self) -> Option<[f64; 3]> {
         let mut products = self.products;
         products[0][0] *= 1.0 + RIDGE;
         products[2][2] *= 1.0 + RIDGE;
@@ -99,7 +102,7 @@ impl BatchTime {
 
     /// How long a batch takes; zero while nothing is known.
     pub(super) fn of(&self, work: Work) -> Duration {
-        let [a, b, c] = self.fit().unwrap_or_default();
+        let [a, b, c] = self.fit.unwrap_or_default();
         let seconds = a + b * work.rows as f64 + c * work.attended as f64;
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
@@ -108,7 +111,7 @@ impl BatchTime {
     /// of `waiting` on average. `times` at least, and now and then another number, see the module docs.
     pub(super) fn rows_in(&self, times: u32, alone: Work, waiting: Work) -> u32 {
         let rows = u32::try_from(alone.rows).unwrap_or(u32::MAX);
-        let Some([a, b, c]) = self.fit() else { return times.saturating_mul(rows) };
+        let Some([a, b, c]) = self.fit else { return times.saturating_mul(rows) };
         let alone = a + b * alone.rows as f64 + c * alone.attended as f64;
         let bound = (PLANNED * f64::from(times) * alone - a) / (b + c * waiting.attended_by_row());
         // Converting saturates, and takes nothing by nothing for 0.
@@ -193,7 +196,7 @@ mod tests {
         }
         assert_eq!(rows_in(&time, 3, 1), 6);
         (0..3000).for_each(|_| time.observe(rows(8), us(1100)));
-        assert_eq!(time.fit().map(|[a, ..]| a < 1e-9), Some(true), "batches of one size tell nothing of a");
+        assert_eq!(time.fit.map(|[a, ..]| a < 1e-9), Some(true), "batches of one size tell nothing of a");
     }
 
     #[test]
@@ -205,7 +208,7 @@ mod tests {
             time.observe(work, batch(work));
         }
         let of = |work| time.of(work).abs_diff(batch(work)) < batch(work) / 50;
-        assert!(of(Work::of(1, 100)) && of(Work::of(5, 3000)) && of(Work::of(100, 0)), "{:?}", time.fit());
+        assert!(of(Work::of(1, 100)) && of(Work::of(5, 3000)) && of(Work::of(100, 0)), "{:?}", time.fit);
         let alone = Work::of(1, 500);
         assert_eq!(time.rows_in(2, alone, Work::of(1, 500)), 2, "4.5 ms: two of a millisecond");
         assert_eq!(time.rows_in(4, alone, Work::of(1, 499)), 7);
@@ -250,7 +253,7 @@ mod tests {
             let work = Work { rows: size.into(), attended: 100 * u64::from(size) };
             time.observe(work, us(1000 + 300 * u64::from(size)));
         }
-        let [_, _, c] = time.fit().unwrap();
+        let [_, _, c] = time.fit.unwrap();
         assert!(c < 1e-9, "{c}");
         let odd = (0..3).map(|i| time.products[i][i]).all(f64::is_finite);
         assert!(odd && time.of(Work::of(1 << 20, 1 << 20)) > Duration::from_secs(1));
