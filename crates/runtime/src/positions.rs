@@ -2,10 +2,13 @@
 
 use std::ops::Range;
 
-/// Positions in order, as runs of consecutive numbers: `(first position, tokens)`. No run is empty.
+use smallvec::SmallVec;
+
+/// Positions in order, as runs of consecutive numbers: `(first position, tokens)`. No run is empty. Most contexts have one,
+/// which needs no allocation: programs fork at every step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Positions {
-    runs: Vec<(u32, u32)>,
+    runs: SmallVec<[(u32, u32); 1]>,
     length: u32,
     next: u32,
 }
@@ -14,7 +17,7 @@ impl Positions {
     /// Positions as the engine tells them of an opened snapshot.
     pub(crate) fn of_runs(runs: &[(u32, u32)], next: u32) -> Positions {
         let length = runs.iter().map(|(_, tokens)| tokens).sum();
-        Positions { runs: runs.to_vec(), length, next }
+        Positions { runs: runs.into(), length, next }
     }
 
     /// The engine's word on the next position.
@@ -85,7 +88,7 @@ impl Positions {
         if range.is_empty() {
             return;
         }
-        let mut kept = Vec::with_capacity(self.runs.len() + 1);
+        let mut kept = SmallVec::new();
         let mut start = 0;
         for &(first, tokens) in &self.runs {
             let end = start + tokens;

@@ -4,8 +4,7 @@
 //! to the engine without waiting. Operations and passes of an inferlet reach the engine in the order they were made.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use scheduler::{CallError, ContextId, ContextOp, EngineHandle, Priority, SnapshotInfo};
 use wasmtime::component::{Accessor, HasSelf, Resource};
@@ -32,8 +31,8 @@ pub struct Context {
     pub(crate) engine: EngineHandle,
     pub(crate) priority: Priority,
     pub(crate) positions: Positions,
-    /// A pass is in flight. Shared with the guard of that pass, which resets it.
-    pub(crate) busy: Arc<AtomicBool>,
+    /// What the pass in flight holds until it has ended.
+    pub(crate) pass: Weak<()>,
 }
 
 impl Context {
@@ -152,9 +151,9 @@ impl HostState {
     /// The context, unless a pass is in flight on it.
     pub(crate) fn idle_context(&mut self, context: &Resource<Context>) -> Result<&mut Context, Failure> {
         let context = self.table.get_mut(context)?;
-        match context.busy.load(Ordering::Acquire) {
-            true => Err(invalid("a pass of this context is being computed: await it first").into()),
-            false => Ok(context),
+        match context.pass.upgrade() {
+            Some(_) => Err(invalid("a pass of this context is being computed: await it first").into()),
+            None => Ok(context),
         }
     }
 
@@ -193,7 +192,7 @@ impl HostState {
             engine: source.engine.clone(),
             priority: source.priority,
             positions,
-            busy: Arc::default(),
+            pass: Weak::new(),
         };
         self.push_context(context)
     }
@@ -215,7 +214,7 @@ impl context::HostContext for HostState {
         let engine = model.engine.for_owner(self.inferlet.owner);
         Self::apply(&engine, op)?;
         let (priority, positions) = (Priority::Normal, Positions::default());
-        self.push_context(Context { id, model, engine, priority, positions, busy: Arc::default() })
+        self.push_context(Context { id, model, engine, priority, positions, pass: Weak::new() })
     }
 
     fn fork(&mut self, context: Resource<Context>) -> Result<Resource<Context>, Failure> {
@@ -414,7 +413,7 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             };
             let positions = Positions::of_runs(&info.positions, info.next_position);
             let (engine, priority) = (opening.done(), Priority::Normal);
-            state.push_context(Context { id, model, engine, priority, positions, busy: Arc::default() })
+            state.push_context(Context { id, model, engine, priority, positions, pass: Weak::new() })
         })
     }
 

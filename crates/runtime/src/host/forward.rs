@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use backend::{OutputKind, SamplingParams, TokenCounts, Value};
@@ -42,7 +41,8 @@ struct InFlight {
     /// Tokens, and the next position, before the pass.
     length: u32,
     next_position: u32,
-    busy: Arc<AtomicBool>,
+    /// While it is held, its context takes no other.
+    _pass: Arc<()>,
     /// `None` once the answer was taken.
     reply: Option<Reply<ForwardReply, ForwardError>>,
     /// Rows that the context keeps.
@@ -62,7 +62,6 @@ impl Drop for InFlight {
                 next_position: self.next_position,
             });
         }
-        self.busy.store(false, Ordering::Release);
     }
 }
 
@@ -290,15 +289,16 @@ impl HostState {
         // The engine checks as well, but only once the pass has made its context busy.
         request.check(length, next, model.engine.limits()).map_err(ApiError::from)?;
 
-        let context = self.table.get(context)?;
-        context.busy.store(true, Ordering::Release);
+        let context = self.table.get_mut(context)?;
+        let pass = Arc::default();
+        context.pass = Arc::downgrade(&pass);
         let flight = InFlight {
             engine: context.engine.clone(),
             ticket: request.ticket,
             context: id,
             length,
             next_position: next,
-            busy: context.busy.clone(),
+            _pass: pass,
             rows: if request.keep_kv { request.tokens.len() as u32 } else { 0 },
             positions: request.positions.clone(),
             reply: None,

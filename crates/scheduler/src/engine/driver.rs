@@ -168,7 +168,7 @@ impl Driver {
             queue.retain(|before| {
                 let stays = matches!(before.message, Message::Op(ContextOp::DropSnapshot { .. }));
                 if !stays {
-                    handled.add(before.owner, before.counted);
+                    handled.add(before);
                 }
                 stays
             });
@@ -176,9 +176,9 @@ impl Driver {
         queue.push_back(queued);
     }
 
-    fn handle(&mut self, Queued { owner, counted, message }: Queued) {
-        self.handled.add(owner, counted);
-        match message {
+    fn handle(&mut self, queued: Queued) {
+        self.handled.add(&queued);
+        match queued.message {
             Message::Forward(request, answer) => {
                 if answer.is_canceled() {
                     return;

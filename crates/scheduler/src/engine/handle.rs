@@ -25,10 +25,15 @@ pub type Reply<T, E> = oneshot::Receiver<Result<T, E>>;
 /// engine handles in [`super::driver::SHARE`] between two batches waits for its own messages, and nobody else does.
 #[derive(Clone)]
 pub struct EngineHandle {
-    pub(super) inbox: Arc<Inbox>,
+    pub(super) shared: Arc<Shared>,
     /// On whose share of the inbox its messages count.
     pub(super) owner: Option<OwnerId>,
-    pub(super) limits: Arc<Limits>,
+}
+
+/// What all handles share.
+pub(super) struct Shared {
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) limits: Limits,
 }
 
 impl EngineHandle {
@@ -43,12 +48,12 @@ impl EngineHandle {
     /// When the inbox is full the answer is [`ForwardError::Overloaded`], at once.
     pub fn forward(&self, request: ForwardRequest) -> Reply<ForwardReply, ForwardError> {
         let (answer, reply) = oneshot::channel();
-        let (message, error) = match self.inbox.push(self.owner, Message::Forward(Box::new(request), answer))
-        {
-            Ok(()) => return reply,
-            Err(Refused::Full(message)) => (message, ForwardError::Overloaded),
-            Err(Refused::Closed(message)) => (message, ForwardError::Closed),
-        };
+        let (message, error) =
+            match self.shared.inbox.push(self.owner, Message::Forward(Box::new(request), answer)) {
+                Ok(()) => return reply,
+                Err(Refused::Full(message)) => (message, ForwardError::Overloaded),
+                Err(Refused::Closed(message)) => (message, ForwardError::Closed),
+            };
         if let Message::Forward(_, answer) = *message {
             answer.send(Err(error)).ok();
         }
@@ -58,13 +63,13 @@ impl EngineHandle {
     /// Cancels a pass; it is answered with [`ForwardError::Cancelled`] unless its answer is already there.
     pub fn cancel(&self, ticket: Ticket) {
         // Refused only once closed, when every pass was answered.
-        self.inbox.push(self.owner, Message::Op(ContextOp::Cancel { ticket })).ok();
+        self.shared.inbox.push(self.owner, Message::Op(ContextOp::Cancel { ticket })).ok();
     }
 
     /// Frees everything that an owner holds and cancels its passes. Of what it sent before, only what gives back snapshots
     /// still happens.
     pub fn owner_gone(&self, owner: OwnerId) {
-        self.inbox.push(Some(owner), Message::Op(ContextOp::OwnerGone { owner })).ok();
+        self.shared.inbox.push(Some(owner), Message::Op(ContextOp::OwnerGone { owner })).ok();
     }
 
     /// Sends an operation without waiting for it, and without waking the engine.
@@ -73,7 +78,7 @@ impl EngineHandle {
     /// When the inbox is full and the operation does not end something ([`ContextOp::ends`]). After a shutdown
     /// operations are ignored.
     pub fn apply(&self, op: ContextOp) -> Result<(), Overloaded> {
-        match self.inbox.push(self.owner, Message::Op(op)) {
+        match self.shared.inbox.push(self.owner, Message::Op(op)) {
             Err(Refused::Full(_)) => Err(Overloaded),
             Ok(()) | Err(Refused::Closed(_)) => Ok(()),
         }
@@ -201,18 +206,18 @@ impl EngineHandle {
 
     /// The backend's limits.
     pub fn limits(&self) -> &Limits {
-        &self.limits
+        &self.shared.limits
     }
 
     /// Whether the engine takes work: it does until it is shut down or its thread ends.
     pub fn alive(&self) -> bool {
-        self.inbox.is_open()
+        self.shared.inbox.is_open()
     }
 
     /// Tells the engine to stop: the running batch ends and is answered, every other pass and call is answered as
     /// closed. Returns at once.
     pub fn shutdown(&self) {
-        self.inbox.close();
+        self.shared.inbox.close();
     }
 
     /// Lets the engine's thread do something between two batches. Backends may panic: calls into one go through
@@ -227,7 +232,7 @@ impl EngineHandle {
             // The receiver may be gone.
             answer.send(result).ok();
         });
-        let (message, error) = match self.inbox.push(self.owner, Message::Call(call)) {
+        let (message, error) = match self.shared.inbox.push(self.owner, Message::Call(call)) {
             Ok(()) => return reply,
             Err(Refused::Full(message)) => (message, CallError::Overloaded),
             Err(Refused::Closed(message)) => (message, CallError::Closed),

@@ -29,6 +29,13 @@ pub(super) enum Message {
     Call(Call),
 }
 
+impl Message {
+    /// Whether there must be room for it, in all and on its owner's share.
+    fn counts(&self) -> bool {
+        !matches!(self, Message::Op(op) if op.ends())
+    }
+}
+
 /// An operation with a reply. It is called once, with the scheduler and the backend or with the reason for a refusal,
 /// and sends its answer itself.
 pub(super) type Call = Box<dyn FnOnce(Result<(&mut Scheduler, &mut dyn Backend), CallError>) + Send>;
@@ -37,8 +44,6 @@ pub(super) type Call = Box<dyn FnOnce(Result<(&mut Scheduler, &mut dyn Backend),
 pub(super) struct Queued {
     /// Who sent it; none for the server itself.
     pub(super) owner: Option<OwnerId>,
-    /// Whether it counts against the owner's share.
-    pub(super) counted: bool,
     pub(super) message: Message,
 }
 
@@ -50,9 +55,9 @@ pub(super) struct Handled {
 }
 
 impl Handled {
-    pub(super) fn add(&mut self, owner: Option<OwnerId>, counted: bool) {
+    pub(super) fn add(&mut self, queued: &Queued) {
         self.total += 1;
-        if let Some(owner) = owner.filter(|_| counted) {
+        if let Some(owner) = queued.owner.filter(|_| queued.message.counts()) {
             *self.by_owner.entry(owner).or_default() += 1;
         }
     }
@@ -135,26 +140,28 @@ impl Inbox {
 
     /// Queues a message of an owner, or of none, and wakes the thread if that is enough.
     pub(super) fn push(&self, owner: Option<OwnerId>, message: Message) -> Result<(), Refused> {
-        let always = matches!(&message, Message::Op(op) if op.ends());
+        let counts = message.counts();
         let mut state = self.lock();
         if state.closed {
             return Err(Refused::Closed(Box::new(message)));
         }
-        if !always {
+        if counts {
             if state.unhandled >= self.capacity {
                 return Err(Refused::Full(Box::new(message)));
             }
             if let Some(owner) = owner {
-                let queued = state.by_owner.entry(owner).or_insert(0);
-                if *queued >= self.capacity_of_owner {
-                    return Err(Refused::Full(Box::new(message)));
+                match state.by_owner.get_mut(&owner) {
+                    Some(queued) if *queued >= self.capacity_of_owner => {
+                        return Err(Refused::Full(Box::new(message)));
+                    }
+                    Some(queued) => *queued += 1,
+                    None => drop(state.by_owner.insert(owner, 1)),
                 }
-                *queued += 1;
             }
         }
         let added = weight(&message);
         state.unhandled += 1;
-        state.messages.push_back(Queued { owner, counted: !always, message });
+        state.messages.push_back(Queued { owner, message });
         let weight = self.weight.fetch_add(added, Ordering::Release) + added;
         let notify = state.sleeping.take_if(|enough| weight >= *enough).is_some();
         drop(state);
@@ -264,7 +271,7 @@ mod tests {
         let (mut taken, mut handled) = (VecDeque::new(), Handled::default());
         inbox.take(&mut taken);
         assert!(matches!(inbox.push(greedy, create()), Err(Refused::Full(_))), "taken is not handled");
-        taken.iter().for_each(|queued| handled.add(queued.owner, queued.counted));
+        taken.iter().for_each(|queued| handled.add(queued));
         inbox.handled(&mut handled);
         assert!(inbox.push(greedy, create()).is_ok());
     }

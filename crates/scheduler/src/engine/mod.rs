@@ -38,7 +38,8 @@ impl Engine {
         engine: EngineConfig,
     ) -> std::io::Result<(EngineHandle, Engine)> {
         let inbox = Arc::new(inbox::Inbox::new(engine.inbox, engine.inbox_of_owner));
-        let handle = EngineHandle { inbox: inbox.clone(), owner: None, limits: Arc::new(backend.limits()) };
+        let shared = handle::Shared { inbox: inbox.clone(), limits: backend.limits() };
+        let handle = EngineHandle { shared: Arc::new(shared), owner: None };
         let driver = driver::Driver::new(backend, scheduler, &engine, inbox.clone());
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || driver.run())?;
         Ok((handle, Engine { inbox, thread: Some(thread) }))

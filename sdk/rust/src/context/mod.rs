@@ -4,7 +4,6 @@ mod counts;
 mod history;
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use anyhow::bail;
@@ -39,7 +38,7 @@ pub struct Context {
     /// What was removed among the tokens.
     history: History,
     /// Pending embedding rows, in order.
-    embeddings: VecDeque<PendingRows>,
+    embeddings: Vec<PendingRows>,
     /// Applied by every pass.
     adapter: Option<Rc<Adapter>>,
     /// The cost of its passes.
@@ -136,7 +135,7 @@ impl Context {
             history: History::default(),
             tokens,
             computed: length,
-            embeddings: VecDeque::new(),
+            embeddings: Vec::new(),
             adapter: None,
             work: Work::default(),
             refused: None,
@@ -214,7 +213,7 @@ impl Context {
     /// Appends embedding rows; each counts as a token.
     pub fn append_embeddings(&mut self, rows: Rc<Embeddings>) -> &mut Context {
         let (start, count) = (self.tokens.len(), rows.rows() as usize);
-        self.embeddings.push_back(PendingRows { start, rows });
+        self.embeddings.push(PendingRows { start, rows });
         self.append_tokens(&vec![EMBEDDING; count])
     }
 
@@ -333,7 +332,7 @@ impl Context {
     /// As for [`Context::pass`].
     pub async fn prefill_but_last(&mut self) -> Result<()> {
         let last = self.tokens.len().saturating_sub(1);
-        let end = self.embeddings.back().filter(|rows| rows.end() > last).map_or(last, |rows| rows.start);
+        let end = self.embeddings.last().filter(|rows| rows.end() > last).map_or(last, |rows| rows.start);
         if self.computed < end {
             self.pass_until(end, Layout::default(), Vec::new()).await?;
         }
@@ -367,13 +366,13 @@ impl Context {
         if let Some(refused) = &self.refused {
             return Err(refused.clone().into());
         }
-        if self.embeddings.front().is_none_or(|rows| rows.start >= end) {
+        if self.embeddings.first().is_none_or(|rows| rows.start >= end) {
             return self.pass_stretch(end, layout, outputs).await;
         }
         let first = self.computed;
         let mut values = vec![None; outputs.len()];
         while self.computed < end {
-            let stretch = match self.embeddings.front() {
+            let stretch = match self.embeddings.first() {
                 Some(rows) if rows.start == self.computed => rows.end(),
                 Some(rows) => rows.start.min(end),
                 None => end,
@@ -406,7 +405,7 @@ impl Context {
         layout: Layout,
         outputs: Vec<OutputRequest<'_>>,
     ) -> Result<Vec<Output>> {
-        let rows = self.embeddings.front().filter(|rows| rows.start == self.computed).cloned();
+        let rows = self.embeddings.first().filter(|rows| rows.start == self.computed).cloned();
         let tokens = &self.tokens[self.computed..end];
         let count = tokens.len();
         let input = rows
@@ -421,7 +420,7 @@ impl Context {
         self.model.count(work);
         self.computed = end;
         if rows.is_some() {
-            self.embeddings.pop_front();
+            self.embeddings.remove(0);
         }
         Ok(answer.values)
     }
