@@ -78,10 +78,9 @@ fn parallel_generation(runs: &Runs) -> Result<()> {
     let once = run.integer("tokens_apart")? - run.integer("shared_tokens")?;
     let given = integer(&run.report["work"], "tokens")?;
     ensure!(run.integer("shared_tokens")? > 4 && (once - 2..=once).contains(&given), "given twice");
-    // And a step of both is one batch; now and then it is two, where a step takes no longer than asking for
-    // it.
-    let least = if runs.on == On::Tiny { 1.01 } else { 1.5 };
-    ensure!(run.number("together")? > least, "{} together", run.number("together")?);
+    // And a step of both is one batch. How often it is two depends on how late the machine lets the second ask; one
+    // after the other they would never meet.
+    ensure!(run.number("together")? > 1.01, "{} together", run.number("together")?);
     Ok(())
 }
 

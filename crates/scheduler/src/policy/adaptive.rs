@@ -11,8 +11,12 @@ use super::{Fire, Policy, QueueState};
 
 pub(super) struct Adaptive;
 
-/// An inferlet that is expected back needs 10 to 100 µs to sample and ask again; one that takes longer is doing something else.
-const BOUND: Duration = Duration::from_micros(500);
+/// An inferlet that is expected back needs 10 to 100 µs to sample and ask again, one that answers a request 300 µs, and
+/// several share the cores; one that takes longer is doing something else.
+const BOUND: Duration = Duration::from_millis(2);
+
+/// And one part of the last batch in so many: half of a cohort costs more than half as much as all of it.
+const SHARE: u32 = 5;
 
 impl Policy for Adaptive {
     fn fire(&self, queue: &QueueState<'_>) -> Fire {
@@ -20,7 +24,7 @@ impl Policy for Adaptive {
         let Some((completed, lasted)) = queue.completed.filter(|_| queue.expected_back > 0) else {
             return now;
         };
-        let until = completed + BOUND.min(lasted / 10);
+        let until = completed + BOUND.min(lasted / SHARE);
         if queue.now >= until { now } else { Fire::NotBefore { until, arrivals: queue.expected_back } }
     }
 }
@@ -40,9 +44,9 @@ mod tests {
             completed: Some((us(100), us(lasted))),
             ..queue(now_us, 1)
         };
-        assert_eq!(Adaptive.fire(&after(110, 2000)), Fire::NotBefore { until: us(300), arrivals: 3 });
-        assert_eq!(Adaptive.fire(&after(110, 90_000)), Fire::NotBefore { until: us(600), arrivals: 3 });
-        assert_eq!(Adaptive.fire(&after(600, 90_000)), now);
+        assert_eq!(Adaptive.fire(&after(110, 2000)), Fire::NotBefore { until: us(500), arrivals: 3 });
+        assert_eq!(Adaptive.fire(&after(110, 90_000)), Fire::NotBefore { until: us(2100), arrivals: 3 });
+        assert_eq!(Adaptive.fire(&after(2100, 90_000)), now);
         assert_eq!(Adaptive.fire(&QueueState { expected_back: 0, ..after(110, 2000) }), now);
     }
 }
