@@ -13,6 +13,8 @@
 mod attacks;
 #[path = "../../runtime/tests/common/memory.rs"]
 mod memory;
+#[path = "../../runtime/tests/common/tools.rs"]
+mod tools;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -46,7 +48,8 @@ impl Server {
         let (handle, engine) = Engine::start(Box::new(backend), scheduler, EngineConfig::default())?;
         let limits = InferletLimits { memory_bytes: 512 << 20, ..InferletLimits::default() };
         let cache = Some(cache.to_path_buf());
-        let config = RuntimeConfig { cache, limits, inferlets: 256, ..RuntimeConfig::default() };
+        let mcp = vec![tools::server()];
+        let config = RuntimeConfig { cache, limits, inferlets: 256, mcp, ..RuntimeConfig::default() };
         let served = ServedModel::new("model", model.clone(), handle.clone(), "measured");
         let runtime = Runtime::start(config, vec![served]).await?;
         let program = runtime.load(wasm.to_vec(), Some("test-programs".into())).await?;

@@ -10,12 +10,13 @@ use inferlet::adapter::{self, Adapter};
 use inferlet::anyhow::{bail, ensure};
 use inferlet::bindings::pie::inferlet::context::{self, Context, Priority};
 use inferlet::bindings::pie::inferlet::grammar::{Constraint, Source};
+use inferlet::bindings::pie::inferlet::mcp;
 use inferlet::bindings::pie::inferlet::messaging::Subscription;
 use inferlet::bindings::pie::inferlet::model::{self, Model};
 use inferlet::bindings::pie::inferlet::runtime::Child;
 use inferlet::embeds::Embeddings;
 use inferlet::forward::{self, Input, Output, OutputKind, OutputRequest, Pass};
-use inferlet::futures::future::{Either, join_all, select};
+use inferlet::futures::future::{Either, join_all, select, try_join_all};
 use inferlet::{Error, Result, SamplingParams, clock, messaging, runtime, session, sleep, store};
 
 use crate::random::lora;
@@ -262,6 +263,11 @@ impl Attack {
                 }
                 let fork = self.constraints[0].fork()?;
                 drop((fork.allowed()?, fork.forced()));
+            }
+            "tool-calls" => {
+                // More at once than there may be, of a tool that never answers.
+                let call = |_| mcp::call("test".to_string(), "slow".to_string(), "{}".to_string());
+                try_join_all((0..20).map(call)).await?;
             }
             "tokenize" => drop(self.model.tokenize(&"hello the ring ".repeat((2 << 20) / 15), false)?),
             "tokenize-100-mb" => {

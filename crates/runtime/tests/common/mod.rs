@@ -5,6 +5,7 @@
 pub(crate) mod attacks;
 pub(crate) mod faults;
 pub(crate) mod memory;
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use std::time::Duration;
 use backend::{Backend, FakeBackend, Limits};
 use kernels::DType;
 use runtime::{
-    Held, Inferlet, InferletError, InferletLimits, LaunchOptions, McpLimits, McpServer, McpTransport,
-    Program, Runtime, RuntimeConfig, ServedModel,
+    Held, Inferlet, InferletError, InferletLimits, LaunchOptions, McpServer, McpTransport, Program, Runtime,
+    RuntimeConfig, ServedModel,
 };
 use scheduler::{Engine, EngineConfig, EngineHandle, SchedulerConfig, Stats};
 
@@ -96,19 +97,9 @@ impl Bench {
 
     /// The server of `crates/mcp/tests`, and one that nobody answers for.
     pub(crate) fn mcp_servers() -> Vec<McpServer> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mcp/tests/server.sh");
-        let environment = std::env::vars().filter(|(name, _)| name == "PATH").collect();
-        let transport = McpTransport::Stdio { command: vec![script.display().to_string()], environment };
-        let tools = ["echo", "fail", "slow", "broken", "no such tool"].map(String::from).to_vec();
-        let server = |name: &str, transport, tools| McpServer {
-            name: name.into(),
-            transport,
-            tools,
-            users: None,
-            limits: McpLimits::default(),
-        };
         let nobody = McpTransport::Http { url: "http://127.0.0.1:9/mcp".into(), headers: Vec::new() };
-        vec![server("test", transport, Some(tools)), server("nobody", nobody, None)]
+        let nobody = McpServer { name: "nobody".into(), transport: nobody, tools: None, ..tools::server() };
+        vec![tools::server(), nobody]
     }
 
     /// A runtime of these settings, each model computed by what `backend` makes of a fake.
