@@ -376,6 +376,21 @@ fn a_program_goes_on_after_its_answer_however_the_answer_ends() {
 }
 
 #[test]
+fn a_program_that_is_detached_outlives_its_client() {
+    let mut server = Server::start(&["--serve", "/tests=test-programs"]);
+    let address = server.address.clone();
+    let mut stream = TcpStream::connect(&address).unwrap();
+    stream.write_all(b"GET /tests/detached HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    let mut begin = [0; 12];
+    stream.read_exact(&mut begin).unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200");
+    drop(stream);
+    server.wait("detached", <[String]>::is_empty);
+    let left = get(&address, "/tests/left?detached");
+    assert_eq!(text(&left.body), "true", "its program was ended with its client");
+}
+
+#[test]
 fn clients_that_take_too_long_are_answered_and_leave_nothing() {
     let config = "[http]\nhead_ms = 400\nbody_ms = 400\nfirst_byte_ms = 1500\nwrite_ms = 400";
     let mut server = Server::start_configured(config, &["--serve", "/tests=test-programs"]);
