@@ -15,7 +15,7 @@ use crate::generation::{CHOICES, Served, Settings, TOP_LOGPROBS, open_model};
 use crate::turn::reader::{Delta, Message};
 use crate::turn::reasoning;
 use crate::turn::tools::Tools;
-use crate::turn::{Answered, Cost, Turn};
+use crate::turn::{Answered, Cost, Turn, has_form};
 use crate::{ApiError, Events, Fields, OutputFormat, Result, json as response, logprobs, usage};
 use end::PromptEnd;
 
@@ -105,7 +105,7 @@ impl ChatRequest {
     pub async fn answer(mut self) -> Result<Response> {
         // What is wrong with the prompt is told before a stream begins.
         self.end.bring(&mut self.chat)?;
-        if self.format.is_some() && self.end == PromptEnd::Answer {
+        if has_form(&self.tools, self.format.as_ref()) && self.end == PromptEnd::Answer {
             reasoning::open(&mut self.chat)?;
         }
         let context = self.chat.context_mut();
