@@ -92,9 +92,6 @@ impl ResponseRequest {
                 "such an answer is fetched later, so `store` is needed",
             ));
         }
-        if background && stream {
-            return Err(ApiError::unsupported("stream", "an answer in the background is not streamed"));
-        }
         let metadata: BTreeMap<String, String> = fields.get("metadata")?.unwrap_or_default();
         response["metadata"] = json!(metadata);
         refuse_others(fields)?;
