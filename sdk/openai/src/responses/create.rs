@@ -12,6 +12,7 @@ use super::journal::{self, Journal};
 use super::output::Output;
 use super::record::{Record, Wishes, begin_to_make, end_making};
 use super::request::ResponseRequest;
+use super::room::Room;
 use crate::completions::{check_length, now};
 use crate::turn::reader::Delta;
 use crate::turn::reasoning;
@@ -85,8 +86,13 @@ impl ResponseRequest {
             if pending.is_empty() {
                 break is_cut;
             }
+            let used = self.chat.context().tokens().len();
+            let room = Room::of(&self.served.model, used, pending.len());
             for at in pending {
-                let answer = self.call(&output.items()[at], &mut calls).await;
+                let answer = match &room {
+                    Ok(room) => room.fit(self.call(&output.items()[at], &mut calls).await)?,
+                    Err(full) => Err(full.clone()),
+                };
                 for event in output.called(at, answer) {
                     events.send(event).await?;
                 }
@@ -97,7 +103,7 @@ impl ResponseRequest {
                 break false;
             }
             let left = settings.max_tokens.map(|most| most.saturating_sub(answered.cost.generated));
-            if left == Some(0) {
+            if left == Some(0) || room.is_err() {
                 break true;
             }
             settings.max_tokens = left;
@@ -107,7 +113,11 @@ impl ResponseRequest {
             rounds.push(output.items().len());
             let context =
                 self.chat.generation_prompt().map_err(|error| ApiError::from(error).about("tools"))?;
-            check_length(context.tokens().len(), "tools", &self.served.model)?;
+            if check_length(context.tokens().len(), "tools", &self.served.model).is_err() {
+                // What the calls gave fits, but not what the template writes around it. The next turn goes on from here.
+                context.truncate(used.min(context.tokens().len()))?;
+                break true;
+            }
             // It had to call once, not in each round.
             tools = if calls == 0 { tools.silent() } else { tools.free() };
             if has_form(&tools, format) {

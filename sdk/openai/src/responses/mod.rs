@@ -22,6 +22,7 @@ mod mcp;
 mod output;
 mod record;
 mod request;
+mod room;
 #[cfg(test)]
 mod tests;
 

@@ -232,6 +232,48 @@ fn calls_are_bounded() {
 }
 
 #[test]
+fn what_a_tool_gives_is_cut_to_the_context() {
+    let schema = json!({ "type": "object" });
+    let server = || {
+        ScriptedServer::new("math")
+            .tool("next", "all of it", schema.clone(), |_| Ok("word ".repeat(100_000)))
+            .tool("fail", "fails at length", schema.clone(), |_| Err("wrong ".repeat(100_000)))
+    };
+    let tool = json!({ "type": "mcp", "server_label": "math", "require_approval": "never" });
+    let model = || ScriptedModel::new().context_length(1500).says("context has no room]", "enough");
+    for (called, field, status) in [("next", "output", "completed"), ("fail", "error", "failed")] {
+        let model = model().says("question", &format!("<call>{called} {{}}</call>"));
+        Host::new().model(model).mcp(server()).run(async {
+            let answer = create(json!({ "input": "question", "tools": [tool] })).await;
+            assert_eq!(kinds(&answer), ["mcp_list_tools", "mcp_call", "message"], "{answer}");
+            let item = &answer["output"][1];
+            let text = item[field].as_str().unwrap();
+            assert!(item["status"] == status && text.len() < 1500 && text.contains("are missing"), "{item}");
+            assert_eq!(answer["output"][2]["content"][0]["text"], "enough");
+            // The next turn has the same in its context.
+            let body =
+                json!({ "input": "question", "previous_response_id": answer["id"], "max_output_tokens": 1 });
+            assert_eq!(create(body).await["status"], "incomplete");
+        });
+    }
+    // One that calls until the context is full has an answer all the same, which says so.
+    let endless = ScriptedModel::new()
+        .context_length(1500)
+        .says("question", "<call>next {}</call>")
+        .says("context has no room]", "<call>next {}</call>");
+    Host::new().model(endless).mcp(server()).run(async {
+        let answer = create(json!({ "input": "question", "tools": [tool] })).await;
+        assert_eq!(
+            (&answer["status"], &answer["incomplete_details"]["reason"]),
+            (&json!("incomplete"), &json!("max_output_tokens"))
+        );
+        let last = answer["output"].as_array().unwrap().last().unwrap();
+        assert!(last["error"].as_str().unwrap().contains("it was not made"), "{last}");
+        assert_eq!(send("GET", &format!("/{}", id(&answer)), Value::Null).await, (200, answer));
+    });
+}
+
+#[test]
 fn a_call_of_the_client_ends_the_answer() {
     let both = r#"<call>next {"n": 1}</call><call>look {}</call>"#;
     let model = ScriptedModel::new().says("question", both).says("it is blue", "blue");
