@@ -68,6 +68,7 @@ impl ChatRequest {
         let mut settings = Settings::read(&mut fields, &served.model, "stop")?;
         let old = fields.get("max_tokens")?;
         settings.max_tokens = fields.get("max_completion_tokens")?.or(old);
+        settings.check()?;
         settings.thinking_tokens = thinking_budget(&mut fields)?.unwrap_or(thinking_tokens);
         let logprobs = fields.get("logprobs")?.unwrap_or(false);
         let top = fields.number("top_logprobs", 0..=TOP_LOGPROBS)?;

@@ -79,6 +79,7 @@ impl ResponseRequest {
         let mut settings = Settings::read(&mut fields, &served.model, "stop")?;
         settings.thinking_tokens = thinking_tokens;
         settings.max_tokens = fields.number("max_output_tokens", 1..=usize::MAX)?;
+        settings.check()?;
         let store = fields.get("store")?.unwrap_or(true);
         if store {
             // Rather than after the work.
