@@ -10,9 +10,9 @@
 //! POST   /{id}/cancel         ends one that is made in the background
 //! ```
 //!
-//! An answer in the background is made by the program of its own request, which goes on whether its client stays or not;
-//! a stop of the server ends it, and who asks for it then is told that it has failed. Sampling parameters of the other routes,
-//! such as `seed` and `min_p`, are taken here as well.
+//! An answer in the background is made by the program of its own request, which goes on whether its client stays or
+//! not; a stop of the server ends it, and who asks for it then is told that it has failed. Sampling parameters of the
+//! other routes, such as `seed` and `min_p`, are taken here as well.
 
 mod create;
 mod events;
