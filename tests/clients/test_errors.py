@@ -31,6 +31,7 @@ WRONG_SETTINGS = [
     ({"max_tokens": "many"}, "max_tokens"),
     ({"max_completion_tokens": -1}, "max_completion_tokens"),
     ({"min_tokens": -1}, "min_tokens"),
+    ({"min_tokens": 2}, "min_tokens"),
     ({"temperature": 2.1}, "temperature"),
     ({"temperature": -1}, "temperature"),
     ({"temperature": 1e300}, "temperature"),
@@ -148,25 +149,28 @@ def test_the_other_routes_name_it_too(post, path, body, param):
     check(*post(path, body), param)
 
 
+# Bodies, and the field in which they are wrong.
 BODIES = [
-    b"",
-    b'{"messages": [{"role": "user", "content": "Hi"}',
-    b"[]",
-    b"5",
-    b'{"messages": [], "temperature": NaN}',
-    b'{"messages": [], "temperature": Infinity}',
-    b'{"messages": [], "temperature": 1e999}',
-    rb'{"messages": [{"role": "user", "content": "\ud800"}]}',
-    b'{"messages": [{"role": "user", "content": "\xff"}]}',
-    b'{"messages": ' + b"[" * 100_000,
-    b'{"messages": ' + b'{"a":' * 100_000,
+    (b"", None),
+    (b'{"messages": [{"role": "user", "content": "Hi"}', "messages"),
+    (b"[]", None),
+    (b"5", None),
+    (b'{"messages": [], "temperature": NaN}', "temperature"),
+    (b'{"messages": [], "temperature": Infinity}', "temperature"),
+    (b'{"messages": [], "temperature": 1e999}', "temperature"),
+    (rb'{"n": 1, "messages": [{"role": "user", "content": "\ud800"}]}', "messages"),
+    (b'{"messages": [{"role": "user", "content": "\xff"}]}', "messages"),
+    (b'{"messages": ' + b"[" * 100_000, "messages"),
+    (b'{"messages": ' + b'{"a":' * 100_000, "messages"),
 ]
 
 
-@pytest.mark.parametrize("body", BODIES, ids=lambda body: str(body[:50]))
+@pytest.mark.parametrize(("body", "param"), BODIES, ids=lambda value: str(value[:50]) if value else "")
 @pytest.mark.parametrize("path", [CHAT, TEXT, EMBEDDINGS, RERANK, "/v1/generate", "/tokenize"])
-def test_what_is_no_json_is_said_to_be_none(post, path, body):
-    check(*post(path, body), None)
+def test_what_is_no_json_is_said_to_be_none(post, path, body, param):
+    status, answer = post(path, body)
+    check(status, answer, param)
+    assert ("lone surrogate" in answer["error"]["message"]) == (rb"\ud800" in body)
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +216,9 @@ def test_the_package_raises_what_it_documents(client, model, too_long):
 def test_a_wrong_method_is_405_and_an_unknown_path_404(url, method):
     assert requests.request(method, url + CHAT, timeout=PATIENCE_S).status_code == 405
     for path in (f"{CHAT}/more", "/v1/nothing", "/"):
-        assert requests.post(url + path, json={}, timeout=PATIENCE_S).status_code == 404
+        answer = requests.post(url + path, json={}, timeout=PATIENCE_S)
+        assert answer.status_code == 404
+        assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
 def test_errors_name_the_types_of_json_and_not_those_of_the_server(post):

@@ -26,10 +26,15 @@ REQUESTS = {
     "DetokenizeRequest": ("/detokenize", {"tokens": [5]}),
     "TemplateRequest": ("/apply-template", {"messages": MESSAGES}),
 }
-# Without these a parameter is refused for want of another one.
-NEEDS = {"top_logprobs": {"logprobs": True}, "stream_options": {"stream": True}, "best_of": {"n": 1}}
 # An answer that ends by itself.
 SHORT = {"structured_outputs": {"choice": ["a"]}}
+# Without these a parameter is refused for want of another one.
+NEEDS = {
+    "top_logprobs": {"logprobs": True},
+    "stream_options": {"stream": True},
+    "best_of": {"n": 1},
+    "min_tokens": {"max_tokens": 2**32 - 1, **SHORT},
+}
 # Requests are made for these.
 GENERATED = sorted(
     {path for path, _ in REQUESTS.values()} | {"/v1/responses", "/v1/messages", "/v1/score", "/infill"}

@@ -177,6 +177,44 @@ def test_an_answer_in_the_background_is_cancelled(client):
         client.responses.cancel(create(client).id)
 
 
+def begin_stream(client, count, **parameters):
+    """Events of an answer in the background, whose client leaves after so many."""
+    long = {"max_output_tokens": 400, "extra_body": {"ignore_eos": True}, **parameters}
+    with create(client, background=True, stream=True, **long) as stream:
+        events = [event for event, _ in zip(stream, range(count))]
+    assert (events[0].type, events[0].response.status) == ("response.created", "in_progress")
+    return events[0].response.id, events
+
+
+def test_a_stream_in_the_background_is_taken_up_again(client):
+    answer, seen = begin_stream(client, 8)
+    rest = list(client.responses.retrieve(answer, stream=True, starting_after=seen[-1].sequence_number))
+    events = seen + rest
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    final = client.responses.retrieve(answer)
+    assert (rest[-1].type, rest[-1].response) == (f"response.{final.status}", final)
+    assert final.usage.output_tokens == 400
+    assert final.output_text == "".join(event.delta for event in events if event.type.endswith("text.delta"))
+    # Also when all of it is over, and from any number on.
+    assert list(client.responses.retrieve(answer, stream=True)) == events
+    assert list(client.responses.retrieve(answer, stream=True, starting_after=events[-1].sequence_number)) == []
+    with pytest.raises(openai.BadRequestError) as error:
+        client.responses.retrieve(create(client, background=True).id, stream=True)
+    assert error.value.param == "stream"
+    assert create(client, previous_response_id=answer, max_output_tokens=1).output_text
+
+
+def test_a_cancelled_stream_in_the_background_ends(client):
+    answer, seen = begin_stream(client, 8, max_output_tokens=4000)
+    with client.responses.retrieve(answer, stream=True) as stream:
+        assert [next(iter(stream)) for _ in seen] == seen
+        cancelled = client.responses.cancel(answer)
+        assert cancelled.status == "cancelled"
+        last = list(stream)[-1]
+    assert (last.type, last.response["status"]) == ("response.cancelled", "cancelled")
+    assert list(client.responses.retrieve(answer, stream=True))[-1] == last
+
+
 @pytest.mark.parametrize(
     "wrong, param",
     [
@@ -191,7 +229,6 @@ def test_an_answer_in_the_background_is_cancelled(client):
         ({"reasoning": {"effort": "extreme"}}, "reasoning.effort"),
         ({"previous_response_id": "resp_none"}, "previous_response_id"),
         ({"background": True, "store": False}, "background"),
-        ({"background": True, "stream": True}, "stream"),
         ({"input": []}, "input"),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input[0].content[0].type"),
         ({"input": [{"type": "function_call_output", "call_id": "x", "output": ""}]}, "input[0].call_id"),
@@ -220,6 +257,12 @@ def test_what_was_in_progress_when_the_server_stopped_has_failed(pie, tmp_path):
     with own.serving(model=model_file()) as url:
         begun = httpx.post(f"{url}/v1/responses", json=body, timeout=60).json()
         assert httpx.get(f"{url}/v1/responses/{begun['id']}", timeout=60).json()["status"] == "in_progress"
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        streamed, seen = begin_stream(client, 8, max_output_tokens=4000)
     with own.serving(model=model_file()) as url:
         answer = httpx.get(f"{url}/v1/responses/{begun['id']}", timeout=60).json()
         assert answer["status"] == "failed" and "the server stopped" in answer["error"]["message"], answer
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        last = list(client.responses.retrieve(streamed, stream=True, starting_after=seen[-1].sequence_number))[-1]
+        assert (last.type, last.response.status) == ("response.failed", "failed")
+        assert "the server stopped" in last.response.error.message

@@ -373,6 +373,16 @@ fn a_program_goes_on_after_its_answer_however_the_answer_ends() {
         let left = get(&address, &format!("/tests/left?{key}"));
         assert_eq!(text(&left.body), "true", "{request_line}: its program was ended at its answer");
     }
+    // In the middle of its answer as well, when it is detached.
+    let mut stream = TcpStream::connect(&address).unwrap();
+    stream.write_all(b"GET /tests/detached HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    let mut begin = [0; 12];
+    stream.read_exact(&mut begin).unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 200");
+    drop(stream);
+    server.wait("detached", <[String]>::is_empty);
+    let left = get(&address, "/tests/left?detached");
+    assert_eq!(text(&left.body), "true", "its program was ended with its client");
 }
 
 #[test]

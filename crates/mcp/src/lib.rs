@@ -5,16 +5,19 @@
 //! Server      connects with the first call, and anew when its session has broken; bounds each call
 //! session     a session over streamable HTTP, or with a process that is spoken to over its stdin and stdout
 //! process     the process: its stderr goes to the log, and it ends with its session
+//! lines       its messages, one a line, and what takes the place of one that is too long
 //! ```
 //!
 //! A call whose future is dropped is cancelled at the server. Nothing is repeated by itself: whether a call that broke off
 //! has done something, only its caller can tell.
 
+mod lines;
 mod process;
 mod session;
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use rmcp::ServiceError;
@@ -22,7 +25,7 @@ use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorCode, JsonObject,
     PaginatedRequestParams,
 };
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use session::Session;
@@ -93,11 +96,19 @@ pub struct Limits {
     pub result_bytes: usize,
     /// Tools of a server. Default: 256.
     pub tools: usize,
+    /// Calls of one user that are under way at once; more wait, and those of other users do not. Default: 8.
+    pub user_calls: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { time: Duration::from_secs(60), argument_bytes: 1 << 20, result_bytes: 4 << 20, tools: 256 }
+        Limits {
+            time: Duration::from_secs(60),
+            argument_bytes: 1 << 20,
+            result_bytes: 4 << 20,
+            tools: 256,
+            user_calls: 8,
+        }
     }
 }
 
@@ -128,6 +139,16 @@ pub enum Error {
         /// The limit.
         time: Duration,
     },
+    /// The user has as many calls under way as it may, and none of them ended in time.
+    #[error("MCP server `{server}` has {limit} calls of this user under way, the limit, and none ended within {} ms", .time.as_millis())]
+    Busy {
+        /// The server.
+        server: String,
+        /// Calls of a user.
+        limit: usize,
+        /// How long the call waited.
+        time: Duration,
+    },
     /// The operator does not allow the tool.
     #[error("tool `{tool}` of MCP server `{server}` is not among the `tools` that the operator allows")]
     NotAllowed {
@@ -151,6 +172,18 @@ pub enum Error {
         server: String,
         /// What it did.
         reason: String,
+    },
+    /// The message that answers a call is far longer than a result may be, and was not read to its end.
+    #[error(
+        "MCP server `{server}` answers with a message of more than {limit} bytes; a result may have {result_bytes}"
+    )]
+    TooLong {
+        /// The server.
+        server: String,
+        /// Bytes of a message.
+        limit: usize,
+        /// Bytes of a result.
+        result_bytes: usize,
     },
     /// More than a limit allows; the text names it.
     #[error("{what} of MCP server `{server}`: {found} exceed the limit of {limit}")]
@@ -268,7 +301,9 @@ impl Servers {
         Servers(
             servers
                 .into_iter()
-                .map(|config| Arc::new(Server { config, session: Mutex::default() }))
+                .map(|config| {
+                    Arc::new(Server { config, session: Mutex::default(), users: std::sync::Mutex::default() })
+                })
                 .collect(),
         )
     }
@@ -296,6 +331,8 @@ pub struct Server {
     config: ServerConfig,
     /// The one that is used, if there is one.
     session: Mutex<Option<Arc<Session>>>,
+    /// The places of users who have calls under way, or that wait.
+    users: std::sync::Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
 impl Server {
@@ -317,11 +354,12 @@ impl Server {
         &self.config.limits
     }
 
-    /// The tools that may be called.
+    /// The tools that may be called. The call is one of this user's.
     ///
     /// # Errors
     /// When the server cannot be reached, fails, or has more than the limits allow.
-    pub async fn tools(&self) -> Result<Vec<Tool>, Error> {
+    pub async fn tools(&self, user: &str) -> Result<Vec<Tool>, Error> {
+        let _place = self.place(user).await?;
         self.in_time(async {
             let session = self.session().await?;
             let (mut tools, mut cursor) = (Vec::new(), None);
@@ -344,15 +382,16 @@ impl Server {
         .await
     }
 
-    /// Calls a tool. Dropping the future cancels the call at the server.
+    /// Calls a tool for a user. Dropping the future cancels the call at the server.
     ///
     /// # Errors
     /// When the tool is not allowed, the server cannot be reached, refuses or fails, or the result is larger than the
     /// limit. A failure that the tool tells of is no error: see [`Outcome::is_error`].
-    pub async fn call(&self, tool: &str, arguments: JsonObject) -> Result<Outcome, Error> {
+    pub async fn call(&self, user: &str, tool: &str, arguments: JsonObject) -> Result<Outcome, Error> {
         if !self.allows(tool) {
             return Err(Error::NotAllowed { server: self.name().to_string(), tool: tool.to_string() });
         }
+        let _place = self.place(user).await?;
         self.in_time(async {
             let session = self.session().await?;
             let params = CallToolRequestParams::new(tool.to_string()).with_arguments(arguments);
@@ -367,6 +406,24 @@ impl Server {
             Ok(outcome)
         })
         .await
+    }
+
+    /// A place for one more call of a user. It waits for one as long as a call may take.
+    async fn place(&self, user: &str) -> Result<OwnedSemaphorePermit, Error> {
+        let Limits { time, user_calls: limit, .. } = self.config.limits;
+        let places = {
+            // The map is valid at any moment; a panic elsewhere does not spoil it.
+            let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+            users.retain(|_, places| places.strong_count() > 0);
+            let places = users.get(user).and_then(Weak::upgrade);
+            let places = places.unwrap_or_else(|| Arc::new(Semaphore::new(limit)));
+            users.insert(user.to_string(), Arc::downgrade(&places));
+            places
+        };
+        match timeout(time, places.acquire_owned()).await {
+            Ok(place) => Ok(place.expect("nobody closes it")),
+            Err(_) => Err(Error::Busy { server: self.name().to_string(), limit, time }),
+        }
     }
 
     fn allows(&self, tool: &str) -> bool {
@@ -418,6 +475,11 @@ impl Server {
     fn failure(&self, error: ServiceError) -> Error {
         let server = self.name().to_string();
         match error {
+            ServiceError::McpError(error) if error.code == ErrorCode(lines::TOO_LONG) => {
+                let limits = &self.config.limits;
+                let limit = session::message_bytes(limits);
+                Error::TooLong { server, limit, result_bytes: limits.result_bytes }
+            }
             ServiceError::McpError(error) => {
                 let refusals =
                     [ErrorCode::INVALID_PARAMS, ErrorCode::METHOD_NOT_FOUND, ErrorCode::INVALID_REQUEST];

@@ -12,6 +12,7 @@ use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use rmcp::{Peer, RoleClient, ServiceExt};
 
+use crate::lines::Lines;
 use crate::process::Process;
 use crate::{Limits, ServerConfig, Transport};
 
@@ -20,7 +21,7 @@ use crate::{Limits, ServerConfig, Transport};
 const REQUESTS: usize = 64;
 
 /// A message may be longer than what it says: JSON escapes a byte in six at most, and has fields beside it.
-fn message_bytes(limits: &Limits) -> usize {
+pub(crate) fn message_bytes(limits: &Limits) -> usize {
     6 * limits.result_bytes + (64 << 10)
 }
 
@@ -94,8 +95,9 @@ impl Session {
                     told: "its process does not start".to_string(),
                     detail: error.to_string(),
                 })?;
-                let transport = AsyncRwTransport::new_client(output, input)
-                    .with_max_line_length(message_bytes(&config.limits));
+                let output = Lines::new(output, message_bytes(&config.limits));
+                // No line is longer than what `Lines` lets through.
+                let transport = AsyncRwTransport::new_client(output, input).with_max_line_length(usize::MAX);
                 let service = client.serve(transport).await.map_err(|error| {
                     let mut refusal = refused(error);
                     refusal.detail += &format!("; it wrote: {}", process.last_words());

@@ -53,7 +53,7 @@ impl World {
     }
 
     async fn call(&self, tool: &str) -> Result<mcp::Outcome, Error> {
-        self.server.call(tool, Map::new()).await
+        self.server.call("anybody", tool, Map::new()).await
     }
 }
 
@@ -64,12 +64,12 @@ fn object(value: Value) -> Map<String, Value> {
 #[tokio::test]
 async fn tools_are_listed_and_called() {
     let world = World::new(|_| {});
-    let tools = world.server.tools().await.unwrap();
+    let tools = world.server.tools("anybody").await.unwrap();
     let names: Vec<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
     assert_eq!(names, ["echo", "fail", "slow"], "of both pages");
     assert_eq!(tools[0].description.as_deref(), Some("gives back its arguments"));
     assert_eq!(tools[0].input_schema, r#"{"type":"object"}"#);
-    let outcome = world.server.call("echo", object(json!({ "a": [1, "{}"] }))).await.unwrap();
+    let outcome = world.server.call("anybody", "echo", object(json!({ "a": [1, "{}"] }))).await.unwrap();
     assert_eq!(outcome.content, [Content::Text("echo".into())]);
     assert_eq!(outcome.structured.as_deref(), Some(r#"{"a":[1,"{}"]}"#));
     let media = world.call("media").await.unwrap().content;
@@ -105,7 +105,7 @@ async fn what_the_operator_does_not_allow_is_not_there() {
         config.tools = Some(vec!["echo".into()]);
         config.users = Some(vec!["ann".into(), "anybody".into()]);
     });
-    assert_eq!(world.server.tools().await.unwrap().len(), 1);
+    assert_eq!(world.server.tools("anybody").await.unwrap().len(), 1);
     assert!(matches!(world.call("fail").await, Err(Error::NotAllowed { .. })));
     assert!(world.call("echo").await.is_ok());
     assert_eq!((world.servers.of("ann").count(), world.servers.of("bob").count()), (1, 0));
@@ -117,17 +117,55 @@ async fn results_and_lists_are_bounded() {
     let large = world.call("large").await;
     let found = matches!(large, Err(Error::TooLarge { found: 1_000_000, limit: 999_999, .. }));
     assert!(found, "{:?}", large.map(|outcome| outcome.content.len()));
-    // Not even read to its end.
-    let world = World::new(|config| {
-        config.limits.result_bytes = 1000;
-        config.limits.time = Duration::from_millis(300);
-    });
-    let large = world.call("large").await;
-    assert!(matches!(large, Err(Error::Late { .. })), "{:?}", large.map(|outcome| outcome.content.len()));
+    // Not even read to its end, and told at once.
+    let world = World::new(|config| config.limits.result_bytes = 1000);
+    let large = tokio::time::timeout(Duration::from_secs(30), world.call("large"))
+        .await
+        .expect("no timeout tells it");
+    let is_told = matches!(large, Err(Error::TooLong { limit: 71_536, result_bytes: 1000, .. }));
+    assert!(is_told, "{:?}", large.map(|outcome| outcome.content.len()));
     assert!(world.call("echo").await.is_ok(), "the session goes on");
     let world = World::new(|config| config.limits.tools = 2);
-    let tools = world.server.tools().await;
+    let tools = world.server.tools("anybody").await;
     assert!(matches!(tools, Err(Error::TooLarge { found: 3, limit: 2, .. })), "{tools:?}");
+}
+
+#[tokio::test]
+async fn a_user_has_so_many_calls_under_way_and_takes_none_from_others() {
+    let world = World::new(|config| config.limits.user_calls = 2);
+    let call = |user: &'static str, tool: &'static str| Box::pin(world.server.call(user, tool, Map::new()));
+    let (mut first, mut second) = (call("ann", "slow"), call("ann", "slow"));
+    tokio::select! {
+        answer = &mut first => panic!("it never answers: {answer:?}"),
+        answer = &mut second => panic!("it never answers: {answer:?}"),
+        () = world.noted("slow", 2) => {}
+    }
+    let mut third = call("ann", "echo");
+    for _ in 0..3 {
+        tokio::select! {
+            biased;
+            answer = &mut third => panic!("it has no place: {answer:?}"),
+            answer = call("bob", "echo") => assert!(answer.is_ok(), "{answer:?}"),
+        }
+    }
+    // A place comes back with a call that is given up.
+    drop(first);
+    assert!(third.await.is_ok());
+    drop(second);
+
+    let world = World::new(|config| {
+        config.limits.user_calls = 1;
+        config.limits.time = Duration::from_millis(500);
+    });
+    let late = world.server.call("ann", "slow", Map::new());
+    let busy = async {
+        world.noted("slow", 1).await;
+        // Its patience begins later, so the place comes back within it.
+        world.server.call("ann", "echo", Map::new()).await
+    };
+    let (late, busy) = tokio::join!(late, busy);
+    assert!(matches!(late, Err(Error::Late { .. })), "{late:?}");
+    assert!(busy.is_ok(), "{busy:?}");
 }
 
 #[tokio::test]
@@ -172,12 +210,12 @@ async fn what_does_not_start_is_unreachable() {
         config.limits.time = Duration::from_secs(5);
         let servers = Servers::new(vec![config]);
         let server = servers.of("anybody").next().unwrap();
-        let answer = server.tools().await;
+        let answer = server.tools("anybody").await;
         assert!(matches!(answer, Err(Error::Unreachable { .. })), "{command:?}: {answer:?}");
     }
     let transport = Transport::Http { url: "http://127.0.0.1:9/mcp".into(), headers: Vec::new() };
     let servers = Servers::new(vec![ServerConfig { transport, ..config(Vec::new()) }]);
-    let answer = servers.of("anybody").next().unwrap().tools().await;
+    let answer = servers.of("anybody").next().unwrap().tools("anybody").await;
     assert!(matches!(answer, Err(Error::Unreachable { .. })), "{answer:?}");
 }
 

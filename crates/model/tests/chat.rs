@@ -86,6 +86,20 @@ fn qwen_without_tools_is_plain_chatml() {
     );
 }
 
+/// The prompt as the model card of Qwen3-Reranker has it, from which `/v1/rerank` takes its parts.
+#[test]
+fn qwen3_writes_the_prompt_of_its_reranker() {
+    let asked = "<Instruct>: I\n<Query>: Q\n<Document>: D";
+    let mut request = request(&[("system", "S"), ("user", asked)]);
+    request.variables.insert("enable_thinking".to_owned(), json!(false));
+    check(
+        include_str!("data/templates/qwen3.jinja"),
+        &request,
+        "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\n<Instruct>: I\n<Query>: Q\n<Document>: D<|im_end|>\n\
+         <|im_start|>assistant\n<think>\n\n</think>\n\n",
+    );
+}
+
 #[test]
 fn llama3_writes_bos_and_the_date() {
     check(

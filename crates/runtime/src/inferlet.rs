@@ -62,6 +62,8 @@ pub(crate) struct InferletState {
     stderr: Mutex<Vec<u8>>,
     killed: AtomicBool,
     kill: Notify,
+    /// Whether it outlives the client of its request.
+    detached: AtomicBool,
 }
 
 /// The client's ends of an inferlet's channels.
@@ -109,6 +111,7 @@ impl InferletState {
             stderr: Mutex::new(Vec::new()),
             killed: AtomicBool::new(false),
             kill: Notify::new(),
+            detached: AtomicBool::new(false),
         };
         Ok((inferlet, ClientEnds { events: client_events, texts: client_texts, blobs: client_blobs }))
     }
@@ -228,6 +231,18 @@ impl InferletState {
         self.killed.store(true, Ordering::Release);
         self.kill.notify_waiters();
         self.kill.notify_one();
+    }
+
+    /// A client that leaves does not end it from here on.
+    pub(crate) fn detach(&self) {
+        self.detached.store(true, Ordering::Release);
+    }
+
+    /// Its client has left, without the end of the answer: that ends it, too, unless it is detached.
+    pub(crate) fn client_left(&self) {
+        if !self.detached.load(Ordering::Acquire) {
+            self.kill();
+        }
     }
 
     /// Returns once [`InferletState::kill`] was called.

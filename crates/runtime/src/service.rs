@@ -1,6 +1,6 @@
 //! Programs that answer HTTP requests: each request is an inferlet of its own, from its first byte to the
-//! last of the answer. A request that is given up ends its inferlet, and gives everything back as after any
-//! other end.
+//! last of the answer. A request that is given up ends its inferlet, unless that has detached itself, and gives
+//! everything back as after any other end.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -65,8 +65,8 @@ impl Service {
     }
 
     /// Answers one request. The head of the answer is here as soon as the program gives it; the body follows
-    /// while the program writes it. Dropping the future, or the body before its end, ends the inferlet; what
-    /// the program does after its answer, it may finish.
+    /// while the program writes it. Dropping the future, or the body before its end, ends the inferlet unless it has
+    /// detached itself; what the program does after its answer, it may finish.
     ///
     /// # Errors
     /// When the program cannot be started, or ended without an answer.
@@ -83,7 +83,7 @@ impl Service {
         let request = request.map(|body| body.map_err(broken));
         let label = self.label().to_string();
         let (registration, client) = register(&self.shared, label, self.options.clone(), None)?;
-        let guard = KillOnDrop(Some(registration.inferlet.clone()));
+        let guard = LeaveOnDrop(Some(registration.inferlet.clone()));
         log_events(registration.inferlet.id.clone(), client.events);
         let id = registration.inferlet.id.clone();
         let (head, answered) = oneshot::channel();
@@ -167,13 +167,13 @@ fn log_events(id: String, mut events: Receiver<Event>) {
     });
 }
 
-/// Ends an inferlet unless disarmed.
-struct KillOnDrop(Option<Arc<InferletState>>);
+/// Tells an inferlet that its client has left, unless disarmed.
+struct LeaveOnDrop(Option<Arc<InferletState>>);
 
-impl Drop for KillOnDrop {
+impl Drop for LeaveOnDrop {
     fn drop(&mut self) {
         if let Some(inferlet) = &self.0 {
-            inferlet.kill();
+            inferlet.client_left();
         }
     }
 }
@@ -192,12 +192,12 @@ fn bytes_of_body(response: &http::Response<WasiBody>, is_head: bool) -> Option<u
     length.or_else(|| response.body().size_hint().exact())
 }
 
-/// The body of an answer, as the program writes it. Dropped before its end, it ends the program.
+/// The body of an answer, as the program writes it. Dropped before its end, it ends a program that is not detached.
 pub struct AnswerBody {
     body: WasiBody,
     /// Bytes that are still to come, where that is known.
     left: Option<u64>,
-    guard: KillOnDrop,
+    guard: LeaveOnDrop,
 }
 
 impl AnswerBody {

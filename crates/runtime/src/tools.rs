@@ -26,6 +26,7 @@ impl From<Error> for ApiError {
         let text = error.to_string();
         match error {
             Error::Unreachable { .. } | Error::Broken { .. } | Error::Late { .. } => ApiError::Closed(text),
+            Error::Busy { .. } | Error::TooLong { .. } => ApiError::LimitExceeded(text),
             Error::NotAllowed { .. } => ApiError::Denied(text),
             Error::Refused { .. } => ApiError::InvalidArgument(text),
             Error::Failed { .. } => ApiError::Backend(text),
@@ -64,7 +65,8 @@ pub(crate) async fn list(
     name: &str,
 ) -> Result<Vec<Tool>, ApiError> {
     let server = named(servers, &inferlet.user.name, name)?;
-    bounded(inferlet, server.clone(), 0, async move { server.tools().await }).await
+    let user = inferlet.user.name.clone();
+    bounded(inferlet, server.clone(), 0, async move { server.tools(&user).await }).await
 }
 
 /// Calls a tool of a server with arguments, a JSON object.
@@ -83,7 +85,10 @@ pub(crate) async fn call(
         Ok(_) => return Err(invalid("the arguments are no JSON object, but another JSON value")),
         Err(error) => return Err(invalid(format!("the arguments are no JSON object: {error}"))),
     };
-    bounded(inferlet, server.clone(), bytes, async move { server.call(&tool, arguments).await }).await
+    let user = inferlet.user.name.clone();
+    let of = server.clone();
+    let call = async move { of.call(&user, &tool, arguments).await };
+    bounded(inferlet, server.clone(), bytes, call).await
 }
 
 async fn bounded<T: Send + 'static>(

@@ -174,5 +174,6 @@ fn closing(mut response: Response) -> Response {
 /// An error in the form that clients of the OpenAI API read.
 fn failure(status: StatusCode, message: &str) -> Response {
     let kind = if status.is_client_error() { "invalid_request_error" } else { "server_error" };
-    (status, Json(json!({ "error": { "message": message, "type": kind } }))).into_response()
+    (status, Json(json!({ "error": { "message": message, "type": kind, "param": null, "code": null } })))
+        .into_response()
 }

@@ -54,6 +54,7 @@ impl CompletionRequest {
         let prompts = inputs(&mut fields, "prompt", &served.model)?;
         let mut settings = Settings::read(&mut fields, &served.model, "stop")?;
         settings.max_tokens = Some(fields.get("max_tokens")?.unwrap_or(MAX_TOKENS));
+        settings.check()?;
         let logprobs = fields.number("logprobs", 0..=TOP_LOGPROBS)?;
         settings.top_logprobs = logprobs;
         let (stream, include_usage) = streaming(&mut fields)?;

@@ -42,7 +42,13 @@ impl ApiError {
 
     /// The same, about this parameter.
     pub fn about(self, param: &str) -> ApiError {
-        ApiError { param: Some(param.to_string()), message: format!("`{param}`: {}", self.message), ..self }
+        let code = self.code.or((self.status == StatusCode::BAD_REQUEST).then_some("invalid_value"));
+        ApiError {
+            param: Some(param.to_string()),
+            message: format!("`{param}`: {}", self.message),
+            code,
+            ..self
+        }
     }
 
     /// The same with a code that programs look at.

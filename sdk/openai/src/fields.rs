@@ -42,7 +42,13 @@ impl Fields {
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(object)) => Ok(Fields::of_object(object)),
             Ok(other) => Err(wrong(format!("it is {}", kind(&other)))),
-            Err(error) => Err(wrong(error.to_string())),
+            Err(error) => {
+                let about = wrong(described(&error));
+                match field_at(&bytes, &error) {
+                    Some(field) => Err(about.about(&field)),
+                    None => Err(about),
+                }
+            }
         }
     }
 
@@ -158,6 +164,48 @@ impl Fields {
     }
 }
 
+/// What is wrong with the text of a JSON value. Half of a character, as some languages have it in their texts, has no
+/// words there.
+fn described(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let is_half =
+        ["unexpected end of hex escape", "lone leading surrogate"].iter().any(|half| text.starts_with(half));
+    match is_half {
+        true => format!("a text has half of a character, a lone surrogate such as `\\ud800`: {text}"),
+        false => text,
+    }
+}
+
+/// The field of the object in which an error is, if it is in one.
+fn field_at(bytes: &[u8], error: &serde_json::Error) -> Option<String> {
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let before: usize = lines.by_ref().take(error.line().checked_sub(1)?).map(<[u8]>::len).sum();
+    let before = &bytes[..(before + error.column()).min(bytes.len())];
+    // The last key of the outermost object: a text with a colon behind it.
+    let (mut depth, mut text, mut key) = (0_usize, None, None);
+    let mut at = 0;
+    while let Some(byte) = before.get(at) {
+        match byte {
+            b'"' => {
+                let begin = at + 1;
+                at = begin;
+                while before.get(at).is_some_and(|byte| *byte != b'"') {
+                    at += if before[at] == b'\\' { 2 } else { 1 };
+                }
+                text = before.get(begin..at);
+            }
+            b':' if depth == 1 => key = text,
+            b',' if depth == 1 => key = None,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    let key = std::str::from_utf8(key.filter(|_| depth > 0)?).ok()?;
+    Some(key.chars().take(SHOWN).collect())
+}
+
 /// Characters of a value that an error repeats.
 const SHOWN: usize = 64;
 
@@ -256,5 +304,36 @@ mod tests {
         let mut all = fields(json!({ "a": false, "b": true }));
         assert!(all.only("a", &[json!(false)]).is_ok() && all.only("b", &[json!(false)]).is_err());
         assert!(all.finish().is_ok());
+    }
+
+    #[test]
+    fn an_error_of_the_text_is_about_its_field() {
+        let error = |body: &[u8]| {
+            let request = Request::new(body.to_vec().into());
+            let error = inferlet::testing::Host::new().run(Fields::of_body(request)).unwrap_err();
+            assert_eq!(error.status(), StatusCode::BAD_REQUEST);
+            let shown = error.body()["error"].clone();
+            (shown["param"].as_str().map(str::to_string), error.message().to_string())
+        };
+        for (body, param) in [
+            (r#"{"model": "a", "messages": [{"content": "\ud800"}], "n": 1}"#, Some("messages")),
+            ("{\"model\": \"a\",\n \"prompt\": [1, 2", Some("prompt")),
+            (r#"{"temperature": NaN}"#, Some("temperature")),
+            (r#"{"a\"b": {"c": 1, "d": nul}}"#, Some("a\\\"b")),
+            (r#"{"a": 1, b: 2}"#, None),
+            (r#"{"a": 1"#, Some("a")),
+            ("", None),
+            ("]", None),
+            ("[1, 2", None),
+            ("{", None),
+            (r#"{"a"#, None),
+        ] {
+            let (found, message) = error(body.as_bytes());
+            assert_eq!(found.as_deref(), param, "{body}: {message}");
+            assert_eq!(message.contains("lone surrogate"), body.contains("ud800"), "{message}");
+        }
+        assert_eq!(error(b"{\"prompt\": \"\xff\"}").0.as_deref(), Some("prompt"));
+        let deep = format!("{{\"a\": {}", "[".repeat(100_000));
+        assert_eq!(error(deep.as_bytes()).0.as_deref(), Some("a"));
     }
 }

@@ -61,6 +61,7 @@ pub async fn generate(mut fields: Fields) -> Result<Response> {
     let prompt = tokens_of(fields.required("prompt")?, &param, &served.model)?;
     let mut settings = Settings::read(&mut fields, &served.model, "stop")?;
     settings.max_tokens = Some(fields.get("max_tokens")?.unwrap_or(MAX_TOKENS));
+    settings.check()?;
     let format = OutputFormat::read(&mut fields)?;
     let (stream, _) = streaming(&mut fields)?;
     fields.ignore(&["user"]);
@@ -137,6 +138,7 @@ mod tests {
             (json!({ "prompt": "" }), "prompt"),
             (json!({ "prompt": ["a", "b"] }), "prompt"),
             (json!({ "prompt": "a", "max_tokens": -1 }), "max_tokens"),
+            (json!({ "prompt": "a", "max_tokens": 5, "min_tokens": 6 }), "min_tokens"),
             (json!({ "prompt": "a", "inputs": "a" }), "inputs"),
         ] {
             let (status, error) = send(body.clone());

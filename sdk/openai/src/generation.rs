@@ -120,6 +120,21 @@ impl Settings {
         })
     }
 
+    /// Checks that an answer may have the tokens that it must have, once the most is known.
+    ///
+    /// # Errors
+    /// 400 when it must have more.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.max_tokens.filter(|most| self.min_tokens > *most) {
+            Some(most) => {
+                let message =
+                    format!("{} is more than the {most} tokens that an answer may have", self.min_tokens);
+                Err(ApiError::invalid("min_tokens", message))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The sampling of the `index`th answer to one prompt: each has a seed of its own.
     pub fn sampling(&self, index: usize) -> SamplingParams {
         self.sampling.seed_after(index as u64)

@@ -1,9 +1,15 @@
 //! `/infill`: what comes between two texts, as llama.cpp's server has it, by models that were trained to fill in.
 //!
 //! ```text
-//! [repo]myproject↵ [file]NAME↵TEXT … [file]filename↵     where there are further texts, and tokens for them
-//! [prefix]input_prefix[suffix]input_suffix[middle]prompt      what follows is the answer
+//! [repo]myproject↵ [file]NAME↵TEXT … [file]filename↵     where the model has tokens for them
+//! [prefix]input_prefix prompt[suffix]input_suffix[middle]     what follows is the answer
 //! ```
+//!
+//! That is `format_prompt_infill` of llama.cpp's `tools/server/server-common.cpp` (named `format_infill` in earlier
+//! versions), and the names of the tokens are those that `src/llama-vocab.cpp` looks for. A comment there has `prompt`
+//! behind the middle, as the files have it; the code appends it to the prefix. Three things differ. A prompt that is too
+//! long is refused, and not cut to a batch. The token that begins a text comes first of all, as models were trained,
+//! and not behind the further texts. And `prompt` cannot write control tokens.
 
 use inferlet::http::{Response, StatusCode};
 use inferlet::{FinishReason, Model, Usage, Value, json};
@@ -24,39 +30,40 @@ struct Family {
     prefix: &'static str,
     suffix: &'static str,
     middle: &'static str,
-    /// What comes before the name of a repository and of a file, where there is such.
-    repository: &'static str,
+    /// What comes before the name of a repository: the first that the model has.
+    repository: &'static [&'static str],
+    /// What comes before the name of a file.
     file: &'static str,
     /// What else ends an answer.
     ends: &'static [&'static str],
 }
 
-const FAMILIES: [Family; 6] = [
+const FAMILIES: [Family; 7] = [
     // Qwen2.5-Coder, CodeGemma.
     Family {
         prefix: "<|fim_prefix|>",
         suffix: "<|fim_suffix|>",
         middle: "<|fim_middle|>",
-        repository: "<|repo_name|>",
+        repository: &["<|fim_repo|>", "<|repo_name|>"],
         file: "<|file_sep|>",
         ends: &["<|fim_pad|>", "<|endoftext|>", "<|cursor|>", "<|file_separator|>"],
     },
-    // StarCoder.
+    // StarCoder, Granite. llama.cpp does not know the two of StarCoder2, which was trained with them.
     Family {
         prefix: "<fim_prefix>",
         suffix: "<fim_suffix>",
         middle: "<fim_middle>",
-        repository: "<repo_name>",
+        repository: &["<reponame>", "<repo_name>"],
         file: "<file_sep>",
         ends: &["<fim_pad>", "<|endoftext|>"],
     },
-    // SantaCoder, Granite.
+    // SantaCoder.
     Family {
         prefix: "<fim-prefix>",
         suffix: "<fim-suffix>",
         middle: "<fim-middle>",
-        repository: "<reponame>",
-        file: "<filename>",
+        repository: &["<fim-repo>"],
+        file: "",
         ends: &["<fim-pad>", "<|endoftext|>"],
     },
     // DeepSeek-Coder: the hole is where the middle is missing, before the suffix.
@@ -64,7 +71,7 @@ const FAMILIES: [Family; 6] = [
         prefix: "<｜fim▁begin｜>",
         suffix: "<｜fim▁hole｜>",
         middle: "<｜fim▁end｜>",
-        repository: "",
+        repository: &[],
         file: "",
         ends: &["<|EOT|>", "<｜end▁of▁sentence｜>"],
     },
@@ -73,16 +80,25 @@ const FAMILIES: [Family; 6] = [
         prefix: "▁<PRE>",
         suffix: "▁<SUF>",
         middle: "▁<MID>",
-        repository: "",
+        repository: &[],
         file: "",
         ends: &["▁<EOT>"],
+    },
+    // The same as some files name them.
+    Family {
+        prefix: "<PRE>",
+        suffix: "<SUF>",
+        middle: "<MID>",
+        repository: &["<REPO>"],
+        file: "",
+        ends: &["<PAD>", "<EOT>"],
     },
     // GLM-4.
     Family {
         prefix: "<|code_prefix|>",
         suffix: "<|code_suffix|>",
         middle: "<|code_middle|>",
-        repository: "",
+        repository: &[],
         file: "",
         ends: &["<|endoftext|>"],
     },
@@ -116,7 +132,11 @@ impl Tokens {
             let needed =
                 (token(model, family.prefix)?, token(model, family.suffix)?, token(model, family.middle)?);
             let (Some(prefix), Some(suffix), Some(middle)) = needed else { continue };
-            let (repository, file) = (token(model, family.repository)?, token(model, family.file)?);
+            let mut repository = None;
+            for name in family.repository.iter().rev() {
+                repository = token(model, name)?.or(repository);
+            }
+            let file = token(model, family.file)?;
             let mut ends: Vec<u32> =
                 [prefix, suffix, middle].into_iter().chain(repository).chain(file).collect();
             for name in family.ends {
@@ -197,11 +217,10 @@ fn prompt(fields: &mut Fields, model: &Model, special: &Tokens) -> Result<Vec<u3
             format!("{} texts, at most {EXTRA} may be given", extra.len()),
         ));
     }
-    if let Some(repository) = special.repository.filter(|_| !extra.is_empty()) {
+    if let Some(repository) = special.repository {
         prompt.push(repository);
         prompt.extend(model.tokenize("myproject\n")?);
     }
-    let has_extra = !extra.is_empty();
     for (at, value) in extra.into_iter().enumerate() {
         let (name, text) = extra_of(value, &format!("{param}[{at}]"))?;
         let tokens = |text: &str| {
@@ -217,16 +236,16 @@ fn prompt(fields: &mut Fields, model: &Model, special: &Tokens) -> Result<Vec<u3
         prompt.extend(tokens(&text)?);
         check_length(prompt.len(), &param, model)?;
     }
-    if let Some(file) = special.file.filter(|_| has_extra) {
+    if let Some(file) = special.file {
         prompt.push(file);
         prompt.extend(model.tokenize("filename\n")?);
     }
     prompt.push(special.prefix);
     prompt.extend(prefix);
+    prompt.extend(begun);
     prompt.push(special.suffix);
     prompt.extend(suffix);
     prompt.push(special.middle);
-    prompt.extend(begun);
     check_length(prompt.len(), &fields.name("input_prefix"), model)?;
     Ok(prompt)
 }
@@ -292,7 +311,7 @@ mod tests {
     fn each_family_is_asked_in_its_own_order() {
         for family in &FAMILIES {
             let Family { prefix, suffix, middle, .. } = family;
-            let asked = format!("{prefix}before{suffix}after{middle}mid");
+            let asked = format!("{prefix}beforemid{suffix}after{middle}");
             let model = ScriptedModel::new().words(&[prefix, suffix, middle]).says(&asked, "dle");
             let body = json!({ "input_prefix": "before", "input_suffix": "after", "prompt": "mid" });
             let (status, answer) = send(model, body);
@@ -321,6 +340,13 @@ mod tests {
         assert_eq!(text, "123");
         let last = events.last().unwrap();
         assert_eq!((&last["stop"], &last["stop_type"]), (&json!(true), &json!("limit")));
+
+        // The names are there without other files as well, as models were trained.
+        let asked =
+            "<|repo_name|>myproject\n<|file_sep|>filename\n<|fim_prefix|>x<|fim_suffix|>y<|fim_middle|>";
+        let model = ScriptedModel::new().words(&QWEN).says(asked, "z");
+        let (_, answer) = send(model, json!({ "input_prefix": "x", "input_suffix": "y" }));
+        assert_eq!(answer["content"], "z");
 
         let asked = "\n\n--- snippet ---\n\nfn a() {}\n\n--- snippet ---\n\nb<|fim_prefix|>x";
         let model = ScriptedModel::new().words(&QWEN[..3]).says(asked, "<|fim_suffix|><|fim_middle|>");

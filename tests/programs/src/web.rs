@@ -55,6 +55,17 @@ async fn serve(request: Request) -> Result<Response> {
         // Each answers at once, whole, and then works on: a key of the store says that it came to its end.
         "/after" => Ok(work_after("after", Response::new("done".into()))),
         "/after-nothing" => Ok(work_after("after-nothing", Response::new(Body::empty()))),
+        // Writes until its client is gone, and then works on, for its client does not end it.
+        "/detached" => {
+            runtime::detach();
+            let (mut writer, body) = Body::written();
+            spawn(async move {
+                while writer.write("again\n").await.is_ok() {}
+                clock::sleep(300).await;
+                let _ = store::set("detached".to_string(), b"done".to_vec()).await;
+            });
+            Ok(Response::new(body))
+        }
         "/sleep" => {
             // As many milliseconds as the query says.
             let pause = request.uri().query().and_then(|query| query.parse().ok()).unwrap_or(0);

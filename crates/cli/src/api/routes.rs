@@ -18,4 +18,5 @@
     ("/detokenize", "api-detokenize"),
     ("/apply-template", "api-apply-template"),
     ("/openapi.json", "api-openapi"),
+    ("/docs", "api-docs"),
 ]

@@ -293,6 +293,10 @@ section! {
         /// Tools that it may have, of those that may be called.
         max_tools: usize = (McpLimits::default().tools)
             .range(1, 4096);
+        /// Calls of one user that are under way at once; more wait, as long as a call may take. Those of other users do not
+        /// wait for them.
+        user_calls: usize = (McpLimits::default().user_calls)
+            .range(1, 4096);
     }
 }
 

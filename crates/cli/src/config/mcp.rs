@@ -48,6 +48,7 @@ impl McpSettings {
                 argument_bytes: self.argument_kb << 10,
                 result_bytes: self.result_kb << 10,
                 tools: self.max_tools,
+                user_calls: self.user_calls,
             },
         })
     }

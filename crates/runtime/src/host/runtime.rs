@@ -34,6 +34,11 @@ impl runtime::Host for HostState {
     fn version(&mut self) -> wasmtime::Result<String> {
         Ok(env!("CARGO_PKG_VERSION").to_string())
     }
+
+    fn detach(&mut self) -> wasmtime::Result<()> {
+        self.inferlet.detach();
+        Ok(())
+    }
 }
 
 impl runtime::HostChild for HostState {

@@ -15,7 +15,7 @@ use crate::generation::{CHOICES, Served, Settings, TOP_LOGPROBS, open_model};
 use crate::turn::reader::{Delta, Message};
 use crate::turn::reasoning;
 use crate::turn::tools::Tools;
-use crate::turn::{Answered, Cost, Turn};
+use crate::turn::{Answered, Cost, Turn, has_form};
 use crate::{ApiError, Events, Fields, OutputFormat, Result, json as response, logprobs, usage};
 use end::PromptEnd;
 
@@ -68,6 +68,7 @@ impl ChatRequest {
         let mut settings = Settings::read(&mut fields, &served.model, "stop")?;
         let old = fields.get("max_tokens")?;
         settings.max_tokens = fields.get("max_completion_tokens")?.or(old);
+        settings.check()?;
         settings.thinking_tokens = thinking_budget(&mut fields)?.unwrap_or(thinking_tokens);
         let logprobs = fields.get("logprobs")?.unwrap_or(false);
         let top = fields.number("top_logprobs", 0..=TOP_LOGPROBS)?;
@@ -105,7 +106,7 @@ impl ChatRequest {
     pub async fn answer(mut self) -> Result<Response> {
         // What is wrong with the prompt is told before a stream begins.
         self.end.bring(&mut self.chat)?;
-        if self.format.is_some() && self.end == PromptEnd::Answer {
+        if has_form(&self.tools, self.format.as_ref()) && self.end == PromptEnd::Answer {
             reasoning::open(&mut self.chat)?;
         }
         let context = self.chat.context_mut();

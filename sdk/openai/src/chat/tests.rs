@@ -122,3 +122,73 @@ fn a_form_begins_behind_the_thoughts() {
     let content: Value = serde_json::from_str(answer["content"].as_str().unwrap()).unwrap();
     assert_eq!(content, json!({ "a": 1 }));
 }
+
+#[test]
+fn calls_begin_behind_the_thoughts() {
+    let tool = |name: &str| json!({ "type": "function", "function": { "name": name, "parameters": { "type": "object" } } });
+    let body = |choice: Value| {
+        json!({
+            "messages": [{ "role": "user", "content": "ask" }], "tools": [tool("look"), tool("listen")],
+            "tool_choice": choice, "max_tokens": 60,
+        })
+    };
+    let named = |name: &str| json!({ "type": "function", "function": { "name": name } });
+    // Left to itself, it would answer without a call.
+    let model = || {
+        ScriptedModel::new()
+            .says("<think>\n", "what is it?</think>It is blue.")
+            .says("<call>look ", "{\"at\":1}</call>")
+            .says("<call>listen ", "{\"to\":2}</call>")
+            .says("ask", "It is blue.")
+            .says("<call>", "look ")
+    };
+    let called = |answer: &Value| {
+        let calls = answer["tool_calls"].as_array().unwrap_or_else(|| panic!("{answer}")).clone();
+        let function = &calls[0]["function"];
+        (function["name"].as_str().unwrap().to_string(), function["arguments"].as_str().unwrap().to_string())
+    };
+    let look = ("look".to_string(), "{\"at\":1}".to_string());
+    let listen = ("listen".to_string(), "{\"to\":2}".to_string());
+    for (choice, expected) in [(json!("required"), &look), (named("look"), &look), (named("listen"), &listen)]
+    {
+        let host = Host::new().model(model().thinking());
+        let (_, answer) = send(&host, body(choice.clone()));
+        assert_eq!(answer["choices"][0]["finish_reason"], "tool_calls", "{answer}");
+        let message = &answer["choices"][0]["message"];
+        assert_eq!(message["reasoning_content"].as_str().unwrap().trim(), "what is it?");
+        assert_eq!(&called(message), expected, "{choice}");
+        assert!(answer["usage"]["completion_tokens_details"]["reasoning_tokens"].as_u64().unwrap() > 5);
+        // One that does not think, or is told not to, begins with the call.
+        let mut told = body(choice);
+        told["chat_template_kwargs"] = json!({ "enable_thinking": false });
+        let plain = message_of_both(&model, told, expected, &called);
+        assert!(plain.get("reasoning_content").is_none(), "{plain}");
+    }
+    // A form is for what is said, and an answer that must call says nothing.
+    let mut both = body(json!("required"));
+    both["response_format"] = json!({ "type": "json_object" });
+    assert_eq!(called(&message(&Host::new().model(model().thinking()), both)), look);
+    // A budget closes thoughts that do not end, and the call follows; empty lines may come before it.
+    let endless = ScriptedModel::new()
+        .says("<think>\n", &"hm ".repeat(100))
+        .says("</think>", "\n\n<call>look {\"at\":1}</call>")
+        .thinking();
+    let mut short = body(json!("required"));
+    short["thinking_token_budget"] = json!(9);
+    let answer = message(&Host::new().model(endless), short);
+    assert_eq!(answer["reasoning_content"].as_str().unwrap().trim(), "hm hm hm");
+    assert_eq!(called(&answer), look);
+}
+
+fn message_of_both(
+    model: &dyn Fn() -> ScriptedModel,
+    body: Value,
+    expected: &(String, String),
+    called: &dyn Fn(&Value) -> (String, String),
+) -> Value {
+    let plain = message(&Host::new().model(model()), body.clone());
+    assert_eq!(&called(&plain), expected);
+    let told = message(&Host::new().model(model().thinking()), body);
+    assert_eq!(&called(&told), expected);
+    told
+}

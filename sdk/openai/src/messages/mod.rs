@@ -14,6 +14,7 @@ use crate::completions::{check_length, random};
 use crate::generation::{Served, Settings, open_model};
 use crate::server::{nothing_below, only};
 use crate::turn::reader::Delta;
+use crate::turn::reasoning;
 use crate::turn::tools::Tools;
 use crate::turn::{Answered, Cost, Turn};
 use crate::{ApiError, Events, Fields, Result, json as response};
@@ -112,7 +113,11 @@ impl MessageRequest {
             true => self.chat.continuation_prompt(),
             false => self.chat.generation_prompt(),
         };
-        let context = prompt.map_err(|error| ApiError::from(error).about("messages"))?;
+        prompt.map_err(|error| ApiError::from(error).about("messages"))?;
+        if self.tools.must_call() && !self.continues {
+            reasoning::open(&mut self.chat)?;
+        }
+        let context = self.chat.context_mut();
         context.set_adapter(self.served.adapter.clone());
         let tokens = context.tokens().len();
         check_length(tokens, "messages", &self.served.model)?;

@@ -2,19 +2,21 @@
 
 use std::pin::pin;
 
-use inferlet::futures::future::select;
+use inferlet::futures::future::{Either, select};
 use inferlet::http::Response;
-use inferlet::{Logprob, Value, json, messaging, spawn};
+use inferlet::{Logprob, Value, json, runtime, spawn};
 
-use super::events::Numbered;
+use super::events::Sink;
 use super::items::Conversation;
+use super::journal::{self, Journal};
 use super::output::Output;
-use super::record::{Record, begin_to_make, end_making, topic};
+use super::record::{Record, Wishes, begin_to_make, end_making};
 use super::request::ResponseRequest;
+use super::room::Room;
 use crate::completions::{check_length, now};
 use crate::turn::reader::Delta;
 use crate::turn::reasoning;
-use crate::turn::{Cost, Turn};
+use crate::turn::{Cost, Turn, has_form};
 use crate::{ApiError, Events, Result, json as response};
 
 impl ResponseRequest {
@@ -31,7 +33,7 @@ impl ResponseRequest {
         if self.stream {
             return Ok(Events::open(async move |events| self.stream(events).await));
         }
-        let record = self.run(&mut Numbered::new(None)).await?;
+        let record = self.run(&mut Sink::Nowhere).await?;
         self.keep(&record).await?;
         Ok(response(&record.response))
     }
@@ -47,7 +49,7 @@ impl ResponseRequest {
             }
         }
         self.chat.generation_prompt().map_err(|error| ApiError::from(error).about("input"))?;
-        if self.format.is_some() {
+        if has_form(&self.tools, self.format.as_ref()) {
             reasoning::open(&mut self.chat)?;
         }
         let context = self.chat.context_mut();
@@ -57,7 +59,7 @@ impl ResponseRequest {
 
     /// Makes the answer: what the model says, and as long as it calls tools of MCP servers, what they give and what it
     /// says then.
-    async fn run(&mut self, events: &mut Numbered<'_>) -> Result<Record> {
+    async fn run(&mut self, events: &mut Sink<'_>) -> Result<Record> {
         let (mut tools, mut settings) = (self.tools.clone(), self.settings.clone());
         let (mut cost, mut calls, mut rounds) = (Cost::default(), self.tool_calls, Vec::new());
         let mut output = Output::new(self.sources.labels());
@@ -84,8 +86,13 @@ impl ResponseRequest {
             if pending.is_empty() {
                 break is_cut;
             }
+            let used = self.chat.context().tokens().len();
+            let room = Room::of(&self.served.model, used, pending.len());
             for at in pending {
-                let answer = self.call(&output.items()[at], &mut calls).await;
+                let answer = match &room {
+                    Ok(room) => room.fit(self.call(&output.items()[at], &mut calls).await)?,
+                    Err(full) => Err(full.clone()),
+                };
                 for event in output.called(at, answer) {
                     events.send(event).await?;
                 }
@@ -96,7 +103,7 @@ impl ResponseRequest {
                 break false;
             }
             let left = settings.max_tokens.map(|most| most.saturating_sub(answered.cost.generated));
-            if left == Some(0) {
+            if left == Some(0) || room.is_err() {
                 break true;
             }
             settings.max_tokens = left;
@@ -106,9 +113,16 @@ impl ResponseRequest {
             rounds.push(output.items().len());
             let context =
                 self.chat.generation_prompt().map_err(|error| ApiError::from(error).about("tools"))?;
-            check_length(context.tokens().len(), "tools", &self.served.model)?;
+            if check_length(context.tokens().len(), "tools", &self.served.model).is_err() {
+                // What the calls gave fits, but not what the template writes around it. The next turn goes on from here.
+                context.truncate(used.min(context.tokens().len()))?;
+                break true;
+            }
             // It had to call once, not in each round.
             tools = if calls == 0 { tools.silent() } else { tools.free() };
+            if has_form(&tools, format) {
+                reasoning::open(&mut self.chat)?;
+            }
         };
         let mut record = self.begun.clone();
         record.rounds = rounds;
@@ -150,51 +164,83 @@ impl ResponseRequest {
     }
 
     async fn stream(&mut self, events: &Events) -> Result<()> {
-        let mut numbered = Numbered::new(Some(events));
-        numbered.send_response("created", &self.begun.response).await?;
-        numbered.send_response("in_progress", &self.begun.response).await?;
-        let made = match self.run(&mut numbered).await {
+        let mut sink = Sink::Client(events, 0);
+        sink.send_response("created", &self.begun.response).await?;
+        sink.send_response("in_progress", &self.begun.response).await?;
+        let made = match self.run(&mut sink).await {
             Ok(record) => self.keep(&record).await.map(|()| record),
             Err(error) => Err(error),
         };
         let record = made.unwrap_or_else(|error| self.failed(&error));
-        numbered.send_response(record.status(), &record.response).await?;
+        sink.send_response(record.status(), &record.response).await?;
         events.send_done().await
     }
 
-    /// Says that it has begun, and goes on: a program may finish what it does after its answer.
-    async fn answer_in_background(mut self) -> Result<Response> {
-        let unwanted = messaging::subscribe(&topic(self.begun.id()), false)?;
-        // Before it is kept, or somebody who asks for it would see it without a maker.
-        begin_to_make(self.begun.id())?;
-        if let Err(error) = self.begun.save().await {
-            end_making(self.begun.id())?;
-            return Err(error);
-        }
+    /// Says that it has begun, or follows its events, and goes on: also when the client leaves.
+    async fn answer_in_background(self) -> Result<Response> {
+        runtime::detach();
         let id = self.begun.id().to_string();
-        let begun = response(&self.begun.response);
-        spawn(async move {
-            let work = async {
-                let record = match self.run(&mut Numbered::new(None)).await {
-                    Ok(record) => record,
-                    Err(error) => self.failed(&error),
-                };
-                if record.save_if_wanted().await? && record.status() != "failed" {
-                    record.save_context(self.chat.context_mut()).await?;
-                }
-                Ok::<_, ApiError>(())
+        let wishes = Wishes::of(&id)?;
+        // Before it is kept, or somebody who asks for it would see it without a maker.
+        begin_to_make(&id)?;
+        let is_streamed = self.stream;
+        let begun = async {
+            self.begun.save().await?;
+            if is_streamed { Journal::begin(&self.begun).await.map(Some) } else { Ok(None) }
+        };
+        let journal = match begun.await {
+            Ok(journal) => journal,
+            Err(error) => {
+                end_making(&id)?;
+                return Err(error);
+            }
+        };
+        let answer = match is_streamed {
+            false => response(&self.begun.response),
+            true => {
+                let id = id.clone();
+                Events::response(async move |events| journal::follow(&id, None, events).await)
+            }
+        };
+        spawn(self.make(wishes, journal));
+        Ok(answer)
+    }
+
+    /// Makes the answer for nobody in particular, until it is not wanted any more.
+    async fn make(mut self, wishes: Wishes, mut journal: Option<Journal>) {
+        let id = self.begun.id().to_string();
+        let work = async {
+            let mut sink = journal.as_mut().map_or(Sink::Nowhere, Sink::Kept);
+            let record = match self.run(&mut sink).await {
+                Ok(record) => record,
+                Err(error) => self.failed(&error),
             };
-            let work = async {
-                if let Err(error) = work.await {
-                    // Nobody else is there to be told.
-                    eprintln!("{}", error.message());
+            if record.save_if_wanted().await? && record.status() != "failed" {
+                record.save_context(self.chat.context_mut()).await?;
+            }
+            Ok::<_, ApiError>(())
+        };
+        let is_done = match select(pin!(work), pin!(wishes.unwanted())).await {
+            Either::Left((done, _)) => done,
+            Either::Right(_) => Ok(()),
+        };
+        let end = async {
+            if let Some(journal) = &mut journal {
+                match Record::load(&id) {
+                    Ok(record) => journal.end(record.status()).await?,
+                    // It was deleted, and what was written meanwhile goes, too.
+                    Err(_) => journal::forget(&id).await?,
                 }
-            };
-            select(pin!(work), pin!(unwanted.next())).await;
-            // Nobody looks for a maker of what is finished, cancelled or deleted.
-            let _ = end_making(&id);
-        });
-        Ok(begun)
+            }
+            Ok(())
+        };
+        for error in [is_done, end.await].into_iter().filter_map(Result::err) {
+            // Nobody else is there to be told.
+            eprintln!("{}", error.message());
+        }
+        // Nobody looks for a maker of what is finished, cancelled or deleted.
+        let _ = end_making(&id);
+        let _ = journal::look(&id);
     }
 }
 

@@ -2,25 +2,31 @@
 
 use inferlet::{Value, json};
 
+use super::journal::Journal;
 use crate::{Events, Result};
 
-/// Where events go: to a client that asked for them, or nowhere.
-pub(super) struct Numbered<'a> {
-    events: Option<&'a Events>,
-    next: u64,
+/// Where events go.
+pub(super) enum Sink<'a> {
+    /// Nowhere: nobody asked for them.
+    Nowhere,
+    /// To the client, with the number of the next one.
+    Client(&'a Events, u64),
+    /// To where clients find them, also those that come back.
+    Kept(&'a mut Journal),
 }
 
-impl<'a> Numbered<'a> {
-    pub(super) fn new(events: Option<&'a Events>) -> Numbered<'a> {
-        Numbered { events, next: 0 }
-    }
-
+impl Sink<'_> {
     /// Sends an event.
     pub(super) async fn send(&mut self, mut event: Value) -> Result<()> {
-        let Some(events) = self.events else { return Ok(()) };
-        event["sequence_number"] = json!(self.next);
-        self.next += 1;
-        events.send_typed(&event).await
+        match self {
+            Sink::Nowhere => Ok(()),
+            Sink::Client(events, next) => {
+                event["sequence_number"] = json!(*next);
+                *next += 1;
+                events.send_typed(&event).await
+            }
+            Sink::Kept(journal) => journal.add(event).await,
+        }
     }
 
     /// Sends an event about the answer as a whole.

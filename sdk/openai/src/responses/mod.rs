@@ -3,23 +3,26 @@
 //!
 //! ```text
 //! POST   /                    answers; `previous_response_id` goes on from an answer
-//! GET    /{id}                an answer that was kept
+//! GET    /{id}                an answer that was kept; with `stream=true` the events of one in the background, those
+//!                             behind number `starting_after`
 //! DELETE /{id}                forgets it
 //! GET    /{id}/input_items    what it was asked, by this request alone
 //! POST   /{id}/cancel         ends one that is made in the background
 //! ```
 //!
-//! An answer in the background is made by the program of its own request, which goes on after it has said so; a stop of
-//! the server ends it, and who asks for it then is told that it has failed. Sampling parameters of the other routes,
-//! such as `seed` and `min_p`, are taken here as well.
+//! An answer in the background is made by the program of its own request, which goes on whether its client stays or
+//! not; a stop of the server ends it, and who asks for it then is told that it has failed. Sampling parameters of the
+//! other routes, such as `seed` and `min_p`, are taken here as well.
 
 mod create;
 mod events;
 mod items;
+mod journal;
 mod mcp;
 mod output;
 mod record;
 mod request;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +31,7 @@ use inferlet::serde_json::Map;
 use inferlet::{Value, json};
 
 use crate::server::{nothing_below, only};
-use crate::{ApiError, Fields, Result, json as response};
+use crate::{ApiError, Events, Fields, Result, json as response};
 use record::Record;
 pub use request::ResponseRequest;
 
@@ -48,7 +51,13 @@ pub async fn route(request: Request) -> Result<Response> {
         [id] if request.method() == Method::DELETE => Record::load(id)?.delete().await?,
         [id] => {
             only(&request, &Method::GET)?;
-            query.only("stream", &[json!("false")])?;
+            if let Some(after) = stream(&mut query)? {
+                query.finish()?;
+                Record::load(id)?;
+                journal::check(id)?;
+                let id = id.to_string();
+                return Ok(Events::response(async move |events| journal::follow(&id, after, events).await));
+            }
             Record::load_now(id).await?.response
         }
         [id, "input_items"] => {
@@ -73,6 +82,28 @@ fn query(query: &str) -> Result<Fields> {
         (name.to_string(), json!(value))
     };
     Ok(Fields::of_object(pairs.map(pair).collect::<Map<String, Value>>()))
+}
+
+/// Whether events are wanted, and if so, the number of the last one that the client has.
+fn stream(query: &mut Fields) -> Result<Option<Option<u64>>> {
+    let is_wanted = match query.get::<String>("stream")?.as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(other) => {
+            return Err(ApiError::invalid("stream", format!("`{other}` is neither `true` nor `false`")));
+        }
+    };
+    let after = match query.get::<String>("starting_after")? {
+        None => None,
+        Some(_) if !is_wanted => {
+            return Err(ApiError::invalid("starting_after", "is for events: it needs `stream=true`"));
+        }
+        Some(text) => Some(text.parse().map_err(|_| {
+            ApiError::invalid("starting_after", format!("`{text}` is no number of an event"))
+        })?),
+    };
+    query.only("include_obfuscation", &[json!("false")])?;
+    Ok(is_wanted.then_some(after))
 }
 
 /// Items of one page: `limit` of them behind the one with the id `after`, the last ones first unless `order` is `asc`.

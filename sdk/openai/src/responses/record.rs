@@ -3,6 +3,7 @@
 //! ```text
 //! store      responses/ID          the answer and the items of its request, in JSON
 //!            response-tokens/ID    the tokens of the snapshot
+//!            response-events/ID/…  its events, see `journal`
 //! snapshots  ID                    keys and values after the answer, for the next turn
 //! topics     responses/ID/maker    a message that is kept while the answer is made in the background
 //! ```
@@ -20,6 +21,7 @@ use inferlet::http::StatusCode;
 use inferlet::{Context, Error, Model, Value, json, messaging, serde_json, sleep, store};
 use serde::{Deserialize, Serialize};
 
+use super::journal;
 use crate::completions::{now, random};
 use crate::{ApiError, Result};
 
@@ -52,9 +54,49 @@ fn tokens_key(id: &str) -> String {
     format!("response-tokens/{id}")
 }
 
-/// Where one that is made in the background hears that it is not wanted any more.
-pub(super) fn topic(id: &str) -> String {
+/// Where who makes one in the background hears what others want of it.
+fn topic(id: &str) -> String {
     format!("responses/{id}/cancel")
+}
+
+/// The message that asks whether the answer is still made.
+const PING: &str = "ping";
+
+/// Asks whoever makes an answer to tell the readers of its events that it does.
+pub(super) fn ping(id: &str) -> Result<()> {
+    Ok(messaging::broadcast(&topic(id), PING, false)?)
+}
+
+/// What others want of the maker of an answer.
+pub(super) struct Wishes {
+    id: String,
+    heard: messaging::Subscription,
+}
+
+impl Wishes {
+    /// Begins to listen.
+    pub(super) fn of(id: &str) -> Result<Wishes> {
+        Ok(Wishes { id: id.to_string(), heard: messaging::subscribe(&topic(id), false)? })
+    }
+
+    /// Waits until the answer is not wanted any more.
+    pub(super) async fn unwanted(&self) {
+        while self.heard.next().await.is_ok_and(|text| text == PING) {
+            // Who does not hear of it asks again.
+            let _ = journal::look(&self.id);
+        }
+    }
+}
+
+/// An answer is not made any more, since its maker is gone.
+pub(super) async fn abandon(id: &str, why: &str) -> Result<()> {
+    end_making(id)?;
+    let mut record = Record::load(id)?;
+    if record.is_running() {
+        record.fail(why);
+        record.save().await?;
+    }
+    journal::end_of_abandoned(id, record.status()).await
 }
 
 /// Where it is known that somebody makes an answer in the background.
@@ -114,12 +156,21 @@ impl Record {
             return Ok(record);
         }
         // It may have been finished meanwhile.
-        let mut record = Record::load(id)?;
-        if record.is_running() {
-            record.fail("the server stopped while the answer was made");
-            record.save().await?;
+        if Record::load(id)?.is_running() {
+            abandon(id, "the server stopped while the answer was made").await?;
         }
-        Ok(record)
+        Record::load(id)
+    }
+
+    /// The answer as it was when it began.
+    pub(super) fn as_begun(&self) -> Value {
+        let mut response = self.response.clone();
+        for field in ["completed_at", "error", "incomplete_details", "usage"] {
+            response[field] = Value::Null;
+        }
+        response["output"] = json!([]);
+        response["status"] = json!("in_progress");
+        response
     }
 
     /// There is no answer, and why.
@@ -186,10 +237,12 @@ impl Record {
     /// Forgets it.
     pub(super) async fn delete(self) -> Result<Value> {
         let id = self.id();
+        store::delete(key(id)).await?;
+        journal::forget(id).await?;
         if self.is_running() {
+            // Its maker finds that it is gone.
             messaging::broadcast(&topic(id), "deleted", false)?;
         }
-        store::delete(key(id)).await?;
         if store::delete(tokens_key(id)).await? {
             Context::delete(&self.model()?, id).await?;
         }

@@ -79,6 +79,7 @@ impl ResponseRequest {
         let mut settings = Settings::read(&mut fields, &served.model, "stop")?;
         settings.thinking_tokens = thinking_tokens;
         settings.max_tokens = fields.number("max_output_tokens", 1..=usize::MAX)?;
+        settings.check()?;
         let store = fields.get("store")?.unwrap_or(true);
         if store {
             // Rather than after the work.
@@ -91,9 +92,6 @@ impl ResponseRequest {
                 "background",
                 "such an answer is fetched later, so `store` is needed",
             ));
-        }
-        if background && stream {
-            return Err(ApiError::unsupported("stream", "an answer in the background is not streamed"));
         }
         let metadata: BTreeMap<String, String> = fields.get("metadata")?.unwrap_or_default();
         response["metadata"] = json!(metadata);

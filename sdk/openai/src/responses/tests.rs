@@ -3,19 +3,23 @@
 use std::time::Duration;
 
 use inferlet::bindings::pie::inferlet::context as api;
+use inferlet::futures::future::join;
 use inferlet::http::{Body, Request};
 use inferlet::testing::{Host, ScriptedModel, ScriptedServer};
 use inferlet::{Model, Value, json, serde_json};
 
 use super::{Result, route};
 
-/// The status of an answer to a request, and its body.
-async fn send(method: &str, path: &str, body: Value) -> (u16, Value) {
-    let request = Request::new(body.to_string().into());
-    let (mut parts, body): (_, Body) = request.into_parts();
+fn request(method: &str, path: &str, body: &Value) -> Request {
+    let (mut parts, body): (_, Body) = Request::new(body.to_string().into()).into_parts();
     parts.method = method.parse().unwrap();
     parts.uri = path.parse().unwrap();
-    match route(Request::from_parts(parts, body)).await {
+    Request::from_parts(parts, body)
+}
+
+/// The status of an answer to a request, and its body.
+async fn send(method: &str, path: &str, body: Value) -> (u16, Value) {
+    match route(request(method, path, &body)).await {
         Ok(response) => {
             let text = response.into_body().text(usize::MAX).await.unwrap();
             (200, serde_json::from_str(&text).unwrap_or_else(|_| json!(text)))
@@ -228,6 +232,48 @@ fn calls_are_bounded() {
 }
 
 #[test]
+fn what_a_tool_gives_is_cut_to_the_context() {
+    let schema = json!({ "type": "object" });
+    let server = || {
+        ScriptedServer::new("math")
+            .tool("next", "all of it", schema.clone(), |_| Ok("word ".repeat(100_000)))
+            .tool("fail", "fails at length", schema.clone(), |_| Err("wrong ".repeat(100_000)))
+    };
+    let tool = json!({ "type": "mcp", "server_label": "math", "require_approval": "never" });
+    let model = || ScriptedModel::new().context_length(1500).says("context has no room]", "enough");
+    for (called, field, status) in [("next", "output", "completed"), ("fail", "error", "failed")] {
+        let model = model().says("question", &format!("<call>{called} {{}}</call>"));
+        Host::new().model(model).mcp(server()).run(async {
+            let answer = create(json!({ "input": "question", "tools": [tool] })).await;
+            assert_eq!(kinds(&answer), ["mcp_list_tools", "mcp_call", "message"], "{answer}");
+            let item = &answer["output"][1];
+            let text = item[field].as_str().unwrap();
+            assert!(item["status"] == status && text.len() < 1500 && text.contains("are missing"), "{item}");
+            assert_eq!(answer["output"][2]["content"][0]["text"], "enough");
+            // The next turn has the same in its context.
+            let body =
+                json!({ "input": "question", "previous_response_id": answer["id"], "max_output_tokens": 1 });
+            assert_eq!(create(body).await["status"], "incomplete");
+        });
+    }
+    // One that calls until the context is full has an answer all the same, which says so.
+    let endless = ScriptedModel::new()
+        .context_length(1500)
+        .says("question", "<call>next {}</call>")
+        .says("context has no room]", "<call>next {}</call>");
+    Host::new().model(endless).mcp(server()).run(async {
+        let answer = create(json!({ "input": "question", "tools": [tool] })).await;
+        assert_eq!(
+            (&answer["status"], &answer["incomplete_details"]["reason"]),
+            (&json!("incomplete"), &json!("max_output_tokens"))
+        );
+        let last = answer["output"].as_array().unwrap().last().unwrap();
+        assert!(last["error"].as_str().unwrap().contains("it was not made"), "{last}");
+        assert_eq!(send("GET", &format!("/{}", id(&answer)), Value::Null).await, (200, answer));
+    });
+}
+
+#[test]
 fn a_call_of_the_client_ends_the_answer() {
     let both = r#"<call>next {"n": 1}</call><call>look {}</call>"#;
     let model = ScriptedModel::new().says("question", both).says("it is blue", "blue");
@@ -304,5 +350,201 @@ fn what_nobody_makes_any_more_has_failed() {
         assert_eq!(send("GET", &format!("/{}", id(&begun)), Value::Null).await.1, answer, "it is kept so");
         let (_, cancelled) = send("POST", &format!("/{}/cancel", id(&begun)), Value::Null).await;
         assert_eq!(cancelled["status"], "failed");
+    });
+}
+
+/// The events in the body of a stream, and whether it has its mark at the end.
+fn events_of(text: &str) -> (Vec<Value>, bool) {
+    let data = || text.lines().filter_map(|line| line.strip_prefix("data: "));
+    let events = data().filter(|line| *line != "[DONE]").map(|line| serde_json::from_str(line).unwrap());
+    (events.collect(), data().any(|line| line == "[DONE]"))
+}
+
+/// Begins a stream in the background: the id of its answer, from its first event, and what is left of it.
+async fn begin_stream(input: &str) -> (String, Body) {
+    let body = json!({ "input": input, "background": true, "stream": true });
+    let mut stream = route(request("POST", "/", &body)).await.unwrap().into_body();
+    let first = String::from_utf8(stream.next().await.unwrap().unwrap()).unwrap();
+    let (events, _) = events_of(&first);
+    assert_eq!(
+        (&events[0]["type"], &events[0]["response"]["status"]),
+        (&json!("response.created"), &json!("in_progress"))
+    );
+    (id(&events[0]["response"]).to_string(), stream)
+}
+
+/// All events behind a number.
+async fn follow(id: &str, after: Option<u64>) -> Vec<Value> {
+    let after = after.map_or(String::new(), |after| format!("&starting_after={after}"));
+    let (status, text) = send("GET", &format!("/{id}?stream=true{after}"), Value::Null).await;
+    assert_eq!(status, 200, "{text}");
+    let (events, is_whole) = events_of(text.as_str().unwrap());
+    assert!(is_whole, "{text}");
+    events
+}
+
+fn numbers(events: &[Value]) -> Vec<u64> {
+    events.iter().map(|event| event["sequence_number"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn events_of_an_answer_in_the_background_can_be_had_again() {
+    let host = host();
+    host.run(async {
+        let body = json!({ "input": "question", "background": true, "stream": true });
+        let (_, text) = send("POST", "/", body).await;
+        let (events, is_whole) = events_of(text.as_str().unwrap());
+        assert!(is_whole);
+        assert_eq!(numbers(&events), (0..events.len() as u64).collect::<Vec<_>>());
+        let kinds: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+        assert_eq!(
+            (kinds[0], kinds[1], *kinds.last().unwrap()),
+            ("response.created", "response.in_progress", "response.completed")
+        );
+        let id = id(&events[0]["response"]).to_string();
+        let (_, answer) = send("GET", &format!("/{id}"), Value::Null).await;
+        assert_eq!(events.last().unwrap()["response"], answer);
+        // A stream of the client's own tells the same.
+        let (_, other) = send("POST", "/", json!({ "input": "question", "stream": true })).await;
+        let (other, _) = events_of(other.as_str().unwrap());
+        assert_eq!(other.iter().map(|event| event["type"].as_str().unwrap()).collect::<Vec<_>>(), kinds);
+        let done = host.rows();
+        assert_eq!(follow(&id, None).await, events);
+        for after in [0, 3, events.len() - 2, events.len() - 1, 1 << 40] {
+            let rest = events.get(after + 1..).unwrap_or_default();
+            assert_eq!(follow(&id, Some(after as u64)).await, rest, "{after}");
+        }
+        assert_eq!(follow(&id, Some(u64::MAX)).await, [Value::Null; 0]);
+        assert_eq!(host.rows(), done, "nothing is computed again");
+        for (query, param) in [
+            ("stream=maybe", "stream"),
+            ("stream=true&starting_after=x", "starting_after"),
+            ("stream=true&starting_after=-1", "starting_after"),
+            ("starting_after=1", "starting_after"),
+            ("stream=true&include_obfuscation=true", "include_obfuscation"),
+            ("stream=true&color=1", "color"),
+        ] {
+            let (status, error) = send("GET", &format!("/{id}?{query}"), Value::Null).await;
+            assert_eq!((status, &error["error"]["param"]), (400, &json!(param)), "{query}: {error}");
+        }
+        send("DELETE", &format!("/{id}"), Value::Null).await;
+        assert_eq!(send("GET", &format!("/{id}?stream=true"), Value::Null).await.0, 404);
+        assert!(inferlet::store::keys("response-events/").unwrap().is_empty());
+        // Of others nothing is kept.
+        for body in [json!({ "input": "question" }), json!({ "input": "question", "background": true })] {
+            let other = create(body).await;
+            let path = format!("/{}?stream=true", super::tests::id(&other));
+            let (status, error) = send("GET", &path, Value::Null).await;
+            assert_eq!((status, &error["error"]["param"]), (400, &json!("stream")), "{error}");
+        }
+    });
+}
+
+#[test]
+fn an_answer_in_the_background_outlives_its_client() {
+    host().run(async {
+        let (id, stream) = begin_stream("endless").await;
+        drop(stream);
+        let (events, again) = join(follow(&id, Some(0)), follow(&id, None)).await;
+        assert_eq!(events.last().unwrap()["type"], "response.completed");
+        assert_eq!(numbers(&events), (1..=events.len() as u64).collect::<Vec<_>>());
+        assert_eq!(again[1..], events);
+        let said: String = events.iter().filter_map(|event| event["delta"].as_str()).collect();
+        assert_eq!(said, "on and ".repeat(500));
+        assert!(events.len() > 3500, "some blocks");
+    });
+}
+
+#[test]
+fn a_cancelled_answer_ends_its_events() {
+    host().run(async {
+        let (id, stream) = begin_stream("endless").await;
+        let cancel = async {
+            for _ in 0..300 {
+                inferlet::messaging::push("any".to_string(), String::new()).await.unwrap();
+            }
+            send("POST", &format!("/{id}/cancel"), Value::Null).await
+        };
+        let (text, (_, cancelled)) = join(stream.text(usize::MAX), cancel).await;
+        assert_eq!(cancelled["status"], "cancelled");
+        let (events, is_whole) = events_of(&text.unwrap());
+        let last = events.last().unwrap();
+        assert!(is_whole && events.len() > 10, "{} events", events.len());
+        assert_eq!((&last["type"], &last["response"]), (&json!("response.cancelled"), &cancelled));
+        assert_eq!(follow(&id, Some(0)).await, events);
+    });
+}
+
+#[test]
+fn a_deleted_answer_ends_its_events_with_an_error() {
+    host().run(async {
+        let (id, stream) = begin_stream("endless").await;
+        let delete = async {
+            inferlet::messaging::push("any".to_string(), String::new()).await.unwrap();
+            send("DELETE", &format!("/{id}"), Value::Null).await
+        };
+        let (text, _) = join(stream.text(usize::MAX), delete).await;
+        let (events, is_whole) = events_of(&text.unwrap());
+        let error = &events.last().unwrap()["error"];
+        assert!(!is_whole && error["message"].as_str().unwrap().contains("deleted"), "{error}");
+        inferlet::sleep(Duration::from_secs(1)).await;
+        assert_eq!(inferlet::store::keys("").unwrap(), [""; 0]);
+    });
+}
+
+#[test]
+fn events_that_a_stop_broke_off_end_with_the_failure() {
+    for forgets in [true, false] {
+        let host = host();
+        let (id, seen) = host.run(async {
+            let (id, mut stream) = begin_stream("endless").await;
+            let mut text = String::new();
+            for _ in 0..400 {
+                text += &String::from_utf8(stream.next().await.unwrap().unwrap()).unwrap();
+            }
+            (id, events_of(&text).0)
+        });
+        let last = *numbers(&seen).last().unwrap();
+        host.run(async {
+            // A stop forgets what is in memory. Where it is the program alone that ended, its silence tells.
+            if forgets {
+                for topic in ["maker", "events"] {
+                    inferlet::messaging::forget(&format!("responses/{id}/{topic}")).unwrap();
+                }
+            }
+            let rest = follow(&id, Some(last)).await;
+            let failed = rest.last().unwrap();
+            assert_eq!(
+                (&failed["type"], &failed["response"]["status"]),
+                (&json!("response.failed"), &json!("failed"))
+            );
+            assert!(numbers(&rest).is_sorted_by(|a, b| a < b) && numbers(&rest)[0] > last);
+            let why = failed["response"]["error"]["message"].as_str().unwrap();
+            assert!(why.contains(if forgets { "the server stopped" } else { "has ended" }), "{why}");
+            assert_eq!(follow(&id, Some(last)).await.last(), Some(failed));
+            // What a block has is there.
+            assert_eq!(follow(&id, Some(0)).await[..200], seen[..200]);
+        });
+    }
+}
+
+#[test]
+fn events_are_kept_of_the_last_answers() {
+    host().run(async {
+        let mut ids = Vec::new();
+        for _ in 0..66 {
+            let (id, stream) = begin_stream("question").await;
+            stream.text(usize::MAX).await.unwrap();
+            ids.push(id);
+        }
+        // Those of one second are in any order.
+        let mut kept = 0;
+        for id in &ids {
+            let status = send("GET", &format!("/{id}?stream=true"), Value::Null).await.0;
+            kept += usize::from(status == 200);
+            assert!(status == 200 || status == 400, "{status}");
+            assert_eq!(send("GET", &format!("/{id}"), Value::Null).await.1["status"], "completed");
+        }
+        assert_eq!(kept, 64);
     });
 }

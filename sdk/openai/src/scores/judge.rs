@@ -1,4 +1,17 @@
 //! Scores of pairs of a query and a document.
+//!
+//! The prompt is that of Qwen3-Reranker. Its model card (huggingface.co/Qwen/Qwen3-Reranker-0.6B) and vLLM
+//! (`examples/offline_inference/qwen3_reranker.py`) write it in this way, and the score is the probability of `yes`
+//! among that of `yes` and `no`, as there:
+//!
+//! ```text
+//! <|im_start|>system↵Judge whether … "yes" or "no".<|im_end|>↵
+//! <|im_start|>user↵<Instruct>: …↵<Query>: …↵<Document>: …<|im_end|>↵
+//! <|im_start|>assistant↵<think>↵↵</think>↵↵
+//! ```
+//!
+//! The marks around the messages, and the thoughts that are closed, come from the template of the model.
+//! `crates/model/tests/chat.rs` holds that of Qwen3 to it.
 
 use inferlet::bindings::pie::inferlet::model::ChatOptions;
 use inferlet::futures::stream::{StreamExt, TryStreamExt, iter};

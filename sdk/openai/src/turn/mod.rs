@@ -11,7 +11,7 @@ use inferlet::{Constraint, Context, FinishReason, Logprob, Model, Trigger};
 use crate::{OutputFormat, Result, Settings};
 use reader::{Delta, Message, Reader};
 use reasoning::Marks;
-use tools::Tools;
+use tools::{CallPlace, Tools};
 
 /// How an answer is to be drawn.
 pub(crate) struct Turn<'a> {
@@ -48,6 +48,11 @@ impl std::ops::AddAssign for Cost {
     }
 }
 
+/// Whether what an answer says has a form from some point on: then it is to be known where its thoughts end.
+pub(crate) fn has_form(tools: &Tools, format: Option<&OutputFormat>) -> bool {
+    tools.must_call() || format.is_some()
+}
+
 impl Turn<'_> {
     /// Draws the `index`th answer after the prompt in `context`. `more` is told of each piece, and of the
     /// log-probabilities of its tokens.
@@ -59,29 +64,31 @@ impl Turn<'_> {
     ) -> Result<Answered> {
         let in_reasoning = answer::opens_reasoning(self.model.handle(), context.tokens())?;
         let mut reader = Reader::new(self.model, self.tools, in_reasoning)?;
-        // All that the generation borrows.
-        let format = match self.format {
-            Some(format) => Some(format.constraint(self.model).await?),
-            None => None,
-        };
-        let must_call = self.tools.must_call(self.model, in_reasoning).await?;
-        let triggers: Vec<(Trigger, Constraint)> = self.tools.triggers(self.model).await?;
-
-        let marks = match self.format.is_some() || self.settings.thinking_tokens.is_some() {
+        // An answer that must call says nothing else, so it has no other form.
+        let must_call = self.tools.must_call();
+        let marks = match must_call || self.format.is_some() || self.settings.thinking_tokens.is_some() {
             true => Marks::of(self.model)?,
             false => None,
         };
+        let place = match (in_reasoning, marks) {
+            (false, _) => CallPlace::Start,
+            (true, Some(_)) => CallPlace::BehindThoughts,
+            (true, None) => CallPlace::InThoughts,
+        };
+        // All that the generation borrows.
+        let form = match self.format.filter(|_| !must_call) {
+            Some(format) => Some(format.constraint(self.model).await?),
+            None => self.tools.calls(self.model, place).await?,
+        };
+        let triggers: Vec<(Trigger, Constraint)> = self.tools.triggers(self.model).await?;
 
         let mut generation = self.settings.apply(context.generate(self.settings.sampling(index)));
-        match (&format, marks.filter(|_| in_reasoning)) {
-            (Some(format), Some(marks)) => {
-                generation = generation.constrain_after(Trigger::text(marks.close).to_the_end(), format);
+        match (&form, marks.filter(|_| in_reasoning)) {
+            (Some(form), Some(marks)) => {
+                generation = generation.constrain_after(Trigger::text(marks.close).to_the_end(), form);
             }
-            (Some(format), None) => generation = generation.constrain(format),
+            (Some(form), None) => generation = generation.constrain(form),
             (None, _) => {}
-        }
-        if let Some(must_call) = &must_call {
-            generation = generation.constrain(must_call);
         }
         if let (Some(tokens), Some(marks)) = (self.settings.thinking_tokens, marks) {
             generation = generation.budget(marks.budget(tokens, in_reasoning));

@@ -31,6 +31,17 @@ impl ToolChoice {
     }
 }
 
+/// Where the calls of an answer that must call begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CallPlace {
+    /// With the first token.
+    Start,
+    /// Behind the mark that closes thoughts: the constraint begins there.
+    BehindThoughts,
+    /// Somewhere behind thoughts, whose end nobody but the grammar knows: it begins with them.
+    InThoughts,
+}
+
 /// The tools on offer.
 #[derive(Clone, Debug)]
 pub(crate) struct Tools {
@@ -88,19 +99,31 @@ impl Tools {
         self.list.as_deref().filter(|_| self.choice != ToolChoice::None)
     }
 
-    /// The constraint of an answer that must call, from its first token on.
-    pub(super) async fn must_call(&self, model: &Model, in_reasoning: bool) -> Result<Option<Constraint>> {
+    /// Whether an answer must call one of them.
+    pub(crate) fn must_call(&self) -> bool {
+        matches!(self.choice, ToolChoice::Required | ToolChoice::Named(_))
+    }
+
+    /// The constraint of an answer that must call, where its calls begin.
+    pub(super) async fn calls(&self, model: &Model, place: CallPlace) -> Result<Option<Constraint>> {
+        let Some(tools) = self.offered().filter(|_| self.must_call()) else { return Ok(None) };
         let name = match &self.choice {
-            ToolChoice::None | ToolChoice::Auto => return Ok(None),
-            ToolChoice::Required => None,
             ToolChoice::Named(name) => Some(name.clone()),
+            _ => None,
         };
-        let Some(tools) = self.offered() else { return Ok(None) };
-        let reasoning = if in_reasoning { ReasoningPlace::Opened } else { ReasoningPlace::None };
+        let reasoning = match place {
+            CallPlace::Start | CallPlace::BehindThoughts => ReasoningPlace::None,
+            CallPlace::InThoughts => ReasoningPlace::Opened,
+        };
         // One that is named is called once, as in the OpenAI API.
         let parallel = self.parallel && name.is_none();
         let options = CallOptions { tools: tools.to_string(), name, parallel, reasoning };
-        let grammar = answer::call_grammar(model.handle(), &options)?;
+        let mut grammar = answer::call_grammar(model.handle(), &options)?;
+        if place == CallPlace::BehindThoughts {
+            // Templates write empty lines behind the mark that closes thoughts.
+            grammar = grammar.replacen("start: ", "start: BEHIND_THOUGHTS? ", 1);
+            grammar.push_str("\nBEHIND_THOUGHTS: /[ \\n]+/\n");
+        }
         Ok(Some(self.compile(model, grammar).await?))
     }
 

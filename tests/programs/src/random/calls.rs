@@ -25,7 +25,7 @@ use super::draw::Random;
 use super::{Done, New, Program, lora};
 
 /// The functions and how often they are drawn.
-pub(super) const CALLS: [(&str, u32); 78] = [
+pub(super) const CALLS: [(&str, u32); 79] = [
     ("adapter.load", 4),
     ("adapter.rank", 1),
     ("adapter.tensors", 1),
@@ -91,6 +91,7 @@ pub(super) const CALLS: [(&str, u32); 78] = [
     ("runtime.instance-id", 1),
     ("runtime.user", 1),
     ("runtime.version", 1),
+    ("runtime.detach", 1),
     ("runtime.usage", 2),
     ("runtime.id", 1),
     ("runtime.wait", 3),
@@ -678,6 +679,7 @@ impl Program {
             "runtime.instance-id" => drop(runtime::instance_id()),
             "runtime.user" => drop(runtime::user()),
             "runtime.version" => drop(runtime::version()),
+            "runtime.detach" => runtime::detach(),
             "runtime.usage" => {
                 return Some(call(name, async { runtime::usage().await.map(nothing) }));
             }
