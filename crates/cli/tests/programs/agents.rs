@@ -31,6 +31,13 @@ pub(crate) const ROWS: &[Row] = &[
         check: agent_codeact,
     },
     Row {
+        program: "agent-codeact-bench",
+        home: Home::Shared,
+        tiny: &[&["--max-tokens", "8"], &["--max-tokens", "8", "--turns", "1"]],
+        real: &[&["--max-tokens", "8"], &["--max-tokens", "8", "--turns", "1"]],
+        check: agent_codeact_bench,
+    },
+    Row {
         program: "agent-swarm",
         home: Home::Shared,
         tiny: &[&["--tokens", "12"]],
@@ -114,6 +121,19 @@ fn agent_codeact(runs: &Runs) -> Result<()> {
     if runs.on == On::Real {
         ensure!(runs.report(1)["results"] == json!(["391"]), "the code gave something else");
         ensure!(runs.runs[1].text("answer")?.contains("391"), "the answer is not the agent's");
+    }
+    Ok(())
+}
+
+fn agent_codeact_bench(runs: &Runs) -> Result<()> {
+    let (whole, short) = (runs.report(0), runs.report(1));
+    ensure!(whole["results"] == json!(["2,3,5,7,11,13,17,19,23,29", "129"]), "{whole}");
+    ensure!(short["results"] == json!(["2,3,5,7,11,13,17,19,23,29"]), "{short}");
+    for (report, turns) in [(whole, 3), (short, 2)] {
+        // Whatever the model says, each turn draws as many tokens, one a pass.
+        let passes = report["work"]["passes"].as_u64().context("no passes")?;
+        ensure!(passes >= 8 * turns, "{passes} passes in {turns} turns");
+        ensure!(report["ms"].is_u64() && report["answer"].as_str().is_some_and(|said| said.contains("129")));
     }
     Ok(())
 }

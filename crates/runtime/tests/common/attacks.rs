@@ -74,7 +74,12 @@ pub(crate) const ATTACKS: [Row; 37] = [
     row("embeddings", "bytes of embeddings", End::Refused("host memory"), 600),
     row("grammars", "constraints", End::Refused("host memory"), 600),
     row("compile-bomb", "compiling", End::Nothing, 600),
-    row("tool-calls", "calls of MCP servers", End::Refused("MCP servers"), 128),
+    row(
+        "tool-calls",
+        "calls of MCP servers, which hold room for their results",
+        End::Refused("host memory"),
+        128,
+    ),
     row("tokenize", "bytes of a text", End::Refused("the text"), 500),
     row("sleep", "nothing", End::Nothing, 64),
 ];
