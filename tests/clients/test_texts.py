@@ -77,10 +77,12 @@ def test_a_model_that_can_fills_the_gap(pie):
     if not coder.exists():
         pytest.skip(f"PIE_TEST_MODELS has no {CODER}")
     with pie.serving(model=coder) as url:
-        body = {"input_prefix": "def add(a, b):\n    return a", "input_suffix": "\n\nassert add(1, 2) == 3\n"}
+        # llama.cpp's server fills it the same way with this model.
+        prefix = "def fibonacci(n):\n    if n < 2:\n        return n\n    return fibonacci(n - 1) + "
+        body = {"input_prefix": prefix, "input_suffix": "\n"}
         body |= {"temperature": 0, "n_predict": 16, "cache_prompt": True, "samplers": ["top_k"]}
         answer = requests.post(f"{url}/infill", json=body, timeout=PATIENCE_S).json()
-        assert answer["content"].startswith(" + b") and answer["stop"], answer
+        assert answer["content"].startswith("fibonacci(n - 2)") and answer["stop"], answer
         text = requests.post(f"{url}/infill", json={**body, "stream": True}, timeout=PATIENCE_S).text
         events = [json.loads(event.removeprefix("data: ")) for event in text.split("\n\n") if event]
         assert "".join(event["content"] for event in events) == answer["content"]
