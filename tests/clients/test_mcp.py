@@ -153,8 +153,12 @@ def test_the_package_gathers_a_stream(responses):
     with responses.stream(
         model=MODEL, input="Go on.", max_output_tokens=200, tools=[tool("local")], tool_choice=choice("local", "add")
     ) as stream:
-        list(stream)
-        assert is_sum(stream.get_final_response().output[1])
+        last = list(stream)[-1]
+        # What is said behind the call may be longer than it may be: then the package has no final response.
+        assert last.type in ("response.completed", "response.incomplete"), last
+        assert is_sum(last.response.output[1])
+        if last.type == "response.completed":
+            assert is_sum(stream.get_final_response().output[1])
 
 
 def test_the_next_turn_has_the_call_in_its_context(responses):
