@@ -1,13 +1,9 @@
 //! `mcp`: tools of the servers that the operator has configured.
 
-use std::sync::Arc;
-
 use wasmtime::component::{Accessor, HasSelf};
 
 use super::bindings::api::mcp as api;
-use super::{Failure, HostState};
-use crate::RuntimeState;
-use crate::inferlet::InferletState;
+use super::{Failure, HostState, state};
 use crate::tools;
 
 impl api::Host for HostState {
@@ -19,15 +15,6 @@ impl api::Host for HostState {
         let server = tools::at(&self.shared.mcp, &self.inferlet.user.name, &url)?;
         Ok(server.name().to_string())
     }
-}
-
-fn state<T: Send + 'static>(
-    accessor: &Accessor<T, HasSelf<HostState>>,
-) -> (Arc<RuntimeState>, Arc<InferletState>) {
-    accessor.with(|mut access| {
-        let state = access.get();
-        (state.shared.clone(), state.inferlet.clone())
-    })
 }
 
 impl<T: Send + 'static> api::HostWithStore<T> for HasSelf<HostState> {

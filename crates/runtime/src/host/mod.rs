@@ -21,7 +21,7 @@ pub(crate) mod store;
 
 use std::sync::Arc;
 
-use wasmtime::component::{HasSelf, Linker, ResourceTable, ResourceTableError};
+use wasmtime::component::{Accessor, HasSelf, Linker, ResourceTable, ResourceTableError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -47,6 +47,16 @@ pub(crate) struct HostState {
     pub(crate) adapters: u32,
     /// Token counts that it holds.
     pub(crate) counts: counts::Held,
+}
+
+/// The server and the inferlet of a call that waits.
+fn state<T: Send + 'static>(
+    accessor: &Accessor<T, HasSelf<HostState>>,
+) -> (Arc<RuntimeState>, Arc<InferletState>) {
+    accessor.with(|mut access| {
+        let state = access.get();
+        (state.shared.clone(), state.inferlet.clone())
+    })
 }
 
 impl HostState {

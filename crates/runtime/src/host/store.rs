@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmtime::component::{Accessor, HasSelf};
 
 use super::bindings::api::store;
-use super::{Failure, HostState};
+use super::{Failure, HostState, state};
 use crate::RuntimeState;
 use crate::error::ApiError;
 use crate::inferlet::InferletState;
@@ -21,15 +21,6 @@ async fn with_store<R: Send + 'static>(
     let (store, user) = (shared.clone(), inferlet.user.clone());
     let work = move || work(&store.store.of(&user.name)?);
     Ok(shared.workers.run(inferlet, bytes, work).await?)
-}
-
-fn state<T: Send + 'static>(
-    accessor: &Accessor<T, HasSelf<HostState>>,
-) -> (Arc<RuntimeState>, Arc<InferletState>) {
-    accessor.with(|mut access| {
-        let state = access.get();
-        (state.shared.clone(), state.inferlet.clone())
-    })
 }
 
 impl store::Host for HostState {
