@@ -38,6 +38,12 @@ class Pie:
         assert "PIE_BIN" in os.environ, "PIE_BIN is not set: the binary that is tested"
         self.binary = os.environ["PIE_BIN"]
         programs = ROOT / "inferlets/target/wasm32-wasip2/release"
+        # Programs are compiled once for all homes.
+        compiled, cache = ROOT / "target/tmp/clients-cache", Path(home) / "cache"
+        compiled.mkdir(parents=True, exist_ok=True)
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        if not cache.is_symlink():
+            cache.symlink_to(compiled, target_is_directory=True)
         self.environment = dict(os.environ, PIE_HOME=str(home), PIE_PROGRAMS=str(programs))
 
     def run(self, *arguments):
@@ -47,16 +53,23 @@ class Pie:
             command, env=self.environment, check=True, capture_output=True, text=True, timeout=PATIENCE_S
         ).stdout
 
+    def add_key(self, *arguments):
+        """A new key."""
+        return self.run("key", "add", *arguments).strip()
+
     @contextlib.contextmanager
-    def serving(self, *arguments, model=None):
-        """The address of a server that ends with code 0 when it is told to. A model of None is that of a config."""
+    def serving(self, *arguments, model=None, keys=False, scheme="http"):
+        """The address of a server that ends with code 0 when it is told to. A model of None is that of a config; with
+        `keys` it answers those that `add_key` has made, and nobody else."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         command = [self.binary, "serve", "--port", str(port), *arguments]
+        command += [] if keys else ["--no-auth"]
         command += ["--model", str(model)] if model else []
         server = subprocess.Popen(command, env=self.environment)
-        url = f"http://127.0.0.1:{port}"
+        url = f"{scheme}://127.0.0.1:{port}"
+        self.process = server
         try:
             wait_for_health(server, url)
             yield url
@@ -72,7 +85,7 @@ def wait_for_health(server, url):
     while time.monotonic() < deadline:
         assert server.poll() is None, f"the server ended with code {server.returncode}"
         with contextlib.suppress(requests.ConnectionError):
-            if requests.get(f"{url}/health", timeout=PATIENCE_S).status_code == 200:
+            if requests.get(f"{url}/health", timeout=PATIENCE_S, verify=False).status_code == 200:
                 return
         time.sleep(0.05)
     raise TimeoutError(f"{url} is not ready after {PATIENCE_S} s")

@@ -47,6 +47,11 @@ impl Home {
         self.root.join("data")
     }
 
+    /// The file of keys.
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.root.join("keys.toml")
+    }
+
     /// Adapters that programs can load by name.
     pub(crate) fn adapters(&self) -> PathBuf {
         self.root.join("adapters")

@@ -12,6 +12,7 @@ mod assemble;
 mod commands;
 mod config;
 mod home;
+mod keys;
 mod output;
 mod progress;
 
@@ -37,7 +38,9 @@ Examples:
   pie model add smollm2-135m-instruct
   pie run text-completion -- --prompt \"What is the capital of France?\"
   pie run target/wasm32-wasip2/release/my_program.wasm -- --my-flag 3
-  pie serve --port 8080
+  pie serve --no-auth
+  pie key add ann
+  pie serve --host 0.0.0.0
   pie start --config config.toml
   pie bench smollm2-135m-instruct --prompt 128,512 --generate 128 --batch 1,8
 
@@ -52,6 +55,8 @@ enum Command {
     /// Serve the OpenAI API: the same server, without a shell.
     #[command(after_help = commands::start::SERVE_EXAMPLES)]
     Serve(commands::start::StartFlags),
+    /// Make, list and revoke the keys that requests come with.
+    Key(commands::key::KeyFlags),
     /// Add, list, remove and describe models.
     Model(commands::model::ModelFlags),
     /// Measure how fast a model computes here, beside what the machine allows.
@@ -70,6 +75,7 @@ fn main() -> ExitCode {
                 Command::Run(flags) => commands::run::run(flags).await,
                 Command::Start(flags) => commands::start::start(flags).await,
                 Command::Serve(flags) => commands::start::serve(flags).await,
+                Command::Key(flags) => commands::key::key(flags),
                 Command::Model(flags) => commands::model::model(flags).await,
                 Command::Bench(flags) => commands::bench::bench(flags),
                 Command::Doctor(flags) => commands::doctor::doctor(&flags).await,

@@ -60,7 +60,10 @@ fn mistakes_are_named_with_found_expected_and_the_way_out() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     for (arguments, expected) in [
-        (vec!["start", "--port", &port, tiny[0], tiny[1]], vec!["cannot listen on 127.0.0.1", "--port"]),
+        (
+            vec!["start", "--no-auth", "--port", &port, tiny[0], tiny[1]],
+            vec!["cannot listen on 127.0.0.1", "--port"],
+        ),
         (vec!["run", "nothing", "--model", "no-such-model"], vec!["no-such-model", "pie model add"]),
         (vec!["run", "nothing", "--model", &no_model], vec!["no.gguf", "GGUF"]),
         (vec!["run", "no-such-program", tiny[0], tiny[1]], vec!["no-such-program", "text-completion"]),
@@ -115,7 +118,7 @@ fn a_program_runs_on_the_tiny_model_the_same_each_time() {
 
 #[test]
 fn the_shell_runs_programs_and_explains_itself() {
-    let mut shell = pie(&["start", "--model", "test-tiny", "--port", "0"]);
+    let mut shell = pie(&["start", "--no-auth", "--model", "test-tiny", "--port", "0"]);
     let mut shell =
         shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let lines = "help\nmodels\nprograms\nrun text-completion -- --prompt \"What is it?\" --max-tokens 4\n\

@@ -69,10 +69,12 @@ fn every_test_on_a_page_exists() {
     let mut missing = Vec::new();
     for (name, page) in pages() {
         for span in code_spans(&page) {
-            let Some((path, test)) = span.split_once(".rs::") else { continue };
-            let source = std::fs::read_to_string(repository().join(format!("{path}.rs")));
-            if !source.is_ok_and(|source| source.contains(&format!("fn {test}("))) {
-                missing.push(format!("{name}: `{span}`"));
+            for (ending, keyword) in [("rs", "fn"), ("py", "def")] {
+                let Some((path, test)) = span.split_once(&format!(".{ending}::")) else { continue };
+                let source = std::fs::read_to_string(repository().join(format!("{path}.{ending}")));
+                if !source.is_ok_and(|source| source.contains(&format!("{keyword} {test}("))) {
+                    missing.push(format!("{name}: `{span}`"));
+                }
             }
         }
     }
@@ -86,6 +88,7 @@ fn every_invariant_names_its_test() {
         page.split("\n\n").filter(|part| part.starts_with("**Invariant:**")).collect();
     for invariant in &invariants {
         let held = invariant.contains(".rs::")
+            || invariant.contains(".py::")
             || invariant.contains("by the types")
             || invariant.contains("(#batch-invariance)");
         assert!(held, "an invariant without a test:\n{invariant}");

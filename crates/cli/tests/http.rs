@@ -42,7 +42,7 @@ impl Server {
     }
 
     fn start_with(stdin: Stdio, arguments: &[&str]) -> Server {
-        let mut command = pie(&["start", "--port", "0"]);
+        let mut command = pie(&["start", "--no-auth", "--port", "0"]);
         command.args(arguments).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("pie starts");
         let mut said = BufReader::new(process.stderr.take().unwrap());

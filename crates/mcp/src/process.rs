@@ -42,6 +42,7 @@ impl Process {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
+        make_way(&child);
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(input), Some(output), Some(errors)) = pipes else { unreachable!("all three are piped") };
         let last_words = Arc::default();
@@ -61,6 +62,17 @@ impl Process {
         self.unwanted.send_replace(true);
         self.unwanted.closed().await;
     }
+}
+
+/// Beside a process of ordinary priority, one with this has a tenth of a processor: as programs that compute for long.
+const NICENESS: i32 = 10;
+
+/// Lets a process, and what it will start, make way for the model: a program can keep a server busy all the time, and the
+/// threads of a batch wait for each other.
+fn make_way(child: &Child) {
+    let process = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+    // One that has ended already needs none.
+    let _ = rustix::process::setpriority_process(process, NICENESS);
 }
 
 /// The group of a process, which is killed when this is dropped.

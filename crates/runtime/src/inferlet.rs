@@ -10,6 +10,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::account::{Account, Taken};
 use crate::error::ApiError;
+use crate::grant::Grant;
 use crate::limits::InferletLimits;
 use crate::queue::{Receiver, Sender, queue};
 use crate::users::User;
@@ -42,6 +43,8 @@ pub(crate) struct InferletState {
     pub(crate) place: Place,
     pub(crate) program: String,
     pub(crate) user: Arc<User>,
+    /// What it may do and take: its key's, or its user's own.
+    pub(crate) grant: Arc<Grant>,
     /// Bytes that the host holds for it and those it launched.
     pub(crate) host_memory: Arc<Account>,
     /// Its calls of long work.
@@ -55,7 +58,7 @@ pub(crate) struct InferletState {
     events: Mutex<Option<Sender<Event>>>,
     pub(crate) texts: tokio::sync::Mutex<Receiver<String>>,
     pub(crate) blobs: tokio::sync::Mutex<Receiver<Vec<u8>>>,
-    /// Its place among the user's inferlets.
+    /// Its place among the inferlets of its grant and its user.
     _counted: Taken,
     started: Instant,
     output: AtomicU64,
@@ -80,6 +83,7 @@ impl InferletState {
         owner: OwnerId,
         program: String,
         user: Arc<User>,
+        grant: Arc<Grant>,
         arguments: Vec<String>,
         limits: InferletLimits,
         parent: Option<Arc<InferletState>>,
@@ -87,7 +91,7 @@ impl InferletState {
         let (events, client_events) = queue();
         let (client_texts, texts) = queue();
         let (client_blobs, blobs) = queue();
-        let above = parent.as_ref().map_or(&user.host_memory, |parent| &parent.host_memory);
+        let above = parent.as_ref().map_or(&grant.host_memory, |parent| &parent.host_memory);
         let inferlet = InferletState {
             id: uuid::Uuid::new_v4().to_string(),
             owner,
@@ -97,8 +101,9 @@ impl InferletState {
             host_memory: above.below("the inferlet", limits.host_memory_bytes),
             calls: work::calls(),
             tool_calls: tools::calls(),
-            _counted: user.inferlets.take(1)?,
+            _counted: grant.inferlets.take(1)?,
             user,
+            grant,
             parent,
             arguments,
             limits,
@@ -402,7 +407,8 @@ pub(crate) mod tests {
         parent: Option<Arc<InferletState>>,
     ) -> (Arc<InferletState>, ClientEnds) {
         let limits = InferletLimits { cpu: Some(Duration::from_millis(5)), ..InferletLimits::default() };
-        let made = InferletState::new(OwnerId(1), "p".into(), user.clone(), Vec::new(), limits, parent);
+        let (user, grant) = (user.clone(), user.grant.clone());
+        let made = InferletState::new(OwnerId(1), "p".into(), user, grant, Vec::new(), limits, parent);
         let (inferlet, client) = made.unwrap();
         (Arc::new(inferlet), client)
     }

@@ -12,6 +12,7 @@ mod background;
 mod error;
 mod files;
 mod grammars;
+mod grant;
 mod held;
 #[allow(unreachable_pub, reason = "bindgen re-exports the handle types, which must be pub for it")]
 mod host;
@@ -43,7 +44,7 @@ extern crate self as runtime;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use backend::AdapterId;
@@ -52,6 +53,7 @@ use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+pub use grant::{Grant, GrantOptions, TokenCount};
 pub use held::Held;
 pub use inferlet::Event;
 pub use limits::{InferletLimits, ServerLimits, UserLimits};
@@ -157,11 +159,16 @@ pub(crate) struct RuntimeState {
     tickets: AtomicU64,
     owners: AtomicU64,
     adapter_ids: AtomicU32,
+    allowed_hosts: RwLock<Arc<AllowedHosts>>,
     pub(crate) users: users::Users,
     pub(crate) workers: work::Workers,
 }
 
 impl RuntimeState {
+    pub(crate) fn allowed_hosts(&self) -> Arc<AllowedHosts> {
+        self.allowed_hosts.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(crate) fn next_context(&self) -> ContextId {
         ContextId(self.contexts.fetch_add(1, Ordering::Relaxed))
     }
@@ -188,6 +195,8 @@ pub struct InferletInfo {
     pub program: String,
     /// Who launched it.
     pub user: String,
+    /// The id of the key it was launched with; empty without one.
+    pub key: String,
     /// Its arguments.
     pub arguments: Vec<String>,
     /// Time since its launch.
@@ -231,6 +240,7 @@ impl Runtime {
             waiting_places: Arc::new(Semaphore::new(waiting_places(&config) as usize)),
             adapters: adapters::Adapters::new(config.adapters.clone()),
             mcp: mcp::Servers::new(config.mcp.clone()),
+            allowed_hosts: RwLock::new(config.allowed_hosts.clone()),
             config,
             wasmtime,
             models,
@@ -320,6 +330,11 @@ impl Runtime {
         Service::new(self.0.clone(), program.clone(), options)
     }
 
+    /// Lets inferlets that begin from now on send HTTP requests to these hosts, and to no others.
+    pub fn set_allowed_hosts(&self, hosts: AllowedHosts) {
+        *self.0.allowed_hosts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(hosts);
+    }
+
     /// Ends the sessions with MCP servers, and their processes. A call after it connects anew.
     pub async fn close_mcp(&self) {
         self.0.mcp.close().await;
@@ -332,6 +347,7 @@ impl Runtime {
             id: inferlet.id.clone(),
             program: inferlet.program.clone(),
             user: inferlet.user.name.clone(),
+            key: inferlet.grant.name().to_string(),
             arguments: inferlet.arguments.clone(),
             running: inferlet.started().elapsed(),
             cpu: inferlet.cpu.spent(),

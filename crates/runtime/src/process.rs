@@ -12,6 +12,7 @@ use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::error::ApiError;
+use crate::grant::Grant;
 use crate::host::HostState;
 use crate::host::bindings::InferletPre;
 use crate::inferlet::{ClientEnds, Event, InferletState};
@@ -42,6 +43,9 @@ pub enum LaunchError {
     /// Too many inferlets run or wait, of the user or of all: which, in words.
     #[error("{0}; try again later")]
     Overloaded(String),
+    /// The key does not allow the program.
+    #[error("the key does not allow the program `{0}`")]
+    NotAllowed(String),
     /// The program only answers HTTP requests.
     #[error("`{0}` answers HTTP requests and has no `run`: mount it with `serve` instead of running it")]
     NoRun(String),
@@ -169,7 +173,7 @@ pub(crate) fn launch(
 ) -> Result<Inferlet, LaunchError> {
     let label = program.label().to_string();
     let entry = program.run.clone().ok_or_else(|| LaunchError::NoRun(label.clone()))?;
-    let (registration, client) = register(shared, label, options, parent)?;
+    let (registration, client) = register(shared, label, options, None, parent)?;
     let inferlet = registration.inferlet.clone();
     let (done, outcome) = oneshot::channel();
     let turns = inferlet.user.turns.clone();
@@ -201,26 +205,34 @@ impl Drop for Registration {
     }
 }
 
-/// Makes an inferlet and puts it on the list, if there is room.
+/// Makes an inferlet and puts it on the list, if there is room. It acts under the grant of its parent, else under this one,
+/// else as the user that the options name.
 pub(crate) fn register(
     shared: &Arc<RuntimeState>,
     label: String,
     options: LaunchOptions,
+    grant: Option<&Arc<Grant>>,
     parent: Option<&Arc<InferletState>>,
 ) -> Result<(Registration, ClientEnds), LaunchError> {
     let depth = parent.map_or(0, |parent| parent.depth + 1);
     if depth > LAUNCH_DEPTH {
         return Err(LaunchError::TooDeep(LAUNCH_DEPTH));
     }
-    let limits = options.limits.unwrap_or_else(|| shared.config.limits.clone());
+    let grant = parent.map(|parent| &parent.grant).or(grant);
+    // A child is its parent's user's, whatever the options say.
+    let user = shared.users.of(grant.map_or(&options.user, |grant| grant.user()));
+    let grant = grant.unwrap_or(&user.grant).clone();
+    if !grant.allows_program(&label) {
+        return Err(LaunchError::NotAllowed(label));
+    }
+    let of_grant = || grant.options().limits.clone();
+    let limits = options.limits.or_else(of_grant).unwrap_or_else(|| shared.config.limits.clone());
     let most = shared.config.limits.memory_bytes.max(16 << 20);
     if limits.memory_bytes > most {
         return Err(LaunchError::Memory { asked: limits.memory_bytes, most });
     }
-    // A child is its parent's user's, whatever the options say.
-    let user = parent.map_or_else(|| shared.users.of(&options.user), |parent| parent.user.clone());
-    let made =
-        InferletState::new(shared.next_owner(), label, user, options.arguments, limits, parent.cloned());
+    let (owner, arguments) = (shared.next_owner(), options.arguments);
+    let made = InferletState::new(owner, label, user, grant, arguments, limits, parent.cloned());
     let (inferlet, client) = made.map_err(|error| match error {
         ApiError::LimitExceeded(reason) => LaunchError::Overloaded(reason),
         other => LaunchError::Overloaded(other.to_string()),
@@ -276,7 +288,7 @@ pub(crate) fn new_store(Registration { shared, inferlet }: &Registration) -> Sto
         // Never refused.
         let _ = model.engine.apply(ContextOp::Register {
             owner: inferlet.owner,
-            parent: inferlet.parent.as_ref().map(|parent| parent.owner),
+            parent: inferlet.parent.as_ref().map(|parent| parent.owner).or(inferlet.grant.owner()),
             tenant: inferlet.user.tenant,
             pages: inferlet.limits.pages,
         });
@@ -289,10 +301,11 @@ pub(crate) fn new_store(Registration { shared, inferlet }: &Registration) -> Sto
         table: ResourceTable::new(),
         wasi,
         http: WasiHttpCtx::new(),
-        outgoing: Outgoing(shared.config.allowed_hosts.clone()),
+        outgoing: Outgoing(shared.allowed_hosts()),
         shared: shared.clone(),
         inferlet: inferlet.clone(),
-        memory: MemoryLimiter::new(inferlet.limits.memory_bytes, &inferlet.user.memory),
+        memory: MemoryLimiter::new(inferlet.limits.memory_bytes, &inferlet.grant.memory),
+        cache_salt: None,
         contexts: 0,
         adapters: 0,
         counts: Default::default(),

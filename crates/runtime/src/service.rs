@@ -17,6 +17,7 @@ use wasmtime_wasi_http::p3::Request;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 
+use crate::grant::Grant;
 use crate::host::HostState;
 use crate::inferlet::{Event, InferletState};
 use crate::process::{Registration, explain, new_store, register, supervise};
@@ -64,7 +65,7 @@ impl Service {
         self.program.label()
     }
 
-    /// Answers one request. The head of the answer is here as soon as the program gives it; the body follows
+    /// Answers one request, under a grant or as the user of the service. The head of the answer is here as soon as the program gives it; the body follows
     /// while the program writes it. Dropping the future, or the body before its end, ends the inferlet unless it has
     /// detached itself; what the program does after its answer, it may finish.
     ///
@@ -73,6 +74,7 @@ impl Service {
     pub async fn handle<B>(
         &self,
         request: http::Request<B>,
+        grant: Option<&Arc<Grant>>,
     ) -> Result<http::Response<AnswerBody>, RequestError>
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -82,7 +84,7 @@ impl Service {
         let broken = |error: B::Error| wasmtime_wasi_http::Error::InternalError(Some(error.to_string()));
         let request = request.map(|body| body.map_err(broken));
         let label = self.label().to_string();
-        let (registration, client) = register(&self.shared, label, self.options.clone(), None)?;
+        let (registration, client) = register(&self.shared, label, self.options.clone(), grant, None)?;
         let guard = LeaveOnDrop(Some(registration.inferlet.clone()));
         log_events(registration.inferlet.id.clone(), client.events);
         let id = registration.inferlet.id.clone();

@@ -35,19 +35,27 @@ impl From<Error> for ApiError {
     }
 }
 
-/// The server of a name, if the user may call it.
-fn named(servers: &Servers, user: &str, name: &str) -> Result<Arc<Server>, ApiError> {
-    let found = servers.of(user).find(|server| server.name() == name).cloned();
+/// The servers that an inferlet may call: its user may, and its key.
+pub(crate) fn allowed<'a>(
+    servers: &'a Servers,
+    inferlet: &'a InferletState,
+) -> impl Iterator<Item = &'a Arc<Server>> {
+    servers.of(&inferlet.user.name).filter(|server| inferlet.grant.allows_mcp(server.name()))
+}
+
+/// The server of a name, if the inferlet may call it.
+fn named(servers: &Servers, inferlet: &InferletState, name: &str) -> Result<Arc<Server>, ApiError> {
+    let found = allowed(servers, inferlet).find(|server| server.name() == name).cloned();
     found.ok_or_else(|| {
-        let known: Vec<&str> = servers.of(user).map(|server| server.name()).collect();
+        let known: Vec<&str> = allowed(servers, inferlet).map(|server| server.name()).collect();
         let known = if known.is_empty() { "none is configured".to_string() } else { known.join(", ") };
         ApiError::NotFound(format!("no MCP server `{}`; the operator allows: {known}", shown(name)))
     })
 }
 
-/// The server of an address, if the user may call it.
-pub(crate) fn at(servers: &Servers, user: &str, url: &str) -> Result<Arc<Server>, ApiError> {
-    let found = servers.of(user).find(|server| server.url() == Some(url)).cloned();
+/// The server of an address, if the inferlet may call it.
+pub(crate) fn at(servers: &Servers, inferlet: &InferletState, url: &str) -> Result<Arc<Server>, ApiError> {
+    let found = allowed(servers, inferlet).find(|server| server.url() == Some(url)).cloned();
     found.ok_or_else(|| {
         ApiError::NotFound(format!("no MCP server at `{}` is configured by the operator", shown(url)))
     })
@@ -64,7 +72,7 @@ pub(crate) async fn list(
     inferlet: &InferletState,
     name: &str,
 ) -> Result<Vec<Tool>, ApiError> {
-    let server = named(servers, &inferlet.user.name, name)?;
+    let server = named(servers, inferlet, name)?;
     let user = inferlet.user.name.clone();
     bounded(inferlet, server.clone(), 0, async move { server.tools(&user).await }).await
 }
@@ -77,7 +85,7 @@ pub(crate) async fn call(
     tool: String,
     arguments: String,
 ) -> Result<Outcome, ApiError> {
-    let server = named(servers, &inferlet.user.name, name)?;
+    let server = named(servers, inferlet, name)?;
     let bytes = arguments.len() + tool.len();
     check_length("the arguments with the name of the tool", bytes, server.limits().argument_bytes)?;
     let arguments = match serde_json::from_str(&arguments) {

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::RuntimeConfig;
 use crate::account::Account;
+use crate::grant::Grant;
 use crate::limits::UserLimits;
 use crate::messaging::Broker;
 use crate::turns::{Threads, Turns};
@@ -25,6 +26,8 @@ pub(crate) struct User {
     pub(crate) memory: Arc<Account>,
     /// Bytes that the host holds for programs.
     pub(crate) host_memory: Arc<Account>,
+    /// What its inferlets may do that came without a key.
+    pub(crate) grant: Arc<Grant>,
     /// Places of inferlets that run, of those of the server.
     pub(crate) places: Arc<Semaphore>,
     /// Places of inferlets that wait for one they launched.
@@ -87,12 +90,15 @@ impl Users {
         }
         let (shares, limits) = (&self.shares, &self.shares.of_user);
         let host_memory = shares.host_memory.below("the user", limits.host_memory_bytes);
+        let inferlets = shares.inferlets.below("the user", limits.inferlets_waiting.into());
+        let memory = shares.memory.below("the user", limits.memory_bytes);
         let user = Arc::new(User {
             name: name.to_string(),
             tenant: TenantId(users.len() as u64),
             broker: Broker::new(host_memory.clone()),
-            inferlets: shares.inferlets.below("the user", limits.inferlets_waiting.into()),
-            memory: shares.memory.below("the user", limits.memory_bytes),
+            grant: Arc::new(Grant::of_user(name, [&inferlets, &memory, &host_memory])),
+            inferlets,
+            memory,
             host_memory,
             places: Arc::new(Semaphore::new(shares.places)),
             waiting_places: Arc::new(Semaphore::new(shares.waiting_places)),

@@ -185,7 +185,7 @@ async fn a_reader_that_stalls_holds_what_it_may_and_gives_it_back() {
     for _ in 0..32 {
         let body = http_body_util::Empty::<bytes::Bytes>::new();
         let request = http::Request::get("http://host/endless").body(body).unwrap();
-        stalled.push(service.handle(request).await.unwrap());
+        stalled.push(service.handle(request, None).await.unwrap());
     }
     assert_eq!(stream(&bench).await, alone, "the stream has other tokens");
     let grown = resident_bytes().saturating_sub(before) >> 20;

@@ -31,7 +31,7 @@ impl Scheduler {
             if context.prefix_node.is_some() {
                 assert_eq!(
                     context.prefix_node,
-                    self.memory.prefix_node(context.tenant, &context.entries),
+                    self.memory.prefix_node(context.tenant, context.salt, &context.entries),
                     "{id:?}: prefix_node"
                 );
             }

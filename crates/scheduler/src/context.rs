@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::pages::LogicalId;
 use crate::prefix::Parent;
-use crate::request::{OwnerId, Priority, TenantId, Ticket};
+use crate::request::{CacheSalt, OwnerId, Priority, TenantId, Ticket};
 
 /// A page of a context. `live` is never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(crate) struct Entry {
 pub(crate) struct Context {
     pub(crate) owner: OwnerId,
     pub(crate) tenant: TenantId,
+    /// Which of the tenant's prefixes it shares.
+    pub(crate) salt: CacheSalt,
     pub(crate) priority: Priority,
     /// Age: older contexts have lower numbers.
     pub(crate) sequence: u64,

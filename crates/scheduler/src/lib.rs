@@ -29,7 +29,8 @@ pub use ops::{CallError, ContextInfo, ContextOp, Overloaded};
 pub use pages::PageMove;
 pub use policy::{POLICIES, PolicyKind, PolicyRow};
 pub use request::{
-    ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, RowRuns, TenantId, Ticket,
+    CacheSalt, ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, RowRuns, TenantId,
+    Ticket,
 };
 pub use state::{Answered, NextStep, Scheduler, SnapshotData, SnapshotInfo, SnapshotPage};
 pub use stats::Stats;

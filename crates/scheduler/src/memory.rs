@@ -4,7 +4,7 @@ use crate::accounts::{Account, Accounts};
 use crate::context::Entry;
 use crate::pages::{LogicalId, Page, PageLocation, Pages};
 use crate::prefix::{Key, NodeId, Parent, Prefix};
-use crate::request::{OwnerId, TenantId};
+use crate::request::{CacheSalt, OwnerId, TenantId};
 
 /// See the module docs.
 #[derive(Debug)]
@@ -108,11 +108,11 @@ impl Memory {
 
     /// The last node of the path that the entries follow in the prefix cache, a partial last one aside. `None` when they
     /// are not exactly such a path.
-    pub(crate) fn prefix_node(&self, tenant: TenantId, entries: &[Entry]) -> Option<Parent> {
+    pub(crate) fn prefix_node(&self, tenant: TenantId, salt: CacheSalt, entries: &[Entry]) -> Option<Parent> {
         if !self.caching {
             return None;
         }
-        let mut prefix_node = Parent::Root(tenant);
+        let mut prefix_node = Parent::Root(tenant, salt);
         for (index, entry) in entries.iter().enumerate() {
             if entry.live != self.full() {
                 // With a gap, what follows would not be computed from all tokens of the path.
@@ -174,14 +174,14 @@ mod tests {
         let page = memory.pages.get_mut(id);
         page.tokens.fill(token);
         (0..).zip(&mut page.positions).for_each(|(position, slot)| *slot = position);
-        page.provenance = Some(Provenance { parent: Parent::Root(TenantId(0)), adapter: None });
+        page.provenance = Some(Provenance { parent: Parent::Root(TenantId(0), CacheSalt(0)), adapter: None });
         id
     }
 
     #[test]
     fn released_pages_stay_only_if_a_prefix_may_match() {
         let mut memory = memory();
-        let root = Parent::Root(TenantId(0));
+        let root = Parent::Root(TenantId(0), CacheSalt(0));
         let (plain, cached) = (filled(&mut memory, 1), filled(&mut memory, 2));
         let node = memory.register(cached, root).expect("computed from tokens, full");
         assert_eq!(node.1, cached);
@@ -197,11 +197,11 @@ mod tests {
     #[test]
     fn a_page_computed_twice_is_registered_once() {
         let mut memory = memory();
-        let root = Parent::Root(TenantId(0));
+        let root = Parent::Root(TenantId(0), CacheSalt(0));
         let (first, second) = (filled(&mut memory, 3), filled(&mut memory, 3));
         let node = memory.register(first, root).expect("registered");
         assert_eq!(memory.register(second, root), Some(node), "whoever has the second may use the first");
-        let other = memory.register(second, Parent::Root(TenantId(1)));
+        let other = memory.register(second, Parent::Root(TenantId(1), CacheSalt(0)));
         assert_eq!(other, None, "its rows were not computed after that");
         memory.pages.get_mut(second).positions[4] = 99;
         assert_eq!(memory.register(second, root), None, "its positions have a gap");
@@ -212,14 +212,19 @@ mod tests {
         let mut memory = memory();
         let tenant = TenantId(0);
         let page = filled(&mut memory, 4);
-        let (node, _) = memory.register(page, Parent::Root(tenant)).expect("registered");
+        let (node, _) = memory.register(page, Parent::Root(tenant, CacheSalt(0))).expect("registered");
         let last = filled(&mut memory, 5);
         let prefix_node = |live, last_live| {
-            memory.prefix_node(tenant, &[Entry { page, live }, Entry { page: last, live: last_live }])
+            memory.prefix_node(
+                tenant,
+                CacheSalt(0),
+                &[Entry { page, live }, Entry { page: last, live: last_live }],
+            )
         };
         assert_eq!(prefix_node(0xff, 0b111), Some(Parent::Node(node)));
         assert_eq!(prefix_node(0xff, 0b101), None);
         assert_eq!(prefix_node(0x7f, 0b111), None);
-        assert_eq!(memory.prefix_node(TenantId(1), &[Entry { page, live: 0xff }]), None);
+        assert_eq!(memory.prefix_node(TenantId(1), CacheSalt(0), &[Entry { page, live: 0xff }]), None);
+        assert_eq!(memory.prefix_node(tenant, CacheSalt(1), &[Entry { page, live: 0xff }]), None);
     }
 }

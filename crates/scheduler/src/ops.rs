@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use backend::AdapterId;
 
-use crate::request::{ContextId, OwnerId, Priority, TenantId, Ticket};
+use crate::request::{CacheSalt, ContextId, OwnerId, Priority, TenantId, Ticket};
 
 /// An operation without a reply, applied in order of arrival.
 ///
@@ -24,12 +24,19 @@ pub enum ContextOp {
         /// Who may share its cached prefixes.
         tenant: TenantId,
     },
+    /// Parts a context's prefixes from those of its tenant with another salt. What it shares by its pages stays shared.
+    SetCacheSalt {
+        /// Context changed; without a pass in flight.
+        context: ContextId,
+        /// The salt.
+        salt: CacheSalt,
+    },
     /// Makes `to`, with all tokens of `from`; pages are shared until written. Of a context with a pass in flight, the
     /// tokens before the pass.
     Fork {
         /// Context read.
         from: ContextId,
-        /// New id; same owner, priority and tenant.
+        /// New id; same owner, priority, tenant and salt.
         to: ContextId,
     },
     /// Keeps the first `length` live tokens. The next position becomes that of the first token dropped; nothing
@@ -52,7 +59,7 @@ pub enum ContextOp {
     Slice {
         /// Context read.
         from: ContextId,
-        /// New id; same owner, priority and tenant.
+        /// New id; same owner, priority, tenant and salt.
         to: ContextId,
         /// Indexes among the live tokens.
         range: Range<u32>,

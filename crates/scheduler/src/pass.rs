@@ -223,7 +223,7 @@ impl Pass {
 mod tests {
     use super::*;
     use crate::pages::LogicalId;
-    use crate::request::{ContextId, OwnerId, Priority, TenantId, Ticket};
+    use crate::request::{CacheSalt, ContextId, OwnerId, Priority, TenantId, Ticket};
     use backend::PageId;
 
     fn pass(lives: &[u64], rows: u32) -> Pass {
@@ -232,12 +232,13 @@ mod tests {
         let context = Context {
             owner: OwnerId(1),
             tenant: TenantId(1),
+            salt: CacheSalt(0),
             priority: Priority::Normal,
             sequence: 1,
             length: context::length(&entries),
             entries,
             next_position: 20,
-            prefix_node: Some(Parent::Root(TenantId(1))),
+            prefix_node: Some(Parent::Root(TenantId(1), CacheSalt(0))),
             pass: None,
             answered: None,
         };

@@ -10,7 +10,7 @@ use backend::AdapterId;
 use rustc_hash::FxHashMap;
 
 use crate::pages::LogicalId;
-use crate::request::TenantId;
+use crate::request::{CacheSalt, TenantId};
 
 /// A node; never used again after it was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,8 +19,8 @@ pub(crate) struct NodeId(u64);
 /// What comes before a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Parent {
-    /// Nothing: it is the first page, and only this tenant may reuse it.
-    Root(TenantId),
+    /// Nothing: it is the first page, and only this tenant may reuse it, with this salt.
+    Root(TenantId, CacheSalt),
     /// Another page.
     Node(NodeId),
 }
@@ -82,7 +82,7 @@ impl Prefix {
     /// Whether pages may be registered after `parent`.
     pub(crate) fn contains(&self, parent: Parent) -> bool {
         match parent {
-            Parent::Root(_) => true,
+            Parent::Root(..) => true,
             Parent::Node(node) => self.nodes.contains_key(&node),
         }
     }
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn the_least_recently_used_leaf_goes_first() {
         let mut prefix = Prefix::default();
-        let root = Parent::Root(TenantId(1));
+        let root = Parent::Root(TenantId(1), CacheSalt(0));
         let a = prefix.insert(key(root, 1), LogicalId(1));
         let b = prefix.insert(key(Parent::Node(a), 2), LogicalId(2));
         let c = prefix.insert(key(root, 3), LogicalId(3));
@@ -181,11 +181,12 @@ mod tests {
     #[test]
     fn keys_tell_tenants_adapters_and_positions_apart() {
         let mut prefix = Prefix::default();
-        let base = key(Parent::Root(TenantId(1)), 1);
+        let base = key(Parent::Root(TenantId(1), CacheSalt(0)), 1);
         prefix.insert(base.clone(), LogicalId(1));
         assert!(prefix.find(&base).is_some());
         let others = [
-            Key { parent: Parent::Root(TenantId(2)), ..base.clone() },
+            Key { parent: Parent::Root(TenantId(2), CacheSalt(0)), ..base.clone() },
+            Key { parent: Parent::Root(TenantId(1), CacheSalt(1)), ..base.clone() },
             Key { adapter: Some(AdapterId(0)), ..base.clone() },
             Key { position: 4, ..base.clone() },
             Key { tokens: Box::new([1, 1, 1, 2]), ..base },

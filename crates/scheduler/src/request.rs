@@ -21,6 +21,11 @@ pub struct OwnerId(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(pub u64);
 
+/// Parts what a tenant has in the prefix cache: contexts share cached prefixes with those of the same salt only. It is a
+/// hash that nobody can aim at another; contexts without one share 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CacheSalt(pub u128);
+
 /// One forward pass in flight, chosen by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub u64);

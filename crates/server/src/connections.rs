@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::patience::TimedWrites;
-use crate::{Front, HttpLimits};
+use crate::{Front, HttpLimits, http2};
 
 /// Before the next attempt when a connection cannot be taken: no more files, for instance.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -28,7 +29,7 @@ const HEAD_TOO_SLOW: &[u8] =
 /// The connections of all ports.
 pub(crate) struct Connections {
     most: u32,
-    most_of_an_address: u32,
+    most_of_an_address: AtomicU32,
     places: Arc<Semaphore>,
     of_addresses: Arc<Mutex<HashMap<IpAddr, u32>>>,
 }
@@ -37,10 +38,15 @@ impl Connections {
     pub(crate) fn new(limits: &HttpLimits) -> Connections {
         Connections {
             most: limits.connections,
-            most_of_an_address: limits.connections_per_address,
+            most_of_an_address: AtomicU32::new(limits.connections_per_address),
             places: Arc::new(Semaphore::new(limits.connections as usize)),
             of_addresses: Arc::default(),
         }
+    }
+
+    /// From now on; those that are there stay.
+    pub(crate) fn set_most_of_an_address(&self, most: u32) {
+        self.most_of_an_address.store(most, Ordering::Relaxed);
     }
 
     /// A place for a connection; waits while there is none.
@@ -59,7 +65,7 @@ impl Connections {
         let address = client(address);
         let mut counts = lock(&self.of_addresses);
         let count = counts.entry(address).or_default();
-        if *count >= self.most_of_an_address {
+        if *count >= self.most_of_an_address.load(Ordering::Relaxed) {
             return None;
         }
         *count += 1;
@@ -126,17 +132,74 @@ pub(crate) async fn accept(front: Front, listener: TcpListener, router: Router) 
         };
         let (front, router) = (front.clone(), router.clone());
         tokio::spawn(async move {
-            serve(&front, stream, router).await;
+            answer(&front, stream, router).await;
             drop((counted, place));
         });
     }
 }
 
-/// Answers the requests of one connection.
-async fn serve(front: &Front, stream: TcpStream, router: Router) {
-    let limits = &front.0.limits;
+/// How an HTTP/2 connection begins; no request of HTTP/1 does.
+const HTTP2: &[u8] = b"PRI * HTTP/2";
+
+/// Answers what comes over a connection, which is encrypted where the front has a certificate.
+async fn answer(front: &Front, stream: TcpStream, router: Router) {
     // Tokens are small messages, and the client waits for each.
     let _ = stream.set_nodelay(true);
+    let limits = front.limits();
+    let Some(tls) = &front.0.tls else {
+        let begins = tokio::select! {
+            begins = begins_http2(&stream, limits.head) => begins,
+            () = front.stopping() => None,
+        };
+        return match begins {
+            Some(true) => http2::serve(front, stream, router).await,
+            Some(false) => serve(front, stream, router).await,
+            None => {}
+        };
+    };
+    let accepted = tokio::select! {
+        accepted = tokio::time::timeout(limits.head, tls.acceptor().accept(stream)) => accepted,
+        () = front.stopping() => return,
+    };
+    match accepted {
+        Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+            http2::serve(front, stream, router).await;
+        }
+        Ok(Ok(stream)) => serve(front, stream, router).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a connection is not encrypted as it should be"),
+        Err(_) => tracing::debug!("a connection did not begin in time"),
+    }
+}
+
+/// Whether a client that knows that this server speaks HTTP/2 begins so; none when it sends nothing, or too slowly. What
+/// came is left where it is.
+async fn begins_http2(stream: &TcpStream, limit: Duration) -> Option<bool> {
+    let begins = async {
+        let mut beginning = [0; HTTP2.len()];
+        loop {
+            let bytes = stream.peek(&mut beginning).await.ok()?;
+            if bytes == 0 || !HTTP2.starts_with(&beginning[..bytes]) {
+                return Some(false);
+            }
+            if bytes == HTTP2.len() {
+                return Some(true);
+            }
+            // Some of it is there: a peek would be ready at once.
+            tokio::time::sleep(PEEK_AGAIN).await;
+        }
+    };
+    tokio::time::timeout(limit, begins).await.ok().flatten()
+}
+
+/// Between two looks at a beginning of which only a part has come.
+const PEEK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Answers the requests of one HTTP/1 connection.
+async fn serve<T>(front: &Front, stream: T, router: Router)
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = front.limits();
     let io = TimedWrites::new(TokioIo::new(stream), limits.write);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head);

@@ -5,23 +5,33 @@
 //! [`Mounts`] has the programs by their paths, and may change meanwhile. A request to a program is streamed
 //! both ways, and is given up when its client leaves or takes too long: [`HttpLimits`] says how long.
 
+mod admission;
+mod auth;
 mod connections;
+mod http2;
 mod mounts;
 mod patience;
 mod routes;
+mod tls;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use runtime::Service;
+use runtime::{Grant, Service};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use admission::Admission;
+use auth::Auth;
 use connections::Connections;
+use tls::Tls;
 
+pub use admission::{AdmissionCounts, AdmissionLimits, ClientBounds};
+pub use auth::{KEY_PREFIX, Key};
 pub use mounts::{MountError, Mounts};
 pub use routes::{ROUTES, Route};
+pub use tls::{TlsError, TlsFiles};
 
 /// What clients may take. Beyond a limit, a request gets a status that says so, or its connection ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +67,19 @@ impl Default for HttpLimits {
     }
 }
 
+/// What a front is made with.
+#[derive(Clone, Debug, Default)]
+pub struct FrontOptions {
+    /// What clients may take.
+    pub limits: HttpLimits,
+    /// How many requests programs answer.
+    pub admission: AdmissionLimits,
+    /// The certificate; without one nothing is encrypted.
+    pub tls: Option<TlsFiles>,
+    /// Origins whose pages may send requests: `https://app.example.com`, or `*` for all. Default: none.
+    pub cors_origins: Vec<String>,
+}
+
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {host}:{port}: {reason}; if another program runs there, choose another port")]
@@ -82,18 +105,63 @@ pub(crate) enum Phase {
 pub struct Front(pub(crate) Arc<FrontState>);
 
 pub(crate) struct FrontState {
-    pub(crate) limits: HttpLimits,
+    limits: RwLock<HttpLimits>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) auth: Auth,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) cors_origins: Vec<String>,
     pub(crate) mounts: Mounts,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) connections: Connections,
 }
 
 impl Front {
-    /// A front that listens nowhere yet.
-    pub fn new(limits: HttpLimits) -> Front {
-        let connections = Connections::new(&limits);
-        let phase = watch::Sender::new(Phase::Starting);
-        Front(Arc::new(FrontState { limits, mounts: Mounts::default(), phase, connections }))
+    /// A front that listens nowhere yet, and takes requests without a key.
+    ///
+    /// # Errors
+    /// When the certificate cannot be used.
+    pub fn new(options: FrontOptions) -> Result<Front, TlsError> {
+        let FrontOptions { limits, admission, tls, cors_origins } = options;
+        Ok(Front(Arc::new(FrontState {
+            connections: Connections::new(&limits),
+            limits: RwLock::new(limits),
+            admission: Arc::new(Admission::new(admission)),
+            auth: Auth::open(),
+            tls: tls.map(Tls::open).transpose()?,
+            cors_origins,
+            mounts: Mounts::default(),
+            phase: watch::Sender::new(Phase::Starting),
+        })))
+    }
+
+    /// From now on these keys open the server and no others; one that is told keeps what it has used of its minute.
+    /// Returns the grants of keys that were there and are gone: what runs under them goes on.
+    pub fn set_keys(&self, keys: Vec<Key>) -> Vec<Arc<Grant>> {
+        self.0.auth.set_keys(keys)
+    }
+
+    /// Other limits from now on, but for the number of all connections.
+    pub fn set_limits(&self, limits: HttpLimits, admission: AdmissionLimits) {
+        self.0.connections.set_most_of_an_address(limits.connections_per_address);
+        *self.0.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
+        self.0.admission.set_limits(admission);
+    }
+
+    /// Reads the certificate again, for connections from now on.
+    ///
+    /// # Errors
+    /// When it cannot be used; then the one before stays.
+    pub fn reload_certificate(&self) -> Result<(), TlsError> {
+        self.0.tls.as_ref().map_or(Ok(()), Tls::reload)
+    }
+
+    /// Requests that programs answer, and that wait for their turn.
+    pub fn admission_counts(&self) -> AdmissionCounts {
+        self.0.admission.counts()
+    }
+
+    pub(crate) fn limits(&self) -> HttpLimits {
+        self.0.limits.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The programs by their paths.
@@ -198,7 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_answered_before_the_server_is_ready() {
-        let front = Front::new(HttpLimits::default());
+        let front = Front::new(FrontOptions::default()).unwrap();
         let address = front.listen("127.0.0.1", 0).await.unwrap();
         for (path, body) in [("/health", r#"{"status":"starting"}"#), ("/hello", "models are being loaded")] {
             let answer = get(address, path).await;
@@ -218,7 +286,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dead_engine_is_no_health() {
-        let front = Front::new(HttpLimits::default());
+        let front = Front::new(FrontOptions::default()).unwrap();
         let address = front.listen("127.0.0.1", 0).await.unwrap();
         front.set_ready(|| vec!["small".to_string()]);
         let answer = get(address, "/health").await;
@@ -228,7 +296,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_front_that_stops_ends_its_connections_and_takes_no_more() {
-        let front = Front::new(HttpLimits::default());
+        let front = Front::new(FrontOptions::default()).unwrap();
         let address = front.listen("127.0.0.1", 0).await.unwrap();
         front.set_ready(Vec::new);
         // One that has sent nothing, and one that waits for its next request.
@@ -254,7 +322,7 @@ mod tests {
     #[tokio::test]
     async fn a_head_that_does_not_end_is_answered_408() {
         let limits = HttpLimits { head: Duration::from_millis(200), ..HttpLimits::default() };
-        let front = Front::new(limits);
+        let front = Front::new(FrontOptions { limits, ..FrontOptions::default() }).unwrap();
         let address = front.listen("127.0.0.1", 0).await.unwrap();
         let (said, silent) = blocking(move || {
             let start = Instant::now();
@@ -272,7 +340,8 @@ mod tests {
 
     #[tokio::test]
     async fn one_address_has_so_many_connections() {
-        let front = Front::new(HttpLimits { connections_per_address: 2, ..HttpLimits::default() });
+        let limits = HttpLimits { connections_per_address: 2, ..HttpLimits::default() };
+        let front = Front::new(FrontOptions { limits, ..FrontOptions::default() }).unwrap();
         let address = front.listen("127.0.0.1", 0).await.unwrap();
         front.set_ready(Vec::new);
         let (held, refused) = blocking(move || {

@@ -1,18 +1,25 @@
 //! What the server answers itself, and the routers.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
-use http::header::{CONNECTION, HOST, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONNECTION, HOST, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderName, HeaderValue, StatusCode};
-use runtime::{InferletError, LaunchError, RequestError, Service};
+use http_body::{Frame, SizeHint};
+use runtime::{Grant, InferletError, LaunchError, RequestError, Service};
 use serde_json::json;
+use std::time::Duration;
+use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer, ExposeHeaders};
 
+use crate::admission::{ClientBounds, Place};
+use crate::auth::{Refused, X_API_KEY};
 use crate::mounts::strip_mount;
 use crate::patience::TimedBody;
 use crate::{Front, HttpLimits, Phase};
@@ -41,7 +48,7 @@ pub const ROUTES: &[Route] = &[Route {
 /// The server's own routes, and the programs that are mounted.
 pub(crate) fn server_router(front: Front) -> Router {
     let own = ROUTES.iter().fold(Router::new(), |router, own| router.route(own.path, (own.handler)()));
-    own.fallback(mounted).with_state(front)
+    with_cors(own.fallback(mounted), &front).with_state(front)
 }
 
 /// One program for every path.
@@ -53,8 +60,27 @@ pub(crate) fn program_router(front: Front, service: Service) -> Router {
         }
         answer(&front, &service, "/", request).await
     };
-    Router::new().fallback(program).with_state(front)
+    with_cors(Router::new().fallback(program), &front).with_state(front)
 }
+
+/// Lets pages of the configured origins send requests. What a browser asks before it does needs no key.
+fn with_cors(router: Router<Front>, front: &Front) -> Router<Front> {
+    let origins = &front.0.cors_origins;
+    if origins.is_empty() {
+        return router;
+    }
+    let origins = match origins.iter().any(|origin| origin == "*") {
+        true => AllowOrigin::any(),
+        false => AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok())),
+    };
+    let cors = CorsLayer::new().allow_origin(origins).max_age(CORS_AGE);
+    let cors =
+        cors.allow_methods(AllowMethods::mirror_request()).allow_headers(AllowHeaders::mirror_request());
+    router.layer(cors.expose_headers(ExposeHeaders::any()))
+}
+
+/// How long a browser may remember what is allowed.
+const CORS_AGE: Duration = Duration::from_secs(3600);
 
 async fn health(State(front): State<Front>) -> Response {
     let status = match front.phase() {
@@ -95,7 +121,93 @@ async fn mounted(State(front): State<Front>, request: Request) -> Response {
     }
 }
 
+/// Lets a program answer a request that is allowed, when it has a place.
 async fn answer(front: &Front, service: &Service, mount: &str, mut request: Request) -> Response {
+    let client = match front.0.auth.client(request.headers()) {
+        Ok(client) => client,
+        Err(refused) => return not_allowed(&refused),
+    };
+    let mut bounds = ClientBounds::default();
+    if let Some(client) = &client {
+        if !client.key.grant.allows_program(service.label()) {
+            let why = format!("the key does not allow the program `{}`", service.label());
+            return failure(StatusCode::FORBIDDEN, &why);
+        }
+        if let Err(refused) = client.take_request() {
+            return not_allowed(&refused);
+        }
+        // The key is the server's business and no program's.
+        request.headers_mut().remove(AUTHORIZATION);
+        request.headers_mut().remove(X_API_KEY);
+        bounds = client.key.bounds;
+    }
+    let grant = client.as_ref().map(|client| &client.key.grant);
+    let (id, tokens) = (grant.map_or("", |grant| grant.name()), grant.map(|grant| grant.tokens()));
+    let place = match front.0.admission.enter(id, bounds, tokens).await {
+        Ok(place) => place,
+        Err(refused) => return busy(&format!("{refused}; try again later"), RETRY_SECONDS),
+    };
+    let answer = run(front, service, mount, request, grant).await;
+    answer.map(|body| Body::new(Admitted { body, _place: place }))
+}
+
+/// Seconds after which a client may try again that found no place.
+const RETRY_SECONDS: u64 = 1;
+
+/// An answer, whose request has its place until it is out.
+struct Admitted {
+    body: Body,
+    _place: Place,
+}
+
+impl http_body::Body for Admitted {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The answer to a request whose key is not enough.
+fn not_allowed(refused: &Refused) -> Response {
+    let text = refused.to_string();
+    match refused {
+        Refused::NoKey | Refused::WrongKey => {
+            let mut response =
+                error(StatusCode::UNAUTHORIZED, "authentication_error", "invalid_api_key", &text);
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+        }
+        Refused::Requests { after, .. } | Refused::Tokens { after, .. } => busy(&text, after.as_secs() + 1),
+    }
+}
+
+/// The answer to a request that may be sent again later.
+fn busy(why: &str, seconds: u64) -> Response {
+    let mut response = error(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded", why);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    response
+}
+
+async fn run(
+    front: &Front,
+    service: &Service,
+    mount: &str,
+    mut request: Request,
+    grant: Option<&Arc<Grant>>,
+) -> Response {
     let Some(uri) = inner_uri(&request, mount) else {
         return failure(StatusCode::BAD_REQUEST, "the request has no usable host or path");
     };
@@ -103,11 +215,11 @@ async fn answer(front: &Front, service: &Service, mount: &str, mut request: Requ
     if let Ok(prefix) = HeaderValue::from_str(mount.trim_end_matches('/')) {
         request.headers_mut().insert(PREFIX, prefix);
     }
-    let HttpLimits { body: body_limit, first_byte, .. } = front.0.limits;
+    let HttpLimits { body: body_limit, first_byte, .. } = front.limits();
     let (head, body) = request.into_parts();
     let (body, stalled) = TimedBody::new(body, body_limit);
     // Dropping the future ends the inferlet.
-    let handled = tokio::time::timeout(first_byte, service.handle(Request::from_parts(head, body)));
+    let handled = tokio::time::timeout(first_byte, service.handle(Request::from_parts(head, body), grant));
     let handled = tokio::select! {
         // The body tells the program as well: before it can answer, this does.
         biased;
@@ -120,7 +232,7 @@ async fn answer(front: &Front, service: &Service, mount: &str, mut request: Requ
     match handled {
         Ok(Ok(response)) => response.map(Body::new),
         Ok(Err(RequestError::Launch(error @ LaunchError::Overloaded(_)))) => {
-            with_retry_after(failure(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()))
+            busy(&error.to_string(), RETRY_SECONDS)
         }
         Ok(Err(error)) => failure(StatusCode::INTERNAL_SERVER_ERROR, &public(&error)),
         Err(_) => {
@@ -174,6 +286,10 @@ fn closing(mut response: Response) -> Response {
 /// An error in the form that clients of the OpenAI API read.
 fn failure(status: StatusCode, message: &str) -> Response {
     let kind = if status.is_client_error() { "invalid_request_error" } else { "server_error" };
-    (status, Json(json!({ "error": { "message": message, "type": kind, "param": null, "code": null } })))
-        .into_response()
+    error(status, kind, None, message)
+}
+
+fn error<'a>(status: StatusCode, kind: &str, code: impl Into<Option<&'a str>>, message: &str) -> Response {
+    let error = json!({ "message": message, "type": kind, "param": null, "code": code.into() });
+    (status, Json(json!({ "error": error }))).into_response()
 }

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use inferlet::Value;
+use inferlet::bindings::pie::inferlet::context;
 use inferlet::http::{Request, StatusCode};
 use inferlet::serde_json::{self, Map};
 use serde::de::DeserializeOwned;
@@ -40,7 +41,11 @@ impl Fields {
             ApiError::new(StatusCode::BAD_REQUEST, format!("the request's body is no JSON object: {found}"))
         };
         match serde_json::from_slice(&bytes) {
-            Ok(Value::Object(object)) => Ok(Fields::of_object(object)),
+            Ok(Value::Object(object)) => {
+                let mut fields = Fields::of_object(object);
+                fields.salt_cache()?;
+                Ok(fields)
+            }
             Ok(other) => Err(wrong(format!("it is {}", kind(&other)))),
             Err(error) => {
                 let about = wrong(described(&error));
@@ -50,6 +55,17 @@ impl Fields {
                 }
             }
         }
+    }
+
+    /// Takes `cache_salt`, a field of vLLM that every route has: requests share cached prefixes with those of the same user
+    /// and the same salt only.
+    fn salt_cache(&mut self) -> Result<()> {
+        const FIELD: &str = "cache_salt";
+        let Some(salt) = self.get::<String>(FIELD)? else { return Ok(()) };
+        if salt.is_empty() {
+            return Err(ApiError::invalid(FIELD, "it is empty: expected a text, or leave it out"));
+        }
+        context::set_cache_salt(&salt).map_err(|error| ApiError::from(error).about(FIELD))
     }
 
     /// An object that is not within another one.

@@ -154,6 +154,7 @@ async fn contexts(refused: &mut Refused, model: &Model, other: &Handle) -> Resul
     expect!(refused, "context.open", NotFound, context::open(other, "of one model".into()).await);
     expect!(refused, "context.delete", NotFound, context::delete(other, "of one model".into()).await);
     context::delete(handle, "of one model".into()).await?;
+    expect!(refused, "context.set-cache-salt", LimitExceeded, context::set_cache_salt(&"a".repeat(1025)));
     ensure!(context::snapshots(handle).await?.is_empty(), "a refused snapshot was saved");
     for priority in [Priority::Low, Priority::Normal, Priority::High] {
         context.set_priority(priority);

@@ -66,6 +66,16 @@ async fn serve(request: Request) -> Result<Response> {
             });
             Ok(Response::new(body))
         }
+        // Begins its answer, and waits for an hour before it ends it.
+        "/idle" => {
+            let (mut writer, body) = Body::written();
+            spawn(async move {
+                if writer.write("hello\n").await.is_ok() {
+                    clock::sleep(3_600_000).await;
+                }
+            });
+            Ok(Response::new(body))
+        }
         "/sleep" => {
             // As many milliseconds as the query says.
             let pause = request.uri().query().and_then(|query| query.parse().ok()).unwrap_or(0);

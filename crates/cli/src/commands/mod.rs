@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod doctor;
+pub(crate) mod key;
 pub(crate) mod model;
 pub(crate) mod run;
 pub(crate) mod start;

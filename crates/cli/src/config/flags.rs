@@ -120,6 +120,13 @@ impl<C: FlagsOf> FromArgMatches for KeyFlags<C> {
         let mut given = Vec::new();
         for (table, key) in Self::keys() {
             let Some(flag) = &key.flag else { continue };
+            if let Some(value) = flag.sets {
+                if matches.get_flag(flag.name) {
+                    let value = key.read(value).expect("what the flag sets is a value of its key");
+                    given.push(Given { table, key, value });
+                }
+                continue;
+            }
             let values = matches.get_many::<Value>(flag.name).into_iter().flatten().cloned();
             // A list is of all its flags together.
             let value = values.reduce(|all, next| match (all, next) {
@@ -140,6 +147,9 @@ impl<C: FlagsOf> FromArgMatches for KeyFlags<C> {
 /// The flag of a key.
 fn argument(key: &'static Key) -> Option<Arg> {
     let flag = key.flag.as_ref()?;
+    if flag.sets.is_some() {
+        return Some(Arg::new(flag.name).long(flag.name).help(help(key)).action(ArgAction::SetTrue));
+    }
     let read = |text: &str| key.read(text).map_err(|error| format!("{error:#}"));
     let parser: ValueParser = match key.choices() {
         Some(choices) => {

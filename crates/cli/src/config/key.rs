@@ -74,6 +74,8 @@ pub(crate) struct Flag {
     pub(crate) commands: Commands,
     /// The flag without which this one has no meaning.
     pub(crate) requires: Option<&'static str>,
+    /// The value of the key, where the flag itself has none.
+    pub(crate) sets: Option<&'static str>,
 }
 
 /// Which subcommands have a flag.
@@ -85,7 +87,12 @@ pub(crate) enum Commands {
 
 impl Flag {
     pub(crate) const fn new(name: &'static str, value: &'static str, commands: Commands) -> Flag {
-        Flag { name, short: None, value, commands, requires: None }
+        Flag { name, short: None, value, commands, requires: None, sets: None }
+    }
+
+    /// A flag without a value, which sets the key to this one.
+    pub(crate) const fn switch(name: &'static str, sets: &'static str, commands: Commands) -> Flag {
+        Flag { sets: Some(sets), ..Flag::new(name, "", commands) }
     }
 
     pub(crate) const fn short(self, short: char) -> Flag {
@@ -251,7 +258,7 @@ macro_rules! section {
         $($(#[doc = $doc:literal])+ $key:ident: $type:ty = $default:tt $(. $said:ident ($($value:tt)*))*;)*
     }) => {
         $(#[doc = $about])+
-        #[derive(Clone, Debug)]
+        #[derive(Clone, Debug, PartialEq)]
         pub(crate) struct $Section {
             $($(#[doc = $doc])+ pub(crate) $key: field_type!($default, $type),)*
         }

@@ -9,7 +9,7 @@ use backend_cpu::CpuOptions;
 use runtime::{AllowedHosts, InferletLimits, McpLimits, RuntimeConfig, UserLimits};
 use scheduler::SchedulerConfig;
 use serde::Deserialize;
-use server::HttpLimits;
+use server::{AdmissionLimits, HttpLimits};
 use toml::Value;
 
 use super::key::{
@@ -26,6 +26,14 @@ section! {
         port: u16 = 8080
             .range(0, 65535)
             .flag(Flag::new("port", "PORT", Commands::Start));
+        /// Requests must come with a key of `pie key add`. Where they need none (`--no-auth`), the server listens on an address
+        /// of the machine itself only (`127.0.0.1`, `::1`), and everybody on it is one user.
+        enable_auth: bool = (true)
+            .flag(Flag::switch("no-auth", "false", Commands::Start));
+        /// File of the keys.
+        keys_file: PathBuf = none
+            .absent("`PIE_HOME/keys.toml`")
+            .example("\"/etc/pie/keys.toml\"");
         /// How long what runs may go on when the server stops; then it is ended.
         shutdown_ms: u64 = 10_000
             .unit("ms")
@@ -220,6 +228,48 @@ section! {
         write_ms: u64 = (milliseconds(HttpLimits::default().write))
             .unit("ms")
             .range(1, 86_400_000);
+        /// Origins whose pages may send requests, for browsers (CORS): `https://app.example.com`, or `*` for all.
+        cors_origins: Vec<String> = (Vec::new())
+            .checked("origins", check_origins);
+    }
+}
+
+section! {
+    /// How many requests programs answer at once. Beyond, requests wait, and the one is next whose key was given the fewest
+    /// tokens; beyond that they are answered 429 with `retry-after`.
+    AdmissionSettings {
+        /// Requests that run at once, from their start to the last byte of the answer.
+        running: u32 = (AdmissionLimits::default().running)
+            .range(1, 16384);
+        /// Of these, those of one key. Without keys one client has all.
+        key_running: u32 = none
+            .absent("seven eighths of `running`")
+            .range(1, 16384)
+            .example("64");
+        /// Requests that wait.
+        waiting: u32 = (AdmissionLimits::default().waiting)
+            .range(0, 16384);
+        /// Of these, those of one key.
+        key_waiting: u32 = none
+            .absent("half of `waiting`")
+            .range(0, 16384)
+            .example("64");
+        /// How long a request waits.
+        wait_ms: u64 = (milliseconds(AdmissionLimits::default().wait))
+            .unit("ms")
+            .range(1, 86_400_000);
+    }
+}
+
+section! {
+    /// Encryption. HTTP/2 and HTTP/1.1 are both there, with it and without.
+    TlsSettings {
+        /// The certificate and those that vouch for it, in PEM. Read again when the file changes.
+        certificate: PathBuf = none
+            .example("\"/etc/pie/server.pem\"");
+        /// Its private key, in PEM, without a passphrase.
+        key: PathBuf = none
+            .example("\"/etc/pie/server.key\"");
     }
 }
 
@@ -241,7 +291,8 @@ section! {
         /// What `runtime.arguments` gives.
         arguments: Vec<String> = (Vec::new());
         /// The user that its requests are inferlets of: with a store, saved contexts, topics, cached prefixes and
-        /// limits apart from those of other users. All clients of the program are this user.
+        /// limits apart from those of other users. With a key, a request is one of the key's user; without keys, all clients of
+        /// the program are this user.
         user: String = (LOCAL_USER.to_string())
             .checked("a name of 1 to 256 bytes without control characters", check_user);
     }
@@ -331,6 +382,8 @@ pub(crate) const TABLES: &[Table] = &[
     table::<LimitSettings>("limits", false),
     table::<NetworkSettings>("network", false),
     table::<HttpSettings>("http", false),
+    table::<AdmissionSettings>("admission", false),
+    table::<TlsSettings>("tls", false),
     table::<ServiceSettings>("serve", true),
     table::<McpSettings>("mcp", true),
 ];
@@ -343,17 +396,15 @@ pub(super) struct Tables {
     pub(super) limits: LimitSettings,
     pub(super) network: NetworkSettings,
     pub(super) http: HttpSettings,
+    pub(super) admission: AdmissionSettings,
+    pub(super) tls: TlsSettings,
     pub(super) serve: Vec<ServiceSettings>,
     pub(super) mcp: Vec<McpSettings>,
 }
 
 /// Keys of the paper's artifact that have no meaning here, and why.
 pub(crate) const FOREIGN_KEYS: &[(&str, &str)] = &[
-    (
-        "enable_auth",
-        "pie checks no keys yet and answers every request to its port; put a proxy that does before it",
-    ),
-    ("auth_secret", "pie checks no keys yet, see `enable_auth`"),
+    ("auth_secret", "pie keeps hashes of keys only, which need no secret; `pie key add` makes keys"),
     ("backend_type", "pie has one backend, the CPU, built in"),
     ("exec_path", "the backend is built in"),
     ("device", "the backend computes on the CPU; see `threads`"),
@@ -379,14 +430,34 @@ pub(crate) const LOCAL_USER: &str = "local";
 /// A name that no other can be taken for: it is a part of the keys of what the user saves.
 fn check_user(name: &Value) -> Result<()> {
     let name = name.as_str().unwrap_or_default();
-    ensure!((1..=256).contains(&name.len()) && !name.contains(char::is_control), "`{name}`");
+    ensure!(is_user(name), "`{name}`");
     Ok(())
+}
+
+/// Whether a name can be a user's.
+pub(crate) fn is_user(name: &str) -> bool {
+    (1..=256).contains(&name.len()) && !name.contains(char::is_control)
 }
 
 fn check_hosts(hosts: &Value) -> Result<()> {
     let entries = hosts.as_array().into_iter().flatten();
     let entries: Vec<&str> = entries.filter_map(Value::as_str).collect();
     AllowedHosts::parse(&entries).context("`allow_hosts`")?;
+    Ok(())
+}
+
+fn check_origins(origins: &Value) -> Result<()> {
+    for origin in origins.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let rest = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        let is_host = |rest: &str| {
+            let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
+            !rest.is_empty() && rest.chars().all(valid)
+        };
+        ensure!(
+            origin == "*" || rest.is_some_and(is_host),
+            "`http.cors_origins` has `{origin}`: expected `*`, or an origin as `https://app.example.com`, without a path"
+        );
+    }
     Ok(())
 }
 

@@ -19,13 +19,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use runtime::{AllowedHosts, InferletLimits, ServerLimits, UserLimits};
 use scheduler::PolicyKind;
-use server::HttpLimits;
+use server::{AdmissionLimits, HttpLimits, TlsFiles};
 use toml::Value;
 
 pub(crate) use flags::{CommonFlags, KeyFlags, StartCommand};
 pub(crate) use keys::{
-    HttpSettings, LOCAL_USER, LimitSettings, McpSettings, ModelSettings, NetworkSettings, ServerSettings,
-    ServiceSettings,
+    AdmissionSettings, HttpSettings, LOCAL_USER, LimitSettings, McpSettings, ModelSettings, NetworkSettings,
+    ServerSettings, ServiceSettings, TlsSettings, is_user,
 };
 
 use flags::Given;
@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) limits: LimitSettings,
     pub(crate) network: NetworkSettings,
     pub(crate) http: HttpSettings,
+    pub(crate) admission: AdmissionSettings,
+    pub(crate) tls: TlsSettings,
     /// Programs that answer HTTP requests from the start.
     pub(crate) services: Vec<ServiceSettings>,
     /// MCP servers whose tools programs may call.
@@ -86,8 +88,11 @@ impl Settings {
         }
         flags.iter().for_each(|flag| flag.put_into(&mut file));
         let server = Value::Table(file.clone()).try_into()?;
-        let Tables { backend, limits, network, http, serve, mcp } = Value::Table(file).try_into()?;
-        let settings = Settings { server, models: backend, limits, network, http, services: serve, mcp };
+        let Tables { backend, limits, network, http, admission, tls, serve, mcp } =
+            Value::Table(file).try_into()?;
+        let (models, services) = (backend, serve);
+        let settings = Settings { server, models, limits, network, http, admission, tls, services, mcp };
+        settings.tls.files()?;
         for service in &settings.services {
             service.mount().with_context(|| format!("`[[serve]]` of `{}`", service.program))?;
         }
@@ -176,6 +181,34 @@ impl HttpSettings {
             body: Duration::from_millis(self.body_ms),
             first_byte: Duration::from_millis(self.first_byte_ms),
             write: Duration::from_millis(self.write_ms),
+        }
+    }
+}
+
+impl AdmissionSettings {
+    pub(crate) fn limits(&self) -> AdmissionLimits {
+        AdmissionLimits {
+            running: self.running,
+            client_running: self.key_running,
+            waiting: self.waiting,
+            client_waiting: self.key_waiting,
+            wait: Duration::from_millis(self.wait_ms),
+        }
+    }
+}
+
+impl TlsSettings {
+    /// The files, if there are any.
+    ///
+    /// # Errors
+    /// When one is there without the other.
+    pub(crate) fn files(&self) -> Result<Option<TlsFiles>> {
+        match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) => {
+                Ok(Some(TlsFiles { certificate: certificate.clone(), key: key.clone() }))
+            }
+            (None, None) => Ok(None),
+            _ => bail!("`tls.certificate` and `tls.key` belong together: give both"),
         }
     }
 }
@@ -332,8 +365,10 @@ mod tests {
             ("[[serve]]\nprogram = 'x'\npath = '/'\nport = 1", "exclude each other"),
             ("[[backend]]\nmodel = 'x'\nkv_memory_mb = 1\nmax_num_kv_pages = 1", "exclude each other"),
             ("[[backend]]\nthreads = 1", "`backend.model` is missing"),
-            ("enable_auth = true", "key `enable_auth` has no meaning here: pie checks no keys yet"),
-            ("auth_secret = 'a long secret text'", "has no meaning here: pie checks no keys yet"),
+            ("auth_secret = 'a long secret text'", "has no meaning here: pie keeps hashes of keys only"),
+            ("[tls]\ncertificate = 'x'", "belong together: give both"),
+            ("[http]\ncors_origins = ['app.example.com']", "expected `*`, or an origin as"),
+            ("[http]\ncors_origins = ['https://app.example.com/']", "without a path"),
             ("[[mcp]]\nname = 'x'", "either a `url` or a `command`"),
             ("[[mcp]]\nurl = 'http://x/mcp'", "`mcp.name` is missing"),
             ("[[mcp]]\nname = 'a b'\nurl = 'http://x'", "`mcp.name` is `a b`"),

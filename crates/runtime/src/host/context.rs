@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Weak};
 
-use scheduler::{CallError, ContextId, ContextOp, EngineHandle, Priority, SnapshotInfo};
+use scheduler::{CacheSalt, CallError, ContextId, ContextOp, EngineHandle, Priority, SnapshotInfo};
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::context;
@@ -20,6 +20,8 @@ use crate::{RuntimeState, ServedModel};
 
 /// Bytes of a snapshot's name.
 const NAME_BYTES: usize = 256;
+/// Bytes of a salt.
+const SALT_BYTES: usize = 1024;
 /// Snapshots of one user.
 const SNAPSHOTS: usize = 1024;
 
@@ -198,7 +200,15 @@ impl HostState {
     }
 }
 
-impl context::Host for HostState {}
+impl context::Host for HostState {
+    fn set_cache_salt(&mut self, salt: String) -> Result<(), Failure> {
+        check_length("the salt", salt.len(), SALT_BYTES)?;
+        let hash = *blake3::hash(salt.as_bytes()).as_bytes();
+        let (first, _) = hash.split_first_chunk().expect("a hash is longer");
+        self.cache_salt = Some(CacheSalt(u128::from_le_bytes(*first)));
+        Ok(())
+    }
+}
 
 impl context::HostContext for HostState {
     fn create(&mut self, model: Resource<ModelHandle>) -> Result<Resource<Context>, Failure> {
@@ -213,6 +223,9 @@ impl context::HostContext for HostState {
         };
         let engine = model.engine.for_owner(self.inferlet.owner);
         Self::apply(&engine, op)?;
+        if let Some(salt) = self.cache_salt {
+            Self::apply(&engine, ContextOp::SetCacheSalt { context: id, salt })?;
+        }
         let (priority, positions) = (Priority::Normal, Positions::default());
         self.push_context(Context { id, model, engine, priority, positions, pass: Weak::new() })
     }
@@ -413,6 +426,9 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             };
             let positions = Positions::of_runs(&info.positions, info.next_position);
             let (engine, priority) = (opening.done(), Priority::Normal);
+            if let Some(salt) = state.cache_salt {
+                HostState::apply(&engine, ContextOp::SetCacheSalt { context: id, salt })?;
+            }
             state.push_context(Context { id, model, engine, priority, positions, pass: Weak::new() })
         })
     }

@@ -16,6 +16,7 @@ use super::bindings::api::forward;
 use super::{Failure, HostState};
 use crate::ServedModel;
 use crate::error::{ApiError, engine_gone, invalid};
+use crate::grant::Grant;
 use crate::host::context::Context;
 use crate::host::grammar::{Constraint, InUse};
 
@@ -43,6 +44,9 @@ struct InFlight {
     next_position: u32,
     /// While it is held, its context takes no other.
     _pass: Arc<()>,
+    /// Who pays for its tokens, and how many.
+    grant: Arc<Grant>,
+    tokens: u32,
     /// `None` once the answer was taken.
     reply: Option<Reply<ForwardReply, ForwardError>>,
     /// Rows that the context keeps.
@@ -69,7 +73,11 @@ impl InFlight {
     async fn answer(&mut self) -> Result<ForwardReply, ApiError> {
         let reply = self.reply.as_mut().expect("the answer is taken once").await;
         self.reply = None;
-        reply.map_err(engine_gone)?.map_err(ApiError::from)
+        let reply = reply.map_err(engine_gone)?;
+        // One that failed was not computed.
+        let free = reply.as_ref().map_or(self.tokens, |reply| reply.cached_tokens);
+        self.grant.give_back(free);
+        Ok(reply?)
     }
 }
 
@@ -165,6 +173,8 @@ impl MaskParts {
 impl Prepared {
     fn start(self) -> InFlight {
         let Prepared { request, mut flight, .. } = self;
+        flight.tokens = request.tokens.len() as u32;
+        flight.grant.begin_pass(flight.tokens);
         flight.reply = Some(flight.engine.forward(request));
         flight
     }
@@ -299,6 +309,8 @@ impl HostState {
             length,
             next_position: next,
             _pass: pass,
+            grant: self.inferlet.grant.clone(),
+            tokens: 0,
             rows: if request.keep_kv { request.tokens.len() as u32 } else { 0 },
             positions: request.positions.clone(),
             reply: None,

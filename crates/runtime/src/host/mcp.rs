@@ -8,11 +8,11 @@ use crate::tools;
 
 impl api::Host for HostState {
     fn servers(&mut self) -> wasmtime::Result<Vec<String>> {
-        Ok(self.shared.mcp.of(&self.inferlet.user.name).map(|server| server.name().to_string()).collect())
+        Ok(tools::allowed(&self.shared.mcp, &self.inferlet).map(|server| server.name().to_string()).collect())
     }
 
     fn find(&mut self, url: String) -> Result<String, Failure> {
-        let server = tools::at(&self.shared.mcp, &self.inferlet.user.name, &url)?;
+        let server = tools::at(&self.shared.mcp, &self.inferlet, &url)?;
         Ok(server.name().to_string())
     }
 }

@@ -21,6 +21,7 @@ pub(crate) mod store;
 
 use std::sync::Arc;
 
+use scheduler::CacheSalt;
 use wasmtime::component::{Accessor, HasSelf, Linker, ResourceTable, ResourceTableError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
@@ -41,6 +42,8 @@ pub(crate) struct HostState {
     pub(crate) shared: Arc<RuntimeState>,
     pub(crate) inferlet: Arc<InferletState>,
     pub(crate) memory: MemoryLimiter,
+    /// Which cached prefixes its contexts share, see `context.set-cache-salt`.
+    pub(crate) cache_salt: Option<CacheSalt>,
     /// Contexts that the program holds now.
     pub(crate) contexts: u32,
     /// Adapters that it has loaded.

@@ -14,19 +14,25 @@ use crate::error::{ApiError, check_length, invalid};
 /// A program's handle to a model.
 pub struct ModelHandle(pub(crate) Arc<ServedModel>);
 
+impl HostState {
+    /// The models that the inferlet may open, the default one first.
+    fn allowed_models(&self) -> impl Iterator<Item = &Arc<ServedModel>> {
+        self.shared.models.iter().filter(|model| self.inferlet.grant.allows_model(&model.name))
+    }
+}
+
 impl model::Host for HostState {
     fn models(&mut self) -> wasmtime::Result<Vec<String>> {
-        Ok(self.shared.models.iter().map(|m| m.name.clone()).collect())
+        Ok(self.allowed_models().map(|model| model.name.clone()).collect())
     }
 
     fn open(&mut self, name: Option<String>) -> Result<Resource<ModelHandle>, Failure> {
-        let models = &self.shared.models;
         let found = match &name {
-            Some(name) => models.iter().find(|m| m.name == *name),
-            None => models.first(),
+            Some(name) => self.allowed_models().find(|model| model.name == *name),
+            None => self.allowed_models().next(),
         };
         let Some(model) = found.cloned() else {
-            let known: Vec<&str> = models.iter().map(|m| m.name.as_str()).collect();
+            let known: Vec<&str> = self.allowed_models().map(|model| model.name.as_str()).collect();
             let asked = name.unwrap_or_else(|| "the default".into());
             return Err(ApiError::NotFound(format!(
                 "no model `{asked}`; the server has: {}",

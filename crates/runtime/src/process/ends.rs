@@ -69,7 +69,7 @@ impl World {
         let entry = self.bench.program.run.clone().expect("the test programs have a `run`");
         let label = self.bench.program.label().to_string();
         let (registration, client) =
-            register(&self.bench.runtime.0, label, World::options(words), None).expect("there is room");
+            register(&self.bench.runtime.0, label, World::options(words), None, None).expect("there is room");
         let pending = Arc::new(AtomicU32::new(0));
         let count = pending.clone();
         let turns = registration.inferlet.user.turns.clone();

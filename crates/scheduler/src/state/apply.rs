@@ -8,7 +8,7 @@ use super::Scheduler;
 use crate::context::{self, Context, Entry};
 use crate::memory::Holder;
 use crate::ops::{CallError, ContextInfo, ContextOp};
-use crate::request::{ContextId, OwnerId, Priority, TenantId};
+use crate::request::{CacheSalt, ContextId, OwnerId, Priority, TenantId};
 
 impl Scheduler {
     /// Applies an operation, at once.
@@ -73,6 +73,7 @@ impl Scheduler {
                 found.priority = priority;
                 Ok(())
             }
+            ContextOp::SetCacheSalt { context, salt } => self.set_cache_salt(context, salt),
             ContextOp::Register { owner, parent, tenant, pages } => {
                 self.register(owner, parent, tenant, pages);
                 Ok(())
@@ -174,10 +175,11 @@ impl Scheduler {
         let context = Context {
             owner,
             tenant,
+            salt: CacheSalt::default(),
             priority,
             sequence: self.sequence,
             length: context::length(&entries),
-            prefix_node: self.memory.prefix_node(tenant, &entries),
+            prefix_node: self.memory.prefix_node(tenant, CacheSalt::default(), &entries),
             entries,
             next_position,
             pass: None,
@@ -195,8 +197,16 @@ impl Scheduler {
         entries: Vec<Entry>,
         next: u32,
     ) -> Result<(), CallError> {
-        let Context { owner, priority, tenant, .. } = *self.get(from)?;
-        self.create(to, owner, priority, tenant, entries, next)
+        let Context { owner, priority, tenant, salt, .. } = *self.get(from)?;
+        self.create(to, owner, priority, tenant, entries, next)?;
+        self.set_cache_salt(to, salt)
+    }
+
+    fn set_cache_salt(&mut self, id: ContextId, salt: CacheSalt) -> Result<(), CallError> {
+        let context = self.contexts.get_mut(&id).ok_or(CallError::UnknownContext(id))?;
+        context.salt = salt;
+        context.prefix_node = self.memory.prefix_node(context.tenant, salt, &context.entries);
+        Ok(())
     }
 
     fn register(&mut self, owner: OwnerId, parent: Option<OwnerId>, tenant: TenantId, pages: Option<u32>) {
@@ -212,7 +222,7 @@ impl Scheduler {
         self.memory.hold_all(holder, &entries);
         self.memory.release_all(holder, &context.entries);
         context.length = context::length(&entries);
-        context.prefix_node = self.memory.prefix_node(context.tenant, &entries);
+        context.prefix_node = self.memory.prefix_node(context.tenant, context.salt, &entries);
         (context.entries, context.next_position) = (entries, next_position);
     }
 

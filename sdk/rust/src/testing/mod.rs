@@ -62,6 +62,7 @@ pub(crate) struct State {
     pub sent: RefCell<Vec<String>>,
     pub blobs: RefCell<Vec<Vec<u8>>>,
     pub store: RefCell<BTreeMap<String, Vec<u8>>>,
+    pub cache_salt: RefCell<Option<String>>,
     pub snapshots: RefCell<BTreeMap<String, (Vec<Slot>, u32)>>,
     pub queues: RefCell<HashMap<String, VecDeque<String>>>,
     pub listeners: RefCell<Vec<Rc<Listener>>>,

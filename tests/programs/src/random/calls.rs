@@ -51,6 +51,7 @@ pub(super) const CALLS: [(&str, u32); 79] = [
     ("context.open", 6),
     ("context.delete", 3),
     ("context.snapshots", 2),
+    ("context.set-cache-salt", 1),
     ("embeds.from-tokens", 4),
     ("embeds.from-values", 2),
     ("embeds.rows", 1),
@@ -326,12 +327,19 @@ impl Program {
         model: Rc<Model>,
     ) -> Option<LocalBoxFuture<'static, Done>> {
         let random = &mut self.random;
-        let on_a_context =
-            !matches!(name, "context.create" | "context.open" | "context.delete" | "context.snapshots");
+        let on_a_context = !matches!(
+            name,
+            "context.create"
+                | "context.set-cache-salt"
+                | "context.open"
+                | "context.delete"
+                | "context.snapshots"
+        );
         let held = if on_a_context { Some(random.pick(&self.contexts)?) } else { None };
         let held = || held.clone().expect("picked above");
         let result = match name {
             "context.create" => Context::create(&model).map(|c| New::Context(Held::new(c, model))),
+            "context.set-cache-salt" => context::set_cache_salt(&random.name()).map(nothing),
             "context.fork" => {
                 let held = held();
                 let (before, quiet) = (held.context.length(), held.flying.get() == 0);

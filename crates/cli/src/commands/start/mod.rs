@@ -7,6 +7,7 @@
 //! with 0, when an engine dies.
 
 mod follow;
+mod reload;
 mod shell;
 mod signals;
 mod terminal;
@@ -17,11 +18,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use runtime::Runtime;
-use server::Front;
+use server::{Front, FrontOptions};
 
 use crate::api;
 use crate::assemble::Assembly;
 use crate::config::{CommonFlags, KeyFlags, ServiceSettings, Settings, StartCommand};
+use reload::Reload;
 use shell::Shell;
 use signals::StopSignals;
 
@@ -62,17 +64,18 @@ impl StartFlags {
 /// What `pie serve --help` shows in the end.
 pub(crate) const SERVE_EXAMPLES: &str = "\
 Examples:
-  pie serve
-  pie serve --model model.gguf --port 8080
+  pie serve --no-auth
+  pie serve --no-auth --model model.gguf --port 8080
   curl http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' \\
     -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'
 
-Applications take http://127.0.0.1:8080/v1 as their base URL. Each route is a program, and
+Applications take http://127.0.0.1:8080/v1 as their base URL. For others than this machine there are
+keys: `pie key add ann`, then `pie serve --host 0.0.0.0`. Each route is a program, and
 --serve /v1/chat/completions=my-program puts another one in its place.";
 
 /// `pie start`.
 pub(crate) async fn start(flags: StartFlags) -> Result<()> {
-    let server = RunningServer::start(&flags.settings()?).await?;
+    let server = RunningServer::start(flags).await?;
     eprintln!("server started, http://{}/health answers; `help` lists the commands", server.address);
     let shell = Shell::new(&server.assembly, server.front.clone(), server.host.clone());
     let ended = server.run(shell.run(&server.stop)).await;
@@ -81,8 +84,9 @@ pub(crate) async fn start(flags: StartFlags) -> Result<()> {
 
 /// `pie serve`.
 pub(crate) async fn serve(flags: StartFlags) -> Result<()> {
-    let server = RunningServer::start(&flags.settings()?).await?;
-    eprintln!("serving {} on http://{}/v1", server.models(), server.address);
+    let server = RunningServer::start(flags).await?;
+    let scheme = if server.is_encrypted { "https" } else { "http" };
+    eprintln!("serving {} on {scheme}://{}/v1", server.models(), server.address);
     let ended = server.run(server.stop.requested()).await;
     server.stop(ended).await
 }
@@ -95,6 +99,7 @@ struct RunningServer {
     address: SocketAddr,
     /// Of the address, as it was given.
     host: String,
+    is_encrypted: bool,
     /// How long what runs may go on once the server is to stop.
     patience: Duration,
 }
@@ -103,9 +108,18 @@ struct RunningServer {
 struct Ended(Vec<String>);
 
 impl RunningServer {
-    async fn start(settings: &Settings) -> Result<RunningServer> {
+    async fn start(flags: StartFlags) -> Result<RunningServer> {
+        let settings = &flags.settings()?;
         let stop = StopSignals::listen()?;
-        let front = Front::new(settings.http.limits());
+        reload::check_access(settings)?;
+        let tls = settings.tls.files()?;
+        let is_encrypted = tls.is_some();
+        let front = Front::new(FrontOptions {
+            limits: settings.http.limits(),
+            admission: settings.admission.limits(),
+            tls,
+            cors_origins: settings.http.cors_origins.clone(),
+        })?;
         let host = settings.server.host.clone();
         let address = front.listen(&host, settings.server.port).await;
         let address = address.map_err(|error| anyhow!("{error} with `--port`"))?;
@@ -117,10 +131,12 @@ impl RunningServer {
         }
         api::mount(&assembly.runtime, &front).await?;
         let runtime = assembly.runtime.clone();
+        let reload = Reload::new(front.clone(), runtime.clone(), settings.clone(), move || flags.settings())?;
+        tokio::spawn(reload.run());
         front.set_ready(move || runtime.dead_models());
         stop.arm();
         let patience = Duration::from_millis(settings.server.shutdown_ms);
-        Ok(RunningServer { stop, front, assembly, address, host, patience })
+        Ok(RunningServer { stop, front, assembly, address, host, is_encrypted, patience })
     }
 
     /// Names of the models.

@@ -107,6 +107,12 @@ pub async fn open(model: &Model, name: String) -> Result<Context, Error> {
     Ok(Context::of(&model.model, slots, next))
 }
 
+/// The scripted model has no cache of prefixes; the salt is kept for the test to see.
+pub fn set_cache_salt(salt: &str) -> Result<(), Error> {
+    *host().cache_salt.borrow_mut() = Some(salt.to_string());
+    Ok(())
+}
+
 pub async fn delete(_model: &Model, name: String) -> Result<(), Error> {
     pause().await;
     let removed = host().snapshots.borrow_mut().remove(&name);

@@ -1,0 +1,219 @@
+//! What changes while the server runs: keys and the certificate when their files do, the config file on SIGHUP.
+//!
+//! A file that is wrong changes nothing: the server goes on with what it had, and says so.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Result, bail, ensure};
+use runtime::Runtime;
+use server::Front;
+
+use crate::config::Settings;
+use crate::home::Home;
+use crate::keys::Keys;
+
+/// Between two looks at the files.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What is read again.
+pub(super) struct Reload {
+    front: Front,
+    runtime: Runtime,
+    settings: Settings,
+    /// Reads them anew.
+    read: Box<dyn Fn() -> Result<Settings> + Send + Sync>,
+    keys_file: PathBuf,
+    seen: BTreeMap<PathBuf, Option<SystemTime>>,
+}
+
+/// The file of keys of a server, if it has keys, which is then looked at before anything is loaded.
+///
+/// # Errors
+/// When there is no key and no word that none is needed, and when none is needed on an address of others.
+pub(super) fn check_access(settings: &Settings) -> Result<()> {
+    let server = &settings.server;
+    if server.enable_auth {
+        let file = keys_file(settings)?;
+        let keys = Keys::read(&file)?;
+        ensure!(
+            !keys.keys.is_empty(),
+            "there are no keys in `{}`: make one with `pie key add NAME`, or give `--no-auth` to answer everybody on \
+            this machine",
+            file.display()
+        );
+        return Ok(());
+    }
+    let is_own = match server.host.parse::<std::net::IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => server.host == "localhost",
+    };
+    if !is_own {
+        bail!(
+            "without keys the server listens on 127.0.0.1 or ::1 only, and `host` is `{}`: make keys with `pie key add \
+            NAME` and leave `--no-auth` out",
+            server.host
+        );
+    }
+    Ok(())
+}
+
+fn keys_file(settings: &Settings) -> Result<PathBuf> {
+    match &settings.server.keys_file {
+        Some(file) => Ok(file.clone()),
+        None => Ok(Home::find()?.keys()),
+    }
+}
+
+impl Reload {
+    /// Puts the keys into the front.
+    ///
+    /// # Errors
+    /// When their file is wrong.
+    pub(super) fn new(
+        front: Front,
+        runtime: Runtime,
+        settings: Settings,
+        read: impl Fn() -> Result<Settings> + Send + Sync + 'static,
+    ) -> Result<Reload> {
+        let keys_file = keys_file(&settings)?;
+        let read = Box::new(read);
+        let mut reload = Reload { front, runtime, settings, read, keys_file, seen: BTreeMap::new() };
+        reload.changed();
+        reload.load_keys()?;
+        Ok(reload)
+    }
+
+    /// Goes on for ever.
+    pub(super) async fn run(mut self) {
+        let mut hangups = Hangups::new();
+        loop {
+            tokio::select! {
+                () = hangups.next() => self.load_all(),
+                () = tokio::time::sleep(LOOK_AGAIN) => {
+                    // It may be on another machine, and slow.
+                    tokio::task::block_in_place(|| self.load_changed());
+                }
+            }
+        }
+    }
+
+    /// Whether each file has changed since the last look, by name.
+    fn changed(&mut self) -> Vec<PathBuf> {
+        let tls = self.settings.tls.files().ok().flatten();
+        let files = tls.into_iter().flat_map(|files| [files.certificate, files.key]);
+        let files: Vec<PathBuf> = files.chain([self.keys_file.clone()]).collect();
+        let mut changed = Vec::new();
+        for file in files {
+            let time = modified(&file);
+            if self.seen.insert(file.clone(), time).is_some_and(|before| before != time) {
+                changed.push(file);
+            }
+        }
+        changed
+    }
+
+    fn load_changed(&mut self) {
+        let changed = self.changed();
+        if changed.contains(&self.keys_file) {
+            report("the keys", self.load_keys());
+        }
+        if changed.iter().any(|file| *file != self.keys_file) {
+            report("the certificate", self.front.reload_certificate().map_err(Into::into));
+        }
+    }
+
+    fn load_keys(&self) -> Result<()> {
+        if !self.settings.server.enable_auth {
+            return Ok(());
+        }
+        let keys = Keys::read(&self.keys_file)?;
+        let limits = &self.settings.limits;
+        let keys =
+            keys.keys.iter().map(|entry| entry.key(&self.runtime, limits)).collect::<Result<Vec<_>>>()?;
+        for gone in self.front.set_keys(keys) {
+            self.runtime.kill_of(&gone);
+        }
+        Ok(())
+    }
+
+    fn load_all(&mut self) {
+        tracing::info!("SIGHUP: reading the config file, the keys and the certificate again");
+        match (self.read)() {
+            Ok(settings) => self.use_settings(settings),
+            Err(error) => tracing::error!("the config file is not used: {error:#}"),
+        }
+        self.changed();
+        report("the keys", self.load_keys());
+        report("the certificate", self.front.reload_certificate().map_err(Into::into));
+    }
+
+    /// Takes over what can change, and names what cannot.
+    fn use_settings(&mut self, next: Settings) {
+        let Settings { server, models, limits, network, http, admission, tls, services, mcp } = &next;
+        let now = &self.settings;
+        let fixed_http =
+            (http.connections, &http.cors_origins) == (now.http.connections, &now.http.cors_origins);
+        let fixed = [
+            ("the keys outside of tables", *server == now.server),
+            ("[[backend]]", *models == now.models),
+            ("[limits]", *limits == now.limits),
+            ("[tls]", *tls == now.tls),
+            ("[[serve]]", *services == now.services),
+            ("[[mcp]]", *mcp == now.mcp),
+            ("`connections` and `cors_origins` of [http]", fixed_http),
+        ];
+        for (what, _) in fixed.iter().filter(|(_, is_same)| !is_same) {
+            tracing::warn!("{what} changed in the config file: that needs a restart of the server");
+        }
+        self.front.set_limits(http.limits(), admission.limits());
+        self.runtime.set_allowed_hosts(network.allowed_hosts());
+        let (http, admission, network) = (http.clone(), admission.clone(), network.clone());
+        (self.settings.http, self.settings.admission, self.settings.network) = (http, admission, network);
+    }
+}
+
+fn report(what: &str, result: Result<()>) {
+    match result {
+        Ok(()) => tracing::info!("{what} were read again"),
+        Err(error) => tracing::error!("{what} are not used, those before stay: {error:#}"),
+    }
+}
+
+/// When a file was written; none where there is no file.
+fn modified(file: &Path) -> Option<SystemTime> {
+    std::fs::metadata(file).and_then(|data| data.modified()).ok()
+}
+
+/// SIGHUP, where there is one.
+struct Hangups(#[cfg(unix)] Option<tokio::signal::unix::Signal>);
+
+impl Hangups {
+    #[cfg(unix)]
+    fn new() -> Hangups {
+        use tokio::signal::unix::{SignalKind, signal};
+        Hangups(signal(SignalKind::hangup()).ok())
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        let came = match &mut self.0 {
+            Some(signal) => signal.recv().await,
+            None => None,
+        };
+        if came.is_none() {
+            std::future::pending().await
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn new() -> Hangups {
+        Hangups()
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        std::future::pending().await
+    }
+}
