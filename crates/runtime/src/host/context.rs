@@ -16,6 +16,7 @@ use crate::host::model::ModelHandle;
 use crate::inferlet::InferletState;
 use crate::positions::Positions;
 use crate::snapshot_files::snapshot_key;
+use crate::tokens::Drawn;
 use crate::{RuntimeState, ServedModel};
 
 /// Bytes of a snapshot's name.
@@ -33,6 +34,8 @@ pub struct Context {
     pub(crate) positions: Positions,
     /// What the pass in flight holds until it has ended.
     pub(crate) pass: Weak<()>,
+    /// What its last pass drew, for the metrics.
+    pub(crate) drawn: Drawn,
 }
 
 impl Context {
@@ -193,6 +196,7 @@ impl HostState {
             priority: source.priority,
             positions,
             pass: Weak::new(),
+            drawn: source.drawn,
         };
         self.push_context(context)
     }
@@ -214,7 +218,8 @@ impl context::HostContext for HostState {
         let engine = model.engine.for_owner(self.inferlet.owner);
         Self::apply(&engine, op)?;
         let (priority, positions) = (Priority::Normal, Positions::default());
-        self.push_context(Context { id, model, engine, priority, positions, pass: Weak::new() })
+        let (pass, drawn) = (Weak::new(), Drawn::default());
+        self.push_context(Context { id, model, engine, priority, positions, pass, drawn })
     }
 
     fn fork(&mut self, context: Resource<Context>) -> Result<Resource<Context>, Failure> {
@@ -413,7 +418,8 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             };
             let positions = Positions::of_runs(&info.positions, info.next_position);
             let (engine, priority) = (opening.done(), Priority::Normal);
-            state.push_context(Context { id, model, engine, priority, positions, pass: Weak::new() })
+            let (pass, drawn) = (Weak::new(), Drawn::default());
+            state.push_context(Context { id, model, engine, priority, positions, pass, drawn })
         })
     }
 
