@@ -1,5 +1,5 @@
 //! The HTTP front: the server's own [`ROUTES`], and programs that answer requests, each below a path or on a
-//! port of its own.
+//! port of its own. `requests` is around all of them: ids, counts and the line in the log.
 //!
 //! A [`Front`] listens on ports, answers until it is told to stop, and then lets what runs finish; its
 //! [`Mounts`] has the programs by their paths, and may change meanwhile. A request to a program is streamed
@@ -8,11 +8,13 @@
 mod connections;
 mod mounts;
 mod patience;
+mod requests;
 mod routes;
+mod stats;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use runtime::Service;
 use tokio::net::TcpListener;
@@ -22,6 +24,7 @@ use connections::Connections;
 
 pub use mounts::{MountError, Mounts};
 pub use routes::{ROUTES, Route};
+pub use stats::{METRICS, Reading};
 
 /// What clients may take. Beyond a limit, a request gets a status that says so, or its connection ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,6 +89,10 @@ pub(crate) struct FrontState {
     pub(crate) mounts: Mounts,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) connections: Connections,
+    pub(crate) requests: requests::Requests,
+    /// Metrics of what is behind the programs, once it is there.
+    pub(crate) source: watch::Sender<Option<stats::Source>>,
+    pub(crate) started: SystemTime,
 }
 
 impl Front {
@@ -93,7 +100,15 @@ impl Front {
     pub fn new(limits: HttpLimits) -> Front {
         let connections = Connections::new(&limits);
         let phase = watch::Sender::new(Phase::Starting);
-        Front(Arc::new(FrontState { limits, mounts: Mounts::default(), phase, connections }))
+        Front(Arc::new(FrontState {
+            limits,
+            mounts: Mounts::default(),
+            phase,
+            connections,
+            requests: requests::Requests::default(),
+            source: watch::Sender::new(None),
+            started: SystemTime::now(),
+        }))
     }
 
     /// The programs by their paths.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
@@ -15,7 +16,7 @@ use serde_json::json;
 
 use crate::mounts::strip_mount;
 use crate::patience::TimedBody;
-use crate::{Front, HttpLimits, Phase};
+use crate::{Front, HttpLimits, Phase, requests, stats};
 
 /// The part of the path that led to a program; the program itself sees the rest.
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -31,29 +32,65 @@ pub struct Route {
 
 /// All of them: the router, the paths that are refused to programs, the answer 404 and the documents read
 /// this table.
-pub const ROUTES: &[Route] = &[Route {
-    path: "/health",
-    about: "`GET`: 200 and `{\"status\":\"ok\"}`; 503 and `{\"status\":\"starting\"}` while models load, `stopping` \
-        while the server ends, or `failed` and the `models` whose engine is dead",
-    handler: || get(health),
-}];
+pub const ROUTES: &[Route] = &[
+    Route {
+        path: "/health",
+        about: "`GET`: 200 and `{\"status\":\"ok\"}`; 503 and `{\"status\":\"starting\"}` while models load, `stopping` \
+            while the server ends, or `failed` and the `models` whose engine is dead",
+        handler: || get(health),
+    },
+    Route {
+        path: "/health/live",
+        about: "`GET`: 200 as long as the server answers and no engine is dead, else 503: whether to start it anew",
+        handler: || get(live),
+    },
+    Route {
+        path: "/health/ready",
+        about: "`GET`: 200 when the server takes requests, else 503, as `/health`: whether to send it any",
+        handler: || get(health),
+    },
+    Route {
+        path: "/metrics",
+        about: "`GET`: the metrics in Prometheus' text format, or as OpenMetrics where that is accepted",
+        handler: || get(stats::page),
+    },
+    Route {
+        path: "/stats",
+        about: "`GET`: the same as JSON, which `pie stats` makes tables of",
+        handler: || get(stats::json),
+    },
+];
 
 /// The server's own routes, and the programs that are mounted.
 pub(crate) fn server_router(front: Front) -> Router {
     let own = ROUTES.iter().fold(Router::new(), |router, own| router.route(own.path, (own.handler)()));
-    own.fallback(mounted).with_state(front)
+    watched(own.fallback(mounted), front)
 }
 
 /// One program for every path.
 pub(crate) fn program_router(front: Front, service: Service) -> Router {
     let service = Arc::new(service);
+    let route = format!("port of {}", service.label());
     let program = async move |State(front): State<Front>, request| {
+        requests::belongs(&request, &route, service.user());
         if let Some(refused) = not_ready(&front) {
             return refused;
         }
         answer(&front, &service, "/", request).await
     };
-    Router::new().fallback(program).with_state(front)
+    watched(Router::new().fallback(program), front)
+}
+
+/// A router whose requests have ids, and are counted and logged.
+fn watched(router: Router<Front>, front: Front) -> Router {
+    router.layer(from_fn_with_state(front.clone(), requests::watch)).with_state(front)
+}
+
+async fn live(State(front): State<Front>) -> Response {
+    match front.phase() {
+        Phase::Starting | Phase::Stopping => Json(json!({ "status": "ok" })).into_response(),
+        Phase::Ready(_) => health(State(front)).await,
+    }
 }
 
 async fn health(State(front): State<Front>) -> Response {
@@ -85,7 +122,10 @@ async fn mounted(State(front): State<Front>, request: Request) -> Response {
     let path = request.uri().path();
     let mounts = front.mounts();
     match mounts.find(path) {
-        Some((service, mount)) => answer(&front, &service, &mount, request).await,
+        Some((service, mount)) => {
+            requests::belongs(&request, &mount, service.user());
+            answer(&front, &service, &mount, request).await
+        }
         None => {
             let programs = mounts.list().into_iter().map(|(path, _)| path);
             let own = ROUTES.iter().map(|route| route.path.to_string());
