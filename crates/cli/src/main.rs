@@ -12,12 +12,15 @@ mod assemble;
 mod commands;
 mod config;
 mod home;
+mod logging;
 mod output;
 mod progress;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use logging::LogFormat;
 
 /// Run programs next to a language model.
 ///
@@ -38,6 +41,7 @@ Examples:
   pie run text-completion -- --prompt \"What is the capital of France?\"
   pie run target/wasm32-wasip2/release/my_program.wasm -- --my-flag 3
   pie serve --port 8080
+  pie stats
   pie start --config config.toml
   pie bench smollm2-135m-instruct --prompt 128,512 --generate 128 --batch 1,8
 
@@ -52,6 +56,8 @@ enum Command {
     /// Serve the OpenAI API: the same server, without a shell.
     #[command(after_help = commands::start::SERVE_EXAMPLES)]
     Serve(commands::start::StartFlags),
+    /// Show what a server does: its models, programs and routes.
+    Stats(commands::stats::StatsFlags),
     /// Add, list, remove and describe models.
     Model(commands::model::ModelFlags),
     /// Measure how fast a model computes here, beside what the machine allows.
@@ -62,14 +68,19 @@ enum Command {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    start_logging(flags.verbose);
+    let verbose = flags.verbose;
+    // The commands that read a config file start the log when they know its format.
+    if !matches!(flags.command, Command::Run(_) | Command::Start(_) | Command::Serve(_)) {
+        logging::start(verbose, LogFormat::Text);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let result = runtime.block_on(async {
             match flags.command {
-                Command::Run(flags) => commands::run::run(flags).await,
-                Command::Start(flags) => commands::start::start(flags).await,
-                Command::Serve(flags) => commands::start::serve(flags).await,
+                Command::Run(flags) => commands::run::run(flags, verbose).await,
+                Command::Start(flags) => commands::start::start(flags, verbose).await,
+                Command::Serve(flags) => commands::start::serve(flags, verbose).await,
+                Command::Stats(flags) => commands::stats::stats(flags).await,
                 Command::Model(flags) => commands::model::model(flags).await,
                 Command::Bench(flags) => commands::bench::bench(flags),
                 Command::Doctor(flags) => commands::doctor::doctor(&flags).await,
@@ -87,14 +98,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn start_logging(verbose: u8) {
-    let default = match verbose {
-        0 => "warn",
-        1 => "info",
-        _ => "debug",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("PIE_LOG").unwrap_or_else(|_| default.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -236,9 +236,47 @@ mod tests {
         let front = Front::new(HttpLimits::default());
         let address = front.listen("127.0.0.1", 0).await.unwrap();
         front.set_ready(|| vec!["small".to_string()]);
-        let answer = get(address, "/health").await;
-        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-        assert!(answer.contains(r#"{"status":"failed","models":["small"]}"#), "{answer}");
+        for path in ["/health", "/health/live", "/health/ready"] {
+            let answer = get(address, path).await;
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+            assert!(answer.contains(r#"{"status":"failed","models":["small"]}"#), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_starts_is_alive_and_not_ready_and_has_metrics() {
+        let front = Front::new(HttpLimits::default());
+        let address = front.listen("127.0.0.1", 0).await.unwrap();
+        let status = async |path| get(address, path).await[..12].to_string();
+        assert_eq!(status("/health/live").await, "HTTP/1.1 200");
+        assert_eq!(status("/health/ready").await, "HTTP/1.1 503");
+        let page = get(address, "/metrics").await;
+        assert!(
+            page.contains("\npie_http_requests_total{route=\"/health/ready\",status=\"503\"} 1.0\n"),
+            "{page}"
+        );
+        front.set_ready(Vec::new);
+        assert_eq!(status("/health/ready").await, "HTTP/1.1 200");
+    }
+
+    #[tokio::test]
+    async fn every_answer_has_the_id_of_its_request() {
+        let front = Front::new(HttpLimits::default());
+        let address = front.listen("127.0.0.1", 0).await.unwrap();
+        // Too early, of the server's own, and of nothing.
+        for path in ["/early", "/health", "/metrics"] {
+            let answer = blocking(move || {
+                let mut stream = TcpStream::connect(address).unwrap();
+                let head = "host: here\r\nconnection: close\r\nx-request-id: mine";
+                write!(stream, "GET {path} HTTP/1.1\r\n{head}\r\n\r\n").unwrap();
+                read_all(&mut stream)
+            });
+            let answer = answer.await;
+            assert!(answer.contains("\r\nx-request-id: mine\r\n"), "{answer}");
+            let session =
+                answer.split("\r\nx-session-id: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+            assert_eq!(session.map(str::len), Some(36), "one is made: {answer}");
+        }
     }
 
     #[tokio::test]

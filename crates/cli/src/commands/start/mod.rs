@@ -19,9 +19,9 @@ use clap::Args;
 use runtime::Runtime;
 use server::Front;
 
-use crate::api;
 use crate::assemble::Assembly;
 use crate::config::{CommonFlags, KeyFlags, ServiceSettings, Settings, StartCommand};
+use crate::{api, logging};
 use shell::Shell;
 use signals::StopSignals;
 
@@ -71,8 +71,8 @@ Applications take http://127.0.0.1:8080/v1 as their base URL. Each route is a pr
 --serve /v1/chat/completions=my-program puts another one in its place.";
 
 /// `pie start`.
-pub(crate) async fn start(flags: StartFlags) -> Result<()> {
-    let server = RunningServer::start(&flags.settings()?).await?;
+pub(crate) async fn start(flags: StartFlags, verbose: u8) -> Result<()> {
+    let server = RunningServer::start(&flags.settings()?, verbose).await?;
     eprintln!("server started, http://{}/health answers; `help` lists the commands", server.address);
     let shell = Shell::new(&server.assembly, server.front.clone(), server.host.clone());
     let ended = server.run(shell.run(&server.stop)).await;
@@ -80,8 +80,8 @@ pub(crate) async fn start(flags: StartFlags) -> Result<()> {
 }
 
 /// `pie serve`.
-pub(crate) async fn serve(flags: StartFlags) -> Result<()> {
-    let server = RunningServer::start(&flags.settings()?).await?;
+pub(crate) async fn serve(flags: StartFlags, verbose: u8) -> Result<()> {
+    let server = RunningServer::start(&flags.settings()?, verbose).await?;
     eprintln!("serving {} on http://{}/v1", server.models(), server.address);
     let ended = server.run(server.stop.requested()).await;
     server.stop(ended).await
@@ -103,7 +103,8 @@ struct RunningServer {
 struct Ended(Vec<String>);
 
 impl RunningServer {
-    async fn start(settings: &Settings) -> Result<RunningServer> {
+    async fn start(settings: &Settings, verbose: u8) -> Result<RunningServer> {
+        logging::start(verbose, settings.server.log_format());
         let stop = StopSignals::listen()?;
         let front = Front::new(settings.http.limits());
         let host = settings.server.host.clone();
@@ -116,6 +117,11 @@ impl RunningServer {
             shell.serve(program, service.mount()?, user, arguments.clone()).await?;
         }
         api::mount(&assembly.runtime, &front).await?;
+        let runtime = assembly.runtime.clone();
+        front.set_metrics(move || {
+            let runtime = runtime.clone();
+            async move { runtime.metrics().await }
+        });
         let runtime = assembly.runtime.clone();
         front.set_ready(move || runtime.dead_models());
         stop.arm();
