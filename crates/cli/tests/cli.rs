@@ -132,7 +132,7 @@ fn the_shell_runs_programs_and_explains_itself() {
         "no program `nothing`",
         "no single running inferlet",
         "unknown command `frobnicate`",
-        "rows_computed",
+        "generated tokens",
     ] {
         assert!(said.contains(expected), "`{expected}` is not in: {said}\n{}", text(&output.stderr));
     }

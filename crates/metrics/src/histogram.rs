@@ -129,12 +129,6 @@ impl Distribution {
         }
         None
     }
-
-    /// Adds the numbers of another with the same bounds.
-    pub fn add(&mut self, other: &Distribution) {
-        self.counts.iter_mut().zip(&other.counts).for_each(|(count, more)| *count += more);
-        self.sum += other.sum;
-    }
 }
 
 #[cfg(test)]

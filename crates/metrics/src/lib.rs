@@ -142,7 +142,7 @@ fn sample<R>(row: &Row<R>, labels: Vec<String>, value: Value) -> Sample {
     Sample { labels: names.zip(labels).collect(), value }
 }
 
-/// Orders of magnitude of this process.
+/// What the system tells of this process.
 pub mod process {
     /// Bytes of memory that the process has in use; none where the system does not tell.
     pub fn resident_bytes() -> Option<u64> {

@@ -1,7 +1,7 @@
 //! One running inferlet, as all but its own store see it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -55,7 +55,7 @@ pub(crate) struct InferletState {
     /// Of its program.
     pub(crate) tally: Arc<Tally>,
     /// The model that it drew its first token from.
-    drew_from: OnceLock<Arc<ServedModel>>,
+    drew_from: OnceLock<Weak<ServedModel>>,
     /// Whether it had its turn.
     begun: AtomicBool,
     /// None once it has ended: the client then sees the end of its events.
@@ -183,21 +183,23 @@ impl InferletState {
     /// It has its turn.
     pub(crate) fn begin(&self) {
         self.begun.store(true, Ordering::Relaxed);
+        self.tally.begins();
     }
 
-    pub(crate) fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::Relaxed)
+    /// It is taken off the list.
+    pub(crate) fn gone(&self) {
+        self.tally.gone(self.begun.load(Ordering::Relaxed));
     }
 
     /// It draws a token; whether that is its first.
     pub(crate) fn drew_from(&self, model: &Arc<ServedModel>) -> bool {
-        self.drew_from.get().is_none() && self.drew_from.set(model.clone()).is_ok()
+        self.drew_from.get().is_none() && self.drew_from.set(Arc::downgrade(model)).is_ok()
     }
 
     /// It has ended: counts it.
     pub(crate) fn ended<T>(&self, result: &Result<T, InferletError>) {
         self.tally.ended(result);
-        if let Some(model) = self.drew_from.get() {
+        if let Some(model) = self.drew_from.get().and_then(Weak::upgrade) {
             model.tokens.whole.observe(self.started.elapsed());
         }
     }

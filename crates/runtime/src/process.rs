@@ -200,6 +200,7 @@ impl Drop for Registration {
         self.inferlet.close();
         let mut running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.remove(&self.inferlet.id);
+        self.inferlet.gone();
     }
 }
 

@@ -3,8 +3,8 @@
 //! The names with `vllm:` are those of vLLM (`vllm/v1/metrics/loggers.py`) for the same facts, which its dashboards and
 //! the inference gateways of Kubernetes read. They stand beside the rows whose numbers they repeat.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::{Family, Kind, Row, Value};
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The numbers of one moment.
 pub struct Reading {
     models: Vec<OfModel>,
-    programs: Vec<OfProgram>,
+    programs: Vec<Arc<Tally>>,
 }
 
 struct OfModel {
@@ -30,12 +30,6 @@ struct OfModel {
     engine: Option<Stats>,
     /// Inferlets that wait for their turn; all are on the page of the first model, which most of them will ask.
     inferlets_waiting: u64,
-}
-
-struct OfProgram {
-    tally: Arc<Tally>,
-    running: u64,
-    waiting: u64,
 }
 
 type Samples = Vec<(Vec<String>, Value)>;
@@ -68,8 +62,8 @@ impl Reading {
         self.models.iter().filter_map(of_model).collect()
     }
 
-    fn programs(&self, read: impl Fn(&OfProgram) -> Value) -> Samples {
-        self.programs.iter().map(|of| (vec![of.tally.program.clone()], read(of))).collect()
+    fn programs(&self, read: impl Fn(&Tally) -> Value) -> Samples {
+        self.programs.iter().map(|tally| (vec![tally.program.clone()], read(tally))).collect()
     }
 }
 
@@ -275,21 +269,21 @@ pub const METRICS: &[Row<Reading>] = &[
         kind: Gauge,
         labels: PROGRAM,
         help: "Inferlets that have begun; of programs beyond the first 256, `other` has the sum",
-        read: |r| r.programs(|of| of.running.into()),
+        read: |r| r.programs(|tally| tally.running().into()),
     },
     Row {
         name: "pie_inferlets_waiting",
         kind: Gauge,
         labels: PROGRAM,
         help: "Inferlets that wait for their turn to begin",
-        read: |r| r.programs(|of| of.waiting.into()),
+        read: |r| r.programs(|tally| tally.waiting().into()),
     },
     Row {
         name: "pie_inferlet_launches_total",
         kind: Counter,
         labels: PROGRAM,
         help: "Inferlets launched: one for each request to a program that answers requests",
-        read: |r| r.programs(|of| of.tally.launches().into()),
+        read: |r| r.programs(|tally| tally.launches().into()),
     },
     Row {
         name: "pie_inferlet_ends_total",
@@ -297,8 +291,8 @@ pub const METRICS: &[Row<Reading>] = &[
         labels: &["program", "outcome"],
         help: "Inferlets that ended: well, with an error of their own, at a limit, by a trap, or killed, as when the client leaves",
         read: |r| {
-            let of_program = |of: &OfProgram| {
-                let (program, ends) = (of.tally.program.clone(), of.tally.ends());
+            let of_program = |tally: &Arc<Tally>| {
+                let (program, ends) = (tally.program.clone(), tally.ends());
                 let ends = OUTCOMES
                     .iter()
                     .zip(ends)
@@ -313,7 +307,7 @@ pub const METRICS: &[Row<Reading>] = &[
         kind: Counter,
         labels: PROGRAM,
         help: "Processor time of programs, and of the server's work for them; the model's is not counted",
-        read: |r| r.programs(|of| of.tally.cpu().as_secs_f64().into()),
+        read: |r| r.programs(|tally| tally.cpu().as_secs_f64().into()),
     },
     Row {
         name: "vllm:num_requests_running",
@@ -426,26 +420,8 @@ impl Runtime {
     /// Its metrics: [`METRICS`] as they are now. An engine answers between two batches; the metrics of one that is dead,
     /// or does not answer within two seconds, are left out.
     pub async fn metrics(&self) -> Vec<Family> {
-        let mut programs: Vec<OfProgram> = self
-            .0
-            .tallies
-            .all()
-            .into_iter()
-            .map(|tally| OfProgram { tally, running: 0, waiting: 0 })
-            .collect();
-        let mut inferlets_waiting = 0;
-        for inferlet in self.0.running.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            let of = programs.iter_mut().find(|of| Arc::ptr_eq(&of.tally, &inferlet.tally));
-            // One of a program that was launched for the first time just now is on the next page.
-            let Some(of) = of else { continue };
-            match inferlet.has_begun() {
-                true => of.running += 1,
-                false => {
-                    of.waiting += 1;
-                    inferlets_waiting += 1;
-                }
-            }
-        }
+        let programs = self.0.tallies.all();
+        let inferlets_waiting = programs.iter().map(|tally| tally.waiting()).sum();
         let of_model = async |(number, model): (usize, &Arc<ServedModel>)| {
             let engine = tokio::time::timeout(PATIENCE, model.engine.stats()).await;
             OfModel {

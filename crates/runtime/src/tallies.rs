@@ -34,6 +34,9 @@ fn outcome<T>(result: &Result<T, InferletError>) -> usize {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) program: String,
+    /// Inferlets that have not begun, and those that have.
+    waiting: AtomicU64,
+    running: AtomicU64,
     launches: AtomicU64,
     ends: [AtomicU64; OUTCOMES.len()],
     cpu_ns: AtomicU64,
@@ -42,6 +45,18 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn launched(&self) {
         self.launches.fetch_add(1, Ordering::Relaxed);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn begins(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// An inferlet is no longer there, however it ended.
+    pub(crate) fn gone(&self, has_begun: bool) {
+        let count = if has_begun { &self.running } else { &self.waiting };
+        count.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(crate) fn ended<T>(&self, result: &Result<T, InferletError>) {
@@ -50,6 +65,14 @@ impl Tally {
 
     pub(crate) fn spent(&self, nanoseconds: u64) {
         self.cpu_ns.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn running(&self) -> u64 {
+        self.running.load(Ordering::Relaxed)
     }
 
     pub(crate) fn launches(&self) -> u64 {
@@ -90,6 +113,20 @@ impl Tallies {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_inferlet_waits_runs_and_is_gone() {
+        let tally = Tally::default();
+        let counts = || (tally.waiting(), tally.running());
+        (0..2).for_each(|_| tally.launched());
+        assert_eq!(counts(), (2, 0));
+        tally.begins();
+        assert_eq!(counts(), (1, 1));
+        tally.gone(true);
+        // Killed before its turn.
+        tally.gone(false);
+        assert_eq!((counts(), tally.launches()), ((0, 0), 2));
+    }
 
     #[test]
     fn so_many_programs_have_a_tally_and_the_others_share_one() {

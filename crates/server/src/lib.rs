@@ -14,7 +14,7 @@ mod stats;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use runtime::Service;
 use tokio::net::TcpListener;
@@ -92,6 +92,8 @@ pub(crate) struct FrontState {
     pub(crate) requests: requests::Requests,
     /// Metrics of what is behind the programs, once it is there.
     pub(crate) source: watch::Sender<Option<stats::Source>>,
+    /// What it said last, and when.
+    pub(crate) last_read: tokio::sync::Mutex<Option<(Instant, Vec<metrics::Family>)>>,
     pub(crate) started: SystemTime,
 }
 
@@ -107,6 +109,7 @@ impl Front {
             connections,
             requests: requests::Requests::default(),
             source: watch::Sender::new(None),
+            last_read: tokio::sync::Mutex::default(),
             started: SystemTime::now(),
         }))
     }
@@ -187,7 +190,7 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::TcpStream;
-    use std::time::Instant;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     /// Does what blocks on a thread of its own.
     async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -257,6 +260,24 @@ mod tests {
         );
         front.set_ready(Vec::new);
         assert_eq!(status("/health/ready").await, "HTTP/1.1 200");
+    }
+
+    #[tokio::test]
+    async fn however_many_ask_the_engines_are_asked_a_hundred_times_a_second() {
+        let front = Front::new(HttpLimits::default());
+        let asked = Arc::new(AtomicU32::new(0));
+        let counted = asked.clone();
+        front.set_metrics(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async { Vec::new() }
+        });
+        let start = Instant::now();
+        for _ in 0..1000 {
+            front.metrics().await;
+        }
+        let most = start.elapsed().as_millis() as u32 / 10 + 1;
+        let asked = asked.load(Ordering::Relaxed);
+        assert!((1..=most).contains(&asked), "{asked} of at most {most}");
     }
 
     #[tokio::test]

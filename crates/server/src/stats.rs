@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::State;
@@ -19,6 +19,10 @@ use crate::requests::RouteCounts;
 
 /// Metrics of another part.
 pub(crate) type Source = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<Family>> + Send>> + Send + Sync>;
+
+/// The metrics of others are read so often at most: their engines answer between two batches, and whoever reaches the
+/// port may ask.
+const READ_AGAIN: Duration = Duration::from_millis(10);
 
 /// The numbers of one moment.
 pub struct Reading {
@@ -113,12 +117,7 @@ impl Front {
 
     /// All metrics as they are now.
     pub async fn metrics(&self) -> Vec<Family> {
-        let source = self.0.source.borrow().clone();
-        let mut families = match source {
-            Some(source) => source().await,
-            // The models are being loaded.
-            None => Vec::new(),
-        };
+        let mut families = self.metrics_of_others().await;
         let reading = Reading {
             routes: self.0.requests.routes(),
             running: self.0.requests.running(),
@@ -129,6 +128,22 @@ impl Front {
         };
         families.extend(metrics::collect(METRICS, &reading));
         families
+    }
+
+    /// Those of the source, which is asked by one at a time.
+    async fn metrics_of_others(&self) -> Vec<Family> {
+        let source = self.0.source.borrow().clone();
+        // Without one, the models are being loaded.
+        let Some(source) = source else { return Vec::new() };
+        let mut last = self.0.last_read.lock().await;
+        match &*last {
+            Some((read, families)) if read.elapsed() < READ_AGAIN => families.clone(),
+            _ => {
+                let families = source().await;
+                *last = Some((Instant::now(), families.clone()));
+                families
+            }
+        }
     }
 }
 

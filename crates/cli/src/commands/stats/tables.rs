@@ -109,6 +109,8 @@ fn models(metrics: &Metrics<'_>) -> Option<Table> {
         let rows = metrics.distribution("pie_batch_rows", &[("model", model)]);
         rows.and_then(Distribution::mean).map_or("–".to_string(), |mean| format!("{mean:.1}"))
     });
+    row("contexts", &of("pie_contexts"));
+    row("saved contexts", &of("pie_snapshots"));
     row("pages used", &|model| {
         let used = metrics.number("pie_kv_pages", &[("model", model), ("state", "used")]);
         share(used, metrics.number("pie_kv_pages_pool", &[("model", model)]))
@@ -271,6 +273,8 @@ mod tests {
  whole inferlet                         –      –
  engine step                            –      –
  rows of a batch, mean                  –      –
+ contexts                               –      –
+ saved contexts                         –      –
  pages used              30 of 100 (30 %)      –
  pages cached                           –      –
  pages free                            70      –
