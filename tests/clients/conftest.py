@@ -58,26 +58,47 @@ class Pie:
         return self.run("key", "add", *arguments).strip()
 
     @contextlib.contextmanager
-    def serving(self, *arguments, model=None, keys=False, scheme="http"):
+    def serving(self, *arguments, model=None, keys=False, scheme="http", stderr=None, **environment):
         """The address of a server that ends with code 0 when it is told to. A model of None is that of a config; with
         `keys` it answers those that `add_key` has made, and nobody else."""
+        options = {"model": model, "keys": keys, "scheme": scheme, "stderr": stderr}
+        with self.serving_until_stopped(*arguments, **options, **environment) as server:
+            yield server.url
+
+    @contextlib.contextmanager
+    def serving_until_stopped(
+        self, *arguments, model=None, keys=False, scheme="http", stderr=None, **environment
+    ):
+        """A server that may be told to stop before its time."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         command = [self.binary, "serve", "--port", str(port), *arguments]
         command += [] if keys else ["--no-auth"]
         command += ["--model", str(model)] if model else []
-        server = subprocess.Popen(command, env=self.environment)
-        url = f"{scheme}://127.0.0.1:{port}"
-        self.process = server
+        process = subprocess.Popen(command, env=dict(self.environment, **environment), stderr=stderr)
+        server = Server(process, f"{scheme}://127.0.0.1:{port}")
+        self.process = process
         try:
-            wait_for_health(server, url)
-            yield url
-            server.send_signal(signal.SIGTERM)
-            assert server.wait(timeout=PATIENCE_S) == 0, "the server's exit code"
+            wait_for_health(process, server.url)
+            yield server
+            server.stop()
         finally:
-            server.kill()
-            server.wait()
+            process.kill()
+            process.wait()
+
+
+class Server:
+    """A process that serves, and its address."""
+
+    def __init__(self, process, url):
+        self.process, self.url = process, url
+
+    def stop(self):
+        """Tells it to end, once."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+            assert self.process.wait(timeout=PATIENCE_S) == 0, "the server's exit code"
 
 
 def wait_for_health(server, url):

@@ -18,7 +18,7 @@ cargo xtask TASK
             a server, and the Python clients that applications use (tests/clients); arguments go to pytest
   guests    build the example inferlets and the test programs for wasm32-wasip2
   bench     build and run `pie bench` on the default model; arguments are passed on
-  docs      write the tables of docs/config.md, and example_config.toml, from the code
+  docs      write the tables of docs/config.md and docs/operating.md, and example_config.toml, from the code
 
 Nothing needs installing by hand beyond Rust, a C compiler, and Python 3 with pip and venv.";
 

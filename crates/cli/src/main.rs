@@ -13,12 +13,15 @@ mod commands;
 mod config;
 mod home;
 mod keys;
+mod logging;
 mod output;
 mod progress;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use logging::LogFormat;
 
 /// Run programs next to a language model.
 ///
@@ -41,6 +44,7 @@ Examples:
   pie serve --no-auth
   pie key add ann
   pie serve --host 0.0.0.0
+  pie stats
   pie start --config config.toml
   pie bench smollm2-135m-instruct --prompt 128,512 --generate 128 --batch 1,8
 
@@ -57,6 +61,8 @@ enum Command {
     Serve(commands::start::StartFlags),
     /// Make, list and revoke the keys that requests come with.
     Key(commands::key::KeyFlags),
+    /// Show what a server does: its models, programs and routes.
+    Stats(commands::stats::StatsFlags),
     /// Add, list, remove and describe models.
     Model(commands::model::ModelFlags),
     /// Measure how fast a model computes here, beside what the machine allows.
@@ -67,15 +73,20 @@ enum Command {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    start_logging(flags.verbose);
+    let verbose = flags.verbose;
+    // The commands that read a config file start the log when they know its format.
+    if !matches!(flags.command, Command::Run(_) | Command::Start(_) | Command::Serve(_)) {
+        logging::start(verbose, LogFormat::Text);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let result = runtime.block_on(async {
             match flags.command {
-                Command::Run(flags) => commands::run::run(flags).await,
-                Command::Start(flags) => commands::start::start(flags).await,
-                Command::Serve(flags) => commands::start::serve(flags).await,
+                Command::Run(flags) => commands::run::run(flags, verbose).await,
+                Command::Start(flags) => commands::start::start(flags, verbose).await,
+                Command::Serve(flags) => commands::start::serve(flags, verbose).await,
                 Command::Key(flags) => commands::key::key(flags),
+                Command::Stats(flags) => commands::stats::stats(flags).await,
                 Command::Model(flags) => commands::model::model(flags).await,
                 Command::Bench(flags) => commands::bench::bench(flags),
                 Command::Doctor(flags) => commands::doctor::doctor(&flags).await,
@@ -93,14 +104,4 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn start_logging(verbose: u8) {
-    let default = match verbose {
-        0 => "warn",
-        1 => "info",
-        _ => "debug",
-    };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("PIE_LOG").unwrap_or_else(|_| default.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

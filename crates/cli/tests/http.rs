@@ -69,6 +69,13 @@ impl Server {
         lines.take_while(|line| !line.contains("end-of-answer")).collect()
     }
 
+    /// Fails when a context was left, which the shell's `stats` tell.
+    fn has_no_contexts(&mut self) {
+        let stats = self.ask("stats");
+        let contexts = stats.iter().find(|line| line.starts_with(" contexts")).expect("a row of contexts");
+        assert_eq!(contexts.split_whitespace().last(), Some("0"), "{}", stats.join("\n"));
+    }
+
     /// Sends the process a signal by its name.
     fn signal(&self, name: &str) {
         let id = self.process.id().to_string();
@@ -240,8 +247,7 @@ fn a_request_is_an_inferlet_with_its_own_end() {
         drop(left);
         server.wait(path, <[String]>::is_empty);
     }
-    let stats = server.ask("stats").join("\n");
-    assert!(stats.contains("contexts: 0"), "a context was left: {stats}");
+    server.has_no_contexts();
 
     let own_port = server.ask("serve test-programs 0").join("");
     let (_, own_address) = own_port.split_once("http://").expect("an address");
@@ -436,8 +442,7 @@ fn clients_that_take_too_long_are_answered_and_leave_nothing() {
     server.wait("its inferlet runs", |running| running.len() == 1);
     server.wait("its inferlet ends", <[String]>::is_empty);
     drop(unread);
-    let stats = server.ask("stats").join("\n");
-    assert!(stats.contains("contexts: 0"), "a context was left: {stats}");
+    server.has_no_contexts();
 }
 
 #[test]
@@ -556,8 +561,7 @@ fn damaged_requests_harm_nobody() {
     let about = get(&address, "/tests/a/b?c=d");
     assert_eq!(text(&about.body), r#"{"path":"/a/b","query":"c=d","arguments":[]}"#);
     assert_eq!(get(&address, "/health").status, 200);
-    let stats = server.ask("stats").join("\n");
-    assert!(stats.contains("contexts: 0"), "a context was left: {stats}");
+    server.has_no_contexts();
 }
 
 #[test]

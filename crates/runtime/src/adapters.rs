@@ -6,6 +6,9 @@ use backend::LoraMatrix;
 
 use crate::error::{ApiError, invalid};
 
+/// Adapters that one inferlet has loaded at once.
+pub(crate) const ADAPTERS: u32 = 32;
+
 /// The operator's folder of adapters.
 pub(crate) struct Adapters {
     folder: Option<PathBuf>,

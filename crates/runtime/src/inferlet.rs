@@ -1,7 +1,7 @@
 //! One running inferlet, as all but its own store see it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -13,8 +13,9 @@ use crate::error::ApiError;
 use crate::grant::Grant;
 use crate::limits::InferletLimits;
 use crate::queue::{Receiver, Sender, queue};
+use crate::tallies::Tally;
 use crate::users::User;
-use crate::{tools, work};
+use crate::{InferletError, ServedModel, tools, work};
 
 /// What an inferlet gives to the client that launched it, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +55,12 @@ pub(crate) struct InferletState {
     pub(crate) arguments: Vec<String>,
     pub(crate) limits: InferletLimits,
     pub(crate) cpu: CpuMeter,
+    /// Of its program.
+    pub(crate) tally: Arc<Tally>,
+    /// The model that it drew its first token from.
+    drew_from: OnceLock<Weak<ServedModel>>,
+    /// Whether it had its turn.
+    begun: AtomicBool,
     /// None once it has ended: the client then sees the end of its events.
     events: Mutex<Option<Sender<Event>>>,
     pub(crate) texts: tokio::sync::Mutex<Receiver<String>>,
@@ -82,6 +89,7 @@ impl InferletState {
     pub(crate) fn new(
         owner: OwnerId,
         program: String,
+        tally: Arc<Tally>,
         user: Arc<User>,
         grant: Arc<Grant>,
         arguments: Vec<String>,
@@ -108,6 +116,9 @@ impl InferletState {
             arguments,
             limits,
             cpu: CpuMeter::default(),
+            tally,
+            drew_from: OnceLock::new(),
+            begun: AtomicBool::new(false),
             events: Mutex::new(Some(events)),
             texts: tokio::sync::Mutex::new(texts),
             blobs: tokio::sync::Mutex::new(blobs),
@@ -129,6 +140,7 @@ impl InferletState {
     /// Counts processor time, for all above it as well.
     pub(crate) fn spend_cpu(&self, time: Duration) {
         let nanoseconds = time.as_nanos() as u64;
+        self.tally.spent(nanoseconds);
         self.path().for_each(|inferlet| {
             inferlet.cpu.spent_ns.fetch_add(nanoseconds, Ordering::Relaxed);
         });
@@ -171,6 +183,30 @@ impl InferletState {
 
     pub(crate) fn started(&self) -> Instant {
         self.started
+    }
+
+    /// It has its turn.
+    pub(crate) fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+        self.tally.begins();
+    }
+
+    /// It is taken off the list.
+    pub(crate) fn gone(&self) {
+        self.tally.gone(self.begun.load(Ordering::Relaxed));
+    }
+
+    /// It draws a token; whether that is its first.
+    pub(crate) fn drew_from(&self, model: &Arc<ServedModel>) -> bool {
+        self.drew_from.get().is_none() && self.drew_from.set(Arc::downgrade(model)).is_ok()
+    }
+
+    /// It has ended: counts it.
+    pub(crate) fn ended<T>(&self, result: &Result<T, InferletError>) {
+        self.tally.ended(result);
+        if let Some(model) = self.drew_from.get().and_then(Weak::upgrade) {
+            model.tokens.whole.observe(self.started.elapsed());
+        }
     }
 
     /// Bytes of output that it may still give.
@@ -408,7 +444,8 @@ pub(crate) mod tests {
     ) -> (Arc<InferletState>, ClientEnds) {
         let limits = InferletLimits { cpu: Some(Duration::from_millis(5)), ..InferletLimits::default() };
         let (user, grant) = (user.clone(), user.grant.clone());
-        let made = InferletState::new(OwnerId(1), "p".into(), user, grant, Vec::new(), limits, parent);
+        let (tally, arguments) = (Arc::default(), Vec::new());
+        let made = InferletState::new(OwnerId(1), "p".into(), tally, user, grant, arguments, limits, parent);
         let (inferlet, client) = made.unwrap();
         (Arc::new(inferlet), client)
     }

@@ -28,7 +28,10 @@ mod queue;
 mod served;
 mod service;
 mod snapshot_files;
+mod stats;
 mod store;
+mod tallies;
+mod tokens;
 mod tools;
 mod turns;
 mod users;
@@ -63,6 +66,7 @@ pub use process::{Inferlet, InferletError, Input, LaunchError, LaunchOptions};
 pub use program::{Program, ProgramError};
 pub use served::{ModelFacts, ServedModel};
 pub use service::{RequestError, Service};
+pub use stats::{METRICS, Reading};
 
 /// How often a running program is interrupted to see whether it should end or let others run.
 const TICK: Duration = Duration::from_millis(2);
@@ -151,6 +155,7 @@ pub(crate) struct RuntimeState {
     pub(crate) adapters: adapters::Adapters,
     pub(crate) mcp: mcp::Servers,
     pub(crate) running: Mutex<BTreeMap<String, Arc<inferlet::InferletState>>>,
+    pub(crate) tallies: tallies::Tallies,
     /// Places of inferlets that run.
     pub(crate) places: Arc<Semaphore>,
     /// Places of inferlets that wait for one they launched, and gave their own back.
@@ -248,6 +253,7 @@ impl Runtime {
             store,
             snapshots,
             running: Mutex::default(),
+            tallies: tallies::Tallies::default(),
             contexts: AtomicU64::new(1),
             tickets: AtomicU64::new(1),
             owners: AtomicU64::new(1),

@@ -6,6 +6,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared as SharedFuture};
 use scheduler::ContextOp;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
@@ -177,10 +178,11 @@ pub(crate) fn launch(
     let inferlet = registration.inferlet.clone();
     let (done, outcome) = oneshot::channel();
     let turns = inferlet.user.turns.clone();
-    let task = turns.spawn(async move {
+    let work = async move {
         let _ = done.send(supervise(&registration, run(&registration, &entry)).await);
-    });
-    task.detach();
+    };
+    // Of one that answers a request, it has the request's id in the log too.
+    turns.spawn(work.in_current_span()).detach();
     // The task sends in any case; it is gone only when the whole process stops.
     let outcome = outcome.map(|result| result.unwrap_or(Err(InferletError::Killed))).boxed().shared();
     let input = Some(Input { texts: client.texts, blobs: client.blobs });
@@ -202,6 +204,7 @@ impl Drop for Registration {
         self.inferlet.close();
         let mut running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.remove(&self.inferlet.id);
+        self.inferlet.gone();
     }
 }
 
@@ -232,11 +235,13 @@ pub(crate) fn register(
         return Err(LaunchError::Memory { asked: limits.memory_bytes, most });
     }
     let (owner, arguments) = (shared.next_owner(), options.arguments);
-    let made = InferletState::new(owner, label, user, grant, arguments, limits, parent.cloned());
+    let tally = shared.tallies.of(&label);
+    let made = InferletState::new(owner, label, tally, user, grant, arguments, limits, parent.cloned());
     let (inferlet, client) = made.map_err(|error| match error {
         ApiError::LimitExceeded(reason) => LaunchError::Overloaded(reason),
         other => LaunchError::Overloaded(other.to_string()),
     })?;
+    inferlet.tally.launched();
     let inferlet = Arc::new(inferlet);
     let mut running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
     running.insert(inferlet.id.clone(), inferlet.clone());
@@ -251,13 +256,16 @@ pub(crate) async fn supervise<T>(
     let Registration { shared, inferlet } = registration;
     let work = async {
         inferlet.place.take(&inferlet.user, &shared.places).await;
+        inferlet.begin();
         Metered { program: Box::pin(work), inferlet: inferlet.clone() }.await
     };
-    tokio::select! {
+    let outcome = tokio::select! {
         biased;
         () = inferlet.killed() => Err(InferletError::Killed),
         outcome = work => outcome,
-    }
+    };
+    inferlet.ended(&outcome);
+    outcome
 }
 
 /// Calls the program's `run`.

@@ -1,6 +1,7 @@
 //! A model as programs see it: its engine, its facts and its text side.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use model::chat::ChatRequest;
 use model::formats::Format;
@@ -8,6 +9,7 @@ use scheduler::EngineHandle;
 
 use crate::error::{ApiError, invalid};
 use crate::grammars::Grammars;
+use crate::tokens::TokenCounts;
 
 /// Facts that do not change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,9 @@ pub struct ServedModel {
     pub(crate) text: Text,
     pub(crate) grammars: Grammars,
     pub(crate) fingerprint: String,
+    pub(crate) tokens: TokenCounts,
+    /// Adapters of the server's folder that inferlets have loaded, and how often.
+    adapters: Mutex<BTreeMap<String, u32>>,
 }
 
 impl ServedModel {
@@ -64,6 +69,8 @@ impl ServedModel {
             fingerprint: fingerprint.to_string(),
             facts,
             engine,
+            tokens: TokenCounts::default(),
+            adapters: Mutex::default(),
             text: Text { model },
         }
     }
@@ -85,6 +92,36 @@ impl ServedModel {
     /// Its engine.
     pub fn engine(&self) -> &EngineHandle {
         &self.engine
+    }
+
+    /// Names of the adapters that inferlets have loaded.
+    pub(crate) fn adapters_loaded(&self) -> Vec<String> {
+        self.adapters.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Counts an adapter of the server's folder as loaded, until the answer is dropped.
+    pub(crate) fn adapter_loaded(self: &Arc<ServedModel>, name: &str) -> LoadedAdapter {
+        let mut adapters = self.adapters.lock().unwrap_or_else(PoisonError::into_inner);
+        *adapters.entry(name.to_string()).or_default() += 1;
+        LoadedAdapter { model: self.clone(), name: name.to_string() }
+    }
+}
+
+/// An adapter that an inferlet has loaded.
+pub(crate) struct LoadedAdapter {
+    model: Arc<ServedModel>,
+    name: String,
+}
+
+impl Drop for LoadedAdapter {
+    fn drop(&mut self) {
+        let mut adapters = self.model.adapters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = adapters.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                adapters.remove(&self.name);
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::p3::Request;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
@@ -65,6 +66,11 @@ impl Service {
         self.program.label()
     }
 
+    /// The user that its requests are inferlets of.
+    pub fn user(&self) -> &str {
+        &self.options.user
+    }
+
     /// Answers one request, under a grant or as the user of the service. The head of the answer is here as soon as the program gives it; the body follows
     /// while the program writes it. Dropping the future, or the body before its end, ends the inferlet unless it has
     /// detached itself; what the program does after its answer, it may finish.
@@ -92,7 +98,7 @@ impl Service {
         let (ended, end) = oneshot::channel();
         let handler = self.handler.clone();
         let turns = registration.inferlet.user.turns.clone();
-        let task = turns.spawn(async move {
+        let work = async move {
             let outcome = supervise(&registration, answer(&registration, &handler, request, head)).await;
             match &outcome {
                 // Killed, since the client has left: that is no failure.
@@ -103,8 +109,9 @@ impl Service {
                 }
             }
             let _ = ended.send(outcome);
-        });
-        task.detach();
+        };
+        // What it writes to the log is of the request that it answers.
+        turns.spawn(work.in_current_span()).detach();
         match answered.await {
             Ok(response) => {
                 let left = bytes_of_body(&response, is_head);
@@ -157,7 +164,7 @@ where
 
 /// What the program prints goes to the log: an HTTP client has no place for it.
 fn log_events(id: String, mut events: Receiver<Event>) {
-    tokio::spawn(async move {
+    let log = async move {
         while let Some(event) = events.receive().await {
             match event {
                 Event::Text(text) => tracing::info!(%id, "{text}"),
@@ -166,7 +173,8 @@ fn log_events(id: String, mut events: Receiver<Event>) {
                 Event::Blob(bytes) => tracing::info!(%id, "[{} bytes]", bytes.len()),
             }
         }
-    });
+    };
+    tokio::spawn(log.in_current_span());
 }
 
 /// Tells an inferlet that its client has left, unless disarmed.

@@ -7,6 +7,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{Bench, run, walk};
+use metrics::{Sample, Value};
 use runtime::{Event, InferletError, InferletLimits, LaunchOptions};
 
 /// Runs a case that must end well, and gives its result.
@@ -21,6 +22,49 @@ async fn a_program_returns_its_result_or_its_error() {
     assert_eq!(run(&bench, &["fail"]).await, Err(InferletError::Program("failed as asked".into())));
     let Err(InferletError::Trap(reason)) = run(&bench, &["panic"]).await else { panic!("a panic is a trap") };
     assert!(reason.contains("panicked as asked"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_inferlets_did_is_counted_for_their_program_and_model() {
+    let bench = Bench::with_two_models(256).await;
+    let _ = run(&bench, &["hello", "you"]).await;
+    let _ = run(&bench, &["fail"]).await;
+    let _ = run(&bench, &["panic"]).await;
+    let limits = InferletLimits { cpu: Some(Duration::from_millis(20)), ..bench.limits() };
+    assert!(bench.launch(&["spin"], Some(limits)).outcome().await.is_err());
+    let spinning = bench.launch(&["spin"], None);
+    spinning.kill();
+    assert!(spinning.outcome().await.is_err());
+    let _ = run(&bench, &["generate", "some text"]).await;
+    bench.settled().await;
+    bench.end_engine();
+    let families = bench.runtime.metrics(0).await;
+    let number = |name: &str, labels: &[&str]| {
+        let family = families.iter().find(|family| family.name == name)?;
+        let has = |sample: &&Sample| labels.iter().all(|label| sample.labels.values().any(|v| v == label));
+        match &family.samples.iter().find(has)?.value {
+            Value::Number(number) => Some(*number),
+            Value::Distribution(times) => Some(times.count() as f64),
+        }
+    };
+    let ends = ["ok", "error", "limit", "trap", "killed"]
+        .map(|outcome| number("pie_inferlet_ends_total", &[outcome]));
+    assert_eq!(ends, [2.0, 1.0, 1.0, 1.0, 1.0].map(Some));
+    assert_eq!(number("pie_inferlet_launches_total", &["test-programs"]), Some(6.0));
+    assert_eq!(number("pie_inferlets_running", &["test-programs"]), Some(0.0));
+    assert!(number("pie_program_cpu_seconds_total", &[]).is_some_and(|seconds| seconds > 0.02));
+    let drawn = number("pie_generated_tokens_total", &["tiny"]).unwrap();
+    assert!(drawn > 1.0, "{drawn} tokens");
+    assert_eq!(number("pie_time_to_first_token_seconds", &["tiny"]), Some(1.0));
+    assert_eq!(number("vllm:e2e_request_latency_seconds", &["tiny", "0"]), Some(1.0));
+    assert_eq!(number("pie_generated_tokens_total", &["other"]), Some(0.0), "nobody opened it");
+    // The dead engine tells nothing, and what the runtime knows of its model is there.
+    assert_eq!(
+        [number("pie_engine_up", &["tiny"]), number("pie_engine_up", &["other"])],
+        [Some(0.0), Some(1.0)]
+    );
+    assert_eq!(number("pie_kv_pages_pool", &["tiny"]), None);
+    assert_eq!(number("pie_kv_pages_pool", &["other"]), Some(256.0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

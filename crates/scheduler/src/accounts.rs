@@ -164,6 +164,11 @@ impl Accounts {
         self.shares.get(&Account::Owner(owner)).map_or(0, Share::pages)
     }
 
+    /// Whether an owner is there and not gone.
+    pub(crate) fn knows(&self, owner: OwnerId) -> bool {
+        self.shares.get(&Account::Owner(owner)).is_some_and(|share| share.open)
+    }
+
     /// Owners that are not gone.
     pub(crate) fn owners(&self) -> usize {
         self.shares.values().filter(|share| share.open).count()

@@ -78,6 +78,8 @@ impl Scheduler {
                 accounts.push((Account::Tenant(snapshot.tenant), entry.page));
             }
         }
+        let shared = refs.values().filter(|(refs, _)| *refs > 1).count();
+        assert_eq!(self.memory.shared as usize, shared, "pages with more than one holder");
         for (id, page) in self.memory.pages.iter() {
             let expected = refs.remove(&id).unwrap_or_default();
             assert_eq!((page.refs, page.snapshot_refs), expected, "{id:?}: holders");

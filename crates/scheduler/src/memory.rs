@@ -14,6 +14,8 @@ pub(crate) struct Memory {
     pub(crate) accounts: Accounts,
     /// Whether computed pages enter the prefix cache.
     pub(crate) caching: bool,
+    /// Pages with more than one entry.
+    pub(crate) shared: u32,
 }
 
 /// Who holds an entry.
@@ -43,6 +45,7 @@ impl Memory {
     pub(crate) fn hold(&mut self, holder: Holder, id: LogicalId) {
         let page = self.pages.get_mut(id);
         page.refs += 1;
+        self.shared += u32::from(page.refs == 2);
         page.snapshot_refs += u32::from(matches!(holder, Holder::Snapshot(_)));
         self.accounts.hold(holder.account(), id);
         if let (1, Some(node)) = (page.refs, page.node) {
@@ -60,6 +63,7 @@ impl Memory {
     pub(crate) fn release(&mut self, holder: Holder, id: LogicalId) {
         let page = self.pages.get_mut(id);
         page.refs -= 1;
+        self.shared -= u32::from(page.refs == 1);
         page.snapshot_refs -= u32::from(matches!(holder, Holder::Snapshot(_)));
         self.accounts.release(holder.account(), id);
         if page.refs > 0 {
@@ -164,7 +168,7 @@ mod tests {
     fn memory() -> Memory {
         let mut accounts = Accounts::new(None);
         accounts.open(OwnerId(1), None, TenantId(0), None, 1);
-        Memory { pages: Pages::new(4, 8, 4), prefix: Prefix::default(), accounts, caching: true }
+        Memory { pages: Pages::new(4, 8, 4), prefix: Prefix::default(), accounts, caching: true, shared: 0 }
     }
 
     /// A held page that was computed from eight times `token`, as the first of its context.

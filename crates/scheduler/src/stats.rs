@@ -1,5 +1,7 @@
 //! Counts for metrics.
 
+use metrics::Histogram;
+
 /// A moment's state and the totals since start.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stats {
@@ -9,6 +11,11 @@ pub struct Stats {
     pub running: u64,
     /// Waiting passes that lack pages.
     pub blocked: u64,
+    /// Passes that the engine is at work on: begun, or to be in the next batch, and those that owners just answered are
+    /// expected to come back with. Seen from outside, a batch is always over or not begun: this is what goes on.
+    pub active: u64,
+    /// Passes that were left out of the last batch and have no row computed yet.
+    pub queued: u64,
     /// Owners known.
     pub owners: u64,
     /// Contexts that exist.
@@ -23,6 +30,8 @@ pub struct Stats {
     pub pages_cached: u64,
     /// Pages of the pool that contexts, passes or snapshots hold.
     pub pages_held: u64,
+    /// Pages, wherever they are, that have more than one holder.
+    pub pages_shared: u64,
     /// Pages in host memory.
     pub pages_spilled: u64,
     /// Batches completed.
@@ -33,6 +42,14 @@ pub struct Stats {
     pub rows_computed: u64,
     /// Rows taken from the prefix cache.
     pub rows_cached: u64,
+    /// Rows of finished passes that were long enough to have a page in the prefix cache.
+    pub prefix_rows_asked: u64,
+    /// Of those, rows that it had.
+    pub prefix_rows_found: u64,
+    /// Seconds that the backend took for each batch.
+    pub step_seconds: Histogram,
+    /// Rows of each batch.
+    pub batch_rows: Histogram,
     /// Passes in batches, summed: divided by `batches`, the mean batch size.
     pub batch_requests: u64,
     /// Passes answered with values.

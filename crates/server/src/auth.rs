@@ -154,6 +154,11 @@ impl Auth {
         Auth(RwLock::new(Access::Open))
     }
 
+    /// Nobody may, until there are keys.
+    pub(crate) fn closed() -> Auth {
+        Auth(RwLock::new(Access::Keys(BTreeMap::new())))
+    }
+
     /// From now on these keys open the server and no others. One that stays keeps what it has used of its minute. Returns
     /// the grants of those that are gone.
     pub(crate) fn set_keys(&self, keys: Vec<Key>) -> Vec<Arc<Grant>> {

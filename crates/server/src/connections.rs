@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ pub(crate) struct Connections {
     most_of_an_address: AtomicU32,
     places: Arc<Semaphore>,
     of_addresses: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    refused: AtomicU64,
 }
 
 impl Connections {
@@ -41,6 +42,7 @@ impl Connections {
             most_of_an_address: AtomicU32::new(limits.connections_per_address),
             places: Arc::new(Semaphore::new(limits.connections as usize)),
             of_addresses: Arc::default(),
+            refused: AtomicU64::new(0),
         }
     }
 
@@ -52,6 +54,17 @@ impl Connections {
     /// A place for a connection; waits while there is none.
     async fn place(&self) -> OwnedSemaphorePermit {
         self.places.clone().acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    /// Connections that are open.
+    pub(crate) fn open(&self) -> u64 {
+        let counts = lock(&self.of_addresses);
+        counts.values().map(|count| u64::from(*count)).sum()
+    }
+
+    /// Connections that were refused.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Waits until all places are free.
@@ -126,6 +139,7 @@ pub(crate) async fn accept(front: Front, listener: TcpListener, router: Router) 
             }
         };
         let Some(counted) = front.0.connections.count(address.ip()) else {
+            front.0.connections.refused.fetch_add(1, Ordering::Relaxed);
             // The answer fits the system's buffer; a client that does not read it loses it.
             let _ = stream.try_write(REFUSED);
             continue;

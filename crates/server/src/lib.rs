@@ -1,5 +1,5 @@
 //! The HTTP front: the server's own [`ROUTES`], and programs that answer requests, each below a path or on a
-//! port of its own.
+//! port of its own. `requests` is around all of them: ids, counts and the line in the log.
 //!
 //! A [`Front`] listens on ports, answers until it is told to stop, and then lets what runs finish; its
 //! [`Mounts`] has the programs by their paths, and may change meanwhile. A request to a program is streamed
@@ -11,12 +11,14 @@ mod connections;
 mod http2;
 mod mounts;
 mod patience;
+mod requests;
 mod routes;
+mod stats;
 mod tls;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use runtime::{Grant, Service};
 use tokio::net::TcpListener;
@@ -31,6 +33,7 @@ pub use admission::{AdmissionCounts, AdmissionLimits, ClientBounds};
 pub use auth::{KEY_PREFIX, Key};
 pub use mounts::{MountError, Mounts};
 pub use routes::{ROUTES, Route};
+pub use stats::{METRICS, Reading};
 pub use tls::{TlsError, TlsFiles};
 
 /// What clients may take. Beyond a limit, a request gets a status that says so, or its connection ends.
@@ -76,6 +79,8 @@ pub struct FrontOptions {
     pub admission: AdmissionLimits,
     /// The certificate; without one nothing is encrypted.
     pub tls: Option<TlsFiles>,
+    /// Whether nothing is answered without one of the keys of [`Front::set_keys`]. Default: everything is.
+    pub needs_key: bool,
     /// Origins whose pages may send requests: `https://app.example.com`, or `*` for all. Default: none.
     pub cors_origins: Vec<String>,
 }
@@ -113,24 +118,34 @@ pub(crate) struct FrontState {
     pub(crate) mounts: Mounts,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) connections: Connections,
+    pub(crate) requests: requests::Requests,
+    /// Metrics of what is behind the programs, once it is there.
+    pub(crate) source: watch::Sender<Option<stats::Source>>,
+    /// What it said last, and when.
+    pub(crate) last_read: tokio::sync::Mutex<Option<(Instant, Vec<metrics::Family>)>>,
+    pub(crate) started: SystemTime,
 }
 
 impl Front {
-    /// A front that listens nowhere yet, and takes requests without a key.
+    /// A front that listens nowhere yet.
     ///
     /// # Errors
     /// When the certificate cannot be used.
     pub fn new(options: FrontOptions) -> Result<Front, TlsError> {
-        let FrontOptions { limits, admission, tls, cors_origins } = options;
+        let FrontOptions { limits, admission, tls, needs_key, cors_origins } = options;
         Ok(Front(Arc::new(FrontState {
             connections: Connections::new(&limits),
             limits: RwLock::new(limits),
             admission: Arc::new(Admission::new(admission)),
-            auth: Auth::open(),
+            auth: if needs_key { Auth::closed() } else { Auth::open() },
             tls: tls.map(Tls::open).transpose()?,
             cors_origins,
             mounts: Mounts::default(),
             phase: watch::Sender::new(Phase::Starting),
+            requests: requests::Requests::default(),
+            source: watch::Sender::new(None),
+            last_read: tokio::sync::Mutex::default(),
+            started: SystemTime::now(),
         })))
     }
 
@@ -240,7 +255,7 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::TcpStream;
-    use std::time::Instant;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     /// Does what blocks on a thread of its own.
     async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
@@ -289,9 +304,65 @@ mod tests {
         let front = Front::new(FrontOptions::default()).unwrap();
         let address = front.listen("127.0.0.1", 0).await.unwrap();
         front.set_ready(|| vec!["small".to_string()]);
-        let answer = get(address, "/health").await;
-        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-        assert!(answer.contains(r#"{"status":"failed","models":["small"]}"#), "{answer}");
+        for path in ["/health", "/health/live", "/health/ready"] {
+            let answer = get(address, path).await;
+            assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+            assert!(answer.contains(r#"{"status":"failed","models":["small"]}"#), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_starts_is_alive_and_not_ready_and_has_metrics() {
+        let front = Front::new(FrontOptions::default()).unwrap();
+        let address = front.listen("127.0.0.1", 0).await.unwrap();
+        let status = async |path| get(address, path).await[..12].to_string();
+        assert_eq!(status("/health/live").await, "HTTP/1.1 200");
+        assert_eq!(status("/health/ready").await, "HTTP/1.1 503");
+        let page = get(address, "/metrics").await;
+        assert!(
+            page.contains("\npie_http_requests_total{route=\"/health/ready\",status=\"503\"} 1.0\n"),
+            "{page}"
+        );
+        front.set_ready(Vec::new);
+        assert_eq!(status("/health/ready").await, "HTTP/1.1 200");
+    }
+
+    #[tokio::test]
+    async fn however_many_ask_the_engines_are_asked_a_hundred_times_a_second() {
+        let front = Front::new(FrontOptions::default()).unwrap();
+        let asked = Arc::new(AtomicU32::new(0));
+        let counted = asked.clone();
+        front.set_metrics(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async { Vec::new() }
+        });
+        let start = Instant::now();
+        for _ in 0..1000 {
+            front.metrics().await;
+        }
+        let most = start.elapsed().as_millis() as u32 / 10 + 1;
+        let asked = asked.load(Ordering::Relaxed);
+        assert!((1..=most).contains(&asked), "{asked} of at most {most}");
+    }
+
+    #[tokio::test]
+    async fn every_answer_has_the_id_of_its_request() {
+        let front = Front::new(FrontOptions::default()).unwrap();
+        let address = front.listen("127.0.0.1", 0).await.unwrap();
+        // Too early, of the server's own, and of nothing.
+        for path in ["/early", "/health", "/metrics"] {
+            let answer = blocking(move || {
+                let mut stream = TcpStream::connect(address).unwrap();
+                let head = "host: here\r\nconnection: close\r\nx-request-id: mine";
+                write!(stream, "GET {path} HTTP/1.1\r\n{head}\r\n\r\n").unwrap();
+                read_all(&mut stream)
+            });
+            let answer = answer.await;
+            assert!(answer.contains("\r\nx-request-id: mine\r\n"), "{answer}");
+            let session =
+                answer.split("\r\nx-session-id: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+            assert_eq!(session.map(str::len), Some(36), "one is made: {answer}");
+        }
     }
 
     #[tokio::test]

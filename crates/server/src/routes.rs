@@ -3,9 +3,11 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
@@ -15,14 +17,13 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
 use runtime::{Grant, InferletError, LaunchError, RequestError, Service};
 use serde_json::json;
-use std::time::Duration;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer, ExposeHeaders};
 
 use crate::admission::{ClientBounds, Place};
 use crate::auth::{Refused, X_API_KEY};
 use crate::mounts::strip_mount;
 use crate::patience::TimedBody;
-use crate::{Front, HttpLimits, Phase};
+use crate::{Front, HttpLimits, Phase, requests, stats};
 
 /// The part of the path that led to a program; the program itself sees the rest.
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -33,34 +34,103 @@ pub struct Route {
     pub path: &'static str,
     /// What it answers, for documents.
     pub about: &'static str,
+    /// Who may ask for it, where there are keys.
+    access: Access,
     handler: fn() -> MethodRouter<Front>,
+}
+
+/// Who may ask for one of the server's own paths.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Everybody.
+    Open,
+    /// Holders of a key that shows the whole server.
+    Admin,
 }
 
 /// All of them: the router, the paths that are refused to programs, the answer 404 and the documents read
 /// this table.
-pub const ROUTES: &[Route] = &[Route {
-    path: "/health",
-    about: "`GET`: 200 and `{\"status\":\"ok\"}`; 503 and `{\"status\":\"starting\"}` while models load, `stopping` \
-        while the server ends, or `failed` and the `models` whose engine is dead",
-    handler: || get(health),
-}];
+pub const ROUTES: &[Route] = &[
+    Route {
+        path: "/health",
+        about: "`GET`: 200 and `{\"status\":\"ok\"}`; 503 and `{\"status\":\"starting\"}` while models load, `stopping` \
+            while the server ends, or `failed` and the `models` whose engine is dead",
+        access: Access::Open,
+        handler: || get(health),
+    },
+    Route {
+        path: "/health/live",
+        about: "`GET`: 200 as long as the server answers and no engine is dead, else 503: whether to start it anew",
+        access: Access::Open,
+        handler: || get(live),
+    },
+    Route {
+        path: "/health/ready",
+        about: "`GET`: 200 when the server takes requests, else 503, as `/health`: whether to send it any",
+        access: Access::Open,
+        handler: || get(health),
+    },
+    Route {
+        path: "/metrics",
+        about: "`GET`: the metrics in Prometheus' text format, or as OpenMetrics where that is accepted",
+        access: Access::Admin,
+        handler: || get(stats::page),
+    },
+    Route {
+        path: "/stats",
+        about: "`GET`: the same as JSON, which `pie stats` makes tables of",
+        access: Access::Admin,
+        handler: || get(stats::json),
+    },
+];
 
 /// The server's own routes, and the programs that are mounted.
 pub(crate) fn server_router(front: Front) -> Router {
-    let own = ROUTES.iter().fold(Router::new(), |router, own| router.route(own.path, (own.handler)()));
-    with_cors(own.fallback(mounted), &front).with_state(front)
+    let handler = |own: &Route| match own.access {
+        Access::Open => (own.handler)(),
+        Access::Admin => (own.handler)().route_layer(from_fn_with_state(front.clone(), admin_only)),
+    };
+    let own = ROUTES.iter().fold(Router::new(), |router, own| router.route(own.path, handler(own)));
+    watched(own.fallback(mounted), front)
 }
 
 /// One program for every path.
 pub(crate) fn program_router(front: Front, service: Service) -> Router {
     let service = Arc::new(service);
+    let route = format!("port of {}", service.label());
     let program = async move |State(front): State<Front>, request| {
         if let Some(refused) = not_ready(&front) {
             return refused;
         }
-        answer(&front, &service, "/", request).await
+        answer(&front, &service, "/", &route, request).await
     };
-    with_cors(Router::new().fallback(program), &front).with_state(front)
+    watched(Router::new().fallback(program), front)
+}
+
+/// A router whose requests have ids, and are counted and logged.
+fn watched(router: Router<Front>, front: Front) -> Router {
+    let router = router.layer(from_fn_with_state(front.clone(), requests::watch));
+    with_cors(router, &front).with_state(front)
+}
+
+/// Lets those in that may see the whole server.
+async fn admin_only(State(front): State<Front>, request: Request, next: Next) -> Response {
+    match front.0.auth.client(request.headers()) {
+        Ok(Some(client)) if !client.key.admin => {
+            let path = request.uri().path();
+            let why = format!("the key does not open `{path}`: expected one made with `pie key add --admin`");
+            error(StatusCode::FORBIDDEN, "permission_error", "not_admin", &why)
+        }
+        Ok(_) => next.run(request).await,
+        Err(refused) => not_allowed(&refused),
+    }
+}
+
+async fn live(State(front): State<Front>) -> Response {
+    match front.phase() {
+        Phase::Starting | Phase::Stopping => Json(json!({ "status": "ok" })).into_response(),
+        Phase::Ready(_) => health(State(front)).await,
+    }
 }
 
 /// Lets pages of the configured origins send requests. What a browser asks before it does needs no key.
@@ -111,8 +181,12 @@ async fn mounted(State(front): State<Front>, request: Request) -> Response {
     let path = request.uri().path();
     let mounts = front.mounts();
     match mounts.find(path) {
-        Some((service, mount)) => answer(&front, &service, &mount, request).await,
+        Some((service, mount)) => answer(&front, &service, &mount, &mount, request).await,
         None => {
+            // What is served is nothing for strangers.
+            if let Err(refused) = front.0.auth.client(request.headers()) {
+                return not_allowed(&refused);
+            }
             let programs = mounts.list().into_iter().map(|(path, _)| path);
             let own = ROUTES.iter().map(|route| route.path.to_string());
             let known = programs.chain(own).collect::<Vec<_>>().join(", ");
@@ -121,12 +195,23 @@ async fn mounted(State(front): State<Front>, request: Request) -> Response {
     }
 }
 
-/// Lets a program answer a request that is allowed, when it has a place.
-async fn answer(front: &Front, service: &Service, mount: &str, mut request: Request) -> Response {
+/// Lets a program answer a request that is allowed, when it has a place. `route` is what the request is counted for.
+async fn answer(
+    front: &Front,
+    service: &Service,
+    mount: &str,
+    route: &str,
+    mut request: Request,
+) -> Response {
     let client = match front.0.auth.client(request.headers()) {
         Ok(client) => client,
-        Err(refused) => return not_allowed(&refused),
+        Err(refused) => {
+            requests::belongs(&request, route, "");
+            return not_allowed(&refused);
+        }
     };
+    let user = client.as_ref().map_or(service.user(), |client| client.key.grant.user());
+    requests::belongs(&request, route, user);
     let mut bounds = ClientBounds::default();
     if let Some(client) = &client {
         if !client.key.grant.allows_program(service.label()) {

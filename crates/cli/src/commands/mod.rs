@@ -6,3 +6,4 @@ pub(crate) mod key;
 pub(crate) mod model;
 pub(crate) mod run;
 pub(crate) mod start;
+pub(crate) mod stats;

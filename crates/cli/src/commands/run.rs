@@ -10,7 +10,7 @@ use runtime::{Event, Inferlet, InferletError, Input, LaunchOptions, Program, Run
 
 use crate::assemble::Assembly;
 use crate::config::{CommonFlags, LOCAL_USER};
-use crate::output;
+use crate::{logging, output};
 
 /// Flags of `pie run`.
 #[derive(Args)]
@@ -25,8 +25,10 @@ pub(crate) struct RunFlags {
     arguments: Vec<String>,
 }
 
-pub(crate) async fn run(flags: RunFlags) -> Result<()> {
-    let assembly = Assembly::start(&flags.common.settings(&[])?).await?;
+pub(crate) async fn run(flags: RunFlags, verbose: u8) -> Result<()> {
+    let settings = flags.common.settings(&[])?;
+    logging::start(verbose, settings.server.log_format());
+    let assembly = Assembly::start(&settings).await?;
     let program = find_program(&assembly.runtime, &flags.program).await?;
     let options = LaunchOptions { arguments: flags.arguments, user: LOCAL_USER.into(), limits: None };
     let mut inferlet = assembly.runtime.launch(&program, options)?;

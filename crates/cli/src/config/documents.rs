@@ -1,10 +1,12 @@
 //! What the documents say of the keys, written from their rows: the tables of docs/config.md and
-//! example_config.toml.
+//! example_config.toml; and of the metrics, the table of docs/operating.md.
 //!
-//! `cargo xtask docs` writes both; without it a test fails where they differ.
+//! `cargo xtask docs` writes them; without it a test fails where they differ.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use metrics::Declared;
 use toml::Value;
 
 use super::key::{Commands, Key, Kind};
@@ -43,8 +45,13 @@ fn first_difference<'a>(found: &'a str, expected: &'a str) -> Option<(&'a str, &
 
 #[test]
 fn the_tables_of_the_page_are_those_of_the_code() {
-    let page = std::fs::read_to_string(repository().join("docs/config.md")).unwrap();
-    let mut parts = parts();
+    hold_parts("docs/config.md", parts());
+    hold_parts("docs/operating.md", vec![("metrics".to_string(), metrics())]);
+}
+
+/// Holds a page to its generated parts.
+fn hold_parts(path: &str, mut parts: Vec<(String, String)>) {
+    let page = std::fs::read_to_string(repository().join(path)).unwrap();
     let mut written = String::new();
     let mut rest = page.as_str();
     while let Some((before, after)) = rest.split_once("<!-- generated: ") {
@@ -55,8 +62,58 @@ fn the_tables_of_the_page_are_those_of_the_code() {
         written += &format!("{before}<!-- generated: {name} -->\n{part}<!-- end -->");
         rest = after;
     }
-    assert!(parts.is_empty(), "docs/config.md has no place for {:?}", parts[0].0);
-    hold("docs/config.md", &(written + rest));
+    assert!(parts.is_empty(), "{path} has no place for {:?}", parts[0].0);
+    hold(path, &(written + rest));
+}
+
+/// All metrics of a server.
+fn all_metrics() -> Vec<Declared> {
+    metrics::declared(runtime::METRICS).chain(metrics::declared(server::METRICS)).collect()
+}
+
+fn metrics() -> String {
+    let row = |metric: Declared| {
+        let labels: Vec<String> = metric.labels.iter().map(|label| code(label)).collect();
+        vec![code(metric.name), metric.kind.name().to_string(), labels.join(" "), metric.help.to_string()]
+    };
+    markdown(&["metric", "kind", "labels", "what"], all_metrics().into_iter().map(row))
+}
+
+#[test]
+fn metrics_have_names_of_their_own_as_their_kinds_want_them() {
+    let mut names = BTreeSet::new();
+    for metric in all_metrics() {
+        let name = metric.name;
+        assert!(names.insert(name), "`{name}` is there twice");
+        assert_eq!(name.ends_with("_total"), metric.kind == metrics::Kind::Counter, "{name}");
+        assert!(!metric.help.ends_with('.') && !metric.help.is_empty(), "{name}: {}", metric.help);
+        assert!(metric.labels.iter().all(|label| *label != "le"), "{name}");
+    }
+}
+
+#[test]
+fn every_metric_of_the_dashboard_exists() {
+    let dashboard = std::fs::read_to_string(repository().join("docs/grafana.json")).unwrap();
+    let dashboard: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let mut shown = BTreeSet::new();
+    for expression in panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap()) {
+        let expression = expression["expr"].as_str().unwrap();
+        let mut words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':');
+        let is_metric =
+            |word: &&str| ["pie_", "vllm:", "process_"].iter().any(|begin| word.starts_with(begin));
+        let word = words.find(is_metric).unwrap_or_else(|| panic!("no metric is in {expression}"));
+        for word in [word].into_iter().chain(words.filter(is_metric)) {
+            let named = all_metrics().into_iter().find(|metric| match metric.kind {
+                metrics::Kind::Histogram => ["_bucket", "_sum", "_count"]
+                    .iter()
+                    .any(|end| word.strip_suffix(end) == Some(metric.name)),
+                _ => word == metric.name,
+            });
+            shown.insert(named.unwrap_or_else(|| panic!("`{word}` of the dashboard is no metric")).name);
+        }
+    }
+    assert!(shown.len() > 20, "the dashboard shows {shown:?}");
 }
 
 #[test]

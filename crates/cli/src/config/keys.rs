@@ -42,6 +42,10 @@ section! {
         cache_dir: PathBuf = none
             .absent("`PIE_HOME/cache`")
             .example("\"/var/cache/pie\"");
+        /// How the log is written to stderr; `PIE_LOG` chooses what is in it.
+        log_format: String = ("text".to_string())
+            .one_of(log_formats)
+            .flag(Flag::new("log-format", "FORMAT", Commands::RunAndStart));
         /// When a batch is fired.
         batching_strategy: String = (scheduler::POLICIES[0].name.to_string())
             .one_of(strategies)
@@ -418,6 +422,13 @@ pub(crate) const FOREIGN_KEYS: &[(&str, &str)] = &[
 fn strategies() -> Vec<Choice> {
     let choice = |row: &scheduler::PolicyRow| Choice { name: row.name, about: row.about };
     scheduler::POLICIES.iter().map(choice).collect()
+}
+
+fn log_formats() -> Vec<Choice> {
+    vec![
+        Choice { name: "text", about: "lines for people" },
+        Choice { name: "json", about: "an object a line, with the id of the request as `request_id`" },
+    ]
 }
 
 fn milliseconds(time: Duration) -> u64 {

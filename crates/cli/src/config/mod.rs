@@ -28,6 +28,7 @@ pub(crate) use keys::{
     ServerSettings, ServiceSettings, TlsSettings, is_user,
 };
 
+use crate::logging::LogFormat;
 use flags::Given;
 use key::Key;
 use keys::{FOREIGN_KEYS, TABLES, Table, Tables};
@@ -110,6 +111,14 @@ impl Settings {
 }
 
 impl ServerSettings {
+    /// How the log is written.
+    pub(crate) fn log_format(&self) -> LogFormat {
+        match &self.log_format[..] {
+            "json" => LogFormat::Json,
+            _ => LogFormat::Text,
+        }
+    }
+
     /// The batching policy with its parameters.
     pub(crate) fn policy(&self) -> PolicyKind {
         let row = scheduler::POLICIES.iter().find(|row| row.name == self.batching_strategy);

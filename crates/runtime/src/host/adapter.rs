@@ -10,13 +10,11 @@ use super::bindings::api::adapter;
 use super::model::ModelHandle;
 use super::{Failure, HostState};
 use crate::account::Taken;
-use crate::adapters::AdapterFile;
+use crate::adapters::{ADAPTERS, AdapterFile};
 use crate::error::{ApiError, engine_gone, invalid};
 use crate::inferlet::InferletState;
+use crate::served::LoadedAdapter;
 use crate::{RuntimeState, ServedModel};
-
-/// Adapters that one inferlet has loaded at once.
-const ADAPTERS: u32 = 32;
 
 /// A program's handle to a loaded adapter.
 pub struct Adapter {
@@ -26,6 +24,8 @@ pub struct Adapter {
     tensors: Vec<String>,
     /// Its bytes, wherever they are.
     _held: Taken,
+    /// That it is loaded, where it is one of the server's.
+    _loaded: Option<LoadedAdapter>,
 }
 
 impl HostState {
@@ -106,8 +106,10 @@ async fn load(
     inferlet: &Arc<InferletState>,
     source: adapter::Source,
 ) -> Result<Adapter, ApiError> {
+    let mut of_server = None;
     let (bytes, file) = match source {
         adapter::Source::Name(name) => {
+            of_server = Some(name.clone());
             let adapters = shared.clone();
             let find = move || adapters.adapters.find(&name).and_then(|file| Ok((file.bytes()?, file)));
             shared.workers.run(inferlet, 0, find).await?
@@ -134,5 +136,6 @@ async fn load(
         scheduler::CallError::Backend(reason) => invalid(reason),
         other => other.into(),
     })?;
-    Ok(Adapter { id, model, rank, tensors, _held: held })
+    let loaded = of_server.map(|name| model.adapter_loaded(&name));
+    Ok(Adapter { id, model, rank, tensors, _held: held, _loaded: loaded })
 }

@@ -16,6 +16,7 @@ use crate::host::model::ModelHandle;
 use crate::inferlet::InferletState;
 use crate::positions::Positions;
 use crate::snapshot_files::snapshot_key;
+use crate::tokens::Drawn;
 use crate::{RuntimeState, ServedModel};
 
 /// Bytes of a snapshot's name.
@@ -35,6 +36,8 @@ pub struct Context {
     pub(crate) positions: Positions,
     /// What the pass in flight holds until it has ended.
     pub(crate) pass: Weak<()>,
+    /// What its last pass drew, for the metrics.
+    pub(crate) drawn: Drawn,
 }
 
 impl Context {
@@ -195,6 +198,7 @@ impl HostState {
             priority: source.priority,
             positions,
             pass: Weak::new(),
+            drawn: source.drawn,
         };
         self.push_context(context)
     }
@@ -227,7 +231,8 @@ impl context::HostContext for HostState {
             Self::apply(&engine, ContextOp::SetCacheSalt { context: id, salt })?;
         }
         let (priority, positions) = (Priority::Normal, Positions::default());
-        self.push_context(Context { id, model, engine, priority, positions, pass: Weak::new() })
+        let (pass, drawn) = (Weak::new(), Drawn::default());
+        self.push_context(Context { id, model, engine, priority, positions, pass, drawn })
     }
 
     fn fork(&mut self, context: Resource<Context>) -> Result<Resource<Context>, Failure> {
@@ -429,7 +434,8 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             if let Some(salt) = state.cache_salt {
                 HostState::apply(&engine, ContextOp::SetCacheSalt { context: id, salt })?;
             }
-            state.push_context(Context { id, model, engine, priority, positions, pass: Weak::new() })
+            let (pass, drawn) = (Weak::new(), Drawn::default());
+            state.push_context(Context { id, model, engine, priority, positions, pass, drawn })
         })
     }
 

@@ -19,6 +19,7 @@ use crate::error::{ApiError, engine_gone, invalid};
 use crate::grant::Grant;
 use crate::host::context::Context;
 use crate::host::grammar::{Constraint, InUse};
+use crate::tokens::AnsweredPass;
 
 /// Outputs of one pass; the limit of one row is the backend's.
 const OUTPUTS: usize = 16384;
@@ -238,9 +239,17 @@ async fn finish<T: Send + 'static>(
     mut flight: InFlight,
 ) -> Result<forward::Outputs, Failure> {
     let reply = flight.answer().await?;
+    let is_drawn = |value: &&Value| matches!(value, Value::Token(_));
+    let pass = AnsweredPass {
+        rows: reply.computed_tokens + reply.cached_tokens,
+        drawn: reply.values.iter().filter(is_drawn).count() as u32,
+        keep: flight.rows > 0,
+    };
     let values = reply.values.into_iter().map(output).collect();
     accessor.with(|mut access| {
-        let context = access.get().table.get_mut(context)?;
+        let HostState { table, inferlet, .. } = access.get();
+        let context = table.get_mut(context)?;
+        context.drawn.count(&context.model, inferlet, &pass);
         let continued = || (reply.next_position.saturating_sub(flight.rows)..reply.next_position).collect();
         let positions: Vec<u32> = flight.positions.take().unwrap_or_else(continued);
         for position in positions.iter().take(flight.rows as usize) {

@@ -37,6 +37,8 @@ impl Scheduler {
                 self.totals.batch_requests += running.len() as u64;
                 let mut values = output.values.drain(..);
                 let compute = Compute { batch: compute, rows: running.iter().map(|pass| pass.rows).sum() };
+                self.totals.step_seconds.observe(compute.batch.as_secs_f64());
+                self.totals.batch_rows.observe(f64::from(compute.rows));
                 self.fair.observe(running.iter().map(|pass| pass.work).sum(), compute.batch);
                 for pass in running {
                     self.advance(pass, &mut values, compute, now);
@@ -161,6 +163,11 @@ impl Scheduler {
             context.entries.extend_from_slice(&pass.entries);
         }
         let (length, next_position) = (context.length, context.next_position);
+        // Only a page before the last row can be found.
+        if self.memory.caching && pass.rows() > self.limits.page_tokens {
+            self.totals.prefix_rows_asked += u64::from(pass.rows());
+            self.totals.prefix_rows_found += u64::from(pass.cached);
+        }
         let values = pass.values.into_iter().map(|value| value.expect("every output row was computed"));
         let reply = ForwardReply {
             values: values.collect(),

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backend::{AdapterId, BackendError, Limits};
+use metrics::Histogram;
 
 use crate::accounts::{Account, Accounts};
 use crate::config::SchedulerConfig;
@@ -88,6 +89,8 @@ pub struct Scheduler {
     round: u64,
     /// Ages of owners and contexts, and arrivals of passes.
     sequence: u64,
+    /// `sequence` when the last batch was put together.
+    sequence_seen: u64,
     totals: Stats,
 }
 
@@ -104,6 +107,7 @@ impl Scheduler {
             prefix: Prefix::default(),
             accounts: Accounts::new(config.tenant_pages),
             caching: config.prefix_cache,
+            shared: 0,
         };
         Scheduler {
             limits,
@@ -123,7 +127,12 @@ impl Scheduler {
             completed: None,
             round: 0,
             sequence: 0,
-            totals: Stats::default(),
+            sequence_seen: 0,
+            totals: Stats {
+                step_seconds: Histogram::new(metrics::SECONDS),
+                batch_rows: Histogram::new(metrics::ROWS),
+                ..Stats::default()
+            },
         }
     }
 
@@ -217,10 +226,15 @@ impl Scheduler {
         let pool = memory.pages.pool();
         let (free, cached) = (memory.pages.free(), memory.prefix.idle());
         let running = self.running.iter().filter(|r| self.passes.contains_key(&r.ticket)).count();
+        let queued = self.queued();
+        let back = self.expected_back.iter().filter(|((_, owner), _)| memory.accounts.knows(*owner));
+        let back: u32 = back.map(|(_, passes)| passes).sum();
         Stats {
             waiting: (self.passes.len() - running) as u64,
             running: running as u64,
             blocked: self.passes.values().filter(|pass| pass.blocked).count() as u64,
+            active: (self.passes.len() - queued) as u64 + u64::from(back),
+            queued: queued as u64,
             owners: memory.accounts.owners() as u64,
             contexts: self.contexts.len() as u64,
             snapshots: self.snapshots.len() as u64,
@@ -228,9 +242,17 @@ impl Scheduler {
             pages_free: u64::from(free),
             pages_cached: u64::from(cached),
             pages_held: u64::from(pool - free - cached),
+            pages_shared: u64::from(memory.shared),
             pages_spilled: u64::from(memory.pages.host_used()),
             ..self.totals
         }
+    }
+
+    /// Passes that the last batch left out and that have not begun.
+    fn queued(&self) -> usize {
+        let is_running = |ticket: &Ticket| self.running.iter().any(|running| running.ticket == *ticket);
+        let left_out = |pass: &Pass| pass.arrival <= self.sequence_seen && pass.done == pass.cached;
+        self.passes.iter().filter(|(ticket, pass)| left_out(pass) && !is_running(ticket)).count()
     }
 
     /// Counts an operation without a reply that was wrong.

@@ -116,6 +116,7 @@ impl Scheduler {
 
     fn assemble(&mut self, now: Duration, at_most: u32, batch: &mut Batch) {
         self.round += 1;
+        self.sequence_seen = self.sequence;
         let mut shares = self.fair.shares();
         let waiting = self.waiting(&shares, now);
         let mut budget = Budget {

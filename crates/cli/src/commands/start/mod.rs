@@ -20,9 +20,9 @@ use clap::Args;
 use runtime::Runtime;
 use server::{Front, FrontOptions};
 
-use crate::api;
 use crate::assemble::Assembly;
 use crate::config::{CommonFlags, KeyFlags, ServiceSettings, Settings, StartCommand};
+use crate::{api, logging};
 use reload::Reload;
 use shell::Shell;
 use signals::StopSignals;
@@ -74,8 +74,8 @@ keys: `pie key add ann`, then `pie serve --host 0.0.0.0`. Each route is a progra
 --serve /v1/chat/completions=my-program puts another one in its place.";
 
 /// `pie start`.
-pub(crate) async fn start(flags: StartFlags) -> Result<()> {
-    let server = RunningServer::start(flags).await?;
+pub(crate) async fn start(flags: StartFlags, verbose: u8) -> Result<()> {
+    let server = RunningServer::start(flags, verbose).await?;
     eprintln!("server started, http://{}/health answers; `help` lists the commands", server.address);
     let shell = Shell::new(&server.assembly, server.front.clone(), server.host.clone());
     let ended = server.run(shell.run(&server.stop)).await;
@@ -83,8 +83,8 @@ pub(crate) async fn start(flags: StartFlags) -> Result<()> {
 }
 
 /// `pie serve`.
-pub(crate) async fn serve(flags: StartFlags) -> Result<()> {
-    let server = RunningServer::start(flags).await?;
+pub(crate) async fn serve(flags: StartFlags, verbose: u8) -> Result<()> {
+    let server = RunningServer::start(flags, verbose).await?;
     let scheme = if server.is_encrypted { "https" } else { "http" };
     eprintln!("serving {} on {scheme}://{}/v1", server.models(), server.address);
     let ended = server.run(server.stop.requested()).await;
@@ -108,8 +108,9 @@ struct RunningServer {
 struct Ended(Vec<String>);
 
 impl RunningServer {
-    async fn start(flags: StartFlags) -> Result<RunningServer> {
+    async fn start(flags: StartFlags, verbose: u8) -> Result<RunningServer> {
         let settings = &flags.settings()?;
+        logging::start(verbose, settings.server.log_format());
         let stop = StopSignals::listen()?;
         reload::check_access(settings)?;
         let tls = settings.tls.files()?;
@@ -119,6 +120,7 @@ impl RunningServer {
             admission: settings.admission.limits(),
             tls,
             cors_origins: settings.http.cors_origins.clone(),
+            needs_key: settings.server.enable_auth,
         })?;
         let host = settings.server.host.clone();
         let address = front.listen(&host, settings.server.port).await;
@@ -130,6 +132,12 @@ impl RunningServer {
             shell.serve(program, service.mount()?, user, arguments.clone()).await?;
         }
         api::mount(&assembly.runtime, &front).await?;
+        let runtime = assembly.runtime.clone();
+        let counts = front.clone();
+        front.set_metrics(move || {
+            let (runtime, waiting) = (runtime.clone(), counts.admission_counts().waiting);
+            async move { runtime.metrics(waiting).await }
+        });
         let runtime = assembly.runtime.clone();
         let reload = Reload::new(front.clone(), runtime.clone(), settings.clone(), move || flags.settings())?;
         tokio::spawn(reload.run());

@@ -9,6 +9,7 @@ use super::signals::StopSignals;
 use super::terminal::{self, Printer};
 use crate::assemble::Assembly;
 use crate::commands::run::find_program;
+use crate::commands::stats::tables;
 use crate::config::{LOCAL_USER, Mount};
 
 const HELP: &str = "\
@@ -21,7 +22,7 @@ unserve PATH                         end that for a path
 services                             what is served below which path
 models                               models served
 programs                             programs known by name
-stats                                what the engine of each model does
+stats                                what the models, programs and routes do, as `pie stats`
 help                                 this
 exit                                 stop the server and leave, when what runs has ended or `shutdown_ms` is over";
 
@@ -112,12 +113,7 @@ impl<'a> Shell<'a> {
                 }
             }
             ["programs"] => printer.line(&runtime.programs().join("\n")),
-            ["stats"] => {
-                for model in runtime.models() {
-                    let stats = model.engine().stats().await??;
-                    printer.line(&format!("{}\n{stats:#?}", model.name()));
-                }
-            }
+            ["stats"] => printer.line(&tables(&self.front.metrics().await)),
             [command, ..] => bail!("unknown command `{command}`; `help` lists the commands"),
         }
         Ok(true)
