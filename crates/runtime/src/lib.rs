@@ -24,6 +24,7 @@ mod positions;
 mod process;
 mod program;
 mod queue;
+mod record;
 mod served;
 mod service;
 mod snapshot_files;
@@ -49,6 +50,7 @@ use std::time::Duration;
 use backend::AdapterId;
 use scheduler::{ContextId, Ticket};
 use tokio::sync::Semaphore;
+use trace::Recorder;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -59,6 +61,7 @@ pub use mcp::{Limits as McpLimits, ServerConfig as McpServer, Transport as McpTr
 pub use network::{AllowedHosts, HostPatternError};
 pub use process::{Inferlet, InferletError, Input, LaunchError, LaunchOptions};
 pub use program::{Program, ProgramError};
+pub use record::batch_observer;
 pub use served::{ModelFacts, ServedModel};
 pub use service::{RequestError, Service};
 
@@ -90,6 +93,8 @@ pub struct RuntimeConfig {
     pub allowed_hosts: Arc<AllowedHosts>,
     /// MCP servers whose tools inferlets may call. Default: none.
     pub mcp: Vec<McpServer>,
+    /// Where recordings are made; engines that are to be in them have it too, see [`batch_observer`].
+    pub recorder: Arc<Recorder>,
 }
 
 impl Default for RuntimeConfig {
@@ -106,6 +111,7 @@ impl Default for RuntimeConfig {
             server_limits: ServerLimits::default(),
             allowed_hosts: Arc::default(),
             mcp: Vec::new(),
+            recorder: Arc::default(),
         }
     }
 }
@@ -159,6 +165,7 @@ pub(crate) struct RuntimeState {
     adapter_ids: AtomicU32,
     pub(crate) users: users::Users,
     pub(crate) workers: work::Workers,
+    pub(crate) recorder: Arc<Recorder>,
 }
 
 impl RuntimeState {
@@ -231,6 +238,7 @@ impl Runtime {
             waiting_places: Arc::new(Semaphore::new(waiting_places(&config) as usize)),
             adapters: adapters::Adapters::new(config.adapters.clone()),
             mcp: mcp::Servers::new(config.mcp.clone()),
+            recorder: config.recorder.clone(),
             config,
             wasmtime,
             models,

@@ -198,6 +198,7 @@ impl Drop for Registration {
         self.inferlet.close();
         let mut running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.remove(&self.inferlet.id);
+        self.shared.note_end(&self.inferlet);
     }
 }
 
@@ -228,6 +229,7 @@ pub(crate) fn register(
     let inferlet = Arc::new(inferlet);
     let mut running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
     running.insert(inferlet.id.clone(), inferlet.clone());
+    shared.note_begin(&inferlet);
     Ok((Registration { shared: shared.clone(), inferlet }, client))
 }
 

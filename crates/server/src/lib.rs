@@ -8,19 +8,21 @@
 mod connections;
 mod mounts;
 mod patience;
+mod recording;
 mod routes;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use runtime::Service;
+use runtime::{Runtime, Service};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use connections::Connections;
 
 pub use mounts::{MountError, Mounts};
+pub use recording::RECORDING_SECONDS;
 pub use routes::{ROUTES, Route};
 
 /// What clients may take. Beyond a limit, a request gets a status that says so, or its connection ends.
@@ -86,6 +88,8 @@ pub(crate) struct FrontState {
     pub(crate) mounts: Mounts,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) connections: Connections,
+    /// What recordings are made of.
+    pub(crate) recorded: OnceLock<Runtime>,
 }
 
 impl Front {
@@ -93,7 +97,13 @@ impl Front {
     pub fn new(limits: HttpLimits) -> Front {
         let connections = Connections::new(&limits);
         let phase = watch::Sender::new(Phase::Starting);
-        Front(Arc::new(FrontState { limits, mounts: Mounts::default(), phase, connections }))
+        Front(Arc::new(FrontState {
+            limits,
+            mounts: Mounts::default(),
+            phase,
+            connections,
+            recorded: OnceLock::new(),
+        }))
     }
 
     /// The programs by their paths.
@@ -135,6 +145,11 @@ impl Front {
     pub fn set_ready(&self, dead_models: impl Fn() -> Vec<String> + Send + Sync + 'static) {
         let dead_models = Arc::new(dead_models);
         self.0.phase.send_replace(Phase::Ready(dead_models));
+    }
+
+    /// Offers recordings of a runtime; the first one given is meant.
+    pub fn offer_recordings(&self, runtime: &Runtime) {
+        self.0.recorded.get_or_init(|| runtime.clone());
     }
 
     /// Stops listening, on all ports. Requests that are being answered go on; each is the last of its

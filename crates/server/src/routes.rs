@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::mounts::strip_mount;
 use crate::patience::TimedBody;
-use crate::{Front, HttpLimits, Phase};
+use crate::{Front, HttpLimits, Phase, recording};
 
 /// The part of the path that led to a program; the program itself sees the rest.
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -31,12 +31,20 @@ pub struct Route {
 
 /// All of them: the router, the paths that are refused to programs, the answer 404 and the documents read
 /// this table.
-pub const ROUTES: &[Route] = &[Route {
-    path: "/health",
-    about: "`GET`: 200 and `{\"status\":\"ok\"}`; 503 and `{\"status\":\"starting\"}` while models load, `stopping` \
-        while the server ends, or `failed` and the `models` whose engine is dead",
-    handler: || get(health),
-}];
+pub const ROUTES: &[Route] = &[
+    Route {
+        path: "/health",
+        about: "`GET`: 200 and `{\"status\":\"ok\"}`; 503 and `{\"status\":\"starting\"}` while models load, `stopping` \
+            while the server ends, or `failed` and the `models` whose engine is dead",
+        handler: || get(health),
+    },
+    Route {
+        path: "/debug/trace",
+        about: "`GET`: records for `?seconds=N` (1 to 60, by default 5) what the server does, as a file for Perfetto; \
+            409 while another recording is made. See docs/tracing.md",
+        handler: || get(recording::record),
+    },
+];
 
 /// The server's own routes, and the programs that are mounted.
 pub(crate) fn server_router(front: Front) -> Router {
@@ -69,7 +77,7 @@ async fn health(State(front): State<Front>) -> Response {
 }
 
 /// The answer to requests that come too early or too late.
-fn not_ready(front: &Front) -> Option<Response> {
+pub(crate) fn not_ready(front: &Front) -> Option<Response> {
     let why = match front.phase() {
         Phase::Ready(_) => return None,
         Phase::Starting => "the server is starting: its models are being loaded",
@@ -160,7 +168,7 @@ fn inner_uri(request: &Request, mount: &str) -> Option<Uri> {
 }
 
 /// Tells the client to come again in a second.
-fn with_retry_after(mut response: Response) -> Response {
+pub(crate) fn with_retry_after(mut response: Response) -> Response {
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
@@ -172,7 +180,7 @@ fn closing(mut response: Response) -> Response {
 }
 
 /// An error in the form that clients of the OpenAI API read.
-fn failure(status: StatusCode, message: &str) -> Response {
+pub(crate) fn failure(status: StatusCode, message: &str) -> Response {
     let kind = if status.is_client_error() { "invalid_request_error" } else { "server_error" };
     (status, Json(json!({ "error": { "message": message, "type": kind, "param": null, "code": null } })))
         .into_response()

@@ -5,3 +5,4 @@ pub(crate) mod doctor;
 pub(crate) mod model;
 pub(crate) mod run;
 pub(crate) mod start;
+pub(crate) mod trace;

@@ -9,11 +9,12 @@ use futures::future::join_all;
 use scheduler::{
     ContextId, ContextOp, EngineHandle, ForwardError, ForwardReply, ForwardRequest, Reply, RowRuns,
 };
+use trace::Call;
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::WitError;
 use super::bindings::api::forward;
-use super::{Failure, HostState};
+use super::{Failure, HostState, call};
 use crate::ServedModel;
 use crate::error::{ApiError, engine_gone, invalid};
 use crate::host::context::Context;
@@ -49,6 +50,8 @@ struct InFlight {
     rows: u32,
     /// Their positions, where the program gave them; else they continue, and the engine says where they ended.
     positions: Option<Vec<u32>>,
+    /// Its call, in a recording.
+    call: Call,
 }
 
 impl Drop for InFlight {
@@ -69,7 +72,14 @@ impl InFlight {
     async fn answer(&mut self) -> Result<ForwardReply, ApiError> {
         let reply = self.reply.as_mut().expect("the answer is taken once").await;
         self.reply = None;
-        reply.map_err(engine_gone)?.map_err(ApiError::from)
+        let answer = reply.map_err(engine_gone)?.map_err(ApiError::from);
+        match &answer {
+            Ok(reply) => self.call.answered(|| {
+                vec![("computed", reply.computed_tokens.into()), ("cached", reply.cached_tokens.into())]
+            }),
+            Err(error) => self.call.ends_with(|| vec![("error", error.to_string().as_str().into())]),
+        }
+        answer
     }
 }
 
@@ -88,6 +98,7 @@ impl<T: Send + 'static> forward::HostWithStore<T> for HasSelf<HostState> {
         accessor: &Accessor<T, Self>,
         passes: Vec<(Resource<Context>, forward::Pass)>,
     ) -> wasmtime::Result<Vec<Result<forward::Outputs, WitError>>> {
+        let _call = call(accessor, "forward.execute-many", || vec![("passes", passes.len().into())]);
         let prepare = |(context, pass): (Resource<Context>, forward::Pass)| {
             let prepared = accessor.with(|mut access| access.get().prepare(&context, pass));
             async move {
@@ -289,6 +300,11 @@ impl HostState {
         // The engine checks as well, but only once the pass has made its context busy.
         request.check(length, next, model.engine.limits()).map_err(ApiError::from)?;
 
+        let (owner, rows) = (self.inferlet.owner.0, request.tokens.len());
+        let call = self.shared.recorder.pass(owner, "forward.execute", request.ticket.0, || {
+            let name = model.name.as_str();
+            vec![("model", name.into()), ("rows", rows.into()), ("context", length.into())]
+        });
         let context = self.table.get_mut(context)?;
         let pass = Arc::default();
         context.pass = Arc::downgrade(&pass);
@@ -302,6 +318,7 @@ impl HostState {
             rows: if request.keep_kv { request.tokens.len() as u32 } else { 0 },
             positions: request.positions.clone(),
             reply: None,
+            call,
         };
         Ok(Prepared { request, flight, masking })
     }

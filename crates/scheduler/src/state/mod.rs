@@ -23,6 +23,7 @@ use crate::accounts::{Account, Accounts};
 use crate::config::SchedulerConfig;
 use crate::context::Context;
 use crate::memory::{Holder, Memory};
+use crate::observe::Planned;
 use crate::pages::{PageLocation, PageMove, Pages};
 use crate::pass::Pass;
 use crate::policy::{Candidate, Fair, Policy, Rank, Standing, Work};
@@ -89,6 +90,8 @@ pub struct Scheduler {
     /// Ages of owners and contexts, and arrivals of passes.
     sequence: u64,
     totals: Stats,
+    /// Rows taken from the prefix cache before the batch that runs was planned.
+    rows_cached_before: u64,
 }
 
 impl Scheduler {
@@ -124,6 +127,7 @@ impl Scheduler {
             round: 0,
             sequence: 0,
             totals: Stats::default(),
+            rows_cached_before: 0,
         }
     }
 
@@ -204,6 +208,19 @@ impl Scheduler {
     /// lost, and a pass that needs one gets an error.
     pub fn abandon_moves(&mut self) {
         self.memory.pages.abandon_moves();
+    }
+
+    /// What the batch that was planned computes, before its moves are carried out.
+    pub fn planned(&self) -> Planned {
+        let moves = |wanted: fn(&PageMove) -> bool| self.moves().filter(wanted).count() as u64;
+        Planned {
+            passes: self.running.iter().map(|pass| (pass.ticket, pass.rows)).collect(),
+            rows_cached: self.totals.rows_cached - self.rows_cached_before,
+            outputs: self.running.iter().map(|pass| pass.outputs as u64).sum(),
+            copies: moves(|one| matches!(one, PageMove::Copy { .. })),
+            spills: moves(|one| matches!(one, PageMove::Spill { .. })),
+            restores: moves(|one| matches!(one, PageMove::Restore { .. })),
+        }
     }
 
     /// Distinct pages that an owner holds.

@@ -117,6 +117,7 @@ impl RunningServer {
         }
         api::mount(&assembly.runtime, &front).await?;
         let runtime = assembly.runtime.clone();
+        front.offer_recordings(&runtime);
         front.set_ready(move || runtime.dead_models());
         stop.arm();
         let patience = Duration::from_millis(settings.server.shutdown_ms);
