@@ -14,6 +14,7 @@ mod config;
 mod home;
 mod output;
 mod progress;
+mod telemetry;
 
 use std::process::ExitCode;
 

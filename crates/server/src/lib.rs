@@ -10,6 +10,7 @@ mod mounts;
 mod patience;
 mod recording;
 mod routes;
+mod spans;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -18,6 +19,7 @@ use std::time::Duration;
 use runtime::{Runtime, Service};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use trace::Telemetry;
 
 use connections::Connections;
 
@@ -90,6 +92,8 @@ pub(crate) struct FrontState {
     pub(crate) connections: Connections,
     /// What recordings are made of.
     pub(crate) recorded: OnceLock<Runtime>,
+    /// Where spans of requests go, if anywhere.
+    pub(crate) telemetry: OnceLock<Arc<Telemetry>>,
 }
 
 impl Front {
@@ -103,6 +107,7 @@ impl Front {
             phase,
             connections,
             recorded: OnceLock::new(),
+            telemetry: OnceLock::new(),
         }))
     }
 
@@ -150,6 +155,11 @@ impl Front {
     /// Offers recordings of a runtime; the first one given is meant.
     pub fn offer_recordings(&self, runtime: &Runtime) {
         self.0.recorded.get_or_init(|| runtime.clone());
+    }
+
+    /// Makes a span of each request to a program; the first telemetry given is meant.
+    pub fn send_spans(&self, telemetry: Arc<Telemetry>) {
+        self.0.telemetry.get_or_init(|| telemetry);
     }
 
     /// Stops listening, on all ports. Requests that are being answered go on; each is the last of its

@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::mounts::strip_mount;
 use crate::patience::TimedBody;
-use crate::{Front, HttpLimits, Phase, recording};
+use crate::{Front, HttpLimits, Phase, recording, spans};
 
 /// The part of the path that led to a program; the program itself sees the rest.
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -103,7 +103,17 @@ async fn mounted(State(front): State<Front>, request: Request) -> Response {
     }
 }
 
+/// Answers with a program, within the span of the request.
 async fn answer(front: &Front, service: &Service, mount: &str, mut request: Request) -> Response {
+    let span = spans::begin(front, mount, &mut request);
+    let response = answer_of(front, service, mount, request).await;
+    match span {
+        Some(span) => span.answered(response),
+        None => response,
+    }
+}
+
+async fn answer_of(front: &Front, service: &Service, mount: &str, mut request: Request) -> Response {
     let Some(uri) = inner_uri(&request, mount) else {
         return failure(StatusCode::BAD_REQUEST, "the request has no usable host or path");
     };

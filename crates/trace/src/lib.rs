@@ -1,4 +1,4 @@
-//! What happened when: recordings that a person opens in Perfetto.
+//! What happened when: recordings that a person opens in Perfetto, and spans of requests for a collector ([`Telemetry`]).
 //!
 //! A [`Recorder`] is there all the time and costs a load of one flag where something could be recorded. While a
 //! [`Session`] is open it keeps what inferlets and engines tell it, up to so many bytes, and counts the rest. The
@@ -11,6 +11,8 @@ mod events;
 mod lanes;
 mod perfetto;
 mod recorder;
+mod spans;
 
 pub use events::{Batch, Counters, Life, Value};
 pub use recorder::{Busy, Call, EngineTrack, Recorder, Recording, Session};
+pub use spans::{InferletSpan, RequestHead, RequestSpan, SpanParent, Telemetry, TelemetryError, TokenUsage};

@@ -241,7 +241,11 @@ async fn finish<T: Send + 'static>(
     let reply = flight.answer().await?;
     let values = reply.values.into_iter().map(output).collect();
     accessor.with(|mut access| {
-        let context = access.get().table.get_mut(context)?;
+        let state = access.get();
+        let context = state.table.get_mut(context)?;
+        if let Some(span) = state.inferlet.span.get() {
+            span.pass(&context.model.name, reply.computed_tokens, reply.cached_tokens);
+        }
         let continued = || (reply.next_position.saturating_sub(flight.rows)..reply.next_position).collect();
         let positions: Vec<u32> = flight.positions.take().unwrap_or_else(continued);
         for position in positions.iter().take(flight.rows as usize) {

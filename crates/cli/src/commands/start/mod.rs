@@ -12,16 +12,19 @@ mod signals;
 mod terminal;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use runtime::Runtime;
 use server::Front;
+use trace::Telemetry;
 
 use crate::api;
 use crate::assemble::Assembly;
 use crate::config::{CommonFlags, KeyFlags, ServiceSettings, Settings, StartCommand};
+use crate::telemetry;
 use shell::Shell;
 use signals::StopSignals;
 
@@ -97,6 +100,7 @@ struct RunningServer {
     host: String,
     /// How long what runs may go on once the server is to stop.
     patience: Duration,
+    telemetry: Option<Arc<Telemetry>>,
 }
 
 /// Why a server is to stop: engines that died, or nothing.
@@ -106,6 +110,10 @@ impl RunningServer {
     async fn start(settings: &Settings) -> Result<RunningServer> {
         let stop = StopSignals::listen()?;
         let front = Front::new(settings.http.limits());
+        let telemetry = telemetry::start(&settings.telemetry)?;
+        if let Some(telemetry) = &telemetry {
+            front.send_spans(telemetry.clone());
+        }
         let host = settings.server.host.clone();
         let address = front.listen(&host, settings.server.port).await;
         let address = address.map_err(|error| anyhow!("{error} with `--port`"))?;
@@ -121,7 +129,7 @@ impl RunningServer {
         front.set_ready(move || runtime.dead_models());
         stop.arm();
         let patience = Duration::from_millis(settings.server.shutdown_ms);
-        Ok(RunningServer { stop, front, assembly, address, host, patience })
+        Ok(RunningServer { stop, front, assembly, address, host, patience, telemetry })
     }
 
     /// Names of the models.
@@ -143,6 +151,9 @@ impl RunningServer {
         }
         self.stop.request();
         wind_down(&self.front, &self.assembly.runtime, self.patience).await;
+        if let Some(telemetry) = &self.telemetry {
+            telemetry::shutdown(telemetry);
+        }
         terminal::restore();
         // An engine that died is an error: whoever supervises the process then starts it anew.
         self.assembly.stop().await
