@@ -11,6 +11,7 @@ use model::{Hyperparameters, Model, Weights};
 use model_store::ModelStore;
 use runtime::{Runtime, RuntimeConfig, ServedModel};
 use scheduler::{Engine, EngineConfig, EngineHandle, SchedulerConfig};
+use trace::Recorder;
 
 use crate::config::{McpSettings, ModelSettings, PoolSize, Settings};
 use crate::home::{Home, program_folders, store_settings};
@@ -32,6 +33,7 @@ impl Assembly {
         let home = Home::find()?;
         let mut engines = Vec::new();
         let mut served = Vec::new();
+        let recorder = Arc::new(Recorder::default());
         for model_settings in &settings.models {
             let path = model_path(&home, &model_settings.model)?;
             let (model, backend) = tokio::task::block_in_place(|| load(&path, model_settings))?;
@@ -44,8 +46,11 @@ impl Assembly {
                 priority_across_tenants: settings.server.priority_across_users,
                 ..SchedulerConfig::default()
             };
-            let (handle, engine) = Engine::start(Box::new(backend), scheduler, EngineConfig::default())?;
             let name = model_settings.name.clone().unwrap_or_else(|| model_name(&model_settings.model));
+            let observer = runtime::batch_observer(&recorder, &name);
+            let config = EngineConfig::default();
+            let (handle, engine) =
+                Engine::start_observed(Box::new(backend), scheduler, config, Some(observer))?;
             let page_tokens = model_settings.kv_page_size;
             let fingerprint = tokio::task::block_in_place(|| {
                 fingerprint(&model.weights, &model.hyperparameters, page_tokens)
@@ -63,6 +68,7 @@ impl Assembly {
             user_limits: settings.limits.of_a_user(machine_memory()),
             server_limits: settings.limits.of_the_server(machine_memory()),
             allowed_hosts: Arc::new(settings.network.allowed_hosts()),
+            recorder,
             mcp: settings.mcp.iter().map(McpSettings::server).collect::<Result<_>>()?,
             ..RuntimeConfig::default()
         };

@@ -16,6 +16,7 @@ mod keys;
 mod logging;
 mod output;
 mod progress;
+mod telemetry;
 
 use std::process::ExitCode;
 
@@ -67,6 +68,8 @@ enum Command {
     Model(commands::model::ModelFlags),
     /// Measure how fast a model computes here, beside what the machine allows.
     Bench(commands::bench::BenchFlags),
+    /// Record what a running server does, as a file for Perfetto.
+    Trace(commands::trace::TraceFlags),
     /// Check that everything is in place, and say what to do where it is not.
     Doctor(commands::doctor::DoctorFlags),
 }
@@ -89,6 +92,7 @@ fn main() -> ExitCode {
                 Command::Stats(flags) => commands::stats::stats(flags).await,
                 Command::Model(flags) => commands::model::model(flags).await,
                 Command::Bench(flags) => commands::bench::bench(flags),
+                Command::Trace(flags) => commands::trace::trace(flags).await,
                 Command::Doctor(flags) => commands::doctor::doctor(&flags).await,
             }
         });

@@ -24,12 +24,14 @@ fn error(arguments: &[&str]) -> String {
 
 #[test]
 fn every_command_has_a_help() {
-    for command in ["run", "start", "serve", "stats", "model", "bench", "doctor"] {
+    for command in ["run", "start", "serve", "key", "stats", "model", "bench", "trace", "doctor"] {
         let output = run(&[command, "--help"]);
         assert!(output.status.success() && text(&output.stdout).contains("Usage: pie"), "{command}");
     }
     let help = text(&run(&["--help"]).stdout);
-    for expected in ["run ", "start ", "stats ", "model ", "bench ", "doctor ", "Examples:", "PIE_HOME"] {
+    for expected in
+        ["run ", "start ", "key ", "stats ", "model ", "bench ", "trace ", "doctor ", "Examples:", "PIE_HOME"]
+    {
         assert!(help.contains(expected), "`{expected}` is not in {help}");
     }
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");

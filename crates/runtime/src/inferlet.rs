@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use scheduler::OwnerId;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use trace::{InferletSpan, SpanParent};
 
 use crate::account::{Account, Taken};
 use crate::error::ApiError;
@@ -61,6 +62,8 @@ pub(crate) struct InferletState {
     drew_from: OnceLock<Weak<ServedModel>>,
     /// Whether it had its turn.
     begun: AtomicBool,
+    /// Its span, where its request has one.
+    pub(crate) span: OnceLock<InferletSpan>,
     /// None once it has ended: the client then sees the end of its events.
     events: Mutex<Option<Sender<Event>>>,
     pub(crate) texts: tokio::sync::Mutex<Receiver<String>>,
@@ -119,6 +122,7 @@ impl InferletState {
             tally,
             drew_from: OnceLock::new(),
             begun: AtomicBool::new(false),
+            span: OnceLock::new(),
             events: Mutex::new(Some(events)),
             texts: tokio::sync::Mutex::new(texts),
             blobs: tokio::sync::Mutex::new(blobs),
@@ -179,6 +183,11 @@ impl InferletState {
     /// Whether it, or one above it, has used up its processor time.
     pub(crate) fn is_out_of_cpu(&self) -> bool {
         self.path().any(|inferlet| inferlet.limits.cpu.is_some_and(|limit| inferlet.cpu.spent() > limit))
+    }
+
+    /// Begins its span, below that of a request or of the inferlet that launched it.
+    pub(crate) fn begin_span(&self, parent: &SpanParent) {
+        self.span.get_or_init(|| parent.inferlet(&self.id, &self.program, &self.user.name));
     }
 
     pub(crate) fn started(&self) -> Instant {

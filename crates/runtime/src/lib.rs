@@ -25,6 +25,7 @@ mod positions;
 mod process;
 mod program;
 mod queue;
+mod record;
 mod served;
 mod service;
 mod snapshot_files;
@@ -53,6 +54,7 @@ use std::time::Duration;
 use backend::AdapterId;
 use scheduler::{ContextId, Ticket};
 use tokio::sync::Semaphore;
+use trace::Recorder;
 use wasmtime::component::Linker;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -64,6 +66,7 @@ pub use mcp::{Limits as McpLimits, ServerConfig as McpServer, Transport as McpTr
 pub use network::{AllowedHosts, HostPatternError};
 pub use process::{Inferlet, InferletError, Input, LaunchError, LaunchOptions};
 pub use program::{Program, ProgramError};
+pub use record::batch_observer;
 pub use served::{ModelFacts, ServedModel};
 pub use service::{RequestError, Service};
 pub use stats::{METRICS, Reading};
@@ -96,6 +99,8 @@ pub struct RuntimeConfig {
     pub allowed_hosts: Arc<AllowedHosts>,
     /// MCP servers whose tools inferlets may call. Default: none.
     pub mcp: Vec<McpServer>,
+    /// Where recordings are made; engines that are to be in them have it too, see [`batch_observer`].
+    pub recorder: Arc<Recorder>,
 }
 
 impl Default for RuntimeConfig {
@@ -112,6 +117,7 @@ impl Default for RuntimeConfig {
             server_limits: ServerLimits::default(),
             allowed_hosts: Arc::default(),
             mcp: Vec::new(),
+            recorder: Arc::default(),
         }
     }
 }
@@ -167,6 +173,7 @@ pub(crate) struct RuntimeState {
     allowed_hosts: RwLock<Arc<AllowedHosts>>,
     pub(crate) users: users::Users,
     pub(crate) workers: work::Workers,
+    pub(crate) recorder: Arc<Recorder>,
 }
 
 impl RuntimeState {
@@ -246,6 +253,7 @@ impl Runtime {
             adapters: adapters::Adapters::new(config.adapters.clone()),
             mcp: mcp::Servers::new(config.mcp.clone()),
             allowed_hosts: RwLock::new(config.allowed_hosts.clone()),
+            recorder: config.recorder.clone(),
             config,
             wasmtime,
             models,

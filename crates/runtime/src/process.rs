@@ -202,9 +202,13 @@ impl Drop for Registration {
             model.engine.owner_gone(self.inferlet.owner);
         }
         self.inferlet.close();
+        if let Some(span) = self.inferlet.span.get() {
+            span.end();
+        }
         let mut running = self.shared.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.remove(&self.inferlet.id);
         self.inferlet.gone();
+        self.shared.note_end(&self.inferlet);
     }
 }
 
@@ -243,8 +247,12 @@ pub(crate) fn register(
     })?;
     inferlet.tally.launched();
     let inferlet = Arc::new(inferlet);
+    if let Some(above) = parent.and_then(|parent| parent.span.get()) {
+        inferlet.begin_span(above.below());
+    }
     let mut running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
     running.insert(inferlet.id.clone(), inferlet.clone());
+    shared.note_begin(&inferlet);
     Ok((Registration { shared: shared.clone(), inferlet }, client))
 }
 

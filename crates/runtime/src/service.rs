@@ -12,6 +12,7 @@ use http::{Method, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
+use trace::SpanParent;
 use tracing::Instrument;
 use wasmtime::component::Accessor;
 use wasmtime_wasi_http::p3::Request;
@@ -73,7 +74,8 @@ impl Service {
 
     /// Answers one request, under a grant or as the user of the service. The head of the answer is here as soon as the program gives it; the body follows
     /// while the program writes it. Dropping the future, or the body before its end, ends the inferlet unless it has
-    /// detached itself; what the program does after its answer, it may finish.
+    /// detached itself; what the program does after its answer, it may finish. The inferlet's span is below the
+    /// [`SpanParent`] among the extensions of the request, if there is one.
     ///
     /// # Errors
     /// When the program cannot be started, or ended without an answer.
@@ -91,6 +93,9 @@ impl Service {
         let request = request.map(|body| body.map_err(broken));
         let label = self.label().to_string();
         let (registration, client) = register(&self.shared, label, self.options.clone(), grant, None)?;
+        if let Some(parent) = request.extensions().get::<SpanParent>() {
+            registration.inferlet.begin_span(parent);
+        }
         let guard = LeaveOnDrop(Some(registration.inferlet.clone()));
         log_events(registration.inferlet.id.clone(), client.events);
         let id = registration.inferlet.id.clone();

@@ -14,6 +14,7 @@ mod config;
 mod context;
 mod engine;
 mod memory;
+mod observe;
 mod ops;
 mod pages;
 mod pass;
@@ -25,6 +26,7 @@ mod stats;
 
 pub use config::{EngineConfig, SchedulerConfig};
 pub use engine::{Engine, EngineHandle, Reply};
+pub use observe::{BatchObserver, BatchRecord, Planned};
 pub use ops::{CallError, ContextInfo, ContextOp, Overloaded};
 pub use pages::PageMove;
 pub use policy::{POLICIES, PolicyKind, PolicyRow};

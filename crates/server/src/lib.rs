@@ -11,18 +11,21 @@ mod connections;
 mod http2;
 mod mounts;
 mod patience;
+mod recording;
 mod requests;
 mod routes;
+mod spans;
 mod stats;
 mod tls;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use runtime::{Grant, Service};
+use runtime::{Grant, Runtime, Service};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use trace::Telemetry;
 
 use admission::Admission;
 use auth::Auth;
@@ -32,6 +35,7 @@ use tls::Tls;
 pub use admission::{AdmissionCounts, AdmissionLimits, ClientBounds};
 pub use auth::{KEY_PREFIX, Key};
 pub use mounts::{MountError, Mounts};
+pub use recording::RECORDING_SECONDS;
 pub use routes::{ROUTES, Route};
 pub use stats::{METRICS, Reading};
 pub use tls::{TlsError, TlsFiles};
@@ -124,6 +128,10 @@ pub(crate) struct FrontState {
     /// What it said last, and when.
     pub(crate) last_read: tokio::sync::Mutex<Option<(Instant, Vec<metrics::Family>)>>,
     pub(crate) started: SystemTime,
+    /// What recordings are made of.
+    pub(crate) recorded: OnceLock<Runtime>,
+    /// Where spans of requests go, if anywhere.
+    pub(crate) telemetry: OnceLock<Arc<Telemetry>>,
 }
 
 impl Front {
@@ -146,6 +154,8 @@ impl Front {
             source: watch::Sender::new(None),
             last_read: tokio::sync::Mutex::default(),
             started: SystemTime::now(),
+            recorded: OnceLock::new(),
+            telemetry: OnceLock::new(),
         })))
     }
 
@@ -218,6 +228,16 @@ impl Front {
     pub fn set_ready(&self, dead_models: impl Fn() -> Vec<String> + Send + Sync + 'static) {
         let dead_models = Arc::new(dead_models);
         self.0.phase.send_replace(Phase::Ready(dead_models));
+    }
+
+    /// Offers recordings of a runtime; the first one given is meant.
+    pub fn offer_recordings(&self, runtime: &Runtime) {
+        self.0.recorded.get_or_init(|| runtime.clone());
+    }
+
+    /// Makes a span of each request to a program; the first telemetry given is meant.
+    pub fn send_spans(&self, telemetry: Arc<Telemetry>) {
+        self.0.telemetry.get_or_init(|| telemetry);
     }
 
     /// Stops listening, on all ports. Requests that are being answered go on; each is the last of its

@@ -23,7 +23,7 @@ use crate::admission::{ClientBounds, Place};
 use crate::auth::{Refused, X_API_KEY};
 use crate::mounts::strip_mount;
 use crate::patience::TimedBody;
-use crate::{Front, HttpLimits, Phase, requests, stats};
+use crate::{Front, HttpLimits, Phase, recording, requests, spans, stats};
 
 /// The part of the path that led to a program; the program itself sees the rest.
 const PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -81,6 +81,13 @@ pub const ROUTES: &[Route] = &[
         about: "`GET`: the same as JSON, which `pie stats` makes tables of",
         access: Access::Admin,
         handler: || get(stats::json),
+    },
+    Route {
+        path: "/debug/trace",
+        about: "`GET`: records for `?seconds=N` (1 to 60, by default 5) what the server does, as a file for Perfetto; \
+            409 while another recording is made. See docs/tracing.md",
+        access: Access::Admin,
+        handler: || get(recording::record),
     },
 ];
 
@@ -165,7 +172,7 @@ async fn health(State(front): State<Front>) -> Response {
 }
 
 /// The answer to requests that come too early or too late.
-fn not_ready(front: &Front) -> Option<Response> {
+pub(crate) fn not_ready(front: &Front) -> Option<Response> {
     let why = match front.phase() {
         Phase::Ready(_) => return None,
         Phase::Starting => "the server is starting: its models are being loaded",
@@ -195,8 +202,24 @@ async fn mounted(State(front): State<Front>, request: Request) -> Response {
     }
 }
 
-/// Lets a program answer a request that is allowed, when it has a place. `route` is what the request is counted for.
+/// Answers with a program, within the span of the request.
 async fn answer(
+    front: &Front,
+    service: &Service,
+    mount: &str,
+    route: &str,
+    mut request: Request,
+) -> Response {
+    let span = spans::begin(front, mount, &mut request);
+    let response = admit(front, service, mount, route, request).await;
+    match span {
+        Some(span) => span.answered(response),
+        None => response,
+    }
+}
+
+/// Lets a program answer a request that is allowed, when it has a place. `route` is what the request is counted for.
+async fn admit(
     front: &Front,
     service: &Service,
     mount: &str,
@@ -357,7 +380,7 @@ fn inner_uri(request: &Request, mount: &str) -> Option<Uri> {
 }
 
 /// Tells the client to come again in a second.
-fn with_retry_after(mut response: Response) -> Response {
+pub(crate) fn with_retry_after(mut response: Response) -> Response {
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
 }
@@ -369,7 +392,7 @@ fn closing(mut response: Response) -> Response {
 }
 
 /// An error in the form that clients of the OpenAI API read.
-fn failure(status: StatusCode, message: &str) -> Response {
+pub(crate) fn failure(status: StatusCode, message: &str) -> Response {
     let kind = if status.is_client_error() { "invalid_request_error" } else { "server_error" };
     error(status, kind, None, message)
 }

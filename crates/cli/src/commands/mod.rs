@@ -7,3 +7,4 @@ pub(crate) mod model;
 pub(crate) mod run;
 pub(crate) mod start;
 pub(crate) mod stats;
+pub(crate) mod trace;

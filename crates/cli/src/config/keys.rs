@@ -278,6 +278,17 @@ section! {
 }
 
 section! {
+    /// Spans of requests, for a collector of OpenTelemetry. See docs/tracing.md.
+    TelemetrySettings {
+        /// Address of the collector, which takes OTLP over HTTP.
+        otlp_endpoint: String = none
+            .absent("that of `OTEL_EXPORTER_OTLP_ENDPOINT`, and no spans where that is not set")
+            .checked("an address with `http://` or `https://`", check_collector)
+            .example("\"http://127.0.0.1:4318\"");
+    }
+}
+
+section! {
     /// A program that answers HTTP requests from the start.
     ServiceSettings {
         /// A name or a `.wasm` file; it must export the WASI HTTP handler (`#[inferlet::serve]`).
@@ -388,6 +399,7 @@ pub(crate) const TABLES: &[Table] = &[
     table::<HttpSettings>("http", false),
     table::<AdmissionSettings>("admission", false),
     table::<TlsSettings>("tls", false),
+    table::<TelemetrySettings>("telemetry", false),
     table::<ServiceSettings>("serve", true),
     table::<McpSettings>("mcp", true),
 ];
@@ -402,6 +414,7 @@ pub(super) struct Tables {
     pub(super) http: HttpSettings,
     pub(super) admission: AdmissionSettings,
     pub(super) tls: TlsSettings,
+    pub(super) telemetry: TelemetrySettings,
     pub(super) serve: Vec<ServiceSettings>,
     pub(super) mcp: Vec<McpSettings>,
 }
@@ -484,10 +497,20 @@ fn check_mcp_name(name: &Value) -> Result<()> {
 
 fn check_url(url: &Value) -> Result<()> {
     let url = url.as_str().unwrap_or_default();
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
-    let is_whole = rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
-    ensure!(is_whole, "`mcp.url` is `{url}`: expected an address as `http://127.0.0.1:8000/mcp`");
+    ensure!(is_address(url), "`mcp.url` is `{url}`: expected an address as `http://127.0.0.1:8000/mcp`");
     Ok(())
+}
+
+fn check_collector(url: &Value) -> Result<()> {
+    let url = url.as_str().unwrap_or_default();
+    let expected = "expected an address as `http://127.0.0.1:4318`";
+    ensure!(is_address(url), "`telemetry.otlp_endpoint` is `{url}`: {expected}");
+    Ok(())
+}
+
+fn is_address(url: &str) -> bool {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
 }
 
 fn check_headers(headers: &Value) -> Result<()> {

@@ -25,7 +25,7 @@ use toml::Value;
 pub(crate) use flags::{CommonFlags, KeyFlags, StartCommand};
 pub(crate) use keys::{
     AdmissionSettings, HttpSettings, LOCAL_USER, LimitSettings, McpSettings, ModelSettings, NetworkSettings,
-    ServerSettings, ServiceSettings, TlsSettings, is_user,
+    ServerSettings, ServiceSettings, TelemetrySettings, TlsSettings, is_user,
 };
 
 use crate::logging::LogFormat;
@@ -43,6 +43,7 @@ pub(crate) struct Settings {
     pub(crate) http: HttpSettings,
     pub(crate) admission: AdmissionSettings,
     pub(crate) tls: TlsSettings,
+    pub(crate) telemetry: TelemetrySettings,
     /// Programs that answer HTTP requests from the start.
     pub(crate) services: Vec<ServiceSettings>,
     /// MCP servers whose tools programs may call.
@@ -89,10 +90,11 @@ impl Settings {
         }
         flags.iter().for_each(|flag| flag.put_into(&mut file));
         let server = Value::Table(file.clone()).try_into()?;
-        let Tables { backend, limits, network, http, admission, tls, serve, mcp } =
+        let Tables { backend, limits, network, http, admission, tls, telemetry, serve, mcp } =
             Value::Table(file).try_into()?;
         let (models, services) = (backend, serve);
-        let settings = Settings { server, models, limits, network, http, admission, tls, services, mcp };
+        let settings =
+            Settings { server, models, limits, network, http, admission, tls, telemetry, services, mcp };
         settings.tls.files()?;
         for service in &settings.services {
             service.mount().with_context(|| format!("`[[serve]]` of `{}`", service.program))?;
@@ -386,6 +388,7 @@ mod tests {
                 "expected an address as `http://127.0.0.1:8000/mcp`",
             ),
             ("[[mcp]]\nname = 'x'\ncommand = []", "`mcp.command` is empty"),
+            ("[telemetry]\notlp_endpoint = 'c:4318'", "`telemetry.otlp_endpoint` is `c:4318`"),
             ("[[mcp]]\nname = 'x'\nurl = 'http://x'\ncommand = ['y']", "exclude each other"),
             ("[[mcp]]\nname = 'x'\nurl = 'http://x'\nenv = ['A=1']", "`env` belongs to a `command`"),
             ("[[mcp]]\nname = 'x'\ncommand = ['y']\nheaders = ['A: 1']", "`headers` belong to a `url`"),

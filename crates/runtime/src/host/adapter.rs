@@ -8,7 +8,7 @@ use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::adapter;
 use super::model::ModelHandle;
-use super::{Failure, HostState};
+use super::{Failure, HostState, call};
 use crate::account::Taken;
 use crate::adapters::{ADAPTERS, AdapterFile};
 use crate::error::{ApiError, engine_gone, invalid};
@@ -47,6 +47,7 @@ impl HostState {
 
 impl adapter::Host for HostState {
     async fn available(&mut self) -> Result<Vec<String>, Failure> {
+        let _call = self.call("adapter.available", Vec::new);
         let shared = self.shared.clone();
         self.work(0, move || Ok(shared.adapters.names())).await
     }
@@ -76,6 +77,7 @@ impl<T: Send + 'static> adapter::HostAdapterWithStore<T> for HasSelf<HostState> 
         model: Resource<ModelHandle>,
         source: adapter::Source,
     ) -> Result<Resource<Adapter>, Failure> {
+        let _call = call(accessor, "adapter.load", Vec::new);
         let (shared, model, inferlet) = accessor.with(|mut access| {
             let state = access.get();
             if state.adapters >= ADAPTERS {

@@ -75,6 +75,7 @@ impl answer::Host for HostState {
         model: Resource<ModelHandle>,
         options: answer::CallOptions,
     ) -> Result<String, Failure> {
+        let _call = self.call("answer.call-grammar", Vec::new);
         let answer::CallOptions { tools, name, parallel, reasoning } = options;
         let reasoning = match reasoning {
             answer::ReasoningPlace::None => Reasoning::No,
@@ -95,6 +96,7 @@ impl answer::Host for HostState {
         tools: String,
         parallel: bool,
     ) -> Result<Vec<answer::Trigger>, Failure> {
+        let _call = self.call("answer.call-triggers", Vec::new);
         let work = move |model: &ServedModel, format: Format, tools: &[Value]| {
             let triggers = format.triggers(tools, parallel, &|name| model.text.control(name));
             let trigger = |trigger: ::model::formats::Trigger| answer::Trigger {
@@ -115,6 +117,7 @@ impl answer::HostReader for HostState {
         model: Resource<ModelHandle>,
         options: answer::ReaderOptions,
     ) -> Result<Resource<Reader>, Failure> {
+        let _call = self.call("answer.create", Vec::new);
         let answer::ReaderOptions { tools, any_tool, in_reasoning } = options;
         let bytes = READER_BYTES + tools.as_ref().map_or(0, String::len) as u64;
         let held = self.inferlet.host_memory.take(bytes)?;

@@ -10,7 +10,7 @@ use scheduler::{CacheSalt, CallError, ContextId, ContextOp, EngineHandle, Priori
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::context;
-use super::{Failure, HostState};
+use super::{Failure, HostState, call};
 use crate::error::{ApiError, check_length, engine_gone, invalid};
 use crate::host::model::ModelHandle;
 use crate::inferlet::InferletState;
@@ -216,6 +216,7 @@ impl context::Host for HostState {
 
 impl context::HostContext for HostState {
     fn create(&mut self, model: Resource<ModelHandle>) -> Result<Resource<Context>, Failure> {
+        let _call = self.call("context.create", Vec::new);
         self.check_contexts()?;
         let model = self.table.get(&model)?.0.clone();
         let id = self.shared.next_context();
@@ -236,6 +237,7 @@ impl context::HostContext for HostState {
     }
 
     fn fork(&mut self, context: Resource<Context>) -> Result<Resource<Context>, Failure> {
+        let _call = self.call("context.fork", Vec::new);
         self.derive(&context, |from, to| ContextOp::Fork { from, to }, |c| Ok(c.positions.clone()))
     }
 
@@ -248,6 +250,7 @@ impl context::HostContext for HostState {
     }
 
     fn truncate(&mut self, context: Resource<Context>, length: u32) -> Result<(), Failure> {
+        let _call = self.call("context.truncate", || vec![("length", length.into())]);
         let context = self.idle_context(&context)?;
         context.check_range(&(0..length))?;
         if length == context.positions.length() {
@@ -259,6 +262,7 @@ impl context::HostContext for HostState {
     }
 
     fn remove(&mut self, context: Resource<Context>, start: u32, end: u32) -> Result<(), Failure> {
+        let _call = self.call("context.remove", || vec![("start", start.into()), ("end", end.into())]);
         let context = self.idle_context(&context)?;
         context.check_range(&(start..end))?;
         if start == end {
@@ -275,12 +279,14 @@ impl context::HostContext for HostState {
         start: u32,
         end: u32,
     ) -> Result<Resource<Context>, Failure> {
+        let _call = self.call("context.slice", || vec![("start", start.into()), ("end", end.into())]);
         let range = start..end;
         let op = |from, to| ContextOp::Slice { from, to, range: start..end };
         self.derive(&context, op, |c| c.check_range(&range).map(|()| c.positions.slice(range)))
     }
 
     fn append(&mut self, context: Resource<Context>, other: Resource<Context>) -> Result<(), Failure> {
+        let _call = self.call("context.append", Vec::new);
         let (from, model, positions) = {
             let other = self.idle_context(&other)?;
             (other.id, other.model.clone(), other.positions.clone())
@@ -341,6 +347,9 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
         name: String,
         persistent: bool,
     ) -> Result<(), Failure> {
+        let _call = call(accessor, "context.save", || {
+            vec![("name", name.as_str().into()), ("persistent", u32::from(persistent).into())]
+        });
         check_name(&name)?;
         let (shared, inferlet, copy) = accessor.with(|mut access| {
             let state = access.get();
@@ -391,6 +400,7 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         model: Resource<ModelHandle>,
         name: String,
     ) -> Result<Resource<Context>, Failure> {
+        let _call = call(accessor, "context.open", || vec![("name", name.as_str().into())]);
         check_name(&name)?;
         let (shared, opening, model, inferlet, key) = accessor.with(|mut access| {
             let state = access.get();
@@ -444,6 +454,7 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         model: Resource<ModelHandle>,
         name: String,
     ) -> Result<(), Failure> {
+        let _call = call(accessor, "context.delete", || vec![("name", name.as_str().into())]);
         check_name(&name)?;
         let (shared, model, engine, key) = accessor.with(|mut access| {
             let state = access.get();
@@ -466,6 +477,7 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         accessor: &Accessor<T, Self>,
         model: Resource<ModelHandle>,
     ) -> Result<Vec<context::Snapshot>, Failure> {
+        let _call = call(accessor, "context.snapshots", Vec::new);
         let (shared, model, engine, prefix) = accessor.with(|mut access| {
             let state = access.get();
             let (shared, prefix) = (state.shared.clone(), snapshot_key(&state.inferlet.user.name, ""));

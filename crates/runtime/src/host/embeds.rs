@@ -7,7 +7,7 @@ use wasmtime::component::{Accessor, HasSelf, Resource};
 use super::bindings::api::embeds;
 use super::forward::check_tokens;
 use super::model::ModelHandle;
-use super::{Failure, HostState};
+use super::{Failure, HostState, call};
 use crate::ServedModel;
 use crate::account::Taken;
 use crate::error::{ApiError, engine_gone, invalid};
@@ -82,6 +82,7 @@ impl<T: Send + 'static> embeds::HostEmbeddingsWithStore<T> for HasSelf<HostState
         model: Resource<ModelHandle>,
         tokens: Vec<u32>,
     ) -> Result<Resource<Embeddings>, Failure> {
+        let _call = call(accessor, "embeds.from-tokens", || vec![("tokens", tokens.len().into())]);
         let (model, inferlet) = accessor.with(|mut access| {
             let state = access.get();
             Ok::<_, Failure>((state.table.get(&model)?.0.clone(), state.inferlet.clone()))

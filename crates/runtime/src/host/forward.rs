@@ -9,11 +9,12 @@ use futures::future::join_all;
 use scheduler::{
     ContextId, ContextOp, EngineHandle, ForwardError, ForwardReply, ForwardRequest, Reply, RowRuns,
 };
+use trace::Call;
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::WitError;
 use super::bindings::api::forward;
-use super::{Failure, HostState};
+use super::{Failure, HostState, call};
 use crate::ServedModel;
 use crate::error::{ApiError, engine_gone, invalid};
 use crate::grant::Grant;
@@ -54,6 +55,8 @@ struct InFlight {
     rows: u32,
     /// Their positions, where the program gave them; else they continue, and the engine says where they ended.
     positions: Option<Vec<u32>>,
+    /// Its call, in a recording.
+    call: Call,
 }
 
 impl Drop for InFlight {
@@ -74,11 +77,18 @@ impl InFlight {
     async fn answer(&mut self) -> Result<ForwardReply, ApiError> {
         let reply = self.reply.as_mut().expect("the answer is taken once").await;
         self.reply = None;
-        let reply = reply.map_err(engine_gone)?;
+        let answer = reply.map_err(engine_gone)?;
         // One that failed was not computed.
-        let free = reply.as_ref().map_or(self.tokens, |reply| reply.cached_tokens);
+        let free = answer.as_ref().map_or(self.tokens, |reply| reply.cached_tokens);
         self.grant.give_back(free);
-        Ok(reply?)
+        let answer = answer.map_err(ApiError::from);
+        match &answer {
+            Ok(reply) => self.call.answered(|| {
+                vec![("computed", reply.computed_tokens.into()), ("cached", reply.cached_tokens.into())]
+            }),
+            Err(error) => self.call.ends_with(|| vec![("error", error.to_string().as_str().into())]),
+        }
+        answer
     }
 }
 
@@ -97,6 +107,7 @@ impl<T: Send + 'static> forward::HostWithStore<T> for HasSelf<HostState> {
         accessor: &Accessor<T, Self>,
         passes: Vec<(Resource<Context>, forward::Pass)>,
     ) -> wasmtime::Result<Vec<Result<forward::Outputs, WitError>>> {
+        let _call = call(accessor, "forward.execute-many", || vec![("passes", passes.len().into())]);
         let prepare = |(context, pass): (Resource<Context>, forward::Pass)| {
             let prepared = accessor.with(|mut access| access.get().prepare(&context, pass));
             async move {
@@ -250,6 +261,9 @@ async fn finish<T: Send + 'static>(
         let HostState { table, inferlet, .. } = access.get();
         let context = table.get_mut(context)?;
         context.drawn.count(&context.model, inferlet, &pass);
+        if let Some(span) = inferlet.span.get() {
+            span.pass(&context.model.name, reply.computed_tokens, reply.cached_tokens);
+        }
         let continued = || (reply.next_position.saturating_sub(flight.rows)..reply.next_position).collect();
         let positions: Vec<u32> = flight.positions.take().unwrap_or_else(continued);
         for position in positions.iter().take(flight.rows as usize) {
@@ -308,6 +322,11 @@ impl HostState {
         // The engine checks as well, but only once the pass has made its context busy.
         request.check(length, next, model.engine.limits()).map_err(ApiError::from)?;
 
+        let (owner, rows) = (self.inferlet.owner.0, request.tokens.len());
+        let call = self.shared.recorder.pass(owner, "forward.execute", request.ticket.0, || {
+            let name = model.name.as_str();
+            vec![("model", name.into()), ("rows", rows.into()), ("context", length.into())]
+        });
         let context = self.table.get_mut(context)?;
         let pass = Arc::default();
         context.pass = Arc::downgrade(&pass);
@@ -323,6 +342,7 @@ impl HostState {
             rows: if request.keep_kv { request.tokens.len() as u32 } else { 0 },
             positions: request.positions.clone(),
             reply: None,
+            call,
         };
         Ok(Prepared { request, flight, masking })
     }

@@ -8,7 +8,7 @@ use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::grammar;
 use super::model::ModelHandle;
-use super::{Failure, HostState};
+use super::{Failure, HostState, call};
 use crate::ServedModel;
 use crate::account::Taken;
 use crate::error::{ApiError, check_length, invalid};
@@ -127,6 +127,7 @@ impl grammar::HostConstraint for HostState {
     }
 
     async fn advance(&mut self, constraint: Resource<Constraint>, tokens: Vec<u32>) -> Result<(), Failure> {
+        let _call = self.call("grammar.advance", || vec![("tokens", tokens.len().into())]);
         let model = self.table.get(&constraint)?.model.clone();
         super::forward::check_tokens(&model, &tokens)?;
         self.step(&constraint, move |state| state.advance(&tokens)).await
@@ -137,10 +138,12 @@ impl grammar::HostConstraint for HostState {
     }
 
     async fn allowed(&mut self, constraint: Resource<Constraint>) -> Result<Vec<u32>, Failure> {
+        let _call = self.call("grammar.allowed", Vec::new);
         self.step(&constraint, |state| Ok(state.mask()?.to_vec())).await
     }
 
     async fn forced(&mut self, constraint: Resource<Constraint>) -> Result<Vec<u32>, Failure> {
+        let _call = self.call("grammar.forced", Vec::new);
         self.step(&constraint, |state| Ok(state.forced())).await
     }
 
@@ -177,6 +180,7 @@ impl<T: Send + 'static> grammar::HostConstraintWithStore<T> for HasSelf<HostStat
             grammar::Source::Ebnf(text) => Source::Ebnf(text),
         };
         let bytes = source.text().len();
+        let _call = call(accessor, "grammar.compile", || vec![("bytes", bytes.into())]);
         check_length("the grammar", bytes, SOURCE_BYTES)?;
         let (compiler, user) = (model.clone(), inferlet.user.clone());
         let work = move || compiler.grammars.compile(&user, source);

@@ -3,7 +3,7 @@
 use wasmtime::component::{Accessor, HasSelf};
 
 use super::bindings::api::mcp as api;
-use super::{Failure, HostState, state};
+use super::{Failure, HostState, call as note, state};
 use crate::tools;
 
 impl api::Host for HostState {
@@ -19,6 +19,7 @@ impl api::Host for HostState {
 
 impl<T: Send + 'static> api::HostWithStore<T> for HasSelf<HostState> {
     async fn tools(accessor: &Accessor<T, Self>, server: String) -> Result<Vec<api::Tool>, Failure> {
+        let _call = note(accessor, "mcp.tools", || vec![("server", server.as_str().into())]);
         let (shared, inferlet) = state(accessor);
         let tools = tools::list(&shared.mcp, &inferlet, &server).await?;
         Ok(tools.into_iter().map(tool).collect())
@@ -30,6 +31,9 @@ impl<T: Send + 'static> api::HostWithStore<T> for HasSelf<HostState> {
         tool: String,
         arguments: String,
     ) -> Result<api::Outcome, Failure> {
+        let _call = note(accessor, "mcp.call", || {
+            vec![("server", server.as_str().into()), ("tool", tool.as_str().into())]
+        });
         let (shared, inferlet) = state(accessor);
         let outcome = tools::call(&shared.mcp, &inferlet, &server, tool, arguments).await?;
         let mcp::Outcome { content, structured, is_error } = outcome;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::messaging;
-use super::{Failure, HostState};
+use super::{Failure, HostState, call};
 use crate::messaging::Listener;
 use crate::users::User;
 
@@ -40,10 +40,14 @@ fn user<T: Send + 'static>(accessor: &Accessor<T, HasSelf<HostState>>) -> Arc<Us
 
 impl<T: Send + 'static> messaging::HostWithStore<T> for HasSelf<HostState> {
     async fn push(accessor: &Accessor<T, Self>, queue: String, message: String) -> Result<(), Failure> {
+        let _call = call(accessor, "messaging.push", || {
+            vec![("queue", queue.as_str().into()), ("bytes", message.len().into())]
+        });
         Ok(user(accessor).broker.push(queue, message).await?)
     }
 
     async fn pull(accessor: &Accessor<T, Self>, queue: String) -> Result<String, Failure> {
+        let _call = call(accessor, "messaging.pull", || vec![("queue", queue.as_str().into())]);
         Ok(user(accessor).broker.pull(queue).await?)
     }
 }
@@ -53,6 +57,7 @@ impl<T: Send + 'static> messaging::HostSubscriptionWithStore<T> for HasSelf<Host
         accessor: &Accessor<T, Self>,
         subscription: Resource<Subscription>,
     ) -> Result<String, Failure> {
+        let _call = call(accessor, "messaging.next", Vec::new);
         let listener =
             accessor.with(|mut access| access.get().table.get(&subscription).map(|s| s.0.clone()))?;
         Ok(listener.next().await?)

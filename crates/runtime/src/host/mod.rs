@@ -22,6 +22,7 @@ pub(crate) mod store;
 use std::sync::Arc;
 
 use scheduler::CacheSalt;
+use trace::{Call, Value};
 use wasmtime::component::{Accessor, HasSelf, Linker, ResourceTable, ResourceTableError};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
@@ -62,7 +63,25 @@ fn state<T: Send + 'static>(
     })
 }
 
+/// Notes a call that waits, as [`HostState::call`].
+fn call<T: Send + 'static>(
+    accessor: &Accessor<T, HasSelf<HostState>>,
+    name: &'static str,
+    arguments: impl FnOnce() -> Vec<(&'static str, Value)>,
+) -> Call {
+    accessor.with(|mut access| access.get().call(name, arguments))
+}
+
 impl HostState {
+    /// Notes a call of the program, to where the guard is dropped, while a recording is made.
+    pub(crate) fn call(
+        &self,
+        name: &'static str,
+        arguments: impl FnOnce() -> Vec<(&'static str, Value)>,
+    ) -> Call {
+        self.shared.recorder.call(self.inferlet.owner.0, name, arguments)
+    }
+
     /// Does long work off the threads that run programs, see [`crate::work`]. `bytes` are held meanwhile.
     pub(crate) async fn work<T: Send + 'static>(
         &mut self,

@@ -67,6 +67,7 @@ impl model::HostModel for HostState {
         text: String,
         special: bool,
     ) -> Result<Vec<u32>, Failure> {
+        let _call = self.call("model.tokenize", || vec![("bytes", text.len().into())]);
         let model = self.table.get(&model)?.0.clone();
         check_length("the text", text.len(), TEXT_BYTES)?;
         if text.len() <= SHORT_BYTES {
@@ -80,6 +81,7 @@ impl model::HostModel for HostState {
         model: Resource<ModelHandle>,
         tokens: Vec<u32>,
     ) -> Result<Vec<u8>, Failure> {
+        let _call = self.call("model.detokenize", || vec![("tokens", tokens.len().into())]);
         let model = self.table.get(&model)?.0.clone();
         let bytes = tokens.len() * size_of::<u32>();
         check_length("the list of tokens", bytes, TEXT_BYTES)?;
@@ -91,6 +93,7 @@ impl model::HostModel for HostState {
     }
 
     async fn vocabulary(&mut self, model: Resource<ModelHandle>) -> Result<Vec<Vec<u8>>, Failure> {
+        let _call = self.call("model.vocabulary", Vec::new);
         let model = self.table.get(&model)?.0.clone();
         let tokens = 0..model.facts.vocabulary_size;
         self.work(0, move || Ok(tokens.map(|token| model.text.token_bytes(token).to_vec()).collect())).await
@@ -102,6 +105,7 @@ impl model::HostModel for HostState {
         messages: Vec<model::Message>,
         options: model::ChatOptions,
     ) -> Result<Vec<u32>, Failure> {
+        let _call = self.call("model.encode-chat", || vec![("messages", messages.len().into())]);
         self.chat(&model, messages, options, |model, request| model.text.encode_chat(&request)).await
     }
 
@@ -111,6 +115,7 @@ impl model::HostModel for HostState {
         messages: Vec<model::Message>,
         options: model::ChatOptions,
     ) -> Result<String, Failure> {
+        let _call = self.call("model.format-chat", || vec![("messages", messages.len().into())]);
         self.chat(&model, messages, options, |model, request| model.text.format_chat(&request)).await
     }
 

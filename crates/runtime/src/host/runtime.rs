@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::runtime;
-use super::{Failure, HostState};
+use super::{Failure, HostState, call};
 use crate::error::{ApiError, check_length, engine_gone, invalid};
 use crate::inferlet::Waiting;
 use crate::{Inferlet, LaunchError, LaunchOptions, ProgramError, Runtime, process};
@@ -59,6 +59,7 @@ impl runtime::HostChild for HostState {
 
 impl<T: Send + 'static> runtime::HostWithStore<T> for HasSelf<HostState> {
     async fn usage(accessor: &Accessor<T, Self>) -> Result<runtime::Limits, Failure> {
+        let _call = call(accessor, "runtime.usage", Vec::new);
         let (shared, inferlet) = accessor.with(|mut access| {
             let state = access.get();
             (state.shared.clone(), state.inferlet.clone())
@@ -86,6 +87,7 @@ impl<T: Send + 'static> runtime::HostWithStore<T> for HasSelf<HostState> {
         program: String,
         arguments: Vec<String>,
     ) -> Result<Resource<Child>, Failure> {
+        let _call = call(accessor, "runtime.launch", || vec![("program", program.as_str().into())]);
         check_length("the arguments", arguments.iter().map(String::len).sum(), ARGUMENT_BYTES)?;
         if arguments.len() > ARGUMENTS {
             let reason = format!("{} arguments are given, the limit is {ARGUMENTS}", arguments.len());
@@ -129,6 +131,7 @@ impl<T: Send + 'static> runtime::HostChildWithStore<T> for HasSelf<HostState> {
             let child = state.table.get(&child)?.0.clone();
             Ok::<_, Failure>((child, state.shared.clone(), state.inferlet.clone()))
         })?;
+        let _call = call(accessor, "runtime.wait", || vec![("child", child.id().into())]);
         // The child needs a place too: one that only waits holds none.
         let waiting = Waiting::begin(&shared.places, &shared.waiting_places, &inferlet).ok_or_else(|| {
             ApiError::LimitExceeded("too many inferlets wait for one that they launched".into())

@@ -10,9 +10,11 @@ use rustc_hash::FxHashMap;
 
 use super::inbox::{Answer, Handled, Inbox, Message, Queued, Wait};
 use crate::config::{EngineConfig, SchedulerConfig};
+use crate::observe::{BatchObserver, BatchRecord, Planned};
 use crate::ops::{CallError, ContextOp};
 use crate::request::{ContextId, ForwardError, ForwardReply, OwnerId, Ticket};
 use crate::state::{NextStep, Scheduler};
+use crate::stats::Stats;
 
 pub(super) struct Driver {
     backend: Box<dyn Backend>,
@@ -32,6 +34,14 @@ pub(super) struct Driver {
     output: Output,
     /// When abandoned passes were last looked for.
     abandon_scan_at: Duration,
+    observer: Option<Box<dyn BatchObserver>>,
+}
+
+/// A batch that somebody wants to know of, while it runs.
+struct Watched {
+    began: Instant,
+    planned: Planned,
+    before: Stats,
 }
 
 /// How often abandoned passes are looked for: shorter than a batch, so none of them goes on to a second chunk.
@@ -49,6 +59,7 @@ impl Driver {
         scheduler: SchedulerConfig,
         engine: &EngineConfig,
         inbox: Arc<Inbox>,
+        observer: Option<Box<dyn BatchObserver>>,
     ) -> Driver {
         Driver {
             scheduler: Scheduler::new(backend.limits(), scheduler),
@@ -64,6 +75,7 @@ impl Driver {
             batch: Batch::default(),
             output: Output::default(),
             abandon_scan_at: Duration::ZERO,
+            observer,
         }
     }
 
@@ -253,11 +265,14 @@ impl Driver {
     }
 
     fn run_batch(&mut self) {
+        let watched = self.watch();
         let Driver { backend, scheduler, batch, output, .. } = self;
         let mut compute = Duration::ZERO;
+        let mut moved = None;
         let run = || {
             scheduler.carry_out(backend.as_mut())?;
             let start = Instant::now();
+            moved = Some(start);
             let result = backend.run(batch, output);
             compute = start.elapsed();
             result
@@ -278,9 +293,32 @@ impl Driver {
                 Err(ForwardError::Backend(text))
             }
         };
+        let failed = result.is_err();
         self.scheduler.complete(result, compute, self.start.elapsed());
+        if let Some(watched) = watched {
+            self.tell(watched, moved, failed);
+        }
         // Before the answers go out: what outputs share with their programs is theirs alone again, to change in place.
         self.batch.clear();
+    }
+
+    /// The batch that begins, if the observer wants to know of it.
+    fn watch(&self) -> Option<Watched> {
+        let wants = self.observer.as_ref().is_some_and(|observer| observer.wants());
+        wants.then(|| Watched {
+            began: Instant::now(),
+            planned: self.scheduler.planned(),
+            before: self.scheduler.stats(),
+        })
+    }
+
+    /// Tells the observer of a batch, whose moves were done at a time unless they failed.
+    fn tell(&mut self, Watched { began, planned, before }: Watched, moved: Option<Instant>, failed: bool) {
+        let (ended, after) = (Instant::now(), self.scheduler.stats());
+        let moved = moved.unwrap_or(ended);
+        if let Some(observer) = &mut self.observer {
+            observer.batch(BatchRecord { began, moved, ended, planned, failed, before, after });
+        }
     }
 
     /// Answers passes that wait with an error, and calls as closed.

@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 use backend::Backend;
 
 use crate::config::{EngineConfig, SchedulerConfig};
+use crate::observe::BatchObserver;
 
 pub use handle::{EngineHandle, Reply};
 
@@ -37,10 +38,23 @@ impl Engine {
         scheduler: SchedulerConfig,
         engine: EngineConfig,
     ) -> std::io::Result<(EngineHandle, Engine)> {
+        Engine::start_observed(backend, scheduler, engine, None)
+    }
+
+    /// As [`Engine::start`], with somebody who is told of each batch.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start_observed(
+        backend: Box<dyn Backend>,
+        scheduler: SchedulerConfig,
+        engine: EngineConfig,
+        observer: Option<Box<dyn BatchObserver>>,
+    ) -> std::io::Result<(EngineHandle, Engine)> {
         let inbox = Arc::new(inbox::Inbox::new(engine.inbox, engine.inbox_of_owner));
         let shared = handle::Shared { inbox: inbox.clone(), limits: backend.limits() };
         let handle = EngineHandle { shared: Arc::new(shared), owner: None };
-        let driver = driver::Driver::new(backend, scheduler, &engine, inbox.clone());
+        let driver = driver::Driver::new(backend, scheduler, &engine, inbox.clone(), observer);
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || driver.run())?;
         Ok((handle, Engine { inbox, thread: Some(thread) }))
     }

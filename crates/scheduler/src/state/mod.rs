@@ -24,6 +24,7 @@ use crate::accounts::{Account, Accounts};
 use crate::config::SchedulerConfig;
 use crate::context::Context;
 use crate::memory::{Holder, Memory};
+use crate::observe::Planned;
 use crate::pages::{PageLocation, PageMove, Pages};
 use crate::pass::Pass;
 use crate::policy::{Candidate, Fair, Policy, Rank, Standing, Work};
@@ -92,6 +93,8 @@ pub struct Scheduler {
     /// `sequence` when the last batch was put together.
     sequence_seen: u64,
     totals: Stats,
+    /// Rows taken from the prefix cache before the batch that runs was planned.
+    rows_cached_before: u64,
 }
 
 impl Scheduler {
@@ -133,6 +136,7 @@ impl Scheduler {
                 batch_rows: Histogram::new(metrics::ROWS),
                 ..Stats::default()
             },
+            rows_cached_before: 0,
         }
     }
 
@@ -213,6 +217,19 @@ impl Scheduler {
     /// lost, and a pass that needs one gets an error.
     pub fn abandon_moves(&mut self) {
         self.memory.pages.abandon_moves();
+    }
+
+    /// What the batch that was planned computes, before its moves are carried out.
+    pub fn planned(&self) -> Planned {
+        let moves = |wanted: fn(&PageMove) -> bool| self.moves().filter(wanted).count() as u64;
+        Planned {
+            passes: self.running.iter().map(|pass| (pass.ticket, pass.rows)).collect(),
+            rows_cached: self.totals.rows_cached - self.rows_cached_before,
+            outputs: self.running.iter().map(|pass| pass.outputs as u64).sum(),
+            copies: moves(|one| matches!(one, PageMove::Copy { .. })),
+            spills: moves(|one| matches!(one, PageMove::Spill { .. })),
+            restores: moves(|one| matches!(one, PageMove::Restore { .. })),
+        }
     }
 
     /// Distinct pages that an owner holds.

@@ -78,6 +78,7 @@ impl Scheduler {
     pub fn plan(&mut self, now: Duration, batch: &mut Batch) -> NextStep {
         assert!(self.running.is_empty(), "a batch is completed before the next one is planned");
         batch.clear();
+        self.rows_cached_before = self.totals.rows_cached;
         if self.passes.is_empty() {
             return NextStep::Idle;
         }

@@ -13,16 +13,18 @@ mod signals;
 mod terminal;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use runtime::Runtime;
 use server::{Front, FrontOptions};
+use trace::Telemetry;
 
 use crate::assemble::Assembly;
 use crate::config::{CommonFlags, KeyFlags, ServiceSettings, Settings, StartCommand};
-use crate::{api, logging};
+use crate::{api, logging, telemetry};
 use reload::Reload;
 use shell::Shell;
 use signals::StopSignals;
@@ -102,6 +104,7 @@ struct RunningServer {
     is_encrypted: bool,
     /// How long what runs may go on once the server is to stop.
     patience: Duration,
+    telemetry: Option<Arc<Telemetry>>,
 }
 
 /// Why a server is to stop: engines that died, or nothing.
@@ -122,6 +125,10 @@ impl RunningServer {
             cors_origins: settings.http.cors_origins.clone(),
             needs_key: settings.server.enable_auth,
         })?;
+        let telemetry = telemetry::start(&settings.telemetry)?;
+        if let Some(telemetry) = &telemetry {
+            front.send_spans(telemetry.clone());
+        }
         let host = settings.server.host.clone();
         let address = front.listen(&host, settings.server.port).await;
         let address = address.map_err(|error| anyhow!("{error} with `--port`"))?;
@@ -141,10 +148,11 @@ impl RunningServer {
         let runtime = assembly.runtime.clone();
         let reload = Reload::new(front.clone(), runtime.clone(), settings.clone(), move || flags.settings())?;
         tokio::spawn(reload.run());
+        front.offer_recordings(&runtime);
         front.set_ready(move || runtime.dead_models());
         stop.arm();
         let patience = Duration::from_millis(settings.server.shutdown_ms);
-        Ok(RunningServer { stop, front, assembly, address, host, is_encrypted, patience })
+        Ok(RunningServer { stop, front, assembly, address, host, is_encrypted, patience, telemetry })
     }
 
     /// Names of the models.
@@ -166,6 +174,9 @@ impl RunningServer {
         }
         self.stop.request();
         wind_down(&self.front, &self.assembly.runtime, self.patience).await;
+        if let Some(telemetry) = &self.telemetry {
+            telemetry::shutdown(telemetry);
+        }
         terminal::restore();
         // An engine that died is an error: whoever supervises the process then starts it anew.
         self.assembly.stop().await
