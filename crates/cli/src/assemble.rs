@@ -43,6 +43,7 @@ impl Assembly {
                 host_pages: host_pages(model_settings, settings.models.len(), page_bytes),
                 prefix_cache: model_settings.prefix_cache,
                 tenant_pages: settings.limits.user_kv_pages,
+                prefill_share: settings.server.prefill_share,
                 priority_across_tenants: settings.server.priority_across_users,
                 ..SchedulerConfig::default()
             };

@@ -23,9 +23,8 @@ const RIDGE: f64 = 1e-4;
 /// of half the size keep it.
 const SPREAD: f64 = 1e-2;
 
-/// The part of the time allowed that is planned for; the rest is for what is not foreseen. With all of it planned for, one
-/// batch in two would take longer.
-const PLANNED: f64 = 0.8;
+/// A bound this far from the usual size, by its part, is another size.
+const ANOTHER: f64 = 0.25;
 
 /// What is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -107,19 +106,20 @@ impl BatchTime {
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }
 
-    /// Rows of the longest batch that takes at most `times` as long as one of `alone`, with some room; the rows are as those
-    /// of `waiting` on average. `times` at least, and now and then another number, see the module docs.
-    pub(super) fn rows_in(&self, times: u32, alone: Work, waiting: Work) -> u32 {
-        let rows = u32::try_from(alone.rows).unwrap_or(u32::MAX);
-        let Some([a, b, c]) = self.fit else { return times.saturating_mul(rows) };
-        let alone = a + b * alone.rows as f64 + c * alone.attended as f64;
-        let bound = (PLANNED * f64::from(times) * alone - a) / (b + c * waiting.attended_by_row());
+    /// Rows of the longest batch that takes at most `times` as long as one of `alone`: with the rows of that, and others as
+    /// those of `more` on average. `least` at least, and now and then another number, see the module docs.
+    pub(super) fn rows_in(&self, times: f64, alone: Work, more: Work, least: u32) -> u32 {
+        let Some([a, b, c]) = self.fit else { return ((times * alone.rows as f64) as u32).max(least) };
+        let time = a + b * alone.rows as f64 + c * alone.attended as f64;
+        let bound = alone.rows as f64 + (times - 1.0) * time / (b + c * more.attended_by_row());
         // Converting saturates, and takes nothing by nothing for 0.
-        let bound = (bound as u32).max(times);
+        let bound = (bound as u32).max(least);
         let [[xx, xy, _], [_, yy, _], _] = self.products;
+        let is_known = xx * yy - xy * xy > SPREAD * xx * yy;
+        let usual = xy / xx;
         match bound / 2 {
-            _ if xx * yy - xy * xy > SPREAD * xx * yy => bound,
-            half if half >= times => half,
+            _ if is_known || (f64::from(bound) - usual).abs() > ANOTHER * usual => bound,
+            half if half >= least => half,
             _ => bound + 1,
         }
     }
@@ -163,17 +163,17 @@ mod tests {
     }
 
     fn rows_in(time: &BatchTime, times: u32, alone: u32) -> u32 {
-        time.rows_in(times, rows(alone), rows(1))
+        time.rows_in(0.8 * f64::from(times), rows(alone), rows(1), times)
     }
 
     #[test]
     fn it_finds_the_line_and_never_expects_more_than_it_saw() {
         let mut time = BatchTime::default();
-        assert_eq!((time.of(rows(7)), rows_in(&time, 2, 3)), (Duration::ZERO, 6));
+        assert_eq!((time.of(rows(7)), rows_in(&time, 2, 3)), (Duration::ZERO, 4));
         let batch = |rows: u32| us(6000 + 1000 * u64::from(rows));
         // One size: it may all be due to the rows.
         (0..1000).for_each(|_| time.observe(rows(500), batch(500)));
-        assert_eq!(rows_in(&time, 2, 1), 2 + 1, "another size, to learn of");
+        assert_eq!(rows_in(&time, 2, 1), 2, "another size, to learn of");
         time.observe(rows(3), batch(3));
         assert_eq!(
             rows_in(&time, 2, 1),
@@ -210,9 +210,9 @@ mod tests {
         let of = |work| time.of(work).abs_diff(batch(work)) < batch(work) / 50;
         assert!(of(Work::of(1, 100)) && of(Work::of(5, 3000)) && of(Work::of(100, 0)), "{:?}", time.fit);
         let alone = Work::of(1, 500);
-        assert_eq!(time.rows_in(2, alone, Work::of(1, 500)), 2, "4.5 ms: two of a millisecond");
-        assert_eq!(time.rows_in(4, alone, Work::of(1, 499)), 7);
-        assert_eq!(time.rows_in(4, alone, Work::of(1, 3499)), 4, "one for each at least");
+        assert_eq!(time.rows_in(1.6, alone, Work::of(1, 500), 2), 2, "4.5 ms: two of a millisecond");
+        assert_eq!(time.rows_in(3.2, alone, Work::of(1, 499), 4), 7);
+        assert_eq!(time.rows_in(3.2, alone, Work::of(1, 3499), 4), 4, "one for each at least");
     }
 
     #[test]

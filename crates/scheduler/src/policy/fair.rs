@@ -23,6 +23,9 @@
 //! want takes. So one that is away for a moment comes back to short batches, and one that is away for longer
 //! waits at most for one batch, which is less than it was away.
 //!
+//! That bounds a batch by what the least demanding tenant's takes; `streams` bounds it in the same way by what those that
+//! decode take together, of one tenant too. The lower one counts.
+//!
 //! The order of a tenant's own passes is not decided here. All tenants weigh the same; a weight would divide the rows
 //! that `Share::take` adds to a service.
 
@@ -31,6 +34,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::batch_time::{BatchTime, Work};
+use super::streams::Streams;
 use super::{Order, Rank};
 use crate::request::{Priority, TenantId, Ticket};
 
@@ -42,6 +46,10 @@ const CLASSES: usize = 3;
 /// a prompt of n rows needs at most 4 n / rows batches.
 const RESERVED: u32 = 4;
 
+/// The part of the time that a tenant's streams are promised for which is planned; the rest is for what is not foreseen.
+/// With all of it planned for, one batch in two would take longer.
+const PLANNED: f64 = 0.8;
+
 /// What is kept of tenants between batches.
 #[derive(Debug, Default)]
 pub(crate) struct Fair {
@@ -51,6 +59,9 @@ pub(crate) struct Fair {
     batch_time: BatchTime,
     /// Tenants at work in the last round.
     at_work: u32,
+    pub(crate) streams: Streams,
+    /// Rows that the streams leave to prompts in the batch that is planned.
+    prompt_rows: Option<u32>,
     priority_across_tenants: bool,
 }
 
@@ -118,7 +129,12 @@ impl Waiting {
         }
     }
 
-    fn work(&self) -> Work {
+    /// Whether it was out of pages last time, for so long that it gets some before others of its tenant.
+    pub(super) fn takes_pages_first(&self) -> bool {
+        self.blocked && self.rank().is_some_and(|rank| rank.impatient.is_some())
+    }
+
+    pub(super) fn work(&self) -> Work {
         Work::of(self.rows, self.length)
     }
 
@@ -129,8 +145,9 @@ impl Waiting {
 }
 
 impl Fair {
-    pub(crate) fn new(priority_across_tenants: bool) -> Fair {
-        Fair { priority_across_tenants, ..Fair::default() }
+    pub(crate) fn new(priority_across_tenants: bool, prefill_share: u32) -> Fair {
+        let streams = Streams::new(prefill_share, priority_across_tenants);
+        Fair { priority_across_tenants, streams, ..Fair::default() }
     }
 
     /// A tenant has one more pass.
@@ -231,16 +248,26 @@ impl Fair {
         self.tenants.retain(|_, tenant| is_at_work(tenant) || tenant.service > clock);
         let at_work = || self.tenants.values().filter(|tenant| is_at_work(tenant));
         self.at_work = at_work().count() as u32;
+        let tenants: Vec<TenantId> = shares.iter().map(Share::tenant).collect();
+        self.streams.forget(now.saturating_sub(longest));
+        let allowed = self.streams.allow(waiting, &tenants, &self.batch_time, batch_tokens);
+        let allowed = allowed.filter(|allowed| allowed.rows <= batch_tokens);
+        let bound = allowed.map_or(batch_tokens, |allowed| allowed.rows);
+        self.prompt_rows = allowed.map(|allowed| allowed.prompt_rows);
+        let at_work = || self.tenants.values().filter(|tenant| is_at_work(tenant));
         if self.at_work < 2 {
-            return batch_tokens;
+            return bound;
         }
         // The least demanding of those who want something of the first class that anybody waits with.
         let class = (0..CLASSES).find(|class| shares.iter().any(|share| share.wants[*class].rows > 0));
         let wants = at_work().map(|tenant| tenant.wants[class.unwrap_or(0)].at_most(batch_tokens));
         let wants = wants.filter(|wants| wants.rows > 0);
         match wants.min_by_key(|wants| (self.batch_time.of(*wants), wants.rows)) {
-            Some(least) => self.batch_time.rows_in(self.at_work, least, all).min(batch_tokens),
-            None => batch_tokens,
+            Some(least) => {
+                let times = PLANNED * f64::from(self.at_work);
+                self.batch_time.rows_in(times, least, all, self.at_work).min(bound)
+            }
+            None => bound,
         }
     }
 
@@ -264,8 +291,9 @@ impl Fair {
         self.want(shares, waiting);
         pour(shares, rows);
         for share in &mut *shares {
-            // Of two rows one, of one none: whoever waits for long goes first in the end.
-            share.reserved = share.longest.min((share.rows / RESERVED).max(u32::from(share.rows > 1)));
+            // Of two rows one, of one none: whoever waits for long goes first in the end. No more than streams leave.
+            let reserved = (share.rows / RESERVED).max(u32::from(share.rows > 1));
+            share.reserved = share.longest.min(reserved).min(self.prompt_rows.unwrap_or(u32::MAX));
             share.passes = passes;
         }
         if waiting.len() as u64 > u64::from(passes) && shares.len() > 1 {
@@ -530,7 +558,7 @@ mod tests {
     #[test]
     fn priority_comes_before_shares_only_where_it_is_allowed() {
         for (across, expected) in [(false, [5, 5]), (true, [0, 10])] {
-            let mut fair = Fair { batch_time: cheap_rows().batch_time, ..Fair::new(across) };
+            let mut fair = Fair { batch_time: cheap_rows().batch_time, ..Fair::new(across, 100) };
             (0..2).for_each(|tenant| fair.enter(TenantId(tenant)));
             let mut shares = fair.shares();
             let pass = |share: usize, priority| Waiting {

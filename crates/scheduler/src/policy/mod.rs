@@ -10,6 +10,7 @@ mod eager;
 mod fair;
 mod k;
 mod kort;
+mod streams;
 mod t;
 
 use std::cmp::Reverse;
@@ -19,6 +20,7 @@ use crate::request::{Priority, TenantId};
 
 pub(crate) use batch_time::Work;
 pub(crate) use fair::{Fair, Share, Waiting};
+pub(crate) use streams::Stream;
 
 /// The state of the queue when the backend is idle and something waits.
 #[derive(Clone, Copy)]

@@ -230,6 +230,7 @@ impl Scheduler {
         if let Some(ticket) = self.pass_of(id) {
             self.cancel(ticket);
         }
+        self.fair.streams.not_away(id);
         if let Some(context) = self.contexts.remove(&id) {
             self.memory.release_all(Holder::Owner(context.owner), &context.entries);
         }

@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::memory::{Holder, low_bits};
 use crate::pages::Provenance;
 use crate::pass::Pass;
+use crate::policy::{Stream, Work};
 use crate::prefix::Parent;
 use crate::request::{ForwardError, ForwardReply, Ticket};
 
@@ -161,6 +162,13 @@ impl Scheduler {
             context.prefix_node = pass.prefix_node;
             context.entries.truncate(pass.first_written_entry);
             context.entries.extend_from_slice(&pass.entries);
+        }
+        if pass.rows() <= self.limits.page_tokens {
+            let Context { tenant, priority, length, .. } = *context;
+            let work = Work::of(pass.rows(), length);
+            self.fair
+                .streams
+                .answered(pass.request.context, Stream { answered: now, tenant, priority, work });
         }
         let (length, next_position) = (context.length, context.next_position);
         // Only a page before the last row can be found.

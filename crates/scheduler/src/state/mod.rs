@@ -115,7 +115,7 @@ impl Scheduler {
         Scheduler {
             limits,
             policy: config.policy.build(),
-            fair: Fair::new(config.priority_across_tenants),
+            fair: Fair::new(config.priority_across_tenants, config.prefill_share),
             config,
             memory,
             contexts: BTreeMap::new(),
@@ -172,6 +172,7 @@ impl Scheduler {
         let ticket = request.ticket;
         let pass = Pass::new(request, context, self.limits.page_tokens, self.sequence, now);
         self.fair.enter(context.tenant);
+        self.fair.streams.not_away(id);
         self.passes.insert(ticket, pass);
         self.contexts.get_mut(&id).expect("looked up above").pass = Some(ticket);
         Ok(())

@@ -141,6 +141,7 @@ fn small_batches_without_cache() {
         batch_outputs: 4 + (seed % 3) as u32,
         prefix_cache: false,
         priority_across_tenants: seed % 3 == 2,
+        prefill_share: [1, 30, 100][(seed / 2 % 3) as usize],
         ..Setup::default()
     });
     assert!(seen.suspensions > 0 && seen.restores > 0 && seen.cached == 0, "{seen:?}");

@@ -26,6 +26,7 @@ pub(crate) struct Setup {
     pub(crate) tenant_quota: Option<u32>,
     pub(crate) prefix_cache: bool,
     pub(crate) priority_across_tenants: bool,
+    pub(crate) prefill_share: u32,
     pub(crate) fault_percent: u32,
 }
 
@@ -42,6 +43,7 @@ impl Default for Setup {
             tenant_quota: None,
             prefix_cache: true,
             priority_across_tenants: false,
+            prefill_share: SchedulerConfig::default().prefill_share,
             fault_percent: 0,
         }
     }
@@ -93,6 +95,7 @@ impl World {
             pages_quota: setup.quota,
             tenant_pages: setup.tenant_quota,
             prefix_cache: setup.prefix_cache,
+            prefill_share: setup.prefill_share,
             priority_across_tenants: setup.priority_across_tenants,
             patience: Duration::from_millis(200),
             idle_after: Duration::from_millis(5),
