@@ -75,7 +75,7 @@ struct Server {
 impl Server {
     fn start(change: impl FnOnce(&mut Command)) -> Server {
         let home = common::tiny_home("telemetry");
-        let mut command = common::pie(home, &["serve", "--port", "0"]);
+        let mut command = common::pie(home, &["serve", "--no-auth", "--port", "0"]);
         command.env("OTEL_BSP_SCHEDULE_DELAY", "50").stderr(Stdio::piped());
         change(&mut command);
         let mut process = command.spawn().unwrap();

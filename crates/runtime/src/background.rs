@@ -6,7 +6,7 @@
 use std::thread;
 
 /// Of 19: beside a thread of ordinary priority, one with this has a tenth of a processor.
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 19;
 
 /// Runs something on a thread of its own, of low priority.
 pub(crate) fn spawn(work: impl FnOnce() + Send + 'static) {

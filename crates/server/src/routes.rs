@@ -219,13 +219,7 @@ async fn answer(
 }
 
 /// Lets a program answer a request that is allowed, when it has a place. `route` is what the request is counted for.
-async fn admit(
-    front: &Front,
-    service: &Service,
-    mount: &str,
-    route: &str,
-    mut request: Request,
-) -> Response {
+async fn admit(front: &Front, service: &Service, mount: &str, route: &str, mut request: Request) -> Response {
     let client = match front.0.auth.client(request.headers()) {
         Ok(client) => client,
         Err(refused) => {

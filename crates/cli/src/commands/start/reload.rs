@@ -151,7 +151,8 @@ impl Reload {
 
     /// Takes over what can change, and names what cannot.
     fn use_settings(&mut self, next: Settings) {
-        let Settings { server, models, limits, network, http, admission, tls, services, mcp } = &next;
+        let Settings { server, models, limits, network, http, admission, tls, telemetry, services, mcp } =
+            &next;
         let now = &self.settings;
         let fixed_http =
             (http.connections, &http.cors_origins) == (now.http.connections, &now.http.cors_origins);
@@ -160,6 +161,7 @@ impl Reload {
             ("[[backend]]", *models == now.models),
             ("[limits]", *limits == now.limits),
             ("[tls]", *tls == now.tls),
+            ("[telemetry]", *telemetry == now.telemetry),
             ("[[serve]]", *services == now.services),
             ("[[mcp]]", *mcp == now.mcp),
             ("`connections` and `cors_origins` of [http]", fixed_http),
