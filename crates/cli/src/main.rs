@@ -12,6 +12,7 @@ mod assemble;
 mod commands;
 mod config;
 mod home;
+mod kv_events;
 mod output;
 mod progress;
 

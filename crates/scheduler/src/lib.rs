@@ -19,6 +19,7 @@ mod pages;
 mod pass;
 mod policy;
 mod prefix;
+mod prefix_events;
 mod request;
 mod state;
 mod stats;
@@ -28,6 +29,7 @@ pub use engine::{Engine, EngineHandle, Reply};
 pub use ops::{CallError, ContextInfo, ContextOp, Overloaded};
 pub use pages::PageMove;
 pub use policy::{POLICIES, PolicyKind, PolicyRow};
+pub use prefix_events::{PrefixEvent, PrefixParent, PrefixWatcher};
 pub use request::{
     ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, RowRuns, TenantId, Ticket,
 };

@@ -24,8 +24,8 @@ use toml::Value;
 
 pub(crate) use flags::{CommonFlags, KeyFlags, StartCommand};
 pub(crate) use keys::{
-    HttpSettings, LOCAL_USER, LimitSettings, McpSettings, ModelSettings, NetworkSettings, ServerSettings,
-    ServiceSettings,
+    HttpSettings, KvEventSettings, LOCAL_USER, LimitSettings, McpSettings, ModelSettings, NetworkSettings,
+    ServerSettings, ServiceSettings,
 };
 
 use flags::Given;
@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) limits: LimitSettings,
     pub(crate) network: NetworkSettings,
     pub(crate) http: HttpSettings,
+    /// Who is told of the prefix cache.
+    pub(crate) kv_events: KvEventSettings,
     /// Programs that answer HTTP requests from the start.
     pub(crate) services: Vec<ServiceSettings>,
     /// MCP servers whose tools programs may call.
@@ -86,8 +88,10 @@ impl Settings {
         }
         flags.iter().for_each(|flag| flag.put_into(&mut file));
         let server = Value::Table(file.clone()).try_into()?;
-        let Tables { backend, limits, network, http, serve, mcp } = Value::Table(file).try_into()?;
-        let settings = Settings { server, models: backend, limits, network, http, services: serve, mcp };
+        let Tables { backend, limits, network, http, kv_events, serve, mcp } =
+            Value::Table(file).try_into()?;
+        let settings =
+            Settings { server, models: backend, limits, network, http, kv_events, services: serve, mcp };
         for service in &settings.services {
             service.mount().with_context(|| format!("`[[serve]]` of `{}`", service.program))?;
         }
@@ -158,6 +162,13 @@ impl LimitSettings {
             memory_bytes: self.total_memory_mb.map_or(machine / 2, |mib| mib << 20),
             host_memory_bytes: self.total_host_memory_mb.map_or(machine / 4, |mib| mib << 20),
         }
+    }
+}
+
+impl KvEventSettings {
+    /// Where to listen, if events are wanted.
+    pub(crate) fn address(&self) -> Option<String> {
+        self.endpoint.as_deref().and_then(keys::tcp_address)
     }
 }
 
@@ -362,6 +373,9 @@ mod tests {
         for (text, expected) in [
             ("port = -1", "`port` is -1: expected 0 to 65535"),
             ("batching_strategy_k = 0", "`batching_strategy_k` is 0: expected 1 to 4096"),
+            ("prefill_share = 24", "`prefill_share` is 24: expected 25 to 100"),
+            ("[kv_events]\nendpoint = '127.0.0.1:5557'", "is `127.0.0.1:5557`: expected `tcp://HOST:PORT`"),
+            ("[kv_events]\nendpoint = 'tcp://*:port'", "is `tcp://*:port`: expected `tcp://HOST:PORT`"),
             ("[limits]\ninferlets = 16385", "`inferlets` is 16385: expected 1 to 16384"),
             ("[limits]\nkv_pages = 0", "`kv_pages` is 0: expected at least 1"),
             (

@@ -11,12 +11,15 @@ use rustc_hash::FxHashMap;
 use super::inbox::{Answer, Handled, Inbox, Message, Queued, Wait};
 use crate::config::{EngineConfig, SchedulerConfig};
 use crate::ops::{CallError, ContextOp};
+use crate::prefix_events::{PrefixWatcher, Watch};
 use crate::request::{ContextId, ForwardError, ForwardReply, OwnerId, Ticket};
 use crate::state::{NextStep, Scheduler};
 
 pub(super) struct Driver {
     backend: Box<dyn Backend>,
     scheduler: Scheduler,
+    /// Who is told of the prefix cache.
+    watch: Option<Watch>,
     inbox: Arc<Inbox>,
     spin: Duration,
     start: Instant,
@@ -49,9 +52,12 @@ impl Driver {
         scheduler: SchedulerConfig,
         engine: &EngineConfig,
         inbox: Arc<Inbox>,
+        watcher: Option<Box<dyn PrefixWatcher>>,
     ) -> Driver {
+        let mut scheduler = Scheduler::new(backend.limits(), scheduler);
         Driver {
-            scheduler: Scheduler::new(backend.limits(), scheduler),
+            watch: watcher.map(|watcher| Watch::new(&mut scheduler, watcher)),
+            scheduler,
             backend,
             inbox,
             spin: engine.spin.min(SPIN_MAX),
@@ -103,6 +109,9 @@ impl Driver {
                 self.run_batch();
             }
             self.answer();
+            if let Some(watch) = &mut self.watch {
+                watch.tell(&mut self.scheduler);
+            }
             let (until, arrivals) = match plan {
                 // Owners that were answered may be back already; the next plan knows how long to wait for the others.
                 NextStep::Run => continue,

@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 use backend::Backend;
 
 use crate::config::{EngineConfig, SchedulerConfig};
+use crate::prefix_events::PrefixWatcher;
 
 pub use handle::{EngineHandle, Reply};
 
@@ -37,10 +38,23 @@ impl Engine {
         scheduler: SchedulerConfig,
         engine: EngineConfig,
     ) -> std::io::Result<(EngineHandle, Engine)> {
+        Engine::start_watched(backend, scheduler, engine, None)
+    }
+
+    /// The same, with somebody who is told of the prefix cache.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start_watched(
+        backend: Box<dyn Backend>,
+        scheduler: SchedulerConfig,
+        engine: EngineConfig,
+        watcher: Option<Box<dyn PrefixWatcher>>,
+    ) -> std::io::Result<(EngineHandle, Engine)> {
         let inbox = Arc::new(inbox::Inbox::new(engine.inbox, engine.inbox_of_owner));
         let shared = handle::Shared { inbox: inbox.clone(), limits: backend.limits() };
         let handle = EngineHandle { shared: Arc::new(shared), owner: None };
-        let driver = driver::Driver::new(backend, scheduler, &engine, inbox.clone());
+        let driver = driver::Driver::new(backend, scheduler, &engine, inbox.clone(), watcher);
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || driver.run())?;
         Ok((handle, Engine { inbox, thread: Some(thread) }))
     }
