@@ -87,7 +87,8 @@ class Subscriber:
                 parent = block
         elif isinstance(event, BlockRemoved):
             for block in event.block_hashes:
-                del self.tokens[block], self.parents[block]
+                # One that came before this subscriber is unknown.
+                self.tokens.pop(block, None), self.parents.pop(block, None)
 
     def chain(self, tokens):
         """How many blocks of a prompt are there, found as a router finds them: block after block."""
