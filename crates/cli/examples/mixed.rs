@@ -30,7 +30,7 @@ struct Options {
     #[arg(long, default_value_t = 64)]
     context: usize,
     /// Tokens that each stream generates: enough to go on until the prompt is through.
-    #[arg(long = "out", default_value_t = 256)]
+    #[arg(long = "out", default_value_t = 400)]
     output: usize,
     /// Tokens that each stream has decoded when the prompt comes.
     #[arg(long, default_value_t = 48)]
@@ -134,15 +134,17 @@ async fn run(address: &str, options: &Options, seed: u64) -> Result<Run> {
     let (times, (sent, among)) =
         futures::future::try_join(futures::future::try_join_all(streams), prompt).await?;
     let through = sent + among;
+    // The first gaps are not the usual: others are still at their prompts.
+    let begun = times.iter().map(|times| times[options.usual / 4]).max().context("a stream")?;
     let gaps = times.iter().map(|times| {
         ensure!(*times.last().context("a token")? > through, "a stream ended before the prompt: raise --out");
         let gaps = |from: Instant, to: Instant| {
             let within = times.windows(2).filter(|pair| pair[0] >= from && pair[1] <= to);
             sorted(within.map(|pair| (pair[1] - pair[0]).as_secs_f64() * 1e3).collect())
         };
-        // The first quarter is not the usual: others are still at their prompts. A gap that the prompt comes into is beside it.
+        // A gap that the prompt comes into is beside it.
         let beside = times.partition_point(|time| *time < sent).max(1) - 1;
-        Ok([gaps(times[options.usual / 4], sent), gaps(times[beside], through)])
+        Ok([gaps(begun, sent), gaps(times[beside], through)])
     });
     Ok(Run { alone, among, gaps: gaps.collect::<Result<_>>()? })
 }

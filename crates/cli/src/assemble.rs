@@ -10,11 +10,13 @@ use backend_cpu::{CpuBackend, CpuOptions};
 use model::{Hyperparameters, Model, Weights};
 use model_store::ModelStore;
 use runtime::{Runtime, RuntimeConfig, ServedModel};
-use scheduler::{Engine, EngineConfig, EngineHandle, SchedulerConfig};
+use scheduler::{Engine, EngineConfig, EngineHandle, Observers, SchedulerConfig};
+use tokio::task::JoinHandle;
 use trace::Recorder;
 
 use crate::config::{McpSettings, ModelSettings, PoolSize, Settings};
 use crate::home::{Home, program_folders, store_settings};
+use crate::kv_events::Publisher;
 use crate::progress;
 
 /// Of the machine's memory, all models together may take one part in so many for spilled pages: the weights,
@@ -25,12 +27,15 @@ const SPILL_SHARE: u64 = 4;
 pub(crate) struct Assembly {
     pub(crate) runtime: Runtime,
     engines: Vec<(EngineHandle, Engine)>,
+    /// Publishes KV events, where the operator wants it.
+    publisher: Option<JoinHandle<()>>,
 }
 
 impl Assembly {
     /// Loads the models and starts an engine for each.
     pub(crate) async fn start(settings: &Settings) -> Result<Assembly> {
         let home = Home::find()?;
+        let mut publisher = Publisher::bind(&settings.kv_events).await?;
         let mut engines = Vec::new();
         let mut served = Vec::new();
         let recorder = Arc::new(Recorder::default());
@@ -48,14 +53,19 @@ impl Assembly {
                 ..SchedulerConfig::default()
             };
             let name = model_settings.name.clone().unwrap_or_else(|| model_name(&model_settings.model));
-            let observer = runtime::batch_observer(&recorder, &name);
+            let observers = Observers {
+                batches: Some(runtime::batch_observer(&recorder, &name)),
+                prefixes: publisher.as_ref().map(Publisher::watcher),
+            };
             let config = EngineConfig::default();
-            let (handle, engine) =
-                Engine::start_observed(Box::new(backend), scheduler, config, Some(observer))?;
+            let (handle, engine) = Engine::start_observed(Box::new(backend), scheduler, config, observers)?;
             let page_tokens = model_settings.kv_page_size;
             let fingerprint = tokio::task::block_in_place(|| {
                 fingerprint(&model.weights, &model.hyperparameters, page_tokens)
             });
+            if let Some(publisher) = &mut publisher {
+                publisher.add_model(&name, &fingerprint);
+            }
             served.push(ServedModel::new(&name, Arc::new(model), handle.clone(), &fingerprint));
             engines.push((handle, engine));
         }
@@ -74,7 +84,7 @@ impl Assembly {
             ..RuntimeConfig::default()
         };
         let runtime = Runtime::start(config, served).await?;
-        Ok(Assembly { runtime, engines })
+        Ok(Assembly { runtime, engines, publisher: publisher.map(Publisher::start) })
     }
 
     /// Ends the sessions with MCP servers, stops the engines and waits for their threads.
@@ -85,6 +95,9 @@ impl Assembly {
         self.runtime.close_mcp().await;
         for (handle, _) in &self.engines {
             handle.shutdown();
+        }
+        if let Some(publisher) = self.publisher {
+            publisher.abort();
         }
         let ends: Vec<_> = self.engines.into_iter().map(|(_, engine)| engine.join()).collect();
         ends.into_iter().collect::<Result<(), String>>().map_err(|words| {

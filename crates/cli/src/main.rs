@@ -13,6 +13,7 @@ mod commands;
 mod config;
 mod home;
 mod keys;
+mod kv_events;
 mod logging;
 mod output;
 mod progress;

@@ -20,16 +20,18 @@ mod pages;
 mod pass;
 mod policy;
 mod prefix;
+mod prefix_events;
 mod request;
 mod state;
 mod stats;
 
 pub use config::{EngineConfig, SchedulerConfig};
-pub use engine::{Engine, EngineHandle, Reply};
+pub use engine::{Engine, EngineHandle, Observers, Reply};
 pub use observe::{BatchObserver, BatchRecord, Planned};
 pub use ops::{CallError, ContextInfo, ContextOp, Overloaded};
 pub use pages::PageMove;
 pub use policy::{POLICIES, PolicyKind, PolicyRow};
+pub use prefix_events::{PrefixEvent, PrefixParent, PrefixWatcher};
 pub use request::{
     CacheSalt, ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, RowRuns, TenantId,
     Ticket,

@@ -10,6 +10,7 @@ use backend::AdapterId;
 use rustc_hash::FxHashMap;
 
 use crate::pages::LogicalId;
+use crate::prefix_events::{PrefixEvent, PrefixParent};
 use crate::request::{CacheSalt, TenantId};
 
 /// A node; never used again after it was removed.
@@ -55,6 +56,8 @@ pub(crate) struct Prefix {
     idle: BTreeSet<(u64, NodeId)>,
     next: u64,
     clock: u64,
+    /// What came and went since it was last taken, where somebody wants to know.
+    events: Option<Vec<PrefixEvent>>,
 }
 
 impl Prefix {
@@ -65,6 +68,23 @@ impl Prefix {
 
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// From now on, what comes and goes is kept until it is taken.
+    pub(crate) fn watch(&mut self) {
+        self.events = Some(Vec::new());
+    }
+
+    /// Takes what has come and gone.
+    pub(crate) fn take_events(&mut self) -> Vec<PrefixEvent> {
+        self.events.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// All there is, as if it had come just now: each page after the one before it.
+    pub(crate) fn all(&self) -> Vec<PrefixEvent> {
+        let mut ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        ids.sort_unstable();
+        ids.into_iter().map(|id| stored(id, &self.nodes[&id].key)).collect()
     }
 
     pub(crate) fn find(&self, key: &Key) -> Option<(NodeId, LogicalId)> {
@@ -94,6 +114,9 @@ impl Prefix {
         if let Parent::Node(parent) = key.parent {
             assert!(self.nodes.contains_key(&parent), "a node is registered after its parent");
             self.children.insert((parent, id));
+        }
+        if let Some(events) = &mut self.events {
+            events.push(stored(id, &key));
         }
         let before = self.by_key.insert(key.clone(), id);
         assert!(before.is_none(), "a key is registered once");
@@ -139,6 +162,9 @@ impl Prefix {
         while let Some(id) = removed.pop() {
             removed.extend(self.children(id));
             let node = self.nodes.remove(&id).expect("a node is removed once");
+            if let Some(events) = &mut self.events {
+                events.push(PrefixEvent::Removed { page: id.0 });
+            }
             self.by_key.remove(&node.key);
             if let Parent::Node(parent) = node.key.parent {
                 self.children.remove(&(parent, id));
@@ -150,6 +176,15 @@ impl Prefix {
         }
         pages
     }
+}
+
+fn stored(id: NodeId, key: &Key) -> PrefixEvent {
+    let parent = match key.parent {
+        Parent::Root(tenant, salt) => PrefixParent::Root(tenant, salt),
+        Parent::Node(node) => PrefixParent::Page(node.0),
+    };
+    let Key { adapter, position, ref tokens, .. } = *key;
+    PrefixEvent::Stored { page: id.0, parent, adapter, position, tokens: tokens.clone() }
 }
 
 #[cfg(test)]
@@ -176,6 +211,23 @@ mod tests {
         assert_eq!(prefix.remove(a), [LogicalId(1), LogicalId(2)], "b means nothing without a");
         assert_eq!((prefix.victim(), prefix.len(), prefix.idle()), (Some(c), 1, 1));
         assert!(prefix.find(&key(root, 1)).is_none());
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_told_in_order_to_whoever_watches() {
+        let mut prefix = Prefix::default();
+        let root = Parent::Root(TenantId(1), CacheSalt(0));
+        let a = prefix.insert(key(root, 1), LogicalId(1));
+        assert!(prefix.take_events().is_empty(), "nobody watches");
+        prefix.watch();
+        let b = prefix.insert(key(Parent::Node(a), 2), LogicalId(2));
+        let [of_a, of_b] = [(a, root, 1), (b, Parent::Node(a), 2)]
+            .map(|(id, parent, token)| stored(id, &key(parent, token)));
+        assert_eq!(prefix.all(), [of_a, of_b.clone()]);
+        prefix.remove(a);
+        let removed = |id: NodeId| PrefixEvent::Removed { page: id.0 };
+        assert_eq!(prefix.take_events(), [of_b, removed(a), removed(b)]);
+        assert!(prefix.take_events().is_empty() && prefix.all().is_empty());
     }
 
     #[test]

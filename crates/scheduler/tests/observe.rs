@@ -8,7 +8,7 @@ use std::time::Duration;
 use backend::{FakeBackend, FakeFault};
 use scheduler::{
     BatchObserver, BatchRecord, ContextId, ContextOp, Engine, EngineConfig, EngineHandle, ForwardReply,
-    ForwardRequest, OwnerId, Priority, SchedulerConfig, TenantId, Ticket,
+    ForwardRequest, Observers, OwnerId, Priority, SchedulerConfig, TenantId, Ticket,
 };
 
 struct Told {
@@ -37,10 +37,11 @@ impl Bench {
     fn new(backend: FakeBackend) -> Bench {
         let (records, told) = mpsc::channel();
         let wants = Arc::new(AtomicBool::new(true));
-        let observer = Box::new(Told { wants: wants.clone(), records });
+        let batches: Box<dyn BatchObserver> = Box::new(Told { wants: wants.clone(), records });
+        let observers = Observers { batches: Some(batches), ..Observers::default() };
         let (scheduler, config) = (SchedulerConfig::default(), EngineConfig::default());
         let (handle, engine) =
-            Engine::start_observed(Box::new(backend), scheduler, config, Some(observer)).unwrap();
+            Engine::start_observed(Box::new(backend), scheduler, config, observers).unwrap();
         Bench { handle, _engine: engine, wants, records: told }
     }
 

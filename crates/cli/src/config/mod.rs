@@ -24,8 +24,8 @@ use toml::Value;
 
 pub(crate) use flags::{CommonFlags, KeyFlags, StartCommand};
 pub(crate) use keys::{
-    AdmissionSettings, HttpSettings, LOCAL_USER, LimitSettings, McpSettings, ModelSettings, NetworkSettings,
-    ServerSettings, ServiceSettings, TelemetrySettings, TlsSettings, is_user,
+    AdmissionSettings, HttpSettings, KvEventSettings, LOCAL_USER, LimitSettings, McpSettings, ModelSettings,
+    NetworkSettings, ServerSettings, ServiceSettings, TelemetrySettings, TlsSettings, is_user,
 };
 
 use crate::logging::LogFormat;
@@ -44,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) admission: AdmissionSettings,
     pub(crate) tls: TlsSettings,
     pub(crate) telemetry: TelemetrySettings,
+    /// Who is told of the prefix cache.
+    pub(crate) kv_events: KvEventSettings,
     /// Programs that answer HTTP requests from the start.
     pub(crate) services: Vec<ServiceSettings>,
     /// MCP servers whose tools programs may call.
@@ -90,11 +92,22 @@ impl Settings {
         }
         flags.iter().for_each(|flag| flag.put_into(&mut file));
         let server = Value::Table(file.clone()).try_into()?;
-        let Tables { backend, limits, network, http, admission, tls, telemetry, serve, mcp } =
+        let Tables { backend, limits, network, http, admission, tls, telemetry, kv_events, serve, mcp } =
             Value::Table(file).try_into()?;
         let (models, services) = (backend, serve);
-        let settings =
-            Settings { server, models, limits, network, http, admission, tls, telemetry, services, mcp };
+        let settings = Settings {
+            server,
+            models,
+            limits,
+            network,
+            http,
+            admission,
+            tls,
+            telemetry,
+            kv_events,
+            services,
+            mcp,
+        };
         settings.tls.files()?;
         for service in &settings.services {
             service.mount().with_context(|| format!("`[[serve]]` of `{}`", service.program))?;
@@ -174,6 +187,13 @@ impl LimitSettings {
             memory_bytes: self.total_memory_mb.map_or(machine / 2, |mib| mib << 20),
             host_memory_bytes: self.total_host_memory_mb.map_or(machine / 4, |mib| mib << 20),
         }
+    }
+}
+
+impl KvEventSettings {
+    /// Where to listen, if events are wanted.
+    pub(crate) fn address(&self) -> Option<String> {
+        self.endpoint.as_deref().and_then(keys::tcp_address)
     }
 }
 
@@ -409,6 +429,9 @@ mod tests {
         for (text, expected) in [
             ("port = -1", "`port` is -1: expected 0 to 65535"),
             ("batching_strategy_k = 0", "`batching_strategy_k` is 0: expected 1 to 4096"),
+            ("prefill_share = 24", "`prefill_share` is 24: expected 25 to 100"),
+            ("[kv_events]\nendpoint = '127.0.0.1:5557'", "is `127.0.0.1:5557`: expected `tcp://HOST:PORT`"),
+            ("[kv_events]\nendpoint = 'tcp://*:port'", "is `tcp://*:port`: expected `tcp://HOST:PORT`"),
             ("[limits]\ninferlets = 16385", "`inferlets` is 16385: expected 1 to 16384"),
             ("[limits]\nkv_pages = 0", "`kv_pages` is 0: expected at least 1"),
             (

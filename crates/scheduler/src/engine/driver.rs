@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use backend::{Backend, BackendError, Batch, Output};
 use rustc_hash::FxHashMap;
 
+use super::Observers;
 use super::inbox::{Answer, Handled, Inbox, Message, Queued, Wait};
 use crate::config::{EngineConfig, SchedulerConfig};
 use crate::observe::{BatchObserver, BatchRecord, Planned};
 use crate::ops::{CallError, ContextOp};
+use crate::prefix_events::{PrefixWatcher, Watch};
 use crate::request::{ContextId, ForwardError, ForwardReply, OwnerId, Ticket};
 use crate::state::{NextStep, Scheduler};
 use crate::stats::Stats;
@@ -19,6 +21,8 @@ use crate::stats::Stats;
 pub(super) struct Driver {
     backend: Box<dyn Backend>,
     scheduler: Scheduler,
+    /// Who is told of the prefix cache.
+    watch: Option<Watch>,
     inbox: Arc<Inbox>,
     spin: Duration,
     start: Instant,
@@ -59,10 +63,12 @@ impl Driver {
         scheduler: SchedulerConfig,
         engine: &EngineConfig,
         inbox: Arc<Inbox>,
-        observer: Option<Box<dyn BatchObserver>>,
+        observers: Observers,
     ) -> Driver {
+        let mut scheduler = Scheduler::new(backend.limits(), scheduler);
         Driver {
-            scheduler: Scheduler::new(backend.limits(), scheduler),
+            watch: observers.prefixes.map(|watcher| Watch::new(&mut scheduler, watcher)),
+            scheduler,
             backend,
             inbox,
             spin: engine.spin.min(SPIN_MAX),
@@ -75,7 +81,7 @@ impl Driver {
             batch: Batch::default(),
             output: Output::default(),
             abandon_scan_at: Duration::ZERO,
-            observer,
+            observer: observers.batches,
         }
     }
 
@@ -115,6 +121,9 @@ impl Driver {
                 self.run_batch();
             }
             self.answer();
+            if let Some(watch) = &mut self.watch {
+                watch.tell(&mut self.scheduler);
+            }
             let (until, arrivals) = match plan {
                 // Owners that were answered may be back already; the next plan knows how long to wait for the others.
                 NextStep::Run => continue,

@@ -19,6 +19,7 @@ use backend::Backend;
 
 use crate::config::{EngineConfig, SchedulerConfig};
 use crate::observe::BatchObserver;
+use crate::prefix_events::PrefixWatcher;
 
 pub use handle::{EngineHandle, Reply};
 
@@ -26,6 +27,15 @@ pub use handle::{EngineHandle, Reply};
 pub struct Engine {
     inbox: Arc<inbox::Inbox>,
     thread: Option<JoinHandle<Result<(), String>>>,
+}
+
+/// Who is told what an engine does, on its thread.
+#[derive(Default)]
+pub struct Observers {
+    /// Of each batch.
+    pub batches: Option<Box<dyn BatchObserver>>,
+    /// Of the prefix cache.
+    pub prefixes: Option<Box<dyn PrefixWatcher>>,
 }
 
 impl Engine {
@@ -38,10 +48,10 @@ impl Engine {
         scheduler: SchedulerConfig,
         engine: EngineConfig,
     ) -> std::io::Result<(EngineHandle, Engine)> {
-        Engine::start_observed(backend, scheduler, engine, None)
+        Engine::start_observed(backend, scheduler, engine, Observers::default())
     }
 
-    /// As [`Engine::start`], with somebody who is told of each batch.
+    /// As [`Engine::start`], with those who are told what it does.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -49,12 +59,12 @@ impl Engine {
         backend: Box<dyn Backend>,
         scheduler: SchedulerConfig,
         engine: EngineConfig,
-        observer: Option<Box<dyn BatchObserver>>,
+        observers: Observers,
     ) -> std::io::Result<(EngineHandle, Engine)> {
         let inbox = Arc::new(inbox::Inbox::new(engine.inbox, engine.inbox_of_owner));
         let shared = handle::Shared { inbox: inbox.clone(), limits: backend.limits() };
         let handle = EngineHandle { shared: Arc::new(shared), owner: None };
-        let driver = driver::Driver::new(backend, scheduler, &engine, inbox.clone(), observer);
+        let driver = driver::Driver::new(backend, scheduler, &engine, inbox.clone(), observers);
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || driver.run())?;
         Ok((handle, Engine { inbox, thread: Some(thread) }))
     }

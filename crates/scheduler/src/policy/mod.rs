@@ -175,7 +175,7 @@ pub struct PolicyRow {
 pub const POLICIES: &[PolicyRow] = &[
     PolicyRow {
         name: "adaptive",
-        about: "as soon as the backend is idle and the inferlets just answered have come back (it waits a fifth of the last batch for them, 2 ms at most)",
+        about: "as soon as the backend is idle and the inferlets just answered have come back (it waits a fifth of the last batch for them, 4 ms at most)",
         make: |_, _| PolicyKind::Adaptive,
     },
     PolicyRow { name: "eager", about: "for every pass alone, at once", make: |_, _| PolicyKind::Eager },

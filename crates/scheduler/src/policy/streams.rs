@@ -7,7 +7,10 @@
 //! |<- the streams alone ->|<- prompts: share of the whole ->|
 //! slowdown of a stream = 1 / (1 - share)        of a prompt, while streams are there = 1 / share
 //! ```
-//! With 55 hundredths those are 2.2 and 1.8. Where no stream is at work, or `share` is all, prompts take what fits.
+//! With 58 hundredths those are 2.4 and 1.7. Where no stream is at work, or `share` is all, prompts take what fits.
+//!
+//! How long rows take is known from batches that completed. While those were of streams alone it is little known, so the rows of
+//! prompts begin with what the rows of streams would take, and then at most double from one batch to the next.
 //!
 //! A stream is *at work* while it has a pass, and from its last answer for as long as the batch would take that its prompts
 //! could fill: as tenants are, see `fair`. So one that is away for a moment comes back to short batches, and one that is away
@@ -37,6 +40,8 @@ pub(crate) struct Streams {
     away: BTreeMap<ContextId, Stream>,
     /// Of the time of a batch, that of prompts, in hundredths.
     prefill_share: u32,
+    /// Rows of prompts that were allowed beside streams lately. `None` where no prompt waits.
+    prompt_rows: Option<u32>,
     /// Whether priority counts across tenants.
     across: bool,
 }
@@ -52,7 +57,7 @@ pub(super) struct Allowance {
 
 impl Streams {
     pub(super) fn new(prefill_share: u32, across: bool) -> Streams {
-        Streams { away: BTreeMap::new(), prefill_share, across }
+        Streams { prefill_share, across, ..Streams::default() }
     }
 
     /// A pass of a stream was answered.
@@ -72,14 +77,17 @@ impl Streams {
 
     /// What a batch may take beside the streams at work; `tenants` are those of the shares, in order. `None`: what fits.
     pub(super) fn allow(
-        &self,
+        &mut self,
         waiting: &[Waiting],
         tenants: &[TenantId],
         batch_time: &BatchTime,
         batch_tokens: u32,
     ) -> Option<Allowance> {
         let prompts = || waiting.iter().filter(|pass| pass.long);
-        let first_prompt = prompts().min_by_key(|pass| (Reverse(pass.priority), pass.arrival))?;
+        let Some(first_prompt) = prompts().min_by_key(|pass| (Reverse(pass.priority), pass.arrival)) else {
+            self.prompt_rows = None;
+            return None;
+        };
         // One that gets its pages after long patience takes them all: it might lose them to a stream, and be patient again.
         if self.prefill_share >= 100 || prompts().any(Waiting::takes_pages_first) {
             return None;
@@ -93,7 +101,11 @@ impl Streams {
         // As rows of the prompt are on average, if there are as many as the streams have.
         let more = Work::of(own, first_prompt.length);
         let rows = batch_time.rows_in(times, streams, more, own + 1);
-        Some(Allowance { rows, prompt_rows: rows - own })
+        let before = self.prompt_rows.unwrap_or(((times - 1.0) * f64::from(own) / 2.0) as u32).max(1);
+        let prompt_rows = (rows - own).min(before.saturating_mul(2));
+        // A batch that is smaller, to learn of its size, is no reason to begin anew.
+        self.prompt_rows = Some(prompt_rows.max(before / 2));
+        Some(Allowance { rows: own + prompt_rows, prompt_rows })
     }
 
     /// The work of all streams but those that a prompt goes before anyway, by its tenant's word or, across tenants, by

@@ -151,8 +151,19 @@ impl Reload {
 
     /// Takes over what can change, and names what cannot.
     fn use_settings(&mut self, next: Settings) {
-        let Settings { server, models, limits, network, http, admission, tls, telemetry, services, mcp } =
-            &next;
+        let Settings {
+            server,
+            models,
+            limits,
+            network,
+            http,
+            admission,
+            tls,
+            telemetry,
+            kv_events,
+            services,
+            mcp,
+        } = &next;
         let now = &self.settings;
         let fixed_http =
             (http.connections, &http.cors_origins) == (now.http.connections, &now.http.cors_origins);
@@ -162,6 +173,7 @@ impl Reload {
             ("[limits]", *limits == now.limits),
             ("[tls]", *tls == now.tls),
             ("[telemetry]", *telemetry == now.telemetry),
+            ("[kv_events]", *kv_events == now.kv_events),
             ("[[serve]]", *services == now.services),
             ("[[mcp]]", *mcp == now.mcp),
             ("`connections` and `cors_origins` of [http]", fixed_http),
