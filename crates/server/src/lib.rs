@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use runtime::{Runtime, Service};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use trace::Telemetry;
 
 use connections::Connections;
@@ -92,6 +92,8 @@ pub(crate) struct FrontState {
     pub(crate) connections: Connections,
     /// What recordings are made of.
     pub(crate) recorded: OnceLock<Runtime>,
+    /// The place of the one recording that is made or sent.
+    pub(crate) recording: Arc<Semaphore>,
     /// Where spans of requests go, if anywhere.
     pub(crate) telemetry: OnceLock<Arc<Telemetry>>,
 }
@@ -107,6 +109,7 @@ impl Front {
             phase,
             connections,
             recorded: OnceLock::new(),
+            recording: Arc::new(Semaphore::new(1)),
             telemetry: OnceLock::new(),
         }))
     }
