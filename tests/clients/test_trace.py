@@ -254,7 +254,7 @@ def test_there_is_one_recording_at_a_time_and_the_next_one_works(two):
                 first = pool.submit(requests.get, f"{two}/debug/trace?seconds=2", timeout=PATIENCE_S)
         assert status == 409 and "one at a time" in second.json()["error"]["message"]
         assert first.result().status_code == 200
-    # A client that leaves gives its recording up.
+    # A client that leaves gives its recording up, and its place.
     with pytest.raises(requests.ReadTimeout):
         requests.get(f"{two}/debug/trace?seconds=60", timeout=0.5)
     deadline = time.monotonic() + 10

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use runtime::{Grant, Runtime, Service};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use trace::Telemetry;
 
 use admission::Admission;
@@ -130,6 +130,8 @@ pub(crate) struct FrontState {
     pub(crate) started: SystemTime,
     /// What recordings are made of.
     pub(crate) recorded: OnceLock<Runtime>,
+    /// The place of the one recording that is made or sent.
+    pub(crate) recording: Arc<Semaphore>,
     /// Where spans of requests go, if anywhere.
     pub(crate) telemetry: OnceLock<Arc<Telemetry>>,
 }
@@ -155,6 +157,7 @@ impl Front {
             last_read: tokio::sync::Mutex::default(),
             started: SystemTime::now(),
             recorded: OnceLock::new(),
+            recording: Arc::new(Semaphore::new(1)),
             telemetry: OnceLock::new(),
         })))
     }

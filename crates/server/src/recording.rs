@@ -1,11 +1,17 @@
 //! `/debug/trace`: a recording of what the server does, as a file for Perfetto.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, StatusCode};
+use http_body::{Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::Front;
 use crate::routes::{failure, not_ready, with_retry_after};
@@ -14,6 +20,8 @@ use crate::routes::{failure, not_ready, with_retry_after};
 pub const RECORDING_SECONDS: std::ops::RangeInclusive<u64> = 1..=60;
 /// Seconds of a recording that says nothing else.
 const DEFAULT_SECONDS: u64 = 5;
+/// Bytes of a file that are written at once, so that the place is kept while the client reads.
+const PART_BYTES: usize = 64 << 10;
 
 /// How many events the file has, and how many it has not, since the recording was full.
 const EVENTS: HeaderName = HeaderName::from_static("x-pie-trace-events");
@@ -30,6 +38,10 @@ pub(crate) async fn record(State(front): State<Front>, RawQuery(query): RawQuery
     };
     let Some(runtime) = front.0.recorded.get() else {
         return failure(StatusCode::SERVICE_UNAVAILABLE, "this server makes no recordings");
+    };
+    // Until its file is out: readers that are slow must not keep many in memory.
+    let Ok(place) = front.0.recording.clone().try_acquire_owned() else {
+        return with_retry_after(failure(StatusCode::CONFLICT, &trace::Busy.to_string()));
     };
     let end = async {
         tokio::select! {
@@ -56,7 +68,35 @@ pub(crate) async fn record(State(front): State<Front>, RawQuery(query): RawQuery
         (EVENTS, events.into()),
         (DROPPED, dropped.into()),
     ];
-    (head, bytes).into_response()
+    (head, Body::new(FileBody { bytes: bytes.into(), _place: place })).into_response()
+}
+
+/// The bytes of a recording, which has the place of the next one until they are out.
+struct FileBody {
+    bytes: Bytes,
+    _place: OwnedSemaphorePermit,
+}
+
+impl http_body::Body for FileBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let length = self.bytes.len().min(PART_BYTES);
+        let part = self.bytes.split_to(length);
+        Poll::Ready((!part.is_empty()).then(|| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.len() as u64)
+    }
 }
 
 /// The seconds that a query asks for.

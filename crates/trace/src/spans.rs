@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn the_trace_of_the_client_goes_on_and_what_is_none_begins_a_new_one() {
         let telemetry = Telemetry::start(Some("http://127.0.0.1:9"), None).unwrap();
-        let trace = |traceparent| {
+        let trace = |traceparent: &str| {
             let span = telemetry.request(&head(Some(traceparent)));
             span.context.parent.trace_id().to_string()
         };
