@@ -40,6 +40,9 @@ impl Kind {
     }
 }
 
+/// Values of the labels of a row, in their order, and a number; one for each set of labels.
+pub type Samples = Vec<(Vec<String>, Value)>;
+
 /// A metric: declared once, where it is counted.
 pub struct Row<R: 'static> {
     /// Its name, with the unit and `_total` at its end.
@@ -50,8 +53,8 @@ pub struct Row<R: 'static> {
     pub labels: &'static [&'static str],
     /// What is counted: a sentence without its point.
     pub help: &'static str,
-    /// The samples of a reading: the values of the labels, in their order, and the number.
-    pub read: fn(&R) -> Vec<(Vec<String>, Value)>,
+    /// The samples of a reading.
+    pub read: fn(&R) -> Samples,
 }
 
 /// A row without its reading, for documents.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use metrics::{Family, Kind, Row, Value};
+use metrics::{Family, Kind, Row, Samples, Value};
 use scheduler::Stats;
 
 use crate::tallies::{OUTCOMES, Tally};
@@ -31,8 +31,6 @@ struct OfModel {
     /// Inferlets that wait for their turn; all are on the page of the first model, which most of them will ask.
     waiting: u64,
 }
-
-type Samples = Vec<(Vec<String>, Value)>;
 
 impl Reading {
     /// A sample for each model.

@@ -21,7 +21,7 @@ impl Rig {
     fn new(batch_tokens: u32) -> Rig {
         let limits = Limits { batch_tokens, ..FakeBackend::new(64, 50).limits() };
         assert_eq!(limits.page_tokens, 16);
-        let backend = FakeBackend::with_limits(limits.clone());
+        let backend = FakeBackend::with_limits(limits);
         Rig { scheduler: Scheduler::new(limits, SchedulerConfig::default()), backend, now: Duration::ZERO }
     }
 

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
-use metrics::{Family, Format, Kind, Row, Value};
+use metrics::{Family, Format, Kind, Row, Samples, Value};
 use serde_json::json;
 
 use crate::Front;
@@ -36,7 +36,7 @@ pub struct Reading {
 }
 
 /// A sample without labels.
-fn one(value: impl Into<Value>) -> Vec<(Vec<String>, Value)> {
+fn one(value: impl Into<Value>) -> Samples {
     vec![(Vec::new(), value.into())]
 }
 
