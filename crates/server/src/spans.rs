@@ -36,6 +36,7 @@ pub(crate) fn begin(front: &Front, mount: &str, request: &mut Request) -> Option
     let telemetry = front.0.telemetry.get()?;
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     let mut span = telemetry.request(&RequestHead {
+        scheme: if front.0.tls.is_some() { "https" } else { "http" },
         method: method(request.method()),
         route: mount,
         path: cut(request.uri().path()),

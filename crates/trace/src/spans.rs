@@ -87,7 +87,7 @@ impl Telemetry {
             KeyValue::new("http.request.method", head.method.to_string()),
             KeyValue::new("http.route", head.route.to_string()),
             KeyValue::new("url.path", head.path.to_string()),
-            KeyValue::new("url.scheme", "http"),
+            KeyValue::new("url.scheme", head.scheme),
             KeyValue::new("gen_ai.provider.name", "pie"),
         ];
         let builder = self
@@ -165,6 +165,8 @@ impl Exporter for Counted {
 /// The head of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'a> {
+    /// `http` or `https`.
+    pub scheme: &'static str,
     /// Its method.
     pub method: &'a str,
     /// Where what answers it is mounted: one of few, unlike the path.
@@ -368,7 +370,7 @@ mod tests {
     }
 
     fn head<'a>(traceparent: Option<&'a str>) -> RequestHead<'a> {
-        RequestHead { method: "GET", route: "/", path: "/", traceparent, tracestate: None }
+        RequestHead { scheme: "http", method: "GET", route: "/", path: "/", traceparent, tracestate: None }
     }
 
     #[test]
