@@ -169,16 +169,12 @@ def test_requests_beyond_the_places_wait_and_then_are_refused(tmp_path):
         answers = []
         waiting = threading.Thread(target=lambda: answers.append(ask(url, "")))
         waiting.start()
-        refused_one = None
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline and refused_one is None:
-            # The waiting one may not be there yet: then this one waits, and is given up.
-            try:
-                answer = requests.post(f"{url}/v1/chat/completions", json=QUESTION, timeout=1)
-                refused_one = answer if answer.status_code == 429 else None
-            except requests.Timeout:
-                pass
-        assert refused_one is not None and int(refused_one.headers["retry-after"]) >= 1
+        def is_waiting():
+            return "\npie_http_requests_waiting 1.0\n" in requests.get(f"{url}/metrics", timeout=PATIENCE_S).text
+
+        wait_until("it waits", is_waiting)
+        refused_one = ask(url, "")
+        assert refused_one.status_code == 429 and int(refused_one.headers["retry-after"]) >= 1
         assert requests.get(f"{url}/health", timeout=PATIENCE_S).status_code == 200
         assert not answers, "it waits"
         first.close()

@@ -333,6 +333,30 @@ fn the_server_lives_on_without_stdin_and_stops_on_a_signal() {
     }
 }
 
+/// The end of a chunked body says that it is whole; an answer that is cut off does not have it.
+#[test]
+fn an_answer_whose_program_is_killed_or_fails_does_not_look_whole() {
+    let mut server = Server::start(&["--serve", "/tests=test-programs"]);
+    let mut endless = open(&server.address, "GET /tests/endless HTTP/1.1", b"");
+    assert!(endless.read(&mut [0; 512]).unwrap() > 0, "its answer begins");
+    let running = server.ask("ps");
+    let id = running[0].split(' ').next().unwrap().to_string();
+    // What was written comes, and then nothing.
+    let reader = std::thread::spawn(move || {
+        let mut rest = Vec::new();
+        let _ = endless.read_to_end(&mut rest);
+        rest
+    });
+    assert!(server.ask(&format!("kill {id}")).is_empty());
+    assert!(!reader.join().unwrap().ends_with(b"0\r\n\r\n"), "as if it were whole");
+
+    let mut fails = open(&server.address, "GET /tests/breaks-off HTTP/1.1", b"");
+    let mut answer = Vec::new();
+    let _ = fails.read_to_end(&mut answer);
+    let answer = text(&answer);
+    assert!(answer.contains("some of it") && !answer.ends_with("0\r\n\r\n"), "{answer}");
+}
+
 #[test]
 fn what_does_not_end_in_time_is_ended_when_the_server_stops() {
     let mut server = Server::start_configured("shutdown_ms = 500", &["--serve", "/tests=test-programs"]);

@@ -74,6 +74,7 @@ pub(crate) struct InferletState {
     output: AtomicU64,
     stderr: Mutex<Vec<u8>>,
     killed: AtomicBool,
+    failed: AtomicBool,
     kill: Notify,
     /// Whether it outlives the client of its request.
     detached: AtomicBool,
@@ -130,6 +131,7 @@ impl InferletState {
             output: AtomicU64::new(0),
             stderr: Mutex::new(Vec::new()),
             killed: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
             kill: Notify::new(),
             detached: AtomicBool::new(false),
         };
@@ -281,6 +283,16 @@ impl InferletState {
         self.killed.store(true, Ordering::Release);
         self.kill.notify_waiters();
         self.kill.notify_one();
+    }
+
+    /// Its program failed.
+    pub(crate) fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// Whether it was killed, or its program failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.killed.load(Ordering::Acquire) || self.failed.load(Ordering::Acquire)
     }
 
     /// A client that leaves does not end it from here on.

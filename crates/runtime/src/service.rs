@@ -163,7 +163,12 @@ where
     };
     match work.await {
         Ok(result) => result,
-        Err(error) => Err(explain(&error, &registration.inferlet, &store)),
+        Err(error) => {
+            let error = explain(&error, &registration.inferlet, &store);
+            // Before the body of its answer ends, which is when the store goes.
+            registration.inferlet.fail();
+            Err(error)
+        }
     }
 }
 
@@ -242,7 +247,13 @@ impl Body for AnswerBody {
                 // Trailers are the last frame.
                 None => self.guard.0 = None,
             },
-            Poll::Ready(None) => self.guard.0 = None,
+            Poll::Ready(None) => {
+                // What is cut off must not look whole.
+                if self.guard.0.take().is_some_and(|inferlet| inferlet.has_failed()) {
+                    let why = "the program was ended, or failed, before its answer was out";
+                    return Poll::Ready(Some(Err(std::io::Error::other(why))));
+                }
+            }
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
         frame.map_err(|error| std::io::Error::other(format!("the program broke off its answer: {error:?}")))

@@ -76,6 +76,17 @@ async fn serve(request: Request) -> Result<Response> {
             });
             Ok(Response::new(body))
         }
+        // Begins its answer, and panics.
+        "/breaks-off" => {
+            let (mut writer, body) = Body::written();
+            spawn(async move {
+                if writer.write("some of it\n").await.is_ok() {
+                    clock::sleep(50).await;
+                    panic!("panicked as asked");
+                }
+            });
+            Ok(Response::new(body))
+        }
         "/sleep" => {
             // As many milliseconds as the query says.
             let pause = request.uri().query().and_then(|query| query.parse().ok()).unwrap_or(0);

@@ -13,7 +13,7 @@ use super::inbox::{Answer, Handled, Inbox, Message, Queued, Wait};
 use crate::config::{EngineConfig, SchedulerConfig};
 use crate::observe::{BatchObserver, BatchRecord, Planned};
 use crate::ops::{CallError, ContextOp};
-use crate::prefix_events::{PrefixWatcher, Watch};
+use crate::prefix_events::Watch;
 use crate::request::{ContextId, ForwardError, ForwardReply, OwnerId, Ticket};
 use crate::state::{NextStep, Scheduler};
 use crate::stats::Stats;

@@ -25,7 +25,7 @@ use super::draw::Random;
 use super::{Done, New, Program, lora};
 
 /// The functions and how often they are drawn.
-pub(super) const CALLS: [(&str, u32); 79] = [
+pub(super) const CALLS: [(&str, u32); 80] = [
     ("adapter.load", 4),
     ("adapter.rank", 1),
     ("adapter.tensors", 1),
