@@ -62,7 +62,7 @@ def test_requests_are_encrypted_and_a_new_certificate_is_taken(tmp_path):
             status(0)
         # A client that speaks no TLS harms nobody.
         with socket.create_connection(url.removeprefix("https://").split(":"), timeout=PATIENCE_S) as plain:
-            plain.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
+            plain.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
             assert not plain.recv(4096).startswith(b"HTTP/1.1 200")
         assert status(1) == 200
 
@@ -96,7 +96,7 @@ def test_an_http2_client_that_takes_nothing_is_left(pie, tmp_path):
             http2.initiate_connection()
             http2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 1000})
             head = [(":method", "POST"), (":path", "/v1/completions"), (":scheme", "http")]
-            head += [(":authority", "x"), ("content-type", "application/json")]
+            head += [(":authority", "localhost"), ("content-type", "application/json")]
             http2.send_headers(1, head)
             http2.send_data(1, body, end_stream=True)
             client.sendall(http2.data_to_send())
@@ -143,3 +143,39 @@ def test_pages_of_configured_origins_may_ask(pie, tmp_path):
             f"{url}/v1/chat/completions", json=QUESTION, headers={"origin": "https://app.example.com"}, timeout=PATIENCE_S
         )
         assert answer.headers["access-control-allow-origin"] == "https://app.example.com"
+
+
+def test_without_keys_pages_of_others_and_names_that_point_here_are_refused(url):
+    body = '{"prompt": "a", "max_tokens": 1}'
+    for headers in [{"host": "evil.example"}, {"origin": "https://evil.example"}, {"origin": "null"}]:
+        for path in ["/v1/completions", "/debug/trace?seconds=1"]:
+            answer = requests.post(f"{url}{path}", data=body, headers=headers, timeout=PATIENCE_S)
+            assert answer.status_code == 403, (headers, path)
+    own = {"origin": url}
+    assert requests.post(f"{url}/v1/completions", data=body, headers=own, timeout=PATIENCE_S).status_code == 200
+
+
+def test_an_http2_client_that_reads_slowly_gets_all_of_a_large_answer(pie, tmp_path):
+    """It takes longer than a connection may be idle, and than one part of an answer may wait."""
+    config = tmp_path / "config.toml"
+    config.write_text("[http]\nhead_ms = 1000\nwrite_ms = 3000\n")
+    with pie.serving("--config", str(config), model=model_file()) as url:
+        whole = requests.get(f"{url}/docs/swagger-ui-bundle.js", timeout=PATIENCE_S).content
+        port = int(url.rsplit(":", 1)[1])
+        received = bytearray()
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as client:
+            http2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+            http2.initiate_connection()
+            head = [(":method", "GET"), (":path", "/docs/swagger-ui-bundle.js"), (":scheme", "http")]
+            http2.send_headers(1, [*head, (":authority", "localhost")], end_stream=True)
+            client.sendall(http2.data_to_send())
+            ended = False
+            while not ended and (data := client.recv(16384)):
+                for event in http2.receive_data(data):
+                    if isinstance(event, h2.events.DataReceived):
+                        received += event.data
+                        http2.acknowledge_received_data(event.flow_controlled_length, 1)
+                    ended = ended or isinstance(event, h2.events.StreamEnded)
+                client.sendall(http2.data_to_send())
+                time.sleep(0.1)
+        assert ended and bytes(received) == whole, f"{len(received)} of {len(whole)} bytes"

@@ -125,6 +125,57 @@ def test_a_key_ends_when_it_was_said_to(tmp_path):
         wait_until("its time is over", lambda: ask(url, key).status_code == 401)
 
 
+def test_requests_of_keys_that_are_gone_or_changed_end_and_those_that_wait_do_not_begin(tmp_path):
+    home = Pie(tmp_path)
+    boss = home.add_key("boss", "--admin")
+    # In the order in which they end: revoked, changed in the file, over.
+    keys = {"gone": home.add_key("gone", "--running", "1"), "changed": home.add_key("changed")}
+    endless = {"prompt": "one two", "max_tokens": 4000, "ignore_eos": True, "stream": True}
+    with home.serving(model=model_file(), keys=True) as url:
+        keys["short"] = home.add_key("short", "--expires-in", "8s")
+        wait_until("a new key opens", lambda: ask(url, keys["short"], "/tokenize", {"prompt": "a"}).status_code == 200)
+
+        def stream(key):
+            answer = requests.post(
+                f"{url}/v1/completions", json=endless, headers=bearer(key), stream=True, timeout=PATIENCE_S
+            )
+            lines = answer.iter_lines()
+            assert answer.status_code == 200 and next(lines)
+            return lines
+
+        def ends(lines):
+            with pytest.raises(requests.RequestException):
+                for _ in lines:
+                    pass
+
+        def running():
+            page = requests.get(f"{url}/metrics", headers=bearer(boss), timeout=PATIENCE_S).text
+            return "\npie_http_requests_waiting 1.0\n" in page
+
+        streams = {name: stream(key) for name, key in keys.items()}
+        second = []
+        waiting = threading.Thread(target=lambda: second.append(ask(url, keys["gone"], "/v1/completions", endless)))
+        waiting.start()
+        wait_until("the second waits", running)
+        home.run("key", "revoke", "gone")
+        ends(streams["gone"])
+        waiting.join(PATIENCE_S)
+        assert second[0].status_code == 401, "it does not begin with a key that is gone"
+        file = tmp_path / "keys.toml"
+        before, _, after = file.read_text().partition('name = "changed"')
+        file.write_text(before + 'name = "changed"' + after.replace("[key.limits]", "[key.limits]\ncpu_ms = 1000", 1))
+        ends(streams["changed"])
+        assert ask(url, keys["changed"], "/tokenize", {"prompt": "a"}).status_code == 200
+        ends(streams["short"])
+        # Neither of these is a file without keys.
+        text = file.read_text()
+        for wrong in ["", "key = 3"]:
+            file.write_text(wrong)
+            time.sleep(1.5)
+            assert ask(url, keys["changed"], "/tokenize", {"prompt": "a"}).status_code == 200, wrong
+        file.write_text(text)
+
+
 def test_what_a_key_allows(tmp_path):
     home = Pie(tmp_path)
     keys = {

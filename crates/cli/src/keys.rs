@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,7 +23,7 @@ const ID_BYTES: usize = 6;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Keys {
-    #[serde(default, rename = "key")]
+    #[serde(rename = "key")]
     pub(crate) keys: Vec<Entry>,
 }
 
@@ -106,6 +106,11 @@ pub(crate) struct KeyLimits {
 }
 
 impl KeyLimits {
+    /// The only models that may be opened; empty for all.
+    pub(crate) fn models(&self) -> &[String] {
+        self.models.as_deref().unwrap_or_default()
+    }
+
     /// For people; empty where there are none.
     pub(crate) fn text(&self) -> String {
         let fields = serde_json::to_value(self).expect("they are plain values");
@@ -139,6 +144,11 @@ impl Entry {
             Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
         };
         let (id, created) = (random(ID_BYTES)?, seconds(SystemTime::now()));
+        let expires = expires_in.map(|time| created.saturating_add(time.as_secs()));
+        ensure!(
+            expires.is_none_or(|end| end <= LAST_SECOND),
+            "the key would end after the year 2100: expected a shorter time, or none for a key that does not end"
+        );
         let text = format!("{KEY_PREFIX}{id}-{}", random(SECRET_BYTES)?);
         let entry = Entry {
             id,
@@ -146,7 +156,7 @@ impl Entry {
             user: user.to_string(),
             hash: blake3::hash(text.as_bytes()).to_hex().to_string(),
             created,
-            expires: expires_in.map(|time| created + time.as_secs()),
+            expires,
             admin,
             limits,
         };
@@ -191,6 +201,9 @@ impl Entry {
     }
 }
 
+/// No key ends later: the year 2100.
+const LAST_SECOND: u64 = 4_102_444_800;
+
 /// Seconds since 1970.
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
@@ -198,7 +211,7 @@ fn seconds(time: SystemTime) -> u64 {
 
 /// The time so many seconds after 1970.
 pub(crate) fn time(seconds: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_secs(seconds.min(u32::MAX.into()))
+    UNIX_EPOCH + Duration::from_secs(seconds.min(LAST_SECOND))
 }
 
 impl Keys {
@@ -207,12 +220,19 @@ impl Keys {
     /// # Errors
     /// When it cannot be read, or is wrong.
     pub(crate) fn read(path: &Path) -> Result<Keys> {
+        match path.try_exists() {
+            Ok(false) => Ok(Keys::default()),
+            _ => Keys::read_existing(path),
+        }
+    }
+
+    /// The keys of a file. One that is not there, or is empty as while somebody writes it, is not one without keys.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is wrong.
+    pub(crate) fn read_existing(path: &Path) -> Result<Keys> {
         let of_file = || format!("the file of keys `{}`", path.display());
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Keys::default()),
-            Err(error) => return Err(error).with_context(of_file),
-        };
+        let text = fs::read_to_string(path).with_context(of_file)?;
         let keys: Keys = toml::from_str(&text).with_context(of_file)?;
         keys.check().with_context(of_file)?;
         Ok(keys)
@@ -248,12 +268,35 @@ impl Keys {
         let result = change(&mut keys)?;
         // Readable for its owner only, as tempfile makes it.
         let mut file = tempfile::NamedTempFile::new_in(folder).with_context(of_folder)?;
+        let before = if path.exists() { path } else { folder };
+        keep_owner(file.as_file(), before, path)?;
         file.write_all(toml::to_string(&keys)?.as_bytes()).and_then(|()| file.as_file().sync_all())?;
         file.persist(path).with_context(|| format!("cannot replace `{}`", path.display()))?;
         // The new name is on disk with its folder.
         File::open(folder).and_then(|folder| folder.sync_all()).with_context(of_folder)?;
         Ok(result)
     }
+}
+
+/// Gives a file that takes the place of another to that one's owner: the server must be able to read it, whoever changed it.
+#[cfg(unix)]
+fn keep_owner(file: &File, before: &Path, path: &Path) -> Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let (owner, own) = (fs::metadata(before)?, file.metadata()?);
+    if (owner.uid(), owner.gid()) == (own.uid(), own.gid()) {
+        return Ok(());
+    }
+    fchown(file, Some(owner.uid()), Some(owner.gid())).with_context(|| {
+        let (path, user) = (path.display(), owner.uid());
+        format!(
+            "`{path}` belongs to user {user}, who must be able to read it: run this as that user, or as root"
+        )
+    })
+}
+
+#[cfg(not(unix))]
+fn keep_owner(_: &File, _: &Path, _: &Path) -> Result<()> {
+    Ok(())
 }
 
 /// A path with one more ending.
@@ -308,6 +351,21 @@ mod tests {
             }
         });
         assert_eq!(Keys::read(&path).unwrap().keys.len(), 8);
+    }
+
+    #[test]
+    fn a_file_that_is_gone_or_being_written_is_not_one_without_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.toml");
+        assert!(Keys::read_existing(&path).is_err() && Keys::read(&path).unwrap().keys.is_empty());
+        fs::write(&path, "").unwrap();
+        assert!(Keys::read_existing(&path).is_err());
+        fs::remove_file(&path).unwrap();
+        // The last one is revoked: that says so.
+        Keys::change(&path, |keys| Ok(keys.keys.clear())).unwrap();
+        assert!(Keys::read_existing(&path).unwrap().keys.is_empty());
+        let far = Entry::make("a", "a", Some(Duration::from_secs(u64::MAX)), false, KeyLimits::default());
+        assert!(far.is_err_and(|error| error.to_string().contains("2100")));
     }
 
     #[test]

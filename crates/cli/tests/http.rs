@@ -536,10 +536,10 @@ fn damaged(random: &mut Random, request: &[u8]) -> Vec<u8> {
 #[expect(clippy::print_stdout, reason = "the count is the result of a long run")]
 fn damaged_requests_harm_nobody() {
     const REQUESTS: [&[u8]; 4] = [
-        b"GET /tests/a/b?c=d HTTP/1.1\r\nhost: here\r\naccept: */*\r\n\r\n",
-        b"POST /tests/read HTTP/1.1\r\nhost: here\r\ncontent-length: 11\r\n\r\nhello world",
-        b"POST /tests/read HTTP/1.1\r\nhost: here\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
-        b"GET /tests/fail HTTP/1.1\r\nhost: here\r\n\r\nGET /health HTTP/1.1\r\nhost: here\r\n\r\n",
+        b"GET /tests/a/b?c=d HTTP/1.1\r\nhost: localhost\r\naccept: */*\r\n\r\n",
+        b"POST /tests/read HTTP/1.1\r\nhost: localhost\r\ncontent-length: 11\r\n\r\nhello world",
+        b"POST /tests/read HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"GET /tests/fail HTTP/1.1\r\nhost: localhost\r\n\r\nGET /health HTTP/1.1\r\nhost: localhost\r\n\r\n",
     ];
     let seconds = std::env::var("PIE_FUZZ_SECONDS").ok().map(|text| text.parse().expect("seconds"));
     let count = if seconds.is_some() { usize::MAX } else { 3000 };

@@ -230,8 +230,10 @@ fn the_config_names_a_collector_and_a_client_that_leaves_is_told() {
     });
     let body = r#"{"prompt": "Hello", "max_tokens": 2000, "ignore_eos": true, "stream": true}"#;
     let mut stream = TcpStream::connect(&server.address).unwrap();
-    let head =
-        format!("POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let head = format!(
+        "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     stream.write_all(head.as_bytes()).unwrap();
     stream.read_exact(&mut [0; 12]).unwrap();
     drop(stream);

@@ -64,7 +64,7 @@ impl Process {
     }
 }
 
-/// Beside a process of ordinary priority, one with this has a tenth of a processor: as programs that compute for long.
+/// Beside a process of ordinary priority, one with this has a tenth of a processor.
 const NICENESS: i32 = 10;
 
 /// Lets a process, and what it will start, make way for the model: a program can keep a server busy all the time, and the

@@ -5,7 +5,7 @@
 
 use std::thread;
 
-/// Of 19: beside a thread of ordinary priority, one with this has a tenth of a processor.
+/// The lowest: beside a thread of ordinary priority, one with this has a seventieth of a processor.
 const NICENESS: i32 = 19;
 
 /// Runs something on a thread of its own, of low priority.

@@ -11,7 +11,7 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use scheduler::{ContextOp, EngineHandle, OwnerId};
 
@@ -54,6 +54,8 @@ pub struct Grant {
     /// Its account of pages in the engines: all its inferlets are below it.
     pages: Option<PageAccount>,
     tokens: TokenCount,
+    /// Whether its key was taken away: nothing begins under it any more.
+    revoked: AtomicBool,
 }
 
 /// Tokens computed so far. Cloning gives another handle to the same count.
@@ -61,6 +63,11 @@ pub struct Grant {
 pub struct TokenCount(Arc<AtomicU64>);
 
 impl TokenCount {
+    /// Whether it is the same count.
+    pub fn is_same(&self, other: &TokenCount) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// How many.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
@@ -89,7 +96,15 @@ impl Grant {
     pub(crate) fn of_user(user: &str, accounts: [&Arc<Account>; 3]) -> Grant {
         let [inferlets, memory, host_memory] = accounts.map(Arc::clone);
         let options = GrantOptions { user: user.to_string(), ..GrantOptions::default() };
-        Grant { options, inferlets, memory, host_memory, pages: None, tokens: TokenCount::default() }
+        Grant {
+            options,
+            inferlets,
+            memory,
+            host_memory,
+            pages: None,
+            tokens: TokenCount::default(),
+            revoked: AtomicBool::new(false),
+        }
     }
 
     fn new(options: GrantOptions, user: &User, shared: &RuntimeState) -> Grant {
@@ -113,6 +128,7 @@ impl Grant {
             host_memory: below(&user.host_memory, options.host_memory_bytes),
             pages,
             tokens: TokenCount::default(),
+            revoked: AtomicBool::new(false),
             options,
         }
     }
@@ -153,6 +169,10 @@ impl Grant {
         self.pages.as_ref().map(|account| account.owner)
     }
 
+    pub(crate) fn is_revoked(&self) -> bool {
+        self.revoked.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn allows_model(&self, name: &str) -> bool {
         allows(self.options.models.as_deref(), name)
     }
@@ -178,9 +198,11 @@ impl Runtime {
         Arc::new(Grant::new(options, &user, &self.0))
     }
 
-    /// Ends all inferlets of a key.
-    pub fn kill_of(&self, grant: &Grant) {
+    /// Ends all inferlets of a key, and lets none begin any more.
+    pub fn revoke(&self, grant: &Grant) {
+        // Under this lock an inferlet is put on the list, or finds that it must not begin.
         let running = self.0.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        grant.revoked.store(true, Ordering::Relaxed);
         let of_grant = running.values().filter(|inferlet| std::ptr::eq(&*inferlet.grant, grant));
         of_grant.for_each(|inferlet| inferlet.kill());
     }
@@ -225,7 +247,8 @@ mod tests {
         assert_eq!(shared.users.of("ann").inferlets.taken(), 3);
         assert_eq!(shared.users.of("bob").inferlets.taken(), 0);
 
-        bench.runtime.kill_of(&two);
+        bench.runtime.revoke(&two);
+        assert!(matches!(refused(register("allowed", &two, None)), LaunchError::Revoked));
         tokio::time::timeout(std::time::Duration::from_secs(10), third.inferlet.killed()).await.unwrap();
         drop((parent, child, third));
         assert_eq!(shared.users.of("ann").inferlets.taken(), 0);

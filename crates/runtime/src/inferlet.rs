@@ -71,6 +71,8 @@ pub(crate) struct InferletState {
     /// Its place among the inferlets of its grant and its user.
     _counted: Taken,
     started: Instant,
+    /// When its request came, which may have waited before it was launched.
+    arrived: OnceLock<Instant>,
     output: AtomicU64,
     stderr: Mutex<Vec<u8>>,
     killed: AtomicBool,
@@ -128,6 +130,7 @@ impl InferletState {
             texts: tokio::sync::Mutex::new(texts),
             blobs: tokio::sync::Mutex::new(blobs),
             started: Instant::now(),
+            arrived: OnceLock::new(),
             output: AtomicU64::new(0),
             stderr: Mutex::new(Vec::new()),
             killed: AtomicBool::new(false),
@@ -192,6 +195,17 @@ impl InferletState {
         self.span.get_or_init(|| parent.inferlet(&self.id, &self.program, &self.user.name));
     }
 
+    /// Its request came at a time before its launch: it has waited since then.
+    pub(crate) fn set_arrived(&self, arrived: Instant) {
+        // Said once.
+        let _ = self.arrived.set(arrived);
+    }
+
+    /// When its request came, or it was launched without one.
+    pub(crate) fn arrived(&self) -> Instant {
+        self.arrived.get().copied().unwrap_or(self.started)
+    }
+
     pub(crate) fn started(&self) -> Instant {
         self.started
     }
@@ -216,7 +230,7 @@ impl InferletState {
     pub(crate) fn ended<T>(&self, result: &Result<T, InferletError>) {
         self.tally.ended(result);
         if let Some(model) = self.drew_from.get().and_then(Weak::upgrade) {
-            model.tokens.whole.observe(self.started.elapsed());
+            model.tokens.whole.observe(self.arrived().elapsed());
         }
     }
 

@@ -47,6 +47,9 @@ pub enum LaunchError {
     /// The key does not allow the program.
     #[error("the key does not allow the program `{0}`")]
     NotAllowed(String),
+    /// The key was taken away.
+    #[error("the key was revoked")]
+    Revoked,
     /// The program only answers HTTP requests.
     #[error("`{0}` answers HTTP requests and has no `run`: mount it with `serve` instead of running it")]
     NoRun(String),
@@ -245,13 +248,18 @@ pub(crate) fn register(
         ApiError::LimitExceeded(reason) => LaunchError::Overloaded(reason),
         other => LaunchError::Overloaded(other.to_string()),
     })?;
-    inferlet.tally.launched();
     let inferlet = Arc::new(inferlet);
+    {
+        let mut running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if inferlet.grant.is_revoked() {
+            return Err(LaunchError::Revoked);
+        }
+        running.insert(inferlet.id.clone(), inferlet.clone());
+    }
+    inferlet.tally.launched();
     if let Some(above) = parent.and_then(|parent| parent.span.get()) {
         inferlet.begin_span(above.below());
     }
-    let mut running = shared.running.lock().unwrap_or_else(PoisonError::into_inner);
-    running.insert(inferlet.id.clone(), inferlet.clone());
     shared.note_begin(&inferlet);
     Ok((Registration { shared: shared.clone(), inferlet }, client))
 }

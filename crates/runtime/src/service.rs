@@ -5,6 +5,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
@@ -34,6 +35,10 @@ pub struct Service {
     handler: ServicePre<HostState>,
     options: LaunchOptions,
 }
+
+/// Among the extensions of a request: when it came. What it waited since then counts in the times of its inferlet.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival(pub Instant);
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +98,9 @@ impl Service {
         let request = request.map(|body| body.map_err(broken));
         let label = self.label().to_string();
         let (registration, client) = register(&self.shared, label, self.options.clone(), grant, None)?;
+        if let Some(Arrival(time)) = request.extensions().get() {
+            registration.inferlet.set_arrived(*time);
+        }
         if let Some(parent) = request.extensions().get::<SpanParent>() {
             registration.inferlet.begin_span(parent);
         }

@@ -145,7 +145,7 @@ pub const METRICS: &[Row<Reading>] = &[
         name: "pie_time_to_first_token_seconds",
         kind: Kind::Histogram,
         labels: MODEL,
-        help: "From the launch of an inferlet, which is the arrival of its request, to the first token that it draws",
+        help: "From the arrival of a request, or the launch of an inferlet without one, to the first token that it draws",
         read: |r| r.models(|of| Some(Value::Distribution(of.model.tokens.first_token.distribution()))),
     },
     Row {
@@ -159,7 +159,7 @@ pub const METRICS: &[Row<Reading>] = &[
         name: "pie_inferlet_latency_seconds",
         kind: Kind::Histogram,
         labels: MODEL,
-        help: "From the launch of an inferlet that drew tokens to its end",
+        help: "From the arrival of a request, or the launch of an inferlet without one, to the end of an inferlet that drew tokens",
         read: |r| r.models(|of| Some(Value::Distribution(of.model.tokens.whole.distribution()))),
     },
     Row {

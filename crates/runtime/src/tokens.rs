@@ -73,7 +73,7 @@ impl Drawn {
             counts.generated.fetch_add(u64::from(drawn), Ordering::Relaxed);
             let now = Instant::now();
             if inferlet.drew_from(model) {
-                counts.first_token.observe(now - inferlet.started());
+                counts.first_token.observe(now.saturating_duration_since(inferlet.arrived()));
             } else if let Some(before) = self.at.filter(|_| prompt == 0) {
                 counts.between_tokens.observe(now - before);
             }

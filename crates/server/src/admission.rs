@@ -142,6 +142,13 @@ impl State {
             base: least,
         });
         client.bounds = bounds;
+        // Another count, where the key was changed: it goes on from here.
+        if let Some(next) = tokens.filter(|next| client.tokens.as_ref().is_none_or(|now| !now.is_same(next)))
+        {
+            client.base = client.served();
+            client.tokens_at_start = next.get();
+            client.tokens = Some(next.clone());
+        }
         client
     }
 

@@ -47,6 +47,8 @@ pub(crate) struct Auth(RwLock<Access>);
 enum Access {
     /// Everybody who reaches the port.
     Open,
+    /// Nobody: the keys are not there yet.
+    Starting,
     /// Holders of keys, by their ids.
     Keys(BTreeMap<String, Arc<Client>>),
 }
@@ -75,6 +77,8 @@ pub(crate) enum Refused {
     /// One text for all that is wrong with a key, so that nobody learns which ids there are.
     #[error("the key is not known, or has ended; `pie key list` shows those there are")]
     WrongKey,
+    #[error("the server is starting: it does not know its keys yet")]
+    Starting,
     #[error("the key allows {limit} requests a minute, and these are used up; try again in {after:?}")]
     Requests { limit: u32, after: Duration },
     #[error("the key allows {limit} tokens a minute, and these are used up; try again in {after:?}")]
@@ -126,10 +130,11 @@ impl Client {
         let mut rates = self.rates.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(limit) = self.key.tokens_per_minute {
             let capacity = limit as f64;
-            let used = tokens.saturating_sub(rates.tokens_seen) as f64;
+            // Less than nothing where what was counted turned out to be cached.
+            let used = tokens as f64 - rates.tokens_seen as f64;
             rates.tokens_seen = tokens;
             rates.tokens.fill(capacity, now);
-            rates.tokens.level -= used;
+            rates.tokens.level = (rates.tokens.level - used).min(capacity);
             if rates.tokens.level <= 0.0 {
                 let after = rates.tokens.time_until(1.0, capacity);
                 return Err(Refused::Tokens { limit, after });
@@ -156,23 +161,34 @@ impl Auth {
 
     /// Nobody may, until there are keys.
     pub(crate) fn closed() -> Auth {
-        Auth(RwLock::new(Access::Keys(BTreeMap::new())))
+        Auth(RwLock::new(Access::Starting))
     }
 
-    /// From now on these keys open the server and no others. One that stays keeps what it has used of its minute. Returns
-    /// the grants of those that are gone.
+    /// From now on these keys open the server and no others. One that stays as it is keeps what it has used of its
+    /// minute. Returns the grants of those that are gone, or say something else now.
     pub(crate) fn set_keys(&self, keys: Vec<Key>) -> Vec<Arc<Grant>> {
         let mut access = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let mut before = match std::mem::replace(&mut *access, Access::Open) {
-            Access::Open => BTreeMap::new(),
+            Access::Open | Access::Starting => BTreeMap::new(),
             Access::Keys(keys) => keys,
         };
         let client = |key: Key| {
-            let kept = before.remove(&key.id).filter(|known| known.key.is_same(&key));
+            let kept = before.get(&key.id).is_some_and(|known| known.key.is_same(&key));
+            let kept = if kept { before.remove(&key.id) } else { None };
             (key.id.clone(), kept.unwrap_or_else(|| Arc::new(Client::new(key))))
         };
         *access = Access::Keys(keys.into_iter().map(client).collect());
         before.into_values().map(|client| client.key.grant.clone()).collect()
+    }
+
+    /// Takes keys off whose time is over, and gives their grants.
+    pub(crate) fn take_expired(&self) -> Vec<Arc<Grant>> {
+        let now = SystemTime::now();
+        let mut access = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let Access::Keys(keys) = &mut *access else { return Vec::new() };
+        let has_ended =
+            |_: &String, client: &mut Arc<Client>| client.key.expires.is_some_and(|end| end <= now);
+        keys.extract_if(.., has_ended).map(|(_, client)| client.key.grant.clone()).collect()
     }
 
     /// The client of a request; none where everybody may send some.
@@ -181,7 +197,11 @@ impl Auth {
     /// When the key is missing or wrong.
     pub(crate) fn client(&self, headers: &HeaderMap) -> Result<Option<Arc<Client>>, Refused> {
         let access = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let Access::Keys(keys) = &*access else { return Ok(None) };
+        let keys = match &*access {
+            Access::Open => return Ok(None),
+            Access::Starting => return Err(Refused::Starting),
+            Access::Keys(keys) => keys,
+        };
         let text = key_of(headers)?;
         let id = text.strip_prefix(KEY_PREFIX).and_then(|rest| rest.split_once('-')).map(|(id, _)| id);
         let client = id.and_then(|id| keys.get(id)).ok_or(Refused::WrongKey)?;
@@ -205,15 +225,16 @@ impl Key {
     }
 }
 
-/// The key that a request gives.
+/// The key that a request gives: a bearer's, or in the header for it. A proxy may use `authorization` for itself.
 fn key_of(headers: &HeaderMap) -> Result<&str, Refused> {
-    let given = match headers.get(AUTHORIZATION) {
-        Some(value) => {
-            let text = value.to_str().map_err(|_| Refused::WrongKey)?;
-            let (scheme, key) = text.split_once(' ').ok_or(Refused::WrongKey)?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(key).ok_or(Refused::WrongKey)?
-        }
-        None => headers.get(X_API_KEY).ok_or(Refused::NoKey)?.to_str().map_err(|_| Refused::WrongKey)?,
+    let bearer = headers.get(AUTHORIZATION).and_then(|value| {
+        let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(key)
+    });
+    let given = bearer.or_else(|| headers.get(X_API_KEY)?.to_str().ok());
+    let Some(given) = given else {
+        let gives_one = headers.contains_key(AUTHORIZATION) || headers.contains_key(X_API_KEY);
+        return Err(if gives_one { Refused::WrongKey } else { Refused::NoKey });
     };
     let key = given.trim();
     if key.len() > KEY_BYTES { Err(Refused::WrongKey) } else { Ok(key) }
@@ -253,6 +274,11 @@ mod tests {
         assert_eq!(of("authorization", "Basic abc"), Err(Refused::WrongKey));
         assert_eq!(of("authorization", "sk-pie-a-b"), Err(Refused::WrongKey));
         assert_eq!(of("x-other", "sk-pie-a-b"), Err(Refused::NoKey));
+        // A proxy that has a password of its own before the server.
+        let mut both = HeaderMap::new();
+        both.insert("authorization", "Basic abc".parse().unwrap());
+        both.insert("x-api-key", "sk-pie-a-b".parse().unwrap());
+        assert_eq!(key_of(&both), Ok("sk-pie-a-b"));
         assert_eq!(of("x-api-key", &"a".repeat(KEY_BYTES + 1)), Err(Refused::WrongKey));
     }
 }

@@ -140,8 +140,11 @@ pub(crate) async fn accept(front: Front, listener: TcpListener, router: Router) 
         };
         let Some(counted) = front.0.connections.count(address.ip()) else {
             front.0.connections.refused.fetch_add(1, Ordering::Relaxed);
-            // The answer fits the system's buffer; a client that does not read it loses it.
-            let _ = stream.try_write(REFUSED);
+            // The answer fits the system's buffer; a client that does not read it loses it. Where connections are
+            // encrypted it could not read it.
+            if front.0.tls.is_none() {
+                let _ = stream.try_write(REFUSED);
+            }
             continue;
         };
         let (front, router) = (front.clone(), router.clone());
@@ -190,6 +193,7 @@ async fn answer(front: &Front, stream: TcpStream, router: Router) {
 async fn begins_http2(stream: &TcpStream, limit: Duration) -> Option<bool> {
     let begins = async {
         let mut beginning = [0; HTTP2.len()];
+        let mut pause = PEEK_AGAIN;
         loop {
             let bytes = stream.peek(&mut beginning).await.ok()?;
             if bytes == 0 || !HTTP2.starts_with(&beginning[..bytes]) {
@@ -199,14 +203,17 @@ async fn begins_http2(stream: &TcpStream, limit: Duration) -> Option<bool> {
                 return Some(true);
             }
             // Some of it is there: a peek would be ready at once.
-            tokio::time::sleep(PEEK_AGAIN).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PEEK_MOST);
         }
     };
     tokio::time::timeout(limit, begins).await.ok().flatten()
 }
 
-/// Between two looks at a beginning of which only a part has come.
+/// Between two looks at a beginning of which only a part has come: so long at first, twice as long each time, and so long at
+/// most.
 const PEEK_AGAIN: Duration = Duration::from_millis(5);
+const PEEK_MOST: Duration = Duration::from_secs(1);
 
 /// Answers the requests of one HTTP/1 connection.
 async fn serve<T>(front: &Front, stream: T, router: Router)

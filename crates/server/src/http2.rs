@@ -40,7 +40,9 @@ where
         let mut router = router.clone();
         async move {
             let answer = router.call(request.map(Body::new) as Request).await?;
-            Ok::<_, std::convert::Infallible>(answer.map(|body| Body::new(Watched { body, open })))
+            Ok::<_, std::convert::Infallible>(
+                answer.map(|body| Body::new(Watched { body, open, rest: Bytes::new() })),
+            )
         }
     });
     let mut http = http2::Builder::new(TokioExecutor::new());
@@ -50,6 +52,7 @@ where
         .keep_alive_interval(Some(limits.head))
         .keep_alive_timeout(limits.head);
     let io = TimedWrites::new(TokioIo::new(stream), limits.write);
+    let last_write = io.last_write();
     let mut connection = std::pin::pin!(http.serve_connection(io, service));
     let mut look =
         tokio::time::interval(limits.head.min(limits.write).div_f64(4.0).max(Duration::from_millis(10)));
@@ -72,7 +75,8 @@ where
                     tracing::debug!("a connection is ended: its client takes nothing of an answer");
                     return;
                 }
-                let is_idle = streams.idle_for().is_some_and(|idle| idle > limits.head);
+                // Bytes that a stream has handed over may still be on their way.
+                let is_idle = streams.idle_for().is_some_and(|idle| idle.min(last_write.elapsed()) > limits.head);
                 match is_ending {
                     None if is_idle => {
                         connection.as_mut().graceful_shutdown();
@@ -147,10 +151,16 @@ impl Drop for Open {
 }
 
 /// An answer that notes when something of it was given out, and that more is asked for: that is when the client has room.
+/// Each is small, so that a client that reads slowly is one that reads.
 struct Watched {
     body: Body,
     open: Open,
+    /// Of the last part of the body, what was not given out.
+    rest: Bytes,
 }
+
+/// Bytes that are given out at once.
+const PART_BYTES: usize = 16 << 10;
 
 impl http_body::Body for Watched {
     type Data = Bytes;
@@ -160,16 +170,37 @@ impl http_body::Body for Watched {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        self.open.set_given(frame.is_ready().then(Instant::now));
-        frame
+        if self.rest.is_empty() {
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => {
+                        self.open.set_given(Some(Instant::now()));
+                        return Poll::Ready(Some(Ok(trailers)));
+                    }
+                },
+                end => {
+                    self.open.set_given(end.is_ready().then(Instant::now));
+                    return end;
+                }
+            }
+        }
+        self.open.set_given(Some(Instant::now()));
+        let part = self.rest.len().min(PART_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(part)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, body) = (self.rest.len() as u64, self.body.size_hint());
+        let mut hint = SizeHint::new();
+        hint.set_lower(body.lower() + rest);
+        if let Some(upper) = body.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint
     }
 }

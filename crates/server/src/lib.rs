@@ -85,6 +85,9 @@ pub struct FrontOptions {
     pub tls: Option<TlsFiles>,
     /// Whether nothing is answered without one of the keys of [`Front::set_keys`]. Default: everything is.
     pub needs_key: bool,
+    /// Whether requests must be for this machine by their `host`, and not from pages of others: without keys, a page that
+    /// somebody opens here could send some. Default: no.
+    pub own_hosts_only: bool,
     /// Origins whose pages may send requests: `https://app.example.com`, or `*` for all. Default: none.
     pub cors_origins: Vec<String>,
 }
@@ -118,6 +121,7 @@ pub(crate) struct FrontState {
     pub(crate) admission: Arc<Admission>,
     pub(crate) auth: Auth,
     pub(crate) tls: Option<Tls>,
+    pub(crate) own_hosts_only: bool,
     pub(crate) cors_origins: Vec<String>,
     pub(crate) mounts: Mounts,
     pub(crate) phase: watch::Sender<Phase>,
@@ -142,13 +146,14 @@ impl Front {
     /// # Errors
     /// When the certificate cannot be used.
     pub fn new(options: FrontOptions) -> Result<Front, TlsError> {
-        let FrontOptions { limits, admission, tls, needs_key, cors_origins } = options;
+        let FrontOptions { limits, admission, tls, needs_key, own_hosts_only, cors_origins } = options;
         Ok(Front(Arc::new(FrontState {
             connections: Connections::new(&limits),
             limits: RwLock::new(limits),
             admission: Arc::new(Admission::new(admission)),
             auth: if needs_key { Auth::closed() } else { Auth::open() },
             tls: tls.map(Tls::open).transpose()?,
+            own_hosts_only,
             cors_origins,
             mounts: Mounts::default(),
             phase: watch::Sender::new(Phase::Starting),
@@ -163,9 +168,15 @@ impl Front {
     }
 
     /// From now on these keys open the server and no others; one that is told keeps what it has used of its minute.
-    /// Returns the grants of keys that were there and are gone: what runs under them goes on.
+    /// Returns the grants of keys that were there and are gone, or say something else now: what runs under them goes on
+    /// until it is ended.
     pub fn set_keys(&self, keys: Vec<Key>) -> Vec<Arc<Grant>> {
         self.0.auth.set_keys(keys)
+    }
+
+    /// Takes keys off whose time is over. Returns their grants.
+    pub fn take_expired_keys(&self) -> Vec<Arc<Grant>> {
+        self.0.auth.take_expired()
     }
 
     /// Other limits from now on, but for the number of all connections.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -54,19 +55,36 @@ impl Clock {
 pub(crate) struct TimedWrites<T> {
     io: T,
     clock: Clock,
+    last: LastWrite,
+}
+
+/// When the other side took something last. Cloning gives another handle to the same time.
+#[derive(Clone)]
+pub(crate) struct LastWrite(Arc<Mutex<Instant>>);
+
+impl LastWrite {
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
 }
 
 impl<T> TimedWrites<T> {
     pub(crate) fn new(io: T, limit: Duration) -> TimedWrites<T> {
-        TimedWrites { io, clock: Clock::new(limit) }
+        TimedWrites { io, clock: Clock::new(limit), last: LastWrite(Arc::new(Mutex::new(Instant::now()))) }
     }
 
     pub(crate) fn into_inner(self) -> T {
         self.io
     }
 
+    /// When it took something last.
+    pub(crate) fn last_write(&self) -> LastWrite {
+        self.last.clone()
+    }
+
     fn in_time<R>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<R>>) -> Poll<io::Result<R>> {
         if written.is_ready() {
+            *self.last.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             self.clock.reset();
             return written;
         }

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -11,11 +11,11 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
-use http::header::{AUTHORIZATION, CONNECTION, HOST, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, CONNECTION, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::{Frame, SizeHint};
-use runtime::{Grant, InferletError, LaunchError, RequestError, Service};
+use runtime::{Arrival, Grant, InferletError, LaunchError, RequestError, Service};
 use serde_json::json;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer, ExposeHeaders};
 
@@ -116,8 +116,41 @@ pub(crate) fn program_router(front: Front, service: Service) -> Router {
 
 /// A router whose requests have ids, and are counted and logged.
 fn watched(router: Router<Front>, front: Front) -> Router {
+    let router = router.layer(from_fn_with_state(front.clone(), own_hosts));
     let router = router.layer(from_fn_with_state(front.clone(), requests::watch));
     with_cors(router, &front).with_state(front)
+}
+
+/// Without keys, refuses what a page of somebody else sends from a browser on this machine: one whose name was made to
+/// point here, or any, with a request that a browser sends without asking first.
+async fn own_hosts(State(front): State<Front>, request: Request, next: Next) -> Response {
+    if !front.0.own_hosts_only {
+        return next.run(request).await;
+    }
+    let header = |name| request.headers().get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
+    let host = header(HOST).or_else(|| request.uri().authority().map(Authority::as_str));
+    let foreign_host = host.filter(|host| !is_this_machine(host));
+    let allowed = |origin: &str| front.0.cors_origins.iter().any(|known| known == "*" || known == origin);
+    let foreign_origin = header(ORIGIN).filter(|origin| {
+        let host = origin.split_once("://").map_or(*origin, |(_, host)| host);
+        !is_this_machine(host) && !allowed(origin)
+    });
+    let why = match (foreign_host, foreign_origin) {
+        (None, None) => return next.run(request).await,
+        (Some(host), _) => {
+            format!("without keys the server is this machine's only, and the request is for `{host}`")
+        }
+        (None, Some(origin)) => format!("pages of `{origin}` may not send requests; see `http.cors_origins`"),
+    };
+    error(StatusCode::FORBIDDEN, "permission_error", "not_this_machine", &why)
+}
+
+/// Whether a host, perhaps with a port, is a name or an address of the machine itself.
+fn is_this_machine(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name == "localhost"
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 /// Lets those in that may see the whole server.
@@ -220,6 +253,7 @@ async fn answer(
 
 /// Lets a program answer a request that is allowed, when it has a place. `route` is what the request is counted for.
 async fn admit(front: &Front, service: &Service, mount: &str, route: &str, mut request: Request) -> Response {
+    request.extensions_mut().insert(Arrival(Instant::now()));
     let client = match front.0.auth.client(request.headers()) {
         Ok(client) => client,
         Err(refused) => {
@@ -233,7 +267,7 @@ async fn admit(front: &Front, service: &Service, mount: &str, route: &str, mut r
     if let Some(client) = &client {
         if !client.key.grant.allows_program(service.label()) {
             let why = format!("the key does not allow the program `{}`", service.label());
-            return failure(StatusCode::FORBIDDEN, &why);
+            return error(StatusCode::FORBIDDEN, "permission_error", "program_not_allowed", &why);
         }
         if let Err(refused) = client.take_request() {
             return not_allowed(&refused);
@@ -292,6 +326,7 @@ fn not_allowed(refused: &Refused) -> Response {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             response
         }
+        Refused::Starting => with_retry_after(failure(StatusCode::SERVICE_UNAVAILABLE, &text)),
         Refused::Requests { after, .. } | Refused::Tokens { after, .. } => busy(&text, after.as_secs() + 1),
     }
 }
@@ -336,6 +371,7 @@ async fn run(
         Ok(Err(RequestError::Launch(error @ LaunchError::Overloaded(_)))) => {
             busy(&error.to_string(), RETRY_SECONDS)
         }
+        Ok(Err(RequestError::Launch(LaunchError::Revoked))) => not_allowed(&Refused::WrongKey),
         Ok(Err(error)) => failure(StatusCode::INTERNAL_SERVER_ERROR, &public(&error)),
         Err(_) => {
             let why = format!("the program began no answer in {first_byte:?}");
@@ -394,4 +430,23 @@ pub(crate) fn failure(status: StatusCode, message: &str) -> Response {
 fn error<'a>(status: StatusCode, kind: &str, code: impl Into<Option<&'a str>>, message: &str) -> Response {
     let error = json!({ "message": message, "type": kind, "param": null, "code": code.into() });
     (status, Json(json!({ "error": error }))).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_addresses_of_this_machine_are_told_from_others() {
+        for own in
+            ["localhost", "localhost:8080", "127.0.0.1:1", "127.9.9.9", "[::1]:8080", "[::ffff:127.0.0.1]"]
+        {
+            assert!(is_this_machine(own), "{own}");
+        }
+        for other in
+            ["evil.example", "localhost.evil.example", "10.0.0.1:80", "[2001:db8::1]", "", "?", "null"]
+        {
+            assert!(!is_this_machine(other), "{other}");
+        }
+    }
 }

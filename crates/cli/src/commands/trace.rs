@@ -31,7 +31,7 @@ pub(crate) struct TraceFlags {
     /// The file to write.
     #[arg(short, long, value_name = "FILE", default_value = "pie.pftrace")]
     out: PathBuf,
-    /// A key of the server, if it asks for one.
+    /// Key to show to the server, where it wants one. Also: PIE_KEY.
     #[arg(long)]
     key: Option<String>,
 }
@@ -39,7 +39,7 @@ pub(crate) struct TraceFlags {
 const EXAMPLES: &str = "\
 Examples:
   pie trace --seconds 10 --out pie.pftrace
-  pie trace --server https://pie.example.com --key \"$PIE_KEY\"
+  PIE_KEY=sk-pie-… pie trace --server https://pie.example.com
 
 Open the file in https://ui.perfetto.dev, which reads it in the browser and sends it nowhere.";
 
@@ -51,6 +51,7 @@ struct Counts {
 
 pub(crate) async fn trace(flags: TraceFlags) -> Result<()> {
     let TraceFlags { server, seconds, out, key } = flags;
+    let key = key.or_else(|| std::env::var("PIE_KEY").ok()).filter(|key| !key.is_empty());
     let server = server.trim_end_matches('/');
     // Before the seconds pass: a file that cannot be written is known now.
     let part = PartFile::create(&out)?;
@@ -138,7 +139,7 @@ async fn refused<T>(server: &str, mut response: Response) -> Result<T> {
     let said = serde_json::from_slice::<serde_json::Value>(&body).ok();
     let said = said.as_ref().and_then(|said| said["error"]["message"].as_str()).unwrap_or("no reason given");
     let way_out = match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "; give a key of the server with `--key`",
+        StatusCode::UNAUTHORIZED => "; give a key of `pie key add --admin` with `--key` or in PIE_KEY",
         StatusCode::NOT_FOUND => "; is `--server` the address of a pie server, without a path?",
         _ => "",
     };

@@ -33,12 +33,12 @@ impl model::Host for HostState {
         };
         let Some(model) = found.cloned() else {
             let known: Vec<&str> = self.allowed_models().map(|model| model.name.as_str()).collect();
+            if known.is_empty() {
+                return Err(ApiError::NotFound("the key allows none of the server's models".into()).into());
+            }
             let asked = name.unwrap_or_else(|| "the default".into());
-            return Err(ApiError::NotFound(format!(
-                "no model `{asked}`; the server has: {}",
-                known.join(", ")
-            ))
-            .into());
+            let reason = format!("no model `{asked}`; the server has: {}", known.join(", "));
+            return Err(ApiError::NotFound(reason).into());
         };
         Ok(self.table.push(ModelHandle(model))?)
     }

@@ -25,7 +25,7 @@ use trace::Telemetry;
 use crate::assemble::Assembly;
 use crate::config::{CommonFlags, KeyFlags, ServiceSettings, Settings, StartCommand};
 use crate::{api, logging, telemetry};
-use reload::Reload;
+use reload::{Hangups, Reload};
 use shell::Shell;
 use signals::StopSignals;
 
@@ -115,6 +115,7 @@ impl RunningServer {
         let settings = &flags.settings()?;
         logging::start(verbose, settings.server.log_format());
         let stop = StopSignals::listen()?;
+        let hangups = Hangups::listen();
         reload::check_access(settings)?;
         let tls = settings.tls.files()?;
         let is_encrypted = tls.is_some();
@@ -124,6 +125,7 @@ impl RunningServer {
             tls,
             cors_origins: settings.http.cors_origins.clone(),
             needs_key: settings.server.enable_auth,
+            own_hosts_only: !settings.server.enable_auth,
         })?;
         let telemetry = telemetry::start(&settings.telemetry)?;
         if let Some(telemetry) = &telemetry {
@@ -147,7 +149,7 @@ impl RunningServer {
         });
         let runtime = assembly.runtime.clone();
         let reload = Reload::new(front.clone(), runtime.clone(), settings.clone(), move || flags.settings())?;
-        tokio::spawn(reload.run());
+        tokio::spawn(reload.run(hangups));
         front.offer_recordings(&runtime);
         front.set_ready(move || runtime.dead_models());
         stop.arm();

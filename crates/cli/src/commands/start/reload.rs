@@ -10,7 +10,7 @@ use anyhow::{Result, bail, ensure};
 use runtime::Runtime;
 use server::Front;
 
-use crate::config::Settings;
+use crate::config::{HttpSettings, Settings};
 use crate::home::Home;
 use crate::keys::Keys;
 
@@ -25,6 +25,8 @@ pub(super) struct Reload {
     /// Reads them anew.
     read: Box<dyn Fn() -> Result<Settings> + Send + Sync>,
     keys_file: PathBuf,
+    /// Why the keys were not read last time, if they were not: then they are read again until they can be.
+    keys_error: Option<String>,
     seen: BTreeMap<PathBuf, Option<SystemTime>>,
 }
 
@@ -79,21 +81,24 @@ impl Reload {
     ) -> Result<Reload> {
         let keys_file = keys_file(&settings)?;
         let read = Box::new(read);
-        let mut reload = Reload { front, runtime, settings, read, keys_file, seen: BTreeMap::new() };
+        let mut reload =
+            Reload { front, runtime, settings, read, keys_file, keys_error: None, seen: BTreeMap::new() };
         reload.changed();
         reload.load_keys()?;
         Ok(reload)
     }
 
     /// Goes on for ever.
-    pub(super) async fn run(mut self) {
-        let mut hangups = Hangups::new();
+    pub(super) async fn run(mut self, mut hangups: Hangups) {
         loop {
             tokio::select! {
                 () = hangups.next() => self.load_all(),
                 () = tokio::time::sleep(LOOK_AGAIN) => {
                     // It may be on another machine, and slow.
                     tokio::task::block_in_place(|| self.load_changed());
+                    for ended in self.front.take_expired_keys() {
+                        self.runtime.revoke(&ended);
+                    }
                 }
             }
         }
@@ -116,26 +121,52 @@ impl Reload {
 
     fn load_changed(&mut self) {
         let changed = self.changed();
-        if changed.contains(&self.keys_file) {
-            report("the keys", self.load_keys());
+        if changed.contains(&self.keys_file) || self.keys_error.is_some() {
+            self.load_keys_again();
         }
         if changed.iter().any(|file| *file != self.keys_file) {
             report("the certificate", self.front.reload_certificate().map_err(Into::into));
         }
     }
 
+    /// Says why not only when that is new.
+    fn load_keys_again(&mut self) {
+        let loaded = self.load_keys();
+        let error = loaded.as_ref().err().map(|error| format!("{error:#}"));
+        if error.is_none() || error != self.keys_error {
+            report("the keys", loaded);
+        }
+        self.keys_error = error;
+    }
+
     fn load_keys(&self) -> Result<()> {
         if !self.settings.server.enable_auth {
             return Ok(());
         }
-        let keys = Keys::read(&self.keys_file)?;
+        let keys = Keys::read_existing(&self.keys_file)?;
+        self.warn_of_unknown_models(&keys);
         let limits = &self.settings.limits;
         let keys =
             keys.keys.iter().map(|entry| entry.key(&self.runtime, limits)).collect::<Result<Vec<_>>>()?;
         for gone in self.front.set_keys(keys) {
-            self.runtime.kill_of(&gone);
+            self.runtime.revoke(&gone);
         }
         Ok(())
+    }
+
+    /// A name that is mistyped allows nothing.
+    fn warn_of_unknown_models(&self, keys: &Keys) {
+        let models: Vec<&str> = self.runtime.models().iter().map(|model| model.name()).collect();
+        for entry in &keys.keys {
+            let unknown = entry.limits.models().iter().filter(|name| !models.contains(&name.as_str()));
+            for name in unknown {
+                tracing::warn!(
+                    key = entry.id,
+                    "no model `{name}`, which the key allows; there are: {}",
+                    models.join(", ")
+                );
+            }
+        }
     }
 
     fn load_all(&mut self) {
@@ -145,7 +176,7 @@ impl Reload {
             Err(error) => tracing::error!("the config file is not used: {error:#}"),
         }
         self.changed();
-        report("the keys", self.load_keys());
+        self.load_keys_again();
         report("the certificate", self.front.reload_certificate().map_err(Into::into));
     }
 
@@ -183,7 +214,10 @@ impl Reload {
         }
         self.front.set_limits(http.limits(), admission.limits());
         self.runtime.set_allowed_hosts(network.allowed_hosts());
-        let (http, admission, network) = (http.clone(), admission.clone(), network.clone());
+        // What needs a restart is said again until there was one.
+        let (connections, cors_origins) = (now.http.connections, now.http.cors_origins.clone());
+        let http = HttpSettings { connections, cors_origins, ..http.clone() };
+        let (admission, network) = (admission.clone(), network.clone());
         (self.settings.http, self.settings.admission, self.settings.network) = (http, admission, network);
     }
 }
@@ -201,11 +235,12 @@ fn modified(file: &Path) -> Option<SystemTime> {
 }
 
 /// SIGHUP, where there is one.
-struct Hangups(#[cfg(unix)] Option<tokio::signal::unix::Signal>);
+pub(super) struct Hangups(#[cfg(unix)] Option<tokio::signal::unix::Signal>);
 
 impl Hangups {
+    /// From now on a hangup does not end the process.
     #[cfg(unix)]
-    fn new() -> Hangups {
+    pub(super) fn listen() -> Hangups {
         use tokio::signal::unix::{SignalKind, signal};
         Hangups(signal(SignalKind::hangup()).ok())
     }
@@ -222,7 +257,7 @@ impl Hangups {
     }
 
     #[cfg(not(unix))]
-    fn new() -> Hangups {
+    pub(super) fn listen() -> Hangups {
         Hangups()
     }
 

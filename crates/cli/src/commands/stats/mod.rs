@@ -80,7 +80,10 @@ async fn ask(server: &str, key: Option<String>) -> Result<String> {
     })?;
     match status {
         200 => Ok(text),
-        401 | 403 => bail!("the server at {server} wants a key: give it with `--key` or in PIE_KEY"),
+        401 => bail!(
+            "the server at {server} wants a key of `pie key add --admin`: give it with `--key` or in PIE_KEY"
+        ),
+        403 => bail!("the server at {server} answers 403: {}", beginning(&text)),
         404 => bail!("`{server}/stats` is not there: is this the address of a pie server?"),
         status => bail!("the server at {server} answers {status}: {}", beginning(&text)),
     }
