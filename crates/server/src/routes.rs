@@ -124,25 +124,29 @@ fn watched(router: Router<Front>, front: Front) -> Router {
 /// Without keys, refuses what a page of somebody else sends from a browser on this machine: one whose name was made to
 /// point here, or any, with a request that a browser sends without asking first.
 async fn own_hosts(State(front): State<Front>, request: Request, next: Next) -> Response {
-    if !front.0.own_hosts_only {
-        return next.run(request).await;
+    match foreign(&front, &request) {
+        Some(why) if front.0.own_hosts_only => {
+            error(StatusCode::FORBIDDEN, "permission_error", "not_this_machine", &why)
+        }
+        _ => next.run(request).await,
     }
+}
+
+/// Why a request is not one of this machine.
+fn foreign(front: &Front, request: &Request) -> Option<String> {
     let header = |name| request.headers().get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
     let host = header(HOST).or_else(|| request.uri().authority().map(Authority::as_str));
-    let foreign_host = host.filter(|host| !is_this_machine(host));
+    if let Some(host) = host.filter(|host| !is_this_machine(host)) {
+        return Some(format!(
+            "without keys the server is this machine's only, and the request is for `{host}`"
+        ));
+    }
     let allowed = |origin: &str| front.0.cors_origins.iter().any(|known| known == "*" || known == origin);
-    let foreign_origin = header(ORIGIN).filter(|origin| {
+    let origin = header(ORIGIN).filter(|origin| {
         let host = origin.split_once("://").map_or(*origin, |(_, host)| host);
         !is_this_machine(host) && !allowed(origin)
-    });
-    let why = match (foreign_host, foreign_origin) {
-        (None, None) => return next.run(request).await,
-        (Some(host), _) => {
-            format!("without keys the server is this machine's only, and the request is for `{host}`")
-        }
-        (None, Some(origin)) => format!("pages of `{origin}` may not send requests; see `http.cors_origins`"),
-    };
-    error(StatusCode::FORBIDDEN, "permission_error", "not_this_machine", &why)
+    })?;
+    Some(format!("pages of `{origin}` may not send requests; see `http.cors_origins`"))
 }
 
 /// Whether a host, perhaps with a port, is a name or an address of the machine itself.
