@@ -405,7 +405,7 @@ fn a_program_goes_on_after_its_answer_however_the_answer_ends() {
     }
     // In the middle of its answer as well, when it is detached.
     let mut stream = TcpStream::connect(&address).unwrap();
-    stream.write_all(b"GET /tests/detached HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    stream.write_all(b"GET /tests/detached HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     let mut begin = [0; 12];
     stream.read_exact(&mut begin).unwrap();
     assert_eq!(&begin, b"HTTP/1.1 200");
@@ -428,7 +428,7 @@ fn clients_that_take_too_long_are_answered_and_leave_nothing() {
     let head = answer_of(begin("GET /tests/a HTTP/1.1\r\nhost: "));
     assert!(head.status == 408 && head.head.contains("connection: close"), "{}", head.head);
 
-    let body = "POST /tests/read HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nten bytes.";
+    let body = "POST /tests/read HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100\r\n\r\nten bytes.";
     let stalled = answer_of(begin(body));
     assert!(stalled.status == 408 && text(&stalled.body).contains("400ms"), "{}", text(&stalled.body));
     // A byte now and then is no progress either.
@@ -450,8 +450,9 @@ fn clients_that_take_too_long_are_answered_and_leave_nothing() {
     drop(slow);
     trickle.join().unwrap();
     // One that is only slow is read to its end.
-    let mut fair =
-        begin("POST /tests/read HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 10240\r\n\r\n");
+    let mut fair = begin(
+        "POST /tests/read HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 10240\r\n\r\n",
+    );
     for _ in 0..10 {
         std::thread::sleep(Duration::from_millis(100));
         fair.write_all(&[b'a'; 1024]).unwrap();

@@ -202,18 +202,21 @@ async fn begins_http2(stream: &TcpStream, limit: Duration) -> Option<bool> {
             if bytes == HTTP2.len() {
                 return Some(true);
             }
-            // Some of it is there: a peek would be ready at once.
+            // Some of it is there: a peek would be ready at once, and does not tell of a client that has gone.
+            if pause > PEEK_MOST {
+                return Some(false);
+            }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PEEK_MOST);
+            pause *= 2;
         }
     };
     tokio::time::timeout(limit, begins).await.ok().flatten()
 }
 
-/// Between two looks at a beginning of which only a part has come: so long at first, twice as long each time, and so long at
-/// most.
+/// Between two looks at a beginning of which only a part has come: so long at first, twice as long each time. After the
+/// longest it is taken for one of HTTP/1.
 const PEEK_AGAIN: Duration = Duration::from_millis(5);
-const PEEK_MOST: Duration = Duration::from_secs(1);
+const PEEK_MOST: Duration = Duration::from_millis(320);
 
 /// Answers the requests of one HTTP/1 connection.
 async fn serve<T>(front: &Front, stream: T, router: Router)
