@@ -203,6 +203,8 @@ async fn a_client_that_takes_nothing_makes_its_program_wait() {
     let alone = stream(&bench).await;
     let innocent = begin_stream(&bench).await;
     let mut inferlet = bench.launch(&["attack", "stderr/forever"], None);
+    let first = inferlet.next_event().await;
+    assert!(matches!(first, Some(Event::Stderr(_))), "it has begun: {first:?}");
     assert_eq!(tokens_of(innocent).await, alone, "the stream has other tokens");
     inferlet.kill();
     assert_eq!(inferlet.outcome().await, Err(InferletError::Killed));
@@ -211,6 +213,6 @@ async fn a_client_that_takes_nothing_makes_its_program_wait() {
         assert!(matches!(event, Event::Stderr(_)), "{event:?}");
         events += 1;
     }
-    assert!((1..=1024).contains(&events), "{events} events waited, the queue has 1024");
+    assert!(events <= 1024, "{events} events waited, the queue has 1024");
     bench.assert_clean().await;
 }
