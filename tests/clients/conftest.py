@@ -42,7 +42,7 @@ class Pie:
         compiled, cache = ROOT / "target/tmp/clients-cache", Path(home) / "cache"
         compiled.mkdir(parents=True, exist_ok=True)
         cache.parent.mkdir(parents=True, exist_ok=True)
-        if not cache.is_symlink():
+        if not os.path.lexists(cache):
             cache.symlink_to(compiled, target_is_directory=True)
         self.environment = dict(os.environ, PIE_HOME=str(home), PIE_PROGRAMS=str(programs))
 

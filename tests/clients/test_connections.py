@@ -160,7 +160,9 @@ def test_an_http2_client_that_reads_slowly_gets_all_of_a_large_answer(pie, tmp_p
     config = tmp_path / "config.toml"
     config.write_text("[http]\nhead_ms = 1000\nwrite_ms = 3000\n")
     with pie.serving("--config", str(config), model=model_file()) as url:
-        whole = requests.get(f"{url}/docs/swagger-ui-bundle.js", timeout=PATIENCE_S).content
+        path = f"{url}/docs/swagger-ui-bundle.js"
+        whole = requests.get(path, stream=True, timeout=PATIENCE_S).raw.read(decode_content=False)
+        assert len(whole) > 300_000
         port = int(url.rsplit(":", 1)[1])
         received = bytearray()
         with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as client:

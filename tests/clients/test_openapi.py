@@ -74,12 +74,16 @@ def refusal(post, request, name, value):
     return None if status == 200 else answer["error"]
 
 
+# Paths of the server itself that are not for applications: docs/operating.md and docs/tracing.md have them.
+OPERATORS = {"/health/live", "/health/ready", "/metrics", "/stats", "/debug/trace"}
+
+
 def test_the_document_is_that_of_the_source_and_has_every_path(url, document, post):
     assert document == json.loads((ROOT / "sdk/openai/src/openapi.json").read_text())
     served = post("/no/such/path", {})[1]["error"]["message"].split("paths served: ")[1].split(", ")
     # A program answers what is below its path as well.
     documented = {max((s for s in served if path.startswith(s)), key=len) for path in document["paths"]}
-    assert documented == set(served) - {RETRIEVAL.split("=")[0]}
+    assert documented == set(served) - {RETRIEVAL.split("=")[0]} - OPERATORS
 
 
 def test_the_page_has_every_parameter(document):
