@@ -315,13 +315,21 @@ mod tests {
         Entry::make(name, name, None, false, KeyLimits::default()).unwrap()
     }
 
+    fn add(path: &Path, entry: Entry) {
+        let add = |keys: &mut Keys| {
+            keys.keys.push(entry);
+            Ok(())
+        };
+        Keys::change(path, add).unwrap();
+    }
+
     #[test]
     fn a_key_is_not_in_the_file_and_nobody_else_can_read_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/keys.toml");
         let limits = KeyLimits { models: Some(vec!["small".into()]), ..KeyLimits::default() };
         let key = Entry::make("ann", "ann", Some(Duration::from_secs(60)), true, limits).unwrap();
-        Keys::change(&path, |keys| Ok(keys.keys.push(key.entry.clone()))).unwrap();
+        add(&path, key.entry.clone());
         let text = fs::read_to_string(&path).unwrap();
         let secret = key.text.rsplit('-').next().unwrap();
         assert!(secret.len() == 2 * SECRET_BYTES && !text.contains(secret), "{text}");
@@ -346,8 +354,7 @@ mod tests {
         std::thread::scope(|scope| {
             for at in 0..8 {
                 let path = &path;
-                let add = move || Keys::change(path, |keys| Ok(keys.keys.push(made(&at.to_string()).entry)));
-                scope.spawn(move || add().unwrap());
+                scope.spawn(move || add(path, made(&at.to_string()).entry));
             }
         });
         assert_eq!(Keys::read(&path).unwrap().keys.len(), 8);
@@ -362,7 +369,11 @@ mod tests {
         assert!(Keys::read_existing(&path).is_err());
         fs::remove_file(&path).unwrap();
         // The last one is revoked: that says so.
-        Keys::change(&path, |keys| Ok(keys.keys.clear())).unwrap();
+        let revoke_all = |keys: &mut Keys| {
+            keys.keys.clear();
+            Ok(())
+        };
+        Keys::change(&path, revoke_all).unwrap();
         assert!(Keys::read_existing(&path).unwrap().keys.is_empty());
         let far = Entry::make("a", "a", Some(Duration::from_secs(u64::MAX)), false, KeyLimits::default());
         assert!(far.is_err_and(|error| error.to_string().contains("2100")));

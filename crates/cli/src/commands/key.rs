@@ -81,7 +81,10 @@ pub(crate) fn key(flags: KeyFlags) -> Result<()> {
                 );
             }
             let Made { text, entry } = Entry::make(&name, &user, expires_in, admin, limits)?;
-            Keys::change(&file, |keys| Ok(keys.keys.push(entry)))?;
+            Keys::change(&file, |keys| {
+                keys.keys.push(entry);
+                Ok(())
+            })?;
             eprintln!(
                 "a key for user `{user}`, shown only now; clients send it as `Authorization: Bearer KEY`:"
             );
