@@ -68,7 +68,7 @@ pub use process::{Inferlet, InferletError, Input, LaunchError, LaunchOptions};
 pub use program::{Program, ProgramError};
 pub use record::batch_observer;
 pub use served::{ModelFacts, ServedModel};
-pub use service::{Arrival, RequestError, Service};
+pub use service::{Arrival, RequestError, Service, bytes_of_body};
 pub use stats::{METRICS, Reading};
 
 /// How often a running program is interrupted to see whether it should end or let others run.

@@ -208,7 +208,7 @@ impl Drop for LeaveOnDrop {
 
 /// The bytes of an answer's body, where its head or its kind tells them: then nobody asks the body for an
 /// end.
-fn bytes_of_body(response: &http::Response<WasiBody>, is_head: bool) -> Option<u64> {
+pub fn bytes_of_body<B: Body>(response: &http::Response<B>, is_head: bool) -> Option<u64> {
     let status = response.status();
     let has_none = is_head
         || status.is_informational()

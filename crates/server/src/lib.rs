@@ -10,6 +10,7 @@ mod auth;
 mod connections;
 mod http2;
 mod mounts;
+mod observed;
 mod patience;
 mod recording;
 mod requests;

@@ -9,24 +9,22 @@
 //! once. What nobody answers is counted as 499: its client left before the head.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Instant;
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use http_body::{Frame, SizeHint};
 use metrics::{Histogram, SECONDS};
+use runtime::bytes_of_body;
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use crate::Front;
+use crate::observed::{Observer, Passed, observed};
 use crate::routes::ROUTES;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -115,7 +113,7 @@ pub(crate) async fn watch(State(front): State<Front>, mut request: Request, next
     response.headers_mut().insert(SESSION_ID, session);
     watched.status = Some(response.status().as_u16());
     watched.left = bytes_of_body(&response, watched.method == Method::HEAD);
-    response.map(|body| Body::new(WatchedBody { body, watched }))
+    response.map(|body| observed(body, watched))
 }
 
 /// The client's id, which is one of visible characters, or a new one, in the header.
@@ -134,12 +132,6 @@ fn new_id() -> HeaderValue {
 
 fn text(id: &HeaderValue) -> &str {
     id.to_str().expect("an id is of visible characters")
-}
-
-/// Bytes of an answer's body, where they are known.
-fn bytes_of_body(response: &Response, is_head: bool) -> Option<u64> {
-    let length = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if is_head { Some(0) } else { length.or_else(|| http_body::Body::size_hint(response.body()).exact()) }
 }
 
 /// A request that is not over. Dropping it is its end.
@@ -180,38 +172,16 @@ fn access_method(method: &Method) -> &str {
     &method[..method.floor_char_boundary(16)]
 }
 
-/// The body of an answer, with which the request ends.
-struct WatchedBody {
-    body: Body,
-    watched: Watched,
-}
-
-impl http_body::Body for WatchedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        match &frame {
-            Poll::Ready(Some(Ok(frame))) => {
+impl Observer for Watched {
+    fn passed(&mut self, passed: &Passed, _: bool) {
+        match passed {
+            Some(Ok(frame)) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-                self.watched.left = self.watched.left.map(|left| left.saturating_sub(bytes));
+                self.left = self.left.map(|left| left.saturating_sub(bytes));
             }
-            Poll::Ready(None) => self.watched.left = Some(0),
-            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+            None => self.left = Some(0),
+            Some(Err(_)) => {}
         }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

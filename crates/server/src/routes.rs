@@ -1,11 +1,9 @@
 //! What the server answers itself, and the routers.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -14,7 +12,6 @@ use axum::{Json, Router};
 use http::header::{AUTHORIZATION, CONNECTION, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderName, HeaderValue, StatusCode};
-use http_body::{Frame, SizeHint};
 use runtime::{Arrival, Grant, InferletError, LaunchError, RequestError, Service};
 use serde_json::json;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer, ExposeHeaders};
@@ -22,6 +19,7 @@ use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer, Expos
 use crate::admission::{ClientBounds, Place};
 use crate::auth::{Refused, X_API_KEY};
 use crate::mounts::strip_mount;
+use crate::observed::{Observer, Passed, observed};
 use crate::patience::TimedBody;
 use crate::{Front, HttpLimits, Phase, recording, requests, spans, stats};
 
@@ -124,29 +122,36 @@ fn watched(router: Router<Front>, front: Front) -> Router {
 /// Without keys, refuses what a page of somebody else sends from a browser on this machine: one whose name was made to
 /// point here, or any, with a request that a browser sends without asking first.
 async fn own_hosts(State(front): State<Front>, request: Request, next: Next) -> Response {
-    match foreign(&front, &request) {
-        Some(why) if front.0.own_hosts_only => {
-            error(StatusCode::FORBIDDEN, "permission_error", "not_this_machine", &why)
-        }
-        _ => next.run(request).await,
+    let refused = if front.0.own_hosts_only { foreign(&front, &request) } else { None };
+    match refused {
+        Some(why) => error(StatusCode::FORBIDDEN, "permission_error", "not_this_machine", &why),
+        None => next.run(request).await,
     }
 }
 
 /// Why a request is not one of this machine.
 fn foreign(front: &Front, request: &Request) -> Option<String> {
-    let header = |name| request.headers().get(name).map(|value: &HeaderValue| value.to_str().unwrap_or("?"));
-    let host = header(HOST).or_else(|| request.uri().authority().map(Authority::as_str));
-    if let Some(host) = host.filter(|host| !is_this_machine(host)) {
+    if let Some(host) = host(request).filter(|host| !is_this_machine(host)) {
         return Some(format!(
             "without keys the server is this machine's only, and the request is for `{host}`"
         ));
     }
     let allowed = |origin: &str| front.0.cors_origins.iter().any(|known| known == "*" || known == origin);
-    let origin = header(ORIGIN).filter(|origin| {
+    let origin = header(request, ORIGIN).filter(|origin| {
         let host = origin.split_once("://").map_or(*origin, |(_, host)| host);
         !is_this_machine(host) && !allowed(origin)
     })?;
     Some(format!("pages of `{origin}` may not send requests; see `http.cors_origins`"))
+}
+
+/// A header; `?` where it is not of visible characters.
+fn header(request: &Request, name: HeaderName) -> Option<&str> {
+    request.headers().get(name).map(|value| value.to_str().unwrap_or("?"))
+}
+
+/// The host that a request is for.
+fn host(request: &Request) -> Option<&str> {
+    header(request, HOST).or_else(|| request.uri().authority().map(Authority::as_str))
 }
 
 /// Whether a host, perhaps with a port, is a name or an address of the machine itself.
@@ -288,36 +293,15 @@ async fn admit(front: &Front, service: &Service, mount: &str, route: &str, mut r
         Err(refused) => return busy(&format!("{refused}; try again later"), RETRY_SECONDS),
     };
     let answer = run(front, service, mount, request, grant).await;
-    answer.map(|body| Body::new(Admitted { body, _place: place }))
+    answer.map(|body| observed(body, place))
 }
 
 /// Seconds after which a client may try again that found no place.
 const RETRY_SECONDS: u64 = 1;
 
-/// An answer, whose request has its place until it is out.
-struct Admitted {
-    body: Body,
-    _place: Place,
-}
-
-impl http_body::Body for Admitted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+/// A request has its place until its answer is out.
+impl Observer for Place {
+    fn passed(&mut self, _: &Passed, _: bool) {}
 }
 
 /// The answer to a request whose key is not enough.

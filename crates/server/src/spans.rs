@@ -1,19 +1,15 @@
 //! The span of each request to a program, where spans are sent to a collector: from the head of the request to the end of
 //! its answer, whoever ends it.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::response::Response;
-use http::header::CONTENT_LENGTH;
-use http::{Method, StatusCode};
-use http_body::{Body as _, Frame, SizeHint};
+use http::Method;
+use http_body::Body as _;
 use serde_json::{Deserializer, Value};
 use trace::{RequestHead, RequestSpan, TokenUsage};
 
 use crate::Front;
+use crate::observed::{Observer, Passed, observed};
 
 /// What routes of the API do, as OpenTelemetry's conventions for generative AI name it.
 const OPERATIONS: &[(&str, &str)] = &[
@@ -56,14 +52,11 @@ impl OpenSpan {
     pub(crate) fn answered(mut self, response: Response) -> Response {
         let status = response.status();
         self.with(|span| span.set_status(status.as_u16()));
-        let has_no_body = self.is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        let length =
-            response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let left = if has_no_body { Some(0) } else { length.or_else(|| response.body().size_hint().exact()) };
+        let left = runtime::bytes_of_body(&response, self.is_head);
         response.map(|body| {
-            let mut body = SpanBody { body, left, open: self };
-            body.end_if_out();
-            Body::new(body)
+            let mut span = AnsweredSpan { left, open: self };
+            span.end_if_out(body.is_end_stream());
+            observed(body, span)
         })
     }
 }
@@ -86,11 +79,7 @@ fn method(method: &Method) -> &str {
 
 /// The beginning of a path: spans that wait have a bound.
 fn cut(path: &str) -> &str {
-    let mut end = path.len().min(PATH_BYTES);
-    while !path.is_char_boundary(end) {
-        end -= 1;
-    }
-    &path[..end]
+    &path[..path.floor_char_boundary(PATH_BYTES)]
 }
 
 /// A span whose request is not over. Dropped before, its client has left.
@@ -147,57 +136,39 @@ fn usage(tail: &[u8]) -> TokenUsage {
     }
 }
 
-/// The body of an answer, with the span that ends with it.
-struct SpanBody {
-    body: Body,
+/// A span that ends with the body of its answer.
+struct AnsweredSpan {
     /// Bytes to come, where that is known: nobody asks for an end then.
     left: Option<u64>,
     open: OpenSpan,
 }
 
-impl SpanBody {
-    fn end_if_out(&mut self) {
-        if self.left == Some(0) || self.body.is_end_stream() {
+impl AnsweredSpan {
+    fn end_if_out(&mut self, is_out: bool) {
+        if self.left == Some(0) || is_out {
             self.open.end();
         }
     }
 }
 
-impl http_body::Body for SpanBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        match &frame {
-            Poll::Ready(Some(Ok(frame))) => match frame.data_ref() {
+impl Observer for AnsweredSpan {
+    fn passed(&mut self, passed: &Passed, is_out: bool) {
+        match passed {
+            Some(Ok(frame)) => match frame.data_ref() {
                 Some(data) => {
                     self.open.keep(data);
                     self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
-                    self.end_if_out();
+                    self.end_if_out(is_out);
                 }
                 // Trailers are the last frame.
                 None => self.open.end(),
             },
-            Poll::Ready(None) => self.open.end(),
-            Poll::Ready(Some(Err(_))) => {
+            None => self.open.end(),
+            Some(Err(_)) => {
                 self.open.with(|span| span.set_status(500));
                 self.open.end();
             }
-            Poll::Pending => {}
         }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
