@@ -7,13 +7,15 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a table for the terminal")]
 
+#[path = "common/http.rs"]
+mod http;
+
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, anyhow, ensure};
 use clap::Parser;
-use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+
+use http::{Client, Streamed, completion, prompt};
 
 /// Output tokens a second and times to the first token of a server, over HTTP.
 #[derive(Parser)]
@@ -43,63 +45,18 @@ struct Options {
     model: String,
 }
 
-/// Token ids that no other prompt begins with: those of a common vocabulary, behind its control tokens.
-fn ids(seed: u64, count: usize) -> Vec<u32> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    (0..count).map(|_| random.u32(1000..30_000)).collect()
-}
-
 /// Sends one request. The time to its first token, and to its end.
-async fn request(address: &str, options: &Options, seed: u64) -> Result<(Duration, Duration)> {
-    let mut prompt = ids(0, options.shared);
-    prompt.extend(ids(seed, options.input));
-    let mut body = json!({
-        "prompt": prompt, "max_tokens": options.output, "temperature": 0, "ignore_eos": true, "stream": true,
-        "stream_options": { "include_usage": true },
-    });
+async fn request(client: &Client, options: &Options, seed: u64) -> Result<(Duration, Duration)> {
+    let mut ids = prompt(0, options.shared);
+    ids.extend(prompt(seed, options.input));
+    let mut body = completion(&ids, u32::try_from(options.output)?);
     if !options.model.is_empty() {
         body["model"] = options.model.clone().into();
     }
-    let body = body.to_string();
-    let start = Instant::now();
-    let mut stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
-    stream.set_nodelay(true)?;
-    let head = format!(
-        "POST /v1/completions HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all((head + &body).as_bytes()).await?;
-    let mut lines = BufReader::new(stream);
-    let (mut line, mut first, mut tokens) = (String::new(), None, None);
-    lines.read_line(&mut line).await?;
-    if !line.contains(" 200 ") {
-        let mut rest = String::new();
-        lines.read_to_string(&mut rest).await?;
-        bail!("{line}{rest}");
-    }
-    loop {
-        line.clear();
-        if lines.read_line(&mut line).await? == 0 {
-            break;
-        }
-        let Some(data) = line.trim().strip_prefix("data: ").filter(|data| *data != "[DONE]") else {
-            continue;
-        };
-        if first.is_none() {
-            first = Some(start.elapsed());
-        }
-        if data.contains("\"usage\":{") {
-            let chunk: Value = serde_json::from_str(data)?;
-            tokens = chunk["usage"]["completion_tokens"].as_u64();
-        }
-    }
-    ensure!(
-        tokens == Some(options.output as u64),
-        "{tokens:?} tokens came, {} were asked for",
-        options.output
-    );
-    Ok((first.context("no token came")?, start.elapsed()))
+    let Streamed { first, whole, tokens } =
+        client.timed(&body).await?.map_err(|(_, said)| anyhow!("{said}"))?;
+    ensure!(tokens == options.output as u64, "{tokens} tokens came, {} were asked for", options.output);
+    Ok((first, whole))
 }
 
 /// The value of which `percent` are below.
@@ -110,27 +67,27 @@ fn percentile(sorted: &[Duration], percent: usize) -> f64 {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let options = Options::parse();
-    let address = options.url.trim_start_matches("http://").trim_end_matches('/').to_string();
+    let client = Client::at(&options.url);
     // Waking a server up, and the prefix that is shared, is not measured.
-    request(&address, &options, u64::MAX).await?;
+    request(&client, &options, u64::MAX).await?;
     println!("| clients | output tokens/s | requests/s | TTFT p50 ms | p99 ms |\n|--:|--:|--:|--:|--:|");
     let mut seed = u64::from(std::process::id()) << 32;
     for clients in &options.clients {
         let (mut rates, mut first) = (Vec::new(), Vec::new());
         for run in 0..options.runs {
             let start = Instant::now();
-            let client = |client: usize| {
-                let seed = seed + (client * options.requests) as u64;
-                let (address, options) = (&address, &options);
+            let requests_of = |at: usize| {
+                let seed = seed + (at * options.requests) as u64;
+                let (client, options) = (&client, &options);
                 async move {
                     let mut times = Vec::new();
                     for index in 0..options.requests as u64 {
-                        times.push(request(address, options, seed + 1 + index).await?.0);
+                        times.push(request(client, options, seed + 1 + index).await?.0);
                     }
                     Ok::<_, anyhow::Error>(times)
                 }
             };
-            let times = futures::future::try_join_all((0..*clients).map(client)).await?;
+            let times = futures::future::try_join_all((0..*clients).map(requests_of)).await?;
             let requests = (clients * options.requests) as f64;
             rates.push(requests / start.elapsed().as_secs_f64());
             first.extend(times.into_iter().flatten());

@@ -9,14 +9,16 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a table for the terminal")]
 
+#[path = "common/http.rs"]
+mod http;
+
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Parser;
-use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
+
+use http::{Client, completion, prompt};
 
 /// What a long prompt costs the streams beside it, and they it, over HTTP.
 #[derive(Parser)]
@@ -43,64 +45,37 @@ struct Options {
     runs: usize,
 }
 
-/// Token ids that no other prompt begins with: those of a common vocabulary, behind its control tokens.
-fn ids(seed: u64, count: usize) -> Vec<u32> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    (0..count).map(|_| random.u32(1000..30_000)).collect()
-}
-
 /// Sends one request and calls `at_token` when a token comes in. The tokens that the server says it generated.
-async fn request(address: &str, prompt: Vec<u32>, tokens: usize, mut at_token: impl FnMut()) -> Result<u64> {
+async fn request(client: &Client, ids: &[u32], tokens: usize, mut at_token: impl FnMut()) -> Result<u64> {
     // Words of the vocabulary, each an event of its own: of random bytes some would wait for the rest of a character.
     let words: Vec<u32> = (1000..1064).collect();
-    let body = json!({
-        "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": true, "stream": true,
-        "stream_options": { "include_usage": true }, "allowed_token_ids": words,
-    });
-    let body = body.to_string();
-    let mut stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
-    stream.set_nodelay(true)?;
-    let head = format!(
-        "POST /v1/completions HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n",
-        body.len()
-    );
-    stream.write_all((head + &body).as_bytes()).await?;
-    let mut lines = BufReader::new(stream);
-    let mut line = String::new();
-    lines.read_line(&mut line).await?;
-    if !line.contains(" 200 ") {
-        let mut rest = String::new();
-        lines.read_to_string(&mut rest).await?;
-        bail!("{line}{rest}");
-    }
-    loop {
-        line.clear();
-        if lines.read_line(&mut line).await? == 0 {
-            bail!("the answer ended without its usage");
-        }
-        let Some(data) = line.trim().strip_prefix("data: ") else { continue };
-        if data.contains("\"usage\":{") {
-            let chunk: Value = serde_json::from_str(data)?;
-            return chunk["usage"]["completion_tokens"].as_u64().context("a count of tokens");
-        }
+    let mut body = completion(ids, u32::try_from(tokens)?);
+    body["allowed_token_ids"] = words.into();
+    let event = |data: &str| {
         if data.contains("\"text\":\"") && !data.contains("\"text\":\"\"") {
             at_token();
         }
-    }
+    };
+    client.events(&body, event).await?.map_err(|(_, said)| anyhow!("{said}"))
 }
 
 /// The time to the first token of the prompt.
-async fn first_token(address: &str, options: &Options, seed: u64) -> Result<Duration> {
+async fn first_token(client: &Client, options: &Options, seed: u64) -> Result<Duration> {
     let (start, mut first) = (Instant::now(), None);
-    request(address, ids(seed, options.prompt), 1, || first = Some(start.elapsed())).await?;
+    request(client, &prompt(seed, options.prompt), 1, || first = Some(start.elapsed())).await?;
     first.context("no token came")
 }
 
 /// When the tokens of a stream came in.
-async fn stream(address: &str, options: &Options, seed: u64, decoded: &Cell<usize>) -> Result<Vec<Instant>> {
+async fn stream(
+    client: &Client,
+    options: &Options,
+    seed: u64,
+    decoded: &Cell<usize>,
+) -> Result<Vec<Instant>> {
     let mut times = Vec::new();
-    let counted = request(address, ids(seed, options.context), options.output, || {
+    let ids = prompt(seed, options.context);
+    let counted = request(client, &ids, options.output, || {
         times.push(Instant::now());
         if times.len() == options.usual {
             decoded.set(decoded.get() + 1);
@@ -119,20 +94,20 @@ struct Run {
     gaps: Vec<[Vec<f64>; 2]>,
 }
 
-async fn run(address: &str, options: &Options, seed: u64) -> Result<Run> {
-    let alone = first_token(address, options, seed).await?;
+async fn run(client: &Client, options: &Options, seed: u64) -> Result<Run> {
+    let alone = first_token(client, options, seed).await?;
     let decoded = Cell::new(0);
     let streams =
-        (0..options.streams).map(|index| stream(address, options, seed + 2 + index as u64, &decoded));
-    let prompt = async {
+        (0..options.streams).map(|index| stream(client, options, seed + 2 + index as u64, &decoded));
+    let long = async {
         while decoded.get() < options.streams {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let sent = Instant::now();
-        Ok::<_, anyhow::Error>((sent, first_token(address, options, seed + 1).await?))
+        Ok::<_, anyhow::Error>((sent, first_token(client, options, seed + 1).await?))
     };
     let (times, (sent, among)) =
-        futures::future::try_join(futures::future::try_join_all(streams), prompt).await?;
+        futures::future::try_join(futures::future::try_join_all(streams), long).await?;
     let through = sent + among;
     // The first gaps are not the usual: others are still at their prompts.
     let begun = times.iter().map(|times| times[options.usual / 4]).max().context("a stream")?;
@@ -162,9 +137,9 @@ fn percentile(sorted: &[f64], percent: usize) -> f64 {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let options = Options::parse();
-    let address = options.url.trim_start_matches("http://").trim_end_matches('/').to_string();
+    let client = Client::at(&options.url);
     let mut seed = u64::from(std::process::id()) << 32;
-    first_token(&address, &options, seed).await?;
+    first_token(&client, &options, seed).await?;
     println!(
         "| gaps ms p50 usual | p99 | beside p50 | p99 | max | times p50 | p99 | max | TTFT ms alone | among | times |"
     );
@@ -172,7 +147,7 @@ async fn main() -> Result<()> {
     let mut columns: Vec<Vec<f64>> = Vec::new();
     for index in 0..options.runs {
         seed += options.streams as u64 + 3;
-        let run = run(&address, &options, seed).await?;
+        let run = run(&client, &options, seed).await?;
         let all = |which: usize| sorted(run.gaps.iter().flat_map(|gaps| gaps[which].clone()).collect());
         let (usual, beside) = (all(0), all(1));
         let (p50, ttft) =

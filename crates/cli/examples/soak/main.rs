@@ -9,6 +9,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a report for the terminal")]
 
 mod clients;
+#[path = "../common/http.rs"]
 mod http;
 mod kills;
 mod overload;

@@ -1,4 +1,6 @@
-//! A small HTTP client: one request on one connection.
+//! A small HTTP client: one request on one connection. On the machine of the server it takes of its cores.
+
+#![allow(dead_code, reason = "each example uses a part")]
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,12 @@ pub(crate) struct Streamed {
 }
 
 impl Client {
+    /// Of a server at `http://HOST:PORT`, without a key.
+    pub(crate) fn at(url: &str) -> Client {
+        let address = url.trim_start_matches("http://").trim_end_matches('/').to_string();
+        Client { address, key: None }
+    }
+
     /// The bytes of a request.
     pub(crate) fn request(&self, method: &str, path: &str, body: &str) -> String {
         let address = &self.address;
@@ -62,39 +70,66 @@ impl Client {
         tokio::time::timeout(PATIENCE, asked).await?
     }
 
-    /// Streams a completion to its end: its status, and what came where that is 200.
-    pub(crate) async fn stream(&self, prompt: &[u32], tokens: u32) -> Result<Result<Streamed, u16>> {
-        let body = serde_json::json!({ "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": true,
-            "stream": true, "stream_options": { "include_usage": true } });
-        let streamed = async {
-            let start = Instant::now();
-            let request = self.request("POST", "/v1/completions", &body.to_string());
-            let mut lines = BufReader::new(self.send(request.as_bytes()).await?);
-            let (mut line, mut first, mut usage) = (String::new(), None, None);
-            lines.read_line(&mut line).await?;
-            let status: u16 = line.split(' ').nth(1).context("no status")?.parse()?;
-            if status != 200 {
-                return Ok(Err(status));
+    /// Posts a completion and tells of each event's data as it comes in, but for the last one; the tokens that the server
+    /// says it generated, or its status and what it says where it refuses.
+    pub(crate) async fn events(
+        &self,
+        body: &Value,
+        mut event: impl FnMut(&str),
+    ) -> Result<Result<u64, (u16, String)>> {
+        let request = self.request("POST", "/v1/completions", &body.to_string());
+        let mut lines = BufReader::new(self.send(request.as_bytes()).await?);
+        let (mut line, mut usage) = (String::new(), None);
+        lines.read_line(&mut line).await?;
+        let status: u16 = line.split(' ').nth(1).context("no status")?.parse()?;
+        if status != 200 {
+            lines.read_to_string(&mut line).await?;
+            return Ok(Err((status, line)));
+        }
+        loop {
+            line.clear();
+            if lines.read_line(&mut line).await? == 0 {
+                break;
             }
-            loop {
-                line.clear();
-                if lines.read_line(&mut line).await? == 0 {
-                    break;
-                }
-                let Some(data) = line.trim().strip_prefix("data: ").filter(|data| *data != "[DONE]") else {
-                    continue;
-                };
-                first.get_or_insert_with(|| start.elapsed());
-                if data.contains("\"usage\":{") {
-                    usage = serde_json::from_str::<Value>(data)?["usage"]["completion_tokens"].as_u64();
-                }
+            let Some(data) = line.trim().strip_prefix("data: ").filter(|data| *data != "[DONE]") else {
+                continue;
+            };
+            event(data);
+            if data.contains("\"usage\":{") {
+                usage = serde_json::from_str::<Value>(data)?["usage"]["completion_tokens"].as_u64();
             }
-            let came = usage.context("the stream broke off")?;
-            ensure!(came == u64::from(tokens), "{came} tokens came, {tokens} were asked for");
-            Ok(Ok(Streamed { first: first.context("no token")?, whole: start.elapsed(), tokens: came }))
-        };
-        tokio::time::timeout(PATIENCE, streamed).await?
+        }
+        Ok(Ok(usage.context("the stream broke off: it ended without its usage")?))
     }
+
+    /// Streams a completion to its end, as [`Client::events`] does, and takes the times.
+    pub(crate) async fn timed(&self, body: &Value) -> Result<Result<Streamed, (u16, String)>> {
+        let (start, mut first) = (Instant::now(), None);
+        let note_first = |_: &str| {
+            first.get_or_insert_with(|| start.elapsed());
+        };
+        let tokens = match self.events(body, note_first).await? {
+            Ok(tokens) => tokens,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        Ok(Ok(Streamed { first: first.context("no token came")?, whole: start.elapsed(), tokens }))
+    }
+
+    /// Streams a greedy completion to its end, which comes in time: what came, or the status where it is refused.
+    pub(crate) async fn stream(&self, prompt: &[u32], tokens: u32) -> Result<Result<Streamed, u16>> {
+        let body = completion(prompt, tokens);
+        let came = tokio::time::timeout(PATIENCE, self.timed(&body)).await??;
+        if let Ok(Streamed { tokens: came, .. }) = &came {
+            ensure!(*came == u64::from(tokens), "{came} tokens came, {tokens} were asked for");
+        }
+        Ok(came.map_err(|(status, _)| status))
+    }
+}
+
+/// A request for so many tokens behind a prompt, greedy and streamed.
+pub(crate) fn completion(prompt: &[u32], tokens: u32) -> Value {
+    serde_json::json!({ "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": true, "stream": true,
+        "stream_options": { "include_usage": true } })
 }
 
 fn unchunk(mut text: &str) -> Result<String> {
