@@ -34,19 +34,6 @@ pub(crate) fn client(settings: &StoreSettings) -> Result<Client, SourceError> {
         .map_err(|error| unreachable(&settings.hub, &error))
 }
 
-/// Reads a page of a server over HTTP, with a key where it wants one, within so much time: its status and its text. It
-/// is not a part of the store, but of the crate that has the HTTP client.
-///
-/// # Errors
-/// When the server cannot be reached.
-pub fn read_page(url: &str, key: Option<&str>, patience: Duration) -> Result<(u16, String), SourceError> {
-    let settings =
-        StoreSettings { connect_timeout: patience, read_timeout: patience, ..StoreSettings::default() };
-    let answer = get(&client(&settings)?, url, key, 0)?;
-    let status = answer.status().as_u16();
-    Ok((status, answer.text().map_err(|error| unreachable(url, &error))?))
-}
-
 /// Sends a GET.
 pub(crate) fn get(
     client: &Client,

@@ -25,7 +25,6 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-pub use download::read_page;
 pub use error::{SourceError, StoreError};
 pub use index::{DEFAULT_MODEL, IndexEntry, index};
 pub use manifest::{Manifest, ManifestFile};

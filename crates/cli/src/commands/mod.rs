@@ -1,9 +1,10 @@
-//! One file for each subcommand.
+//! One file for each subcommand; `remote` is what those share that ask a running server.
 
 pub(crate) mod bench;
 pub(crate) mod doctor;
 pub(crate) mod key;
 pub(crate) mod model;
+mod remote;
 pub(crate) mod run;
 pub(crate) mod start;
 pub(crate) mod stats;

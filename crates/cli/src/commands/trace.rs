@@ -9,6 +9,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use reqwest::{Response, StatusCode};
 
+use super::remote::{Remote, ServerFlags};
 use crate::output;
 use crate::progress;
 
@@ -21,9 +22,8 @@ const ERROR_BYTES: usize = 4096;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct TraceFlags {
-    /// Address of the server.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    server: String,
+    #[command(flatten)]
+    server: ServerFlags,
     /// How long to record, 1 to 60.
     #[arg(long, value_name = "N", default_value_t = 5,
         value_parser = clap::value_parser!(u64).range(1..=*server::RECORDING_SECONDS.end()))]
@@ -31,9 +31,6 @@ pub(crate) struct TraceFlags {
     /// The file to write.
     #[arg(short, long, value_name = "FILE", default_value = "pie.pftrace")]
     out: PathBuf,
-    /// Key to show to the server, where it wants one. Also: PIE_KEY.
-    #[arg(long)]
-    key: Option<String>,
 }
 
 const EXAMPLES: &str = "\
@@ -50,13 +47,12 @@ struct Counts {
 }
 
 pub(crate) async fn trace(flags: TraceFlags) -> Result<()> {
-    let TraceFlags { server, seconds, out, key } = flags;
-    let key = key.or_else(|| std::env::var("PIE_KEY").ok()).filter(|key| !key.is_empty());
-    let server = server.trim_end_matches('/');
+    let TraceFlags { server, seconds, out } = flags;
+    let server = server.remote();
     // Before the seconds pass: a file that cannot be written is known now.
     let part = PartFile::create(&out)?;
     let bar = waiting(seconds);
-    let asked = ask(server, seconds, key.as_deref()).await;
+    let asked = ask(&server, seconds).await;
     bar.finish_and_clear();
     let (response, counts) = asked?;
     let bytes = part.fill(response).await?;
@@ -89,19 +85,10 @@ fn waiting(seconds: u64) -> ProgressBar {
 }
 
 /// Asks the server for a recording; its answer begins when the seconds are over.
-async fn ask(server: &str, seconds: u64, key: Option<&str>) -> Result<(Response, Counts)> {
-    // Fails when a provider is already there, which is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let client = reqwest::Client::builder()
-        .user_agent(concat!("pie/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(PATIENCE)
-        .read_timeout(PATIENCE + Duration::from_secs(seconds))
-        .build()?;
-    let mut request = client.get(format!("{server}/debug/trace?seconds={seconds}"));
-    if let Some(key) = key {
-        request = request.bearer_auth(key);
-    }
-    let sent = request.send().await;
+async fn ask(server: &Remote, seconds: u64) -> Result<(Response, Counts)> {
+    let path = format!("/debug/trace?seconds={seconds}");
+    let sent = server.get(&path, PATIENCE, PATIENCE + Duration::from_secs(seconds)).await;
+    let server = &server.address;
     let response = sent.map_err(|error| explain(server, error))?;
     let status = response.status();
     let count = |name: &str| response.headers().get(name)?.to_str().ok()?.parse().ok();

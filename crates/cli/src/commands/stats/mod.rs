@@ -11,6 +11,7 @@ use clap::Args;
 use metrics::Family;
 use serde::Deserialize;
 
+use super::remote::{Remote, ServerFlags};
 use crate::output;
 
 pub(crate) use tables::tables;
@@ -24,12 +25,8 @@ const SHOWN: usize = 200;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct StatsFlags {
-    /// Address of the server.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    server: String,
-    /// Key to show to the server, where it wants one. Also: PIE_KEY.
-    #[arg(long)]
-    key: Option<String>,
+    #[command(flatten)]
+    server: ServerFlags,
     /// All metrics as one JSON object, as `/stats` has them.
     #[arg(long)]
     json: bool,
@@ -50,13 +47,13 @@ struct Answer {
 }
 
 pub(crate) async fn stats(flags: StatsFlags) -> Result<()> {
-    let key = flags.key.or_else(|| std::env::var("PIE_KEY").ok()).filter(|key| !key.is_empty());
-    let server = flags.server.trim_end_matches('/').to_string();
+    let remote = flags.server.remote();
+    let server = &remote.address;
     if !server.starts_with("http://") && !server.starts_with("https://") {
         bail!("`--server {server}`: expected an address such as http://127.0.0.1:8080");
     }
     loop {
-        let text = ask(&server, key.clone()).await?;
+        let text = ask(&remote).await?;
         match flags.json {
             true => output::line(text.trim_end())?,
             false => {
@@ -71,11 +68,13 @@ pub(crate) async fn stats(flags: StatsFlags) -> Result<()> {
 }
 
 /// The server's `/stats`.
-async fn ask(server: &str, key: Option<String>) -> Result<String> {
-    let url = format!("{server}/stats");
-    let read = move || model_store::read_page(&url, key.as_deref(), PATIENCE);
-    let page = tokio::task::spawn_blocking(read).await?;
-    let (status, text) = page.with_context(|| {
+async fn ask(remote: &Remote) -> Result<String> {
+    let server = &remote.address;
+    let page = async {
+        let answer = remote.get("/stats", PATIENCE, PATIENCE).await?;
+        Ok::<_, reqwest::Error>((answer.status().as_u16(), answer.text().await?))
+    };
+    let (status, text) = page.await.with_context(|| {
         format!("no server answers at {server}: start one with `pie serve`, or name another with `--server`")
     })?;
     match status {
