@@ -80,14 +80,7 @@ impl Server {
         change(&mut command);
         let mut process = command.spawn().unwrap();
         let mut said = BufReader::new(process.stderr.take().unwrap());
-        let mut line = String::new();
-        let address = loop {
-            line.clear();
-            assert!(said.read_line(&mut line).unwrap() > 0, "pie ended before it was ready");
-            if let Some((_, rest)) = line.split_once("http://") {
-                break rest.split('/').next().unwrap().to_string();
-            }
-        };
+        let address = common::address_of(&mut said);
         Server { process, address, said }
     }
 

@@ -6,7 +6,7 @@
     reason = "each test uses a part; and it says why nothing was tested"
 )]
 
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -78,4 +78,16 @@ pub(crate) fn ask(home: &Path, model: &str, arguments: &[&str], messages: &[Stri
     assert!(output.status.success(), "{}", text(&output.stderr));
     let answer = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
     text(&output.stdout).lines().map(answer).collect()
+}
+
+/// Reads what a server says until it names its address.
+pub(crate) fn address_of(said: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    loop {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "pie ended before it was ready");
+        if let Some((_, rest)) = line.split_once("http://") {
+            return rest.split('/').next().unwrap().to_string();
+        }
+    }
 }
