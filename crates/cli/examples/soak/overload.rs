@@ -11,7 +11,7 @@ use crate::server::Home;
 
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// Of each of the two parts.
+    /// Of each part.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// Requests at once, of the closed loop that finds the best rate, and of the server.
@@ -49,7 +49,7 @@ impl Outcomes {
 }
 
 pub(crate) async fn run(model: &Path, options: &Options) -> Result<()> {
-    let Options { seconds, running, waiting, wait_ms, output, .. } = *options;
+    let Options { seconds, running, waiting, wait_ms, .. } = *options;
     let home = Home::new()?;
     let keys = ["many", "one"].map(|user| home.pie(&["key", "add", user]));
     let [many, one] = keys;
@@ -61,34 +61,81 @@ pub(crate) async fn run(model: &Path, options: &Options) -> Result<()> {
     let of = |key: String| Client { key: Some(key), ..server.client.clone() };
     let (many, one) = (of(many?), of(one?));
     let time = Duration::from_secs(seconds);
+    // What both users get in a closed loop is the peak of that load: a share for each costs batches of the other.
+    let alone = closed(&one, 1, options, Instant::now() + time / 4).await?;
+    let end = || Instant::now() + time;
+    let nobody = || async { Ok(Outcomes::default()) };
+    let first = closed(&many, running as usize, options, end());
+    let peak = loaded("closed loop", first, nobody()).await?;
+    let each = Duration::from_secs_f64(f64::from(options.output) / (4.0 * peak.rate));
+    let over = loaded("four times", open(&many, each, options), nobody()).await?;
+    let first = closed(&many, running as usize - 1, options, end());
+    let peak_of_both = loaded("closed loop, two keys", first, closed(&one, 1, options, end())).await?;
+    let second = closed(&one, 1, options, end());
+    let over_of_both = loaded("four times, two keys", open(&many, each, options), second).await?;
 
-    // A little more clients than places of one key: there is always one that waits.
-    let start = Instant::now();
-    let peak = closed(&many, running as usize, options, start + time).await?;
-    let best = peak.rate(start.elapsed());
-    let mut firsts = peak.firsts();
+    let p50 = |outcomes: &Outcomes| {
+        let mut times = outcomes.answered.iter().map(|one| one.whole).collect::<Vec<_>>();
+        percentile(&mut times, 50)
+    };
+    let (before, during) = (p50(&alone), p50(&over_of_both.second));
     println!(
-        "closed loop of {running}: {best:.0} output tokens/s, TTFT p50 {:.0} p99 {:.0} ms",
-        percentile(&mut firsts, 50),
-        percentile(&mut firsts, 99)
+        "goodput {:.0} % of the peak, with two keys {:.0} % of theirs; p50 of a request of the second key {before:.0} ms alone, \
+         {during:.0} ms beside, {:.1} times; {} of its requests refused",
+        over.rate / peak.rate * 100.0,
+        over_of_both.rate / peak_of_both.rate * 100.0,
+        during / before,
+        over_of_both.second.refused
     );
-    let start = Instant::now();
-    let alone = closed(&one, 1, options, start + time / 4).await?;
-    let mut alone = alone.answered.iter().map(|one| one.whole).collect::<Vec<_>>();
+    ensure!(over.rate > 0.9 * peak.rate, "goodput below 90 %");
+    ensure!(over_of_both.rate > 0.9 * peak_of_both.rate, "goodput of two keys below 90 %");
+    ensure!(during < 2.0 * before && over_of_both.second.refused == 0, "the second key is not kept from it");
+    let bound = wait_ms as f64 + peak.first_p99 * 2.0;
+    ensure!(over.first_p99 < bound, "p99 of TTFT above {bound:.0} ms");
+    server.stop()
+}
 
-    let each = Duration::from_secs_f64(f64::from(output) / (4.0 * best));
+/// What a load came to.
+struct Loaded {
+    /// Output tokens a second of what was answered, until the last of it was.
+    rate: f64,
+    /// Milliseconds to the first token, of the first key.
+    first_p99: f64,
+    second: Outcomes,
+}
+
+/// A load of the two keys.
+async fn loaded(
+    name: &str,
+    first: impl Future<Output = Result<Outcomes>>,
+    second: impl Future<Output = Result<Outcomes>>,
+) -> Result<Loaded> {
     let start = Instant::now();
-    let beside = tokio::spawn({
-        let (one, options) = (one.clone(), Options { ..*options });
-        async move { closed(&one, 1, &options, start + time).await }
-    });
+    let (first, second) = tokio::try_join!(first, second)?;
+    let elapsed = start.elapsed();
+    let rate = first.rate(elapsed) + second.rate(elapsed);
+    let mut firsts = first.firsts();
+    let (p50, p99) = (percentile(&mut firsts, 50), percentile(&mut firsts, 99));
+    println!(
+        "{name}: {:.1} s, {} and {} answered, {} refused; {rate:.0} output tokens/s; TTFT p50 {p50:.0} p99 {p99:.0} ms",
+        elapsed.as_secs_f64(),
+        first.answered.len(),
+        second.answered.len(),
+        first.refused
+    );
+    Ok(Loaded { rate, first_p99: p99, second })
+}
+
+/// A request each time, whatever becomes of those before. Those that were admitted in the last seconds end a little later.
+async fn open(client: &Client, each: Duration, options: &Options) -> Result<Outcomes> {
+    let (start, time) = (Instant::now(), Duration::from_secs(options.seconds));
     let outcomes = Arc::new(Mutex::new(Outcomes::default()));
     let mut requests = Vec::new();
     while start.elapsed() < time {
         let at = requests.len() as u32;
         tokio::time::sleep_until((start + each * at).into()).await;
-        let (client, outcomes, ids) =
-            (many.clone(), outcomes.clone(), prompt(u64::from(at) << 20, options.input));
+        let (client, outcomes, output) = (client.clone(), outcomes.clone(), options.output);
+        let ids = prompt(fastrand::u64(..), options.input);
         requests.push(tokio::spawn(async move {
             let came = client.stream(&ids, output).await?;
             let mut outcomes = outcomes.lock().expect("not poisoned");
@@ -100,38 +147,11 @@ pub(crate) async fn run(model: &Path, options: &Options) -> Result<()> {
             Ok::<(), anyhow::Error>(())
         }));
     }
-    let sent = requests.len();
-    // What was admitted in the last seconds ends a little later: the rate counts until then.
     for request in requests {
         request.await??;
     }
-    let elapsed = start.elapsed();
-    let beside = beside.await??;
-    let outcomes = outcomes.lock().expect("not poisoned");
-    let good = outcomes.rate(elapsed) + beside.rate(elapsed);
-    let mut firsts = outcomes.firsts();
-    println!(
-        "{sent} requests in {seconds} s, four times the best rate: {} answered, {} refused; {good:.0} output tokens/s over {:.1} s, \
-         {:.0} % of the best; TTFT p50 {:.0} p99 {:.0} ms",
-        outcomes.answered.len(),
-        outcomes.refused,
-        elapsed.as_secs_f64(),
-        good / best * 100.0,
-        percentile(&mut firsts, 50),
-        percentile(&mut firsts, 99)
-    );
-    let mut times = beside.answered.iter().map(|one| one.whole).collect::<Vec<_>>();
-    let (before, during) = (percentile(&mut alone, 50), percentile(&mut times, 50));
-    println!(
-        "one client of another key: p50 of a request {before:.0} ms alone, {during:.0} ms beside, {:.1} times; {} answered, {} refused",
-        during / before,
-        beside.answered.len(),
-        beside.refused
-    );
-    ensure!(good > 0.9 * best, "goodput below 90 %");
-    let bound = wait_ms as f64 + percentile(&mut peak.firsts(), 99) * 2.0;
-    ensure!(percentile(&mut firsts, 99) < bound, "p99 of TTFT above {bound:.0} ms");
-    server.stop()
+    let outcomes = std::mem::take(&mut *outcomes.lock().expect("not poisoned"));
+    Ok(outcomes)
 }
 
 /// So many clients, each with one request after the other.

@@ -31,8 +31,9 @@ impl Home {
 
     /// What a command of pie prints.
     pub(crate) fn pie(&self, arguments: &[&str]) -> Result<String> {
-        let output = self.command(arguments)?.stderr(Stdio::inherit()).output()?;
-        ensure!(output.status.success(), "pie {arguments:?}: {}", output.status);
+        let output = self.command(arguments)?.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "pie {arguments:?}: {}: {said}", output.status);
         Ok(String::from_utf8(output.stdout)?.trim().to_string())
     }
 
@@ -108,6 +109,9 @@ pub(crate) struct Server {
 /// What a server holds.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Held {
+    /// What the machine lacks by it: pages that several mappings share count once.
+    pub(crate) memory_mib: f64,
+    /// What is mapped and there, where the image of a program counts once for each of its instances.
     pub(crate) resident_mib: f64,
     pub(crate) files: usize,
     pub(crate) threads: usize,
@@ -150,10 +154,10 @@ impl Server {
 
     pub(crate) async fn held(&self, client: &Client) -> Result<Held> {
         let process = format!("/proc/{}", self.process.id());
-        let status = fs::read_to_string(format!("{process}/status"))?;
-        let field = |name: &str| -> Result<f64> {
+        let field = |file: &str, name: &str| -> Result<f64> {
+            let text = fs::read_to_string(format!("{process}/{file}"))?;
             let line =
-                status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| name.to_string())?;
+                text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| name.to_string())?;
             Ok(line.split_whitespace().next().context("a number")?.parse()?)
         };
         let metrics = self.metrics(client).await?;
@@ -162,8 +166,9 @@ impl Server {
             .filter(|(name, _)| name.starts_with("pie_kv_pages{") && name.contains("state=\"used\""));
         let of = |name: &str| metrics.get(name).copied().with_context(|| format!("no metric `{name}`"));
         Ok(Held {
-            resident_mib: field("VmRSS:")? / 1024.0,
-            threads: field("Threads:")? as usize,
+            memory_mib: field("smaps_rollup", "Pss:")? / 1024.0,
+            resident_mib: field("status", "VmRSS:")? / 1024.0,
+            threads: field("status", "Threads:")? as usize,
             files: fs::read_dir(format!("{process}/fd"))?.count(),
             inferlets: of("pie_inferlets_running")? + of("pie_inferlets_waiting")?,
             pages: used.map(|(_, value)| value).sum(),

@@ -37,10 +37,11 @@ pub(crate) async fn run(model: &Path, options: &Options) -> Result<()> {
     drop(held);
     let after = server.quiet(&client).await?;
     println!("after:  {after:?}");
-    let more = during.resident_mib - before.resident_mib;
+    let more = during.memory_mib - before.memory_mib;
     println!(
-        "{streams} idle streams take {more:.0} MiB more, {:.0} KiB each",
-        more * 1024.0 / streams as f64
+        "{streams} idle streams take {more:.0} MiB more, {:.0} KiB each; resident are {:.0} MiB more",
+        more * 1024.0 / streams as f64,
+        during.resident_mib - before.resident_mib
     );
     ensure!(after.files <= before.files + 2 && after.pages == before.pages, "something is left");
     ensure!(more < 400.0, "more than 400 MiB");
