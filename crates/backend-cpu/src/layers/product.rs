@@ -10,7 +10,7 @@ use std::ops::Range;
 /// weights.
 const ROWS_STREAMED: usize = 16;
 
-/// Tiles of weights per task when workers take tasks as they can.
+/// The most tiles of weights per task when workers take tasks as they can.
 const TASK_TILES: usize = 8;
 
 /// What products read: the same rows as f32 and as codes.
@@ -53,8 +53,10 @@ impl Forward<'_> {
         if self.worker.size() == 1 || rows <= ROWS_STREAMED {
             work(self.worker.part(units, 1));
         } else {
-            for task in self.worker.tasks(units.div_ceil(TASK_TILES)) {
-                work(task * TASK_TILES..(task * TASK_TILES + TASK_TILES).min(units));
+            // As many tasks for each worker, about equally long: else one waits for the other at the end.
+            let tasks = units.div_ceil(TASK_TILES).next_multiple_of(self.worker.size());
+            for task in self.worker.tasks(tasks) {
+                work(task * units / tasks..(task + 1) * units / tasks);
             }
         }
     }

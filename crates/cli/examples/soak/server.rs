@@ -170,7 +170,11 @@ impl Server {
             resident_mib: field("status", "VmRSS:")? / 1024.0,
             threads: field("status", "Threads:")? as usize,
             files: fs::read_dir(format!("{process}/fd"))?.count(),
-            inferlets: of("pie_inferlets_running")? + of("pie_inferlets_waiting")?,
+            // By program: none before the first.
+            inferlets: ["pie_inferlets_running", "pie_inferlets_waiting"]
+                .iter()
+                .map(|name| metrics.get(*name).copied().unwrap_or(0.0))
+                .sum(),
             pages: used.map(|(_, value)| value).sum(),
             requests: of("pie_http_requests_running")?,
         })

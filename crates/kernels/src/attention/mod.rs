@@ -41,8 +41,14 @@ pub fn write_kv(page: &mut [f16], page_tokens: usize, slot: usize, key: &[f32], 
     assert_eq!(page.len(), page_len(head_dim, page_tokens), "page of {page_tokens} tokens by {head_dim}");
     assert!(slot < page_tokens, "slot {slot} of {page_tokens}");
     let (keys, values) = page.split_at_mut(head_dim * page_tokens);
-    for (row, &number) in keys.chunks_exact_mut(page_tokens).zip(key) {
-        row[slot] = finite(f16::from_f32(number));
+    // Converted in pieces: a conversion of one number asks each time what the processor can do.
+    let mut converted = [f16::ZERO; 64];
+    for (rows, key) in keys.chunks_mut(64 * page_tokens).zip(key.chunks(64)) {
+        let converted = &mut converted[..key.len()];
+        converted.convert_from_f32_slice(key);
+        for (row, &number) in rows.chunks_exact_mut(page_tokens).zip(converted.iter()) {
+            row[slot] = finite(number);
+        }
     }
     let values = &mut values[slot * head_dim..][..head_dim];
     values.convert_from_f32_slice(value);

@@ -9,6 +9,9 @@ use std::ops::Range;
 
 const TILE_ROWS: usize = 16;
 
+/// What an array of blocks holds until they are found.
+const EMPTY: Block = Block { codes: [0; 32], scale: 0.0, sum: 0.0, first_sum: 0.0, total: 0 };
+
 /// Computes the tile for every row of activations.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 pub(super) fn tile<const BITS: usize, const GROUPS: usize, const ZERO: u32, const HAS_MIN: bool>(
@@ -39,18 +42,29 @@ fn rows<const BITS: usize, const GROUPS: usize, const ZERO: u32, const HAS_MIN: 
     out_cols: &Range<usize>,
 ) -> usize {
     let start = x.rows().start - out.rows().start;
-    let x: [&[Block]; R] = std::array::from_fn(|r| x.row(row + r));
-    let blocks = x[0].len();
+    // Loops instead of `from_fn` and `map`: closures have this function's features, which those lack, so they are calls.
+    let mut x_rows: [&[Block]; R] = [&[]; R];
+    for (r, x_row) in x_rows.iter_mut().enumerate() {
+        *x_row = x.row(row + r);
+    }
+    let blocks = x_rows[0].len();
     assert_eq!(weights.codes.len(), blocks * 4 * TILE_ROWS * BITS);
     assert_eq!(weights.scales.len(), blocks * GROUPS * TILE_ROWS);
     assert!(!HAS_MIN || weights.mins.len() == weights.scales.len());
-    assert!(x.iter().all(|x| x.len() == blocks));
+    for x_row in x_rows {
+        assert_eq!(x_row.len(), blocks);
+    }
 
     let mut acc = [_mm512_setzero_ps(); R];
     for block in 0..blocks {
         prefetch::<BITS, GROUPS, HAS_MIN, TILE_ROWS>(weights, block);
         // SAFETY: `block < blocks`, and the lengths above are those of `blocks` blocks.
-        let (codes, x) = unsafe { (unpack::<BITS>(weights, block), x.map(|x| x.get_unchecked(block))) };
+        let codes = unsafe { unpack::<BITS>(weights, block) };
+        let mut x = [&EMPTY; R];
+        for (x, x_row) in x.iter_mut().zip(x_rows) {
+            // SAFETY: as above.
+            *x = unsafe { x_row.get_unchecked(block) };
+        }
         let sums = block_sums::<GROUPS, R>(&codes, x);
         for (group, sums) in sums.into_iter().enumerate() {
             let at = (block * GROUPS + group) * TILE_ROWS;
@@ -80,10 +94,17 @@ fn rows<const BITS: usize, const GROUPS: usize, const ZERO: u32, const HAS_MIN: 
         }
     }
     for (r, acc) in acc.into_iter().enumerate() {
-        let mut values = [0f32; TILE_ROWS];
-        // SAFETY: the array has 16 values.
-        unsafe { _mm512_storeu_ps(values.as_mut_ptr(), acc) };
-        out.row(start + row + r)[out_cols.clone()].copy_from_slice(&values[..out_cols.len()]);
+        let out = &mut out.row(start + row + r)[out_cols.clone()];
+        // Only the last tile of a matrix may have fewer rows.
+        if out.len() == TILE_ROWS {
+            // SAFETY: the slice has 16 values.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), acc) };
+        } else {
+            let mut values = [0f32; TILE_ROWS];
+            // SAFETY: the array has 16 values.
+            unsafe { _mm512_storeu_ps(values.as_mut_ptr(), acc) };
+            out.copy_from_slice(&values[..out.len()]);
+        }
     }
     R
 }

@@ -1,22 +1,22 @@
 //! Elementwise sums and scaling, and the gate of feed-forward layers.
 
 use crate::Isa;
-use crate::lanes::{Kernel, Lanes, exp, map, run, update};
+use crate::lanes::{Kernel, Lanes, exp, map, run_wide, update};
 
 /// `values += other`. Panics unless the lengths are equal.
 pub fn add(isa: Isa, values: &mut [f32], other: &[f32]) {
-    run(isa, Add { values, other });
+    run_wide(isa, Add { values, other });
 }
 
 /// `values *= factor`.
 pub fn scale(isa: Isa, values: &mut [f32], factor: f32) {
-    run(isa, Scale { values, factor });
+    run_wide(isa, Scale { values, factor });
 }
 
 /// `values = silu(values) * other` with `silu(x) = x / (1 + e^-x)`, the gate of llama. Panics unless the
 /// lengths are equal.
 pub fn silu_mul(isa: Isa, values: &mut [f32], other: &[f32]) {
-    run(isa, SiluMul { values, other });
+    run_wide(isa, SiluMul { values, other });
 }
 
 struct Add<'a> {

@@ -1,13 +1,13 @@
 //! Normalization of a row.
 
 use crate::Isa;
-use crate::lanes::{Kernel, Lanes, Reduce, ReduceKernel, for_each, run, update};
+use crate::lanes::{Kernel, Lanes, Reduce, ReduceKernel, for_each, run, run_wide, update};
 
 /// `out = x / sqrt(mean(x^2) + eps) * weight`. Panics unless the lengths are equal.
 pub fn rms_norm(isa: Isa, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     out.copy_from_slice(x);
     let mean = run(isa, SumOfSquares(x)) / x.len() as f32;
-    run(isa, ScaleBy { values: out, weight, factor: 1.0 / (mean + eps).sqrt() });
+    run_wide(isa, ScaleBy { values: out, weight, factor: 1.0 / (mean + eps).sqrt() });
 }
 
 struct SumOfSquares<'a>(&'a [f32]);

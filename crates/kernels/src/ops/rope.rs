@@ -1,7 +1,7 @@
 //! Rotary position embedding.
 
 use crate::Isa;
-use crate::lanes::{Kernel, Lanes, run};
+use crate::lanes::{Kernel, Lanes, run_wide};
 
 /// Which two values of a head one rotary angle turns.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -34,8 +34,8 @@ pub fn rope(isa: Isa, pairing: RopePairing, values: &mut [f32], head_dim: usize,
     for head in values.chunks_exact_mut(head_dim) {
         let head = &mut head[..2 * cos.len()];
         match pairing {
-            RopePairing::Interleaved => run(isa, Interleaved { head, cos, sin }),
-            RopePairing::Neox => run(isa, Neox { head, cos, sin }),
+            RopePairing::Interleaved => run_wide(isa, Interleaved { head, cos, sin }),
+            RopePairing::Neox => run_wide(isa, Neox { head, cos, sin }),
         }
     }
 }
