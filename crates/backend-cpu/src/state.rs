@@ -27,6 +27,8 @@ pub(crate) struct RowBuffers {
     /// Codes of the attended values, and of the gated values.
     pub(crate) attended_codes: Activations,
     pub(crate) gated_codes: Activations,
+    /// Rows with output requests before the output matrix, in the width of embeddings, where that is another.
+    pub(crate) narrow: Buffer,
     /// Rows with output requests, before the output matrix: two rows of codes each.
     pub(crate) output_codes: Activations,
     /// `A x` of the adapters: per row, one stretch of the largest rank for each of up to three matrices.
@@ -75,6 +77,7 @@ pub(crate) struct State {
     pub(crate) k: Buffer,
     pub(crate) v: Buffer,
     pub(crate) attended: Buffer,
+    /// What the last product of the feed-forward part reads.
     pub(crate) gate: Buffer,
     pub(crate) up: Buffer,
     /// What the last product adds to the residual stream.
@@ -126,15 +129,17 @@ impl State {
             buffers.x.reshape(rows, hyper.hidden);
             buffers.normed.reshape(rows, hyper.hidden);
             buffers.normed_codes.reshape(rows, block(hyper.hidden));
-            buffers.attended_codes.reshape(rows, block(hyper.q_width()));
+            buffers.attended_codes.reshape(rows, block(network.q_width()));
             buffers.gated_codes.reshape(rows, block(hyper.ffn));
-            buffers.output_codes.reshape(2 * output_rows, block(hyper.hidden));
+            buffers.output_codes.reshape(2 * output_rows, block(hyper.embedding_width));
+            let narrow = if network.projections.is_some() { output_rows } else { 0 };
+            buffers.narrow.reshape(narrow, hyper.embedding_width);
             buffers.lora_activations.reshape(rows, 3 * rank);
         }
-        self.q.reshape(rows, hyper.q_width());
-        self.k.reshape(rows, hyper.kv_width());
-        self.v.reshape(rows, hyper.kv_width());
-        self.attended.reshape(rows, hyper.q_width());
+        self.q.reshape(rows, network.q_width());
+        self.k.reshape(rows, network.kv_width());
+        self.v.reshape(rows, network.kv_width());
+        self.attended.reshape(rows, network.q_width());
         self.gate.reshape(rows, hyper.ffn);
         self.up.reshape(rows, hyper.ffn);
         self.delta.reshape(rows, hyper.hidden);
