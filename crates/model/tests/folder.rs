@@ -135,6 +135,43 @@ fn a_folder_is_a_model() {
     assert_eq!(ids, [259, 256]);
 }
 
+/// As GPT-2 and OPT have it: a vocabulary, merges, and BOS by a setting.
+#[test]
+fn a_folder_without_tokenizer_json_has_the_same_tokens() {
+    let folder = model_folder();
+    let whole = Model::open(folder.path()).unwrap().tokenizer;
+    std::fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
+    let error = Model::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json"), "{error}");
+    let mut vocabulary = tokenizer()["model"]["vocab"].clone();
+    for (token, id) in [("<|im_end|>", 257), ("<|eot_id|>", 258), ("<s>", 259)] {
+        vocabulary[token] = json!(id);
+    }
+    write_json(&folder.path().join("vocab.json"), &vocabulary);
+    std::fs::write(folder.path().join("merges.txt"), "#version: 0.2\nh e\n").unwrap();
+    let map = json!({"eos_token": "<|eot_id|>", "additional_special_tokens": ["<|im_end|>", "<absent>"]});
+    write_json(&folder.path().join("special_tokens_map.json"), &map);
+    let open = |add_bos: bool| {
+        let config =
+            json!({"bos_token": {"content": "<s>"}, "eos_token": "<|eot_id|>", "add_bos_token": add_bos});
+        write_json(&folder.path().join("tokenizer_config.json"), &config);
+        Model::open(folder.path()).unwrap().tokenizer
+    };
+    let pieces = open(true);
+    assert_eq!(pieces.special(), whole.special());
+    assert_eq!(pieces.vocabulary_size(), whole.vocabulary_size());
+    for text in ["hello, hello ö", "  the\n<|eot_id|>he's 12345", ""] {
+        assert_eq!(pieces.encode(text).unwrap(), whole.encode(text).unwrap(), "{text}");
+        let control = |tokenizer: &model::Tokenizer| tokenizer.encode_with_control(text).unwrap();
+        assert_eq!(control(&pieces), control(&whole), "{text}");
+        assert_eq!(pieces.decode(&pieces.encode(text).unwrap()), text.as_bytes());
+    }
+    assert!(!open(false).special().add_bos);
+    std::fs::write(folder.path().join("merges.txt"), "h e\nh q\n").unwrap();
+    let error = Model::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("`h q`"), "{error}");
+}
+
 #[test]
 fn shards_are_one_model() {
     let folder = model_folder();
