@@ -41,6 +41,9 @@ CASES = {
     "gpt2-narrow": ("gpt2", "GPT2", dict(vocab_size=VOCABULARY, n_embd=2, n_head=2, n_layer=2, n_positions=32)),
     "gpt2": ("gpt2", "GPT2", dict(vocab_size=VOCABULARY, n_embd=32, n_head=4, n_layer=2, n_positions=32)),
     "opt": ("opt", None, OPT),
+    "gemma2": ("gemma2", "GEMMA2", dict(
+        LLAMA, tie_word_embeddings=True, head_dim=16, sliding_window=6, query_pre_attn_scalar=12,
+        attn_logit_softcapping=2.0, final_logit_softcapping=5.0)),
     # As facebook/opt-350m.
     "opt-norm-of-sum": ("opt", None, dict(OPT, word_embed_proj_dim=16, do_layer_norm_before=False)),
 }

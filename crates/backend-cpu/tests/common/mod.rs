@@ -140,7 +140,17 @@ fn metadata(architecture: Architecture, writer: &mut GgufWriter) {
         writer.metadata_u32(&format!("{name}.{key}"), value as u32);
     }
     let counts: &[(&str, u32)] = match name {
-        "mistral" => &[("attention.sliding_window", WINDOW)],
+        "mistral" | "gemma2" => &[("attention.sliding_window", WINDOW)],
+        _ => &[],
+    };
+    let floats: &[(&str, f32)] = match name {
+        "gemma2" => &[("attn_logit_softcapping", 5.0), ("final_logit_softcapping", 15.0)],
+        "granite" => &[
+            ("embedding_scale", 2.0),
+            ("residual_scale", 0.6),
+            ("attention.scale", 0.2),
+            ("logit_scale", 0.5),
+        ],
         _ => &[],
     };
     for (key, value) in counts {
@@ -150,8 +160,11 @@ fn metadata(architecture: Architecture, writer: &mut GgufWriter) {
         ("attention.layer_norm_rms_epsilon", 1e-5),
         ("attention.layer_norm_epsilon", 1e-5),
         ("rope.freq_base", 10_000.0),
-    ] {
-        writer.metadata(&format!("{name}.{key}"), Value::F32(value));
+    ]
+    .iter()
+    .chain(floats)
+    {
+        writer.metadata(&format!("{name}.{key}"), Value::F32(*value));
     }
 }
 

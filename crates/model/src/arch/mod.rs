@@ -17,6 +17,8 @@ mod qwen3;
 mod gpt2;
 mod opt;
 
+mod gemma2;
+
 pub(crate) use names::{HuggingFaceName, stacked};
 pub use part::Part;
 pub(crate) use read::Reader;
@@ -27,7 +29,8 @@ use crate::hyper::{Activation, HyperError, Hyperparameters, NormKind};
 use kernels::ops::RopePairing;
 
 /// All architectures.
-const TABLE: &[&Spec] = &[&llama::SPEC, &mistral::SPEC, &qwen2::SPEC, &qwen3::SPEC, &gpt2::SPEC, &opt::SPEC];
+const TABLE: &[&Spec] =
+    &[&llama::SPEC, &mistral::SPEC, &qwen2::SPEC, &qwen3::SPEC, &gpt2::SPEC, &opt::SPEC, &gemma2::SPEC];
 
 /// The description of one architecture.
 pub(crate) struct Spec {

@@ -156,6 +156,15 @@ impl Hyperparameters {
         windows
     }
 
+    /// Of so many layers the last has no window.
+    pub(crate) fn attend_fully_each(&mut self, period: u64) {
+        for (layer, kind) in (1..).zip(&mut self.kinds) {
+            if u64::is_multiple_of(layer, period) {
+                kind.window = None;
+            }
+        }
+    }
+
     /// No layer rotates Q and K.
     fn without_rotation(&mut self) {
         self.ropes.clear();
