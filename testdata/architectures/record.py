@@ -44,6 +44,11 @@ CASES = {
     "gemma2": ("gemma2", "GEMMA2", dict(
         LLAMA, tie_word_embeddings=True, head_dim=16, sliding_window=6, query_pre_attn_scalar=12,
         attn_logit_softcapping=2.0, final_logit_softcapping=5.0)),
+    "gemma3": ("gemma3_text", "GEMMA3", dict(
+        LLAMA, tie_word_embeddings=True, head_dim=16, sliding_window=6, query_pre_attn_scalar=12,
+        layer_types=["sliding_attention", "full_attention"], rope_parameters=dict(
+            full_attention=dict(rope_type="linear", rope_theta=1e6, factor=8.0),
+            sliding_attention=dict(rope_type="default", rope_theta=100.0)))),
     # As facebook/opt-350m.
     "opt-norm-of-sum": ("opt", None, dict(OPT, word_embed_proj_dim=16, do_layer_norm_before=False)),
 }

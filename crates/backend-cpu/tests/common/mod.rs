@@ -141,6 +141,7 @@ fn metadata(architecture: Architecture, writer: &mut GgufWriter) {
     }
     let counts: &[(&str, u32)] = match name {
         "mistral" | "gemma2" => &[("attention.sliding_window", WINDOW)],
+        "gemma3" => &[("attention.sliding_window", WINDOW), ("attention.sliding_window_pattern", 2)],
         _ => &[],
     };
     let floats: &[(&str, f32)] = match name {

@@ -18,6 +18,7 @@ mod gpt2;
 mod opt;
 
 mod gemma2;
+mod gemma3;
 
 pub(crate) use names::{HuggingFaceName, stacked};
 pub use part::Part;
@@ -29,8 +30,16 @@ use crate::hyper::{Activation, HyperError, Hyperparameters, NormKind};
 use kernels::ops::RopePairing;
 
 /// All architectures.
-const TABLE: &[&Spec] =
-    &[&llama::SPEC, &mistral::SPEC, &qwen2::SPEC, &qwen3::SPEC, &gpt2::SPEC, &opt::SPEC, &gemma2::SPEC];
+const TABLE: &[&Spec] = &[
+    &llama::SPEC,
+    &mistral::SPEC,
+    &qwen2::SPEC,
+    &qwen3::SPEC,
+    &gpt2::SPEC,
+    &opt::SPEC,
+    &gemma2::SPEC,
+    &gemma3::SPEC,
+];
 
 /// The description of one architecture.
 pub(crate) struct Spec {

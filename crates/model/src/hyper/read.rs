@@ -175,6 +175,8 @@ fn activation(spec: &Spec, reader: &Reader<'_>) -> Result<Activation, HyperError
 fn rope(reader: &Reader<'_>, hyper: &Hyperparameters, weights: &Weights) -> Result<Rope, HyperError> {
     // Newer config.json files keep all about rotation in `rope_parameters`.
     let parameters = reader.config_object("rope_parameters");
+    // Where layers with a window have others, those of the rest are meant.
+    let parameters = parameters.map(|all| all.config_object("full_attention").unwrap_or(all));
     let parameter = |key: &str| match &parameters {
         Some(parameters) => parameters.float("", key),
         None => Ok(None),
