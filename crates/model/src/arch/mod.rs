@@ -20,6 +20,8 @@ mod opt;
 mod gemma2;
 mod gemma3;
 
+mod phi3;
+
 pub(crate) use names::{HuggingFaceName, stacked};
 pub use part::Part;
 pub(crate) use read::Reader;
@@ -39,6 +41,7 @@ const TABLE: &[&Spec] = &[
     &opt::SPEC,
     &gemma2::SPEC,
     &gemma3::SPEC,
+    &phi3::SPEC,
 ];
 
 /// The description of one architecture.
