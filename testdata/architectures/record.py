@@ -50,6 +50,7 @@ CASES = {
             full_attention=dict(rope_type="linear", rope_theta=1e6, factor=8.0),
             sliding_attention=dict(rope_type="default", rope_theta=100.0)))),
     "phi3": ("phi3", "PHI3", dict(LLAMA, pad_token_id=0, partial_rotary_factor=0.75)),
+    "olmo2": ("olmo2", "OLMO2", LLAMA),
     # As facebook/opt-350m.
     "opt-norm-of-sum": ("opt", None, dict(OPT, word_embed_proj_dim=16, do_layer_norm_before=False)),
 }

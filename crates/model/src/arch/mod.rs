@@ -20,6 +20,7 @@ mod opt;
 mod gemma2;
 mod gemma3;
 
+mod olmo2;
 mod phi3;
 
 pub(crate) use names::{HuggingFaceName, stacked};
@@ -42,6 +43,7 @@ const TABLE: &[&Spec] = &[
     &gemma2::SPEC,
     &gemma3::SPEC,
     &phi3::SPEC,
+    &olmo2::SPEC,
 ];
 
 /// The description of one architecture.
