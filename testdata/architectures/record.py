@@ -51,6 +51,7 @@ CASES = {
             sliding_attention=dict(rope_type="default", rope_theta=100.0)))),
     "phi3": ("phi3", "PHI3", dict(LLAMA, pad_token_id=0, partial_rotary_factor=0.75)),
     "olmo2": ("olmo2", "OLMO2", LLAMA),
+    "smollm3": ("smollm3", "SMOLLM3", dict(LLAMA, pad_token_id=0, no_rope_layers=[0, 1])),
     # As facebook/opt-350m.
     "opt-norm-of-sum": ("opt", None, dict(OPT, word_embed_proj_dim=16, do_layer_norm_before=False)),
 }

@@ -22,6 +22,7 @@ mod gemma3;
 
 mod olmo2;
 mod phi3;
+mod smollm3;
 
 pub(crate) use names::{HuggingFaceName, stacked};
 pub use part::Part;
@@ -44,6 +45,7 @@ const TABLE: &[&Spec] = &[
     &gemma3::SPEC,
     &phi3::SPEC,
     &olmo2::SPEC,
+    &smollm3::SPEC,
 ];
 
 /// The description of one architecture.
