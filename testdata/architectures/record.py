@@ -52,6 +52,8 @@ CASES = {
     "phi3": ("phi3", "PHI3", dict(LLAMA, pad_token_id=0, partial_rotary_factor=0.75)),
     "olmo2": ("olmo2", "OLMO2", LLAMA),
     "smollm3": ("smollm3", "SMOLLM3", dict(LLAMA, pad_token_id=0, no_rope_layers=[0, 1])),
+    "granite": ("granite", "GRANITE", dict(LLAMA, embedding_multiplier=3.0, residual_multiplier=0.4,
+                                           attention_multiplier=0.2, logits_scaling=0.5)),
     # As facebook/opt-350m.
     "opt-norm-of-sum": ("opt", None, dict(OPT, word_embed_proj_dim=16, do_layer_norm_before=False)),
 }

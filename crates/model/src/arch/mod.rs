@@ -20,6 +20,7 @@ mod opt;
 mod gemma2;
 mod gemma3;
 
+mod granite;
 mod olmo2;
 mod phi3;
 mod smollm3;
@@ -46,6 +47,7 @@ const TABLE: &[&Spec] = &[
     &phi3::SPEC,
     &olmo2::SPEC,
     &smollm3::SPEC,
+    &granite::SPEC,
 ];
 
 /// The description of one architecture.
