@@ -127,7 +127,7 @@ impl Function for GeluTanh {
     fn of<L: Lanes>(x: L) -> L {
         let cubed = x.mul(x).mul(x);
         // -2 sqrt(2 / pi).
-        let exponent = cubed.fma(L::splat(0.044_715), x).mul(L::splat(-1.595_769_1));
+        let exponent = cubed.fma(L::splat(0.044_715), x).mul(L::splat(-1.595_769_2));
         x.div(L::splat(1.0).add(exp(exponent)))
     }
 }

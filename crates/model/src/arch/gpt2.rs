@@ -2,7 +2,7 @@
 //! original's matrices have a row per input.
 
 use super::common::LLAMA_KEYS;
-use super::{Keys, Part, Spec, TensorSpec, llama, tensor};
+use super::{Keys, Part, Spec, TensorSpec, tensor};
 use crate::hyper::{Activation, HyperError, NormKind};
 use kernels::ops::RopePairing;
 
@@ -54,7 +54,6 @@ pub(super) const SPEC: Spec = Spec {
             _ => Ok(()),
         }
     },
-    ..llama::SPEC
 };
 
 const fn transposed(parts: &'static [Part], gguf: &'static str, hugging_face: &'static str) -> TensorSpec {

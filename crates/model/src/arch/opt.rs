@@ -3,7 +3,7 @@
 //! GGUF files of OPT are known; the names there are those of the parts.
 
 use super::common::LLAMA_KEYS;
-use super::{Keys, Part, Spec, llama, tensor};
+use super::{Keys, Part, Spec, tensor};
 use crate::hyper::{Activation, NormKind, Placement};
 use kernels::ops::RopePairing;
 
@@ -52,5 +52,4 @@ pub(super) const SPEC: Spec = Spec {
         hyper.output_norm = hyper.placement == Placement::Before && !removed;
         Ok(())
     },
-    ..llama::SPEC
 };
