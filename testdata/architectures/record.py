@@ -11,6 +11,7 @@ FNV-1a hash of its name, so the weights need not be kept; crates/backend-cpu/tes
 
 import json
 import pathlib
+import re
 import sys
 
 import gguf
@@ -54,6 +55,8 @@ CASES = {
     "smollm3": ("smollm3", "SMOLLM3", dict(LLAMA, pad_token_id=0, no_rope_layers=[0, 1])),
     "granite": ("granite", "GRANITE", dict(LLAMA, embedding_multiplier=3.0, residual_multiplier=0.4,
                                            attention_multiplier=0.2, logits_scaling=0.5)),
+    "qwen3moe": ("qwen3_moe", "QWEN3MOE", dict(
+        LLAMA, head_dim=8, moe_intermediate_size=16, num_experts=6, num_experts_per_tok=2, norm_topk_prob=True)),
     # As facebook/opt-350m.
     "opt-norm-of-sum": ("opt", None, dict(OPT, word_embed_proj_dim=16, do_layer_norm_before=False)),
 }
@@ -89,6 +92,14 @@ def rule(name, tensor, model_type):
     return 0.0, round(float(2.0 / numpy.sqrt(min(tensor.shape[-2:]))), 3)
 
 
+def gguf_name_of(table, name):
+    """GGUF files have one tensor for all experts. Of single ones it is the same name with the number of the expert."""
+    alone = re.sub(r"(experts)\.\d+", r"\1", name)
+    found = table.get_name(alone, try_suffixes=(".weight", ".bias"))
+    expert = re.search(r"experts\.(\d+)\.", name)
+    return re.sub(r"\.weight$", rf".{expert[1]}.weight", found) if expert else found
+
+
 def record(case):
     model_type, gguf_name, numbers = CASES[case]
     config = transformers.AutoConfig.for_model(model_type, **numbers)
@@ -118,7 +129,7 @@ def record(case):
     names = None
     if gguf_name:
         table = gguf.get_tensor_name_map(gguf.MODEL_ARCH[gguf_name], 8)
-        names = {name: table.get_name(name, try_suffixes=(".weight", ".bias")) for name, *_ in tensors}
+        names = {name: gguf_name_of(table, name) for name, *_ in tensors}
     result = dict(
         transformers=transformers.__version__, config=written, tensors=tensors, gguf=names, ids=ids, rows=ROWS,
         logits=[[round(float(v), 5) for v in logits[row]] for row in ROWS])

@@ -3,8 +3,8 @@
 //! hyper-parameters know. Rows of tokens and positions of which single ones are read are left in the file.
 
 use crate::network::{
-    AttentionWeights, Embedding, End, FeedForwardWeights, Layer, Linear, Network, Norm, Positions,
-    Projections, head_width, pad,
+    AttentionWeights, Dense, Embedding, End, ExpertWeights, FeedForwardWeights, Inner, Layer, Linear,
+    Network, Norm, Positions, Projections, head_width, pad,
 };
 use crate::options::{LoadProgress, OpenError};
 use kernels::{Isa, Matrix};
@@ -30,8 +30,8 @@ impl Loader<'_> {
         Ok(values(&self.hyper.rows(self.weights, part, layer, 0)?))
     }
 
-    fn matrix(&self, part: Part, layer: usize) -> Result<Matrix, OpenError> {
-        let mut rows = self.hyper.rows(self.weights, part, layer, 0)?;
+    fn matrix(&self, part: Part, layer: usize, expert: usize) -> Result<Matrix, OpenError> {
+        let mut rows = self.hyper.rows(self.weights, part, layer, expert)?;
         self.pad_heads(part, &mut rows)?;
         Matrix::pack(self.isa, rows.dtype, rows.rows, rows.cols, &rows.bytes)
             .map_err(|source| OpenError::Pack { name: part.name(), layer, source })
@@ -69,7 +69,14 @@ impl Loader<'_> {
             true => pad(&bias, self.hyper.head_dim, head_width(self.hyper)),
             false => bias,
         });
-        Ok(Linear { matrix: self.matrix(part, layer)?, bias })
+        Ok(Linear { matrix: self.matrix(part, layer, 0)?, bias })
+    }
+
+    fn expert(&self, layer: usize, expert: usize) -> Result<Dense, OpenError> {
+        let linear =
+            |part: Part| Ok::<_, OpenError>(Linear { matrix: self.matrix(part, layer, expert)?, bias: None });
+        let gate = self.hyper.gated.then(|| linear(Part::ExpertsGate)).transpose()?;
+        Ok(Dense { gate, up: linear(Part::ExpertsUp)?, down: linear(Part::ExpertsDown)? })
     }
 
     /// The norm `part`, if the model has it.
@@ -111,14 +118,18 @@ impl Loader<'_> {
             end,
         };
         let (norm, end) = self.branch_norms(Part::FfnNorm, Part::FfnPostNorm, layer)?;
-        let gate = self.has(Part::Gate).then(|| self.linear(Part::Gate, layer)).transpose()?;
-        let feed_forward = FeedForwardWeights {
-            norm,
-            gate,
-            up: self.linear(Part::Up, layer)?,
-            down: self.linear(Part::Down, layer)?,
-            end,
+        let inner = match self.hyper.experts {
+            None => {
+                let gate = self.has(Part::Gate).then(|| self.linear(Part::Gate, layer)).transpose()?;
+                let (up, down) = (self.linear(Part::Up, layer)?, self.linear(Part::Down, layer)?);
+                Inner::Dense(Dense { gate, up, down })
+            }
+            Some(experts) => Inner::Experts(ExpertWeights {
+                router: self.values(Part::Router, layer)?,
+                experts: (0..experts.count).map(|e| self.expert(layer, e)).collect::<Result<_, _>>()?,
+            }),
         };
+        let feed_forward = FeedForwardWeights { norm, inner, end };
         Ok(Layer { kind: self.hyper.kinds[layer], attention, feed_forward })
     }
 
@@ -169,7 +180,7 @@ pub(crate) fn network(
             scope.spawn(move || {
                 loop {
                     let packed = match next.fetch_add(1, Relaxed) {
-                        0 => loader.matrix(loader.output(), 0).map(Packed::Output),
+                        0 => loader.matrix(loader.output(), 0, 0).map(Packed::Output),
                         n if n > hyper.layers => return,
                         n => loader.layer(n - 1).map(|layer| Packed::Layer(n - 1, Box::new(layer))),
                     };

@@ -53,13 +53,39 @@ pub(crate) struct AttentionWeights {
     pub(crate) end: End,
 }
 
-/// The feed-forward part: `down(activation(gate x) * up x)`, or `down(activation(up x))`.
+/// The feed-forward part.
 pub(crate) struct FeedForwardWeights {
     pub(crate) norm: Option<Norm>,
+    pub(crate) inner: Inner,
+    pub(crate) end: End,
+}
+
+/// What a feed-forward part computes.
+pub(crate) enum Inner {
+    /// The same for all rows.
+    Dense(Dense),
+    /// For each row that of some experts.
+    Experts(ExpertWeights),
+}
+
+/// `down(activation(gate x) * up x)`, or `down(activation(up x))`.
+pub(crate) struct Dense {
     pub(crate) gate: Option<Linear>,
     pub(crate) up: Linear,
     pub(crate) down: Linear,
-    pub(crate) end: End,
+}
+
+impl Dense {
+    fn linears(&self) -> [Option<&Linear>; 3] {
+        [self.gate.as_ref(), Some(&self.up), Some(&self.down)]
+    }
+}
+
+/// Feed-forward parts of which each row goes through some.
+pub(crate) struct ExpertWeights {
+    /// `[experts][hidden]`.
+    pub(crate) router: Vec<f32>,
+    pub(crate) experts: Vec<Dense>,
 }
 
 /// One transformer layer.
@@ -74,10 +100,22 @@ pub(crate) const LINEARS: [Part; 7] =
     [Part::Q, Part::K, Part::V, Part::AttentionOutput, Part::Gate, Part::Up, Part::Down];
 
 impl Layer {
-    /// Every matrix of [`LINEARS`] that the layer has.
+    /// Every matrix of [`LINEARS`] that the layer has; experts are not among them.
     pub(crate) fn linears(&self) -> [Option<&Linear>; LINEARS.len()] {
-        let (a, f) = (&self.attention, &self.feed_forward);
-        [Some(&a.q), Some(&a.k), Some(&a.v), Some(&a.output), f.gate.as_ref(), Some(&f.up), Some(&f.down)]
+        let a = &self.attention;
+        let [gate, up, down] = match &self.feed_forward.inner {
+            Inner::Dense(dense) => dense.linears(),
+            Inner::Experts(_) => [None; 3],
+        };
+        [Some(&a.q), Some(&a.k), Some(&a.v), Some(&a.output), gate, up, down]
+    }
+
+    /// The experts, if the layer has them.
+    fn experts(&self) -> &[Dense] {
+        match &self.feed_forward.inner {
+            Inner::Dense(_) => &[],
+            Inner::Experts(weights) => &weights.experts,
+        }
     }
 
     /// Every norm.
@@ -205,7 +243,8 @@ impl Network {
         let linear = |l: &Linear| l.matrix.bytes() + l.bias.as_ref().map_or(0, vector);
         let norm = |n: &Norm| vector(&n.weight) + n.bias.as_ref().map_or(0, vector);
         let layer = |layer: &Layer| {
-            let linears = layer.linears().into_iter().flatten().map(linear).sum::<usize>();
+            let experts = layer.experts().iter().flat_map(Dense::linears);
+            let linears = layer.linears().into_iter().chain(experts).flatten().map(linear).sum::<usize>();
             linears + layer.norms().map(norm).sum::<usize>()
         };
         let layers = self.layers.iter().map(layer).sum::<usize>();
@@ -217,8 +256,11 @@ impl Network {
     /// Multiplications of all layers' matrices for one row, and those of the output matrix.
     pub(crate) fn multiplications(&self) -> (usize, usize) {
         let size = |matrix: &Matrix| matrix.rows() * matrix.cols();
-        let layer =
-            |layer: &Layer| layer.linears().into_iter().flatten().map(|l| size(&l.matrix)).sum::<usize>();
+        let used = self.hyper.experts.map_or(0, |experts| experts.used);
+        let layer = |layer: &Layer| {
+            let experts = layer.experts().iter().take(used).flat_map(Dense::linears);
+            layer.linears().into_iter().chain(experts).flatten().map(|l| size(&l.matrix)).sum::<usize>()
+        };
         (self.layers.iter().map(layer).sum(), size(self.output()))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Forward;
 use super::product::{Product, Source};
+use crate::network::{Dense, FeedForwardWeights, Inner};
 use kernels::ops;
 
 /// Numbers of the matrices in [`crate::network::LINEARS`].
@@ -13,17 +14,28 @@ impl Forward<'_> {
     /// From the residual stream to `delta`.
     pub(super) fn feed_forward(&self, layer: usize) {
         let weights = &self.network.layers[layer].feed_forward;
+        match &weights.inner {
+            Inner::Dense(dense) => self.dense(layer, weights, dense),
+            Inner::Experts(experts) => {
+                let before = Some(&self.network.layers[layer].attention.end);
+                self.norm(before, weights.norm.as_ref(), layer, GATE, &[]);
+                self.experts(experts);
+            }
+        }
+    }
+
+    fn dense(&self, layer: usize, part: &FeedForwardWeights, weights: &Dense) {
         let (state, buffers) = (self.state, self.row_buffers());
         let before = Some(&self.network.layers[layer].attention.end);
         match &weights.gate {
             Some(gate) => {
-                self.norm(before, weights.norm.as_ref(), layer, GATE, &[gate, &weights.up]);
+                self.norm(before, part.norm.as_ref(), layer, GATE, &[gate, &weights.up]);
                 let gate = Product { linear: gate, index: GATE, out: &state.gate };
                 let up = Product { linear: &weights.up, index: UP, out: &state.up };
                 self.inner(layer, GATE, &[gate, up]);
             }
             None => {
-                self.norm(before, weights.norm.as_ref(), layer, UP, &[&weights.up]);
+                self.norm(before, part.norm.as_ref(), layer, UP, &[&weights.up]);
                 self.inner(layer, UP, &[Product { linear: &weights.up, index: UP, out: &state.gate }]);
             }
         }

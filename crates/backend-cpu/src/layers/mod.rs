@@ -6,13 +6,14 @@
 //!             x += delta, norm, codes │ gate up, silu │ codes │ down          │ = a barrier
 //! ```
 //! What of this a layer has, and which function stands where, is said by its weights and the model's
-//! hyper-parameters.
+//! hyper-parameters. `experts` has the feed-forward part that is a choice of several.
 //! Norms and quantization are split by rows and end at a barrier; up to 3 rows every worker computes all of
 //! them into row buffers of its own and needs none. Products are split by output columns, attention by rows
 //! and key-value heads. No split changes any number.
 
 mod answer;
 mod attention;
+mod experts;
 mod feed_forward;
 mod product;
 

@@ -142,6 +142,7 @@ fn metadata(architecture: Architecture, writer: &mut GgufWriter) {
     let counts: &[(&str, u32)] = match name {
         "mistral" | "gemma2" => &[("attention.sliding_window", WINDOW)],
         "gemma3" => &[("attention.sliding_window", WINDOW), ("attention.sliding_window_pattern", 2)],
+        "qwen3moe" => &[("expert_count", 5), ("expert_used_count", 2), ("expert_feed_forward_length", 64)],
         _ => &[],
     };
     let floats: &[(&str, f32)] = match name {

@@ -1,13 +1,15 @@
 //! The forward pass of all architectures written plainly in f32, one token after another.
 
 use super::LINEARS;
-use model::{Activation, Hyperparameters, NormKind, Part, Placement, QkNorm, RopePairing, Rows, Weights};
+use model::{
+    Activation, Experts, Hyperparameters, NormKind, Part, Placement, QkNorm, RopePairing, Rows, Weights,
+};
 use std::collections::HashMap;
 
 pub(crate) struct Naive {
     hyper: Hyperparameters,
-    /// Weights and biases by part and layer.
-    weights: HashMap<(Part, usize), Vec<f32>>,
+    /// Weights by part, layer and expert, and biases by part and layer.
+    weights: HashMap<(Part, usize, usize), Vec<f32>>,
     biases: HashMap<(Part, usize), Vec<f32>>,
 }
 
@@ -21,11 +23,14 @@ impl Naive {
         let mut naive = Naive { weights: HashMap::new(), biases: HashMap::new(), hyper: hyper.clone() };
         for part in Part::all().filter(|part| part.shape(&hyper).is_some()) {
             for layer in 0..if part.is_in_layers() { hyper.layers } else { 1 } {
-                let mut weight = values(hyper.rows(weights, part, layer, 0).unwrap());
-                if part.is_norm() {
-                    weight.iter_mut().for_each(|weight| *weight += hyper.norm_offset);
+                let experts = hyper.experts.map_or(1, |experts| experts.count);
+                for expert in 0..if part.is_of_experts() { experts } else { 1 } {
+                    let mut weight = values(hyper.rows(weights, part, layer, expert).unwrap());
+                    if part.is_norm() {
+                        weight.iter_mut().for_each(|weight| *weight += hyper.norm_offset);
+                    }
+                    naive.weights.insert((part, layer, expert), weight);
                 }
-                naive.weights.insert((part, layer), weight);
                 if let Some(bias) = hyper.bias(weights, part, layer) {
                     naive.biases.insert((part, layer), values(bias));
                 }
@@ -40,7 +45,7 @@ impl Naive {
         let (inputs, outputs) = (lora.a.len() / rank, lora.b.len() / rank);
         let (layer, name) = lora.tensor.strip_prefix("blk.").unwrap().split_once('.').unwrap();
         let part = LINEARS.into_iter().find(|part| name == format!("{}.weight", part.name())).unwrap();
-        let weight = self.weights.get_mut(&(part, layer.parse().unwrap())).unwrap();
+        let weight = self.weights.get_mut(&(part, layer.parse().unwrap(), 0)).unwrap();
         for o in 0..outputs {
             for i in 0..inputs {
                 let product: f32 = (0..rank).map(|r| lora.b[o * rank + r] * lora.a[r * inputs + i]).sum();
@@ -89,7 +94,7 @@ impl Naive {
     fn embed(&self, token: u32, position: u32) -> Vec<f32> {
         let h = &self.hyper;
         let row = |part: Part, index: usize, width: usize| {
-            self.weights[&(part, 0)][index * width..][..width].to_vec()
+            self.weights[&(part, 0, 0)][index * width..][..width].to_vec()
         };
         let mut x = row(Part::Embedding, token as usize, h.embedding_width);
         if h.embedding_width != h.hidden {
@@ -160,6 +165,9 @@ impl Naive {
     }
 
     fn feed_forward(&self, x: &[f32], layer: usize) -> Vec<f32> {
+        if let Some(experts) = self.hyper.experts {
+            return self.experts(x, layer, experts);
+        }
         let up = self.linear(x, Part::Up, layer);
         let inner: Vec<f32> = match self.hyper.gated {
             false => up.into_iter().map(|up| self.activate(up)).collect(),
@@ -169,6 +177,26 @@ impl Naive {
             }
         };
         self.linear(&inner, Part::Down, layer)
+    }
+
+    fn experts(&self, x: &[f32], layer: usize, experts: Experts) -> Vec<f32> {
+        let scores = product(&self.weights[&(Part::Router, layer, 0)], x);
+        let sum: f32 = scores.iter().map(|score| score.exp()).sum();
+        let mut weights: Vec<(usize, f32)> =
+            scores.iter().map(|score| score.exp() / sum).enumerate().collect();
+        weights.sort_by(|a, b| b.1.total_cmp(&a.1));
+        weights.truncate(experts.used);
+        let sum: f32 = if experts.normalized { weights.iter().map(|(_, weight)| weight).sum() } else { 1.0 };
+        let mut out = vec![0.0; x.len()];
+        for (expert, weight) in weights {
+            let of = |part: Part, x: &[f32]| product(&self.weights[&(part, layer, expert)], x);
+            let gate = of(Part::ExpertsGate, x).into_iter();
+            let inner: Vec<f32> =
+                gate.zip(of(Part::ExpertsUp, x)).map(|(gate, up)| self.activate(gate) * up).collect();
+            let down = of(Part::ExpertsDown, &inner);
+            out.iter_mut().zip(down).for_each(|(out, down)| *out += weight / sum * down);
+        }
+        out
     }
 
     fn activate(&self, x: f32) -> f32 {
@@ -189,12 +217,12 @@ impl Naive {
             hidden = self.linear(&hidden, Part::EmbeddingOut, 0);
         }
         let part = if h.tied_embeddings { Part::Embedding } else { Part::Output };
-        let logits = product(&self.weights[&(part, 0)], &hidden);
+        let logits = product(&self.weights[&(part, 0, 0)], &hidden);
         logits.into_iter().map(|logit| cap(logit * h.logit_scale, h.logit_cap)).collect()
     }
 
     fn linear(&self, x: &[f32], part: Part, layer: usize) -> Vec<f32> {
-        let mut y = product(&self.weights[&(part, layer)], x);
+        let mut y = product(&self.weights[&(part, layer, 0)], x);
         if let Some(bias) = self.biases.get(&(part, layer)) {
             add(&mut y, bias);
         }
@@ -210,7 +238,7 @@ impl Naive {
         let variance = mean(&mut x.iter().map(|v| (v - middle) * (v - middle)));
         let scale = 1.0 / (variance + self.hyper.norm_eps).sqrt();
         let mut y: Vec<f32> =
-            x.iter().zip(&self.weights[&(part, layer)]).map(|(v, w)| (v - middle) * scale * w).collect();
+            x.iter().zip(&self.weights[&(part, layer, 0)]).map(|(v, w)| (v - middle) * scale * w).collect();
         if let Some(bias) = self.biases.get(&(part, layer)) {
             add(&mut y, bias);
         }

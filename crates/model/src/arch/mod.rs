@@ -23,6 +23,7 @@ mod gemma3;
 mod granite;
 mod olmo2;
 mod phi3;
+mod qwen3moe;
 mod smollm3;
 
 pub(crate) use names::{HuggingFaceName, stacked};
@@ -48,6 +49,7 @@ const TABLE: &[&Spec] = &[
     &olmo2::SPEC,
     &smollm3::SPEC,
     &granite::SPEC,
+    &qwen3moe::SPEC,
 ];
 
 /// The description of one architecture.
