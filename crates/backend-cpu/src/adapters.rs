@@ -1,8 +1,9 @@
 //! Low-rank adapters: `y += scale * B (A x)`, in f32, on the rows of the sequences that have one.
 
-use crate::network::{LINEARS, Network};
+use crate::network::{LINEARS, Network, head_width, pad};
 use backend::{AdapterId, BackendError, LoraMatrix};
 use kernels::{Isa, ops};
+use model::Part;
 use std::collections::HashMap;
 
 /// One adapted matrix.
@@ -48,9 +49,9 @@ impl Adapters {
         self.loaded.contains_key(&id)
     }
 
-    /// What the adapter does to matrix `linear` (see [`crate::network::Layer::linears`]) of `layer`.
+    /// What the adapter does to matrix `linear` (see [`LINEARS`]) of `layer`.
     pub(crate) fn get(&self, id: AdapterId, layer: usize, linear: usize) -> Option<&LoraWeights> {
-        self.loaded.get(&id)?[layer * LINEARS + linear].as_ref()
+        self.loaded.get(&id)?[layer * LINEARS.len() + linear].as_ref()
     }
 
     /// The largest rank of any matrix of any adapter.
@@ -65,21 +66,26 @@ impl Adapters {
         id: AdapterId,
         matrices: Vec<LoraMatrix>,
     ) -> Result<(), BackendError> {
-        let mut places: HashMap<&str, (usize, usize, usize)> = HashMap::new();
+        let hyper = &network.hyper;
+        let mut places: HashMap<String, (usize, Part)> = HashMap::new();
         for (index, layer) in network.layers.iter().enumerate() {
-            for (linear, part) in layer.linears().into_iter().enumerate() {
-                let place = index * LINEARS + linear;
-                places.insert(&part.name, (place, part.matrix.rows(), part.matrix.cols()));
+            for (linear, part) in LINEARS.into_iter().enumerate() {
+                if layer.linears()[linear].is_some() {
+                    let name = format!("blk.{index}.{}.weight", part.name());
+                    places.insert(name, (index * LINEARS.len() + linear, part));
+                }
             }
         }
         let mut loras: Vec<Option<LoraWeights>> = Vec::new();
-        loras.resize_with(network.layers.len() * LINEARS, || None);
+        loras.resize_with(network.layers.len() * LINEARS.len(), || None);
         for matrix in matrices {
             let refuse =
                 |why: String| Err(BackendError::Adapter(format!("matrix `{}` {why}", matrix.tensor)));
-            let Some(&(place, outputs, inputs)) = places.get(matrix.tensor.as_str()) else {
+            let Some(&(place, part)) = places.get(&matrix.tensor) else {
                 return refuse("is none that an adapter can change in this model".into());
             };
+            let shape = part.shape(hyper).expect("the layer has it");
+            let (outputs, inputs) = (shape[0], shape[1]);
             let rank = matrix.rank as usize;
             if rank == 0 || rank > inputs.max(outputs) {
                 return refuse(format!(
@@ -102,7 +108,14 @@ impl Adapters {
             if loras[place].is_some() {
                 return refuse("is given twice".into());
             }
-            let LoraMatrix { scale, a, b, .. } = matrix;
+            let LoraMatrix { scale, mut a, mut b, .. } = matrix;
+            // Heads are as wide as in the matrix that it changes.
+            let (head, width) = (hyper.head_dim, head_width(hyper));
+            match part {
+                Part::Q | Part::K | Part::V => b = pad(&b, head * rank, width * rank),
+                Part::AttentionOutput => a = pad(&a, head, width),
+                _ => {}
+            }
             loras[place] = Some(LoraWeights { rank, scale, a, b });
         }
         self.loaded.insert(id, loras);

@@ -1,6 +1,6 @@
 //! A model running on the CPU: [`CpuBackend`] implements [`backend::Backend`].
 //!
-//! Reading order: `network` (the weights) and `load`, `arch` (what layers are made of) · `pages` (key/value
+//! Reading order: `network` (the weights) and `load` (from the description of an architecture) · `pages` (key/value
 //! memory) · `prepared_batch` (a batch with its masks and tables) · `state` (the buffers) · `layers` (the
 //! forward pass) · `sample` (from logits to answers) · `adapters` (LoRA) · `threads` (the compute threads).
 //! Numeric loops and everything `unsafe` are in `kernels`.
@@ -14,7 +14,6 @@
 //! tokens does, since attention sums page by page: a gap left by removed or masked tokens may change the last
 //! bits.
 
-mod arch;
 mod options;
 
 mod load;
@@ -28,13 +27,12 @@ mod sample;
 mod state;
 mod threads;
 
-pub use arch::architectures;
 pub use options::{CpuOptions, LoadProgress, OpenError};
 
 use backend::{AdapterId, Backend, BackendError, Batch, Limits, LoraMatrix, Output, PageCopy, PageId};
 use kernels::Isa;
 use layers::Forward;
-use model::{Hyperparameters, Weights};
+use model::{Hyperparameters, QkNorm, Rope, Weights};
 use network::Network;
 use pages::Pages;
 use state::State;
@@ -48,8 +46,10 @@ pub struct CpuBackend {
     /// See [`CpuOptions::one_thread`].
     one_thread: u64,
     limits: Limits,
-    /// Turns per position of each rotary pair, in radians.
-    frequencies: Vec<f32>,
+    /// Turns per position of each rotary pair, in radians, for each rotation of the model.
+    ropes: Vec<Vec<f32>>,
+    /// See [`Hyperparameters::windows`].
+    windows: Vec<u32>,
 }
 
 /// What the workers share.
@@ -83,7 +83,9 @@ impl CpuBackend {
         progress: impl FnMut(LoadProgress),
     ) -> Result<CpuBackend, OpenError> {
         options.check()?;
-        if !hyper.head_dim.is_multiple_of(8) || hyper.head_dim > 256 {
+        // A norm of a whole row would take in what heads are filled up with.
+        let row_norm = hyper.qk_norm == Some(QkNorm::Row) && !hyper.head_dim.is_multiple_of(8);
+        if hyper.head_dim > 256 || row_norm {
             return Err(OpenError::HeadDim { found: hyper.head_dim });
         }
         let isa = options.isa.unwrap_or_else(Isa::detect);
@@ -103,7 +105,8 @@ impl CpuBackend {
             model: Arc::new(LoadedModel { network, state }),
             team,
             limits: limits(hyper, options),
-            frequencies: frequencies(hyper),
+            ropes: hyper.ropes.iter().map(Rope::frequencies).collect(),
+            windows: hyper.windows(),
         })
     }
 
@@ -156,14 +159,6 @@ fn limits(hyper: &Hyperparameters, options: &CpuOptions) -> Limits {
     }
 }
 
-fn frequencies(hyper: &Hyperparameters) -> Vec<f32> {
-    let factor = |pair: usize| hyper.rope_factors.as_ref().map_or(1.0, |factors| f64::from(factors[pair]));
-    let frequency = |pair: usize| {
-        f64::from(hyper.rope_theta).powf(-2.0 * pair as f64 / hyper.rope_dims as f64) / factor(pair)
-    };
-    (0..hyper.rope_dims / 2).map(|pair| frequency(pair) as f32).collect()
-}
-
 impl Backend for CpuBackend {
     fn limits(&self) -> Limits {
         self.limits
@@ -181,7 +176,7 @@ impl Backend for CpuBackend {
         let alone = {
             let mut state = self.model.write();
             let state = &mut *state;
-            state.prepared.prepare(batch, &self.limits, &self.frequencies)?;
+            state.prepared.prepare(batch, &self.limits, &self.ropes, &self.windows, &mut state.pages)?;
             let unknown = |id: &AdapterId| !state.adapters.contains(*id);
             if let Some(id) = batch.sequences.iter().filter_map(|s| s.adapter).find(unknown) {
                 return Err(BackendError::Adapter(format!("adapter {} is not loaded", id.0)));

@@ -1,57 +1,141 @@
-//! From tensors of a file to a [`Network`]: shapes are checked and matrices packed, the output matrix first
-//! since it is the largest, then one layer per thread at a time. An embedding matrix that is not the output
-//! matrix as well is left in its file, as only single rows of it are read.
+//! From tensors of a file to a [`Network`]: matrices are packed, the output matrix first since it is the
+//! largest, then one layer per thread at a time. What a model has, and where in the file it is, its
+//! hyper-parameters know. Rows of tokens and positions of which single ones are read are left in the file.
 
-use crate::arch;
-use crate::network::{Embedding, Layer, Linear, Network};
+use crate::network::{
+    AttentionWeights, Dense, Embedding, End, ExpertWeights, FeedForwardWeights, Inner, Layer, Linear,
+    Network, Norm, Positions, Projections, head_width, pad,
+};
 use crate::options::{LoadProgress, OpenError};
 use kernels::{Isa, Matrix};
-use model::{Hyperparameters, Weights};
+use model::{Hyperparameters, Part, Placement, Rows, Weights};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
 
-/// Gives an architecture the parts of its layers.
-pub(crate) struct Loader<'a> {
+/// Makes the parts of a network.
+struct Loader<'a> {
     hyper: &'a Hyperparameters,
     weights: &'a Weights,
     isa: Isa,
 }
 
 impl Loader<'_> {
-    pub(crate) fn hyper(&self) -> &Hyperparameters {
-        self.hyper
+    /// Whether the model has the part.
+    fn has(&self, part: Part) -> bool {
+        part.shape(self.hyper).is_some()
     }
 
-    /// A vector of `len` values, in whatever format it is stored.
-    pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, OpenError> {
-        let tensor = self.tensor(name, 1, len)?;
-        let mut values = vec![0.0; len];
-        tensor.dtype.dequantize(tensor.bytes, &mut values);
-        Ok(values)
+    /// A part as numbers, in whatever format it is stored.
+    fn values(&self, part: Part, layer: usize) -> Result<Vec<f32>, OpenError> {
+        Ok(values(&self.hyper.rows(self.weights, part, layer, 0)?))
     }
 
-    pub(crate) fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Matrix, OpenError> {
-        let tensor = self.tensor(name, rows, cols)?;
-        Matrix::pack(self.isa, tensor.dtype, rows, cols, tensor.bytes)
-            .map_err(|source| OpenError::Pack { name: name.to_owned(), source })
+    fn matrix(&self, part: Part, layer: usize, expert: usize) -> Result<Matrix, OpenError> {
+        let mut rows = self.hyper.rows(self.weights, part, layer, expert)?;
+        self.pad_heads(part, &mut rows)?;
+        Matrix::pack(self.isa, rows.dtype, rows.rows, rows.cols, &rows.bytes)
+            .map_err(|source| OpenError::Pack { name: part.name(), layer, source })
     }
 
-    /// `name.weight`, and `name.bias` if there is one.
-    pub(crate) fn linear(&self, name: &str, rows: usize, cols: usize) -> Result<Linear, OpenError> {
-        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
-        let matrix = self.matrix(&weight, rows, cols)?;
-        let bias = self.weights.contains(&bias).then(|| self.vector(&bias, rows)).transpose()?;
-        Ok(Linear { name: weight, matrix, bias })
-    }
-
-    fn tensor(&self, name: &str, rows: usize, cols: usize) -> Result<model::Tensor<'_>, OpenError> {
-        let missing = || OpenError::MissingTensor { name: name.to_owned() };
-        let tensor = self.weights.get(name).ok_or_else(missing)?;
-        if (tensor.rows, tensor.cols) != (rows, cols) {
-            let (found_rows, found_cols) = (tensor.rows, tensor.cols);
-            return Err(OpenError::Shape { name: name.to_owned(), found_rows, found_cols, rows, cols });
+    /// Fills heads up to the width that they have in buffers.
+    fn pad_heads(&self, part: Part, rows: &mut Rows<'_>) -> Result<(), OpenError> {
+        let (head_dim, width) = (self.hyper.head_dim, head_width(self.hyper));
+        if head_dim == width {
+            return Ok(());
         }
-        Ok(tensor)
+        if rows.dtype.is_quantized() {
+            return Err(OpenError::HeadDim { found: head_dim });
+        }
+        let row_bytes = rows.dtype.row_bytes(rows.cols);
+        let value_bytes = rows.dtype.row_bytes(1);
+        match part {
+            Part::Q | Part::K | Part::V => {
+                rows.bytes = pad(&rows.bytes, head_dim * row_bytes, width * row_bytes).into();
+                rows.rows = rows.rows / head_dim * width;
+            }
+            Part::AttentionOutput => {
+                rows.bytes = pad(&rows.bytes, head_dim * value_bytes, width * value_bytes).into();
+                rows.cols = rows.cols / head_dim * width;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn linear(&self, part: Part, layer: usize) -> Result<Linear, OpenError> {
+        let bias = self.hyper.bias(self.weights, part, layer).map(|rows| values(&rows));
+        let heads = matches!(part, Part::Q | Part::K | Part::V);
+        let bias = bias.map(|bias| match heads {
+            true => pad(&bias, self.hyper.head_dim, head_width(self.hyper)),
+            false => bias,
+        });
+        Ok(Linear { matrix: self.matrix(part, layer, 0)?, bias })
+    }
+
+    fn expert(&self, layer: usize, expert: usize) -> Result<Dense, OpenError> {
+        let linear =
+            |part: Part| Ok::<_, OpenError>(Linear { matrix: self.matrix(part, layer, expert)?, bias: None });
+        let gate = self.hyper.gated.then(|| linear(Part::ExpertsGate)).transpose()?;
+        Ok(Dense { gate, up: linear(Part::ExpertsUp)?, down: linear(Part::ExpertsDown)? })
+    }
+
+    /// The norm `part`, if the model has it.
+    fn norm(&self, part: Part, layer: usize) -> Result<Option<Norm>, OpenError> {
+        if !self.has(part) {
+            return Ok(None);
+        }
+        let mut weight = self.values(part, layer)?;
+        weight.iter_mut().for_each(|weight| *weight += self.hyper.norm_offset);
+        let bias = self.hyper.bias(self.weights, part, layer).map(|rows| values(&rows));
+        Ok(Some(Norm { kind: self.hyper.norm, eps: self.hyper.norm_eps, weight, bias }))
+    }
+
+    /// The norms of a branch: that of what goes in, and that at its end.
+    fn branch_norms(
+        &self,
+        before: Part,
+        after: Part,
+        layer: usize,
+    ) -> Result<(Option<Norm>, End), OpenError> {
+        let (before, after) = (self.norm(before, layer)?, self.norm(after, layer)?);
+        let end = after.map_or(End::Plain, End::NormOfBranch);
+        Ok(match (self.hyper.placement, before) {
+            (Placement::Sum, Some(norm)) => (None, End::NormOfSum(norm)),
+            (_, before) => (before, end),
+        })
+    }
+
+    fn layer(&self, layer: usize) -> Result<Layer, OpenError> {
+        let (norm, end) = self.branch_norms(Part::AttentionNorm, Part::AttentionPostNorm, layer)?;
+        let attention = AttentionWeights {
+            norm,
+            q: self.linear(Part::Q, layer)?,
+            k: self.linear(Part::K, layer)?,
+            v: self.linear(Part::V, layer)?,
+            q_norm: self.norm(Part::QNorm, layer)?,
+            k_norm: self.norm(Part::KNorm, layer)?,
+            output: self.linear(Part::AttentionOutput, layer)?,
+            end,
+        };
+        let (norm, end) = self.branch_norms(Part::FfnNorm, Part::FfnPostNorm, layer)?;
+        let inner = match self.hyper.experts {
+            None => {
+                let gate = self.has(Part::Gate).then(|| self.linear(Part::Gate, layer)).transpose()?;
+                let (up, down) = (self.linear(Part::Up, layer)?, self.linear(Part::Down, layer)?);
+                Inner::Dense(Dense { gate, up, down })
+            }
+            Some(experts) => Inner::Experts(ExpertWeights {
+                router: self.values(Part::Router, layer)?,
+                experts: (0..experts.count).map(|e| self.expert(layer, e)).collect::<Result<_, _>>()?,
+            }),
+        };
+        let feed_forward = FeedForwardWeights { norm, inner, end };
+        Ok(Layer { kind: self.hyper.kinds[layer], attention, feed_forward })
+    }
+
+    /// The part whose rows become logits.
+    fn output(&self) -> Part {
+        if self.hyper.tied_embeddings { Part::Embedding } else { Part::Output }
     }
 
     /// Bytes of the tensors whose name starts with `prefix`.
@@ -61,11 +145,14 @@ impl Loader<'_> {
     }
 }
 
-/// The name of the embedding matrix.
-pub(crate) const EMBEDDING: &str = "token_embd.weight";
+fn values(rows: &Rows<'_>) -> Vec<f32> {
+    let mut values = vec![0.0; rows.rows * rows.cols];
+    rows.dtype.dequantize(&rows.bytes, &mut values);
+    values
+}
 
 /// What a thread packed.
-enum Part {
+enum Packed {
     Output(Matrix),
     Layer(usize, Box<Layer>),
 }
@@ -79,12 +166,12 @@ pub(crate) fn network(
     threads: usize,
     mut progress: impl FnMut(LoadProgress),
 ) -> Result<Network, OpenError> {
-    let spec = arch::find(hyper.architecture)?;
+    // They may be of another file than the hyper-parameters.
+    hyper.check(weights)?;
     let loader = &Loader { hyper, weights, isa };
-    let output_name = if hyper.tied_embeddings { EMBEDDING } else { "output.weight" };
     let (mut done, total) = (0, weights.bytes());
     let next = &AtomicUsize::new(0);
-    let (sender, receiver) = mpsc::channel::<Result<Part, OpenError>>();
+    let (sender, receiver) = mpsc::channel::<Result<Packed, OpenError>>();
     let mut layers: Vec<Option<Layer>> = (0..hyper.layers).map(|_| None).collect();
     let mut output = None;
     std::thread::scope(|scope| -> Result<(), OpenError> {
@@ -92,26 +179,26 @@ pub(crate) fn network(
             let sender = sender.clone();
             scope.spawn(move || {
                 loop {
-                    let part = match next.fetch_add(1, Relaxed) {
-                        0 => loader.matrix(output_name, hyper.vocab, hyper.hidden).map(Part::Output),
+                    let packed = match next.fetch_add(1, Relaxed) {
+                        0 => loader.matrix(loader.output(), 0, 0).map(Packed::Output),
                         n if n > hyper.layers => return,
-                        n => (spec.layer)(loader, n - 1).map(|layer| Part::Layer(n - 1, Box::new(layer))),
+                        n => loader.layer(n - 1).map(|layer| Packed::Layer(n - 1, Box::new(layer))),
                     };
                     // Nobody listens any more when another part failed.
-                    if sender.send(part).is_err() {
+                    if sender.send(packed).is_err() {
                         return;
                     }
                 }
             });
         }
         drop(sender);
-        for part in receiver {
-            match part? {
-                Part::Output(matrix) => {
+        for packed in receiver {
+            match packed? {
+                Packed::Output(matrix) => {
                     output = Some(matrix);
-                    done += loader.bytes(output_name);
+                    done += loader.bytes(&format!("{}.", loader.output().name()));
                 }
-                Part::Layer(index, layer) => {
+                Packed::Layer(index, layer) => {
                     layers[index] = Some(*layer);
                     done += loader.bytes(&format!("blk.{index}."));
                 }
@@ -122,14 +209,20 @@ pub(crate) fn network(
     })?;
     let embedding = match hyper.tied_embeddings {
         true => Embedding::Output,
-        false => {
-            loader.tensor(EMBEDDING, hyper.vocab, hyper.hidden)?;
-            Embedding::File(weights.clone())
-        }
+        false => Embedding::File(weights.clone()),
+    };
+    let positions = hyper.learned_positions.map(|offset| Positions { weights: weights.clone(), offset });
+    let projections = match loader.has(Part::EmbeddingIn) {
+        false => None,
+        true => Some(Projections {
+            into: loader.values(Part::EmbeddingIn, 0)?,
+            out: loader.values(Part::EmbeddingOut, 0)?,
+        }),
     };
     let output = output.expect("the output matrix was received");
-    let output_norm = loader.vector("output_norm.weight", hyper.hidden)?;
+    let output_norm = loader.norm(Part::OutputNorm, 0)?;
     progress(LoadProgress { done: total, total });
     let layers = layers.into_iter().map(|layer| layer.expect("every layer was received")).collect();
-    Ok(Network { hyper: hyper.clone(), isa, embedding, layers, output_norm, output })
+    let hyper = hyper.clone();
+    Ok(Network { hyper, isa, embedding, positions, projections, layers, output_norm, output })
 }

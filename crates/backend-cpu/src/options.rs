@@ -1,7 +1,8 @@
 //! How a backend is opened, and why it could not be.
 
+use crate::network::head_width;
 use kernels::{Isa, PackError};
-use model::Hyperparameters;
+use model::{HyperError, Hyperparameters};
 
 /// What the caller decides about a [`crate::CpuBackend`].
 #[derive(Clone, Debug)]
@@ -93,41 +94,16 @@ pub enum OpenError {
         /// What it was set to.
         found: u32,
     },
-    /// The architecture has no row in the table.
-    #[error("the CPU backend does not run the architecture `{found}`; it runs {known}")]
-    Architecture {
-        /// Name of the model's architecture.
-        found: &'static str,
-        /// Names of those that it runs.
-        known: String,
-    },
-    /// The hyper-parameters promise a tensor that the weights lack.
-    #[error(
-        "the weights have no tensor `{name}`; were they read from the same file as the hyper-parameters?"
-    )]
-    MissingTensor {
-        /// Name of the tensor.
-        name: String,
-    },
-    /// A tensor has another shape than the hyper-parameters say.
-    #[error("tensor `{name}` is {found_rows} x {found_cols}, the hyper-parameters need {rows} x {cols}")]
-    Shape {
-        /// Name of the tensor.
-        name: String,
-        /// Rows found.
-        found_rows: usize,
-        /// Columns found.
-        found_cols: usize,
-        /// Rows expected.
-        rows: usize,
-        /// Columns expected.
-        cols: usize,
-    },
+    /// The weights are not those that the hyper-parameters were read with.
+    #[error("the weights do not fit the hyper-parameters: {0}; were they read from the same file?")]
+    Weights(#[from] HyperError),
     /// A tensor cannot be packed.
-    #[error("tensor `{name}`: {source}")]
+    #[error("`{name}` of layer {layer}: {source}")]
     Pack {
-        /// Name of the tensor.
-        name: String,
+        /// Name of the part.
+        name: &'static str,
+        /// Its layer; 0 for parts of the whole model.
+        layer: usize,
         /// Why.
         source: PackError,
     },
@@ -139,8 +115,10 @@ pub enum OpenError {
         /// Bytes of one.
         page_bytes: usize,
     },
-    /// A head is too wide or not whole groups of eight values.
-    #[error("heads of {found} values are not supported: a multiple of 8, at most 256, is")]
+    /// A head is too wide, or not whole groups of eight values where it has to be.
+    #[error(
+        "heads of {found} values are not supported: at most 256 are, and a multiple of 8 in quantized models and where all heads are normed together"
+    )]
     HeadDim {
         /// Values per head.
         found: usize,
@@ -150,7 +128,10 @@ pub enum OpenError {
     Threads(#[from] std::io::Error),
 }
 
-/// Bytes of keys and values in one page: f16, all layers.
+/// Bytes of one page: keys and values in f16, all layers; and where layers have a window, the positions of
+/// its slots.
 pub(crate) fn page_bytes(hyper: &Hyperparameters, page_tokens: u32) -> usize {
-    2 * 2 * hyper.layers * hyper.kv_width() * page_tokens as usize
+    let numbers = 2 * hyper.layers * hyper.kv_heads * head_width(hyper);
+    let position = if hyper.windows().is_empty() { 0 } else { size_of::<u32>() };
+    (2 * numbers + position) * page_tokens as usize
 }

@@ -4,8 +4,10 @@
 //! ```text
 //! row = (page * layers + layer) * kv_heads + head        each `kernels::attention::page_len` numbers
 //! ```
-//! so a page is one contiguous piece, and the heads of a layer are neighbours.
+//! so a page is one contiguous piece, and the heads of a layer are neighbours. Where layers attend to a window,
+//! a page has the position of each of its slots too.
 
+use crate::network::head_width;
 use crate::options::{self, OpenError};
 use backend::{BackendError, PageCopy, PageId};
 use half::slice::HalfBitsSliceExt;
@@ -14,6 +16,8 @@ use model::Hyperparameters;
 
 pub(crate) struct Pages {
     pool: Shared<u16>,
+    /// `[pages][page_tokens]`; empty where no layer has a window.
+    positions: Vec<u32>,
     pages: u32,
     page_tokens: usize,
     layers: usize,
@@ -25,7 +29,7 @@ impl Pages {
     pub(crate) fn new(hyper: &Hyperparameters, pages: u32, page_tokens: u32) -> Result<Pages, OpenError> {
         let page_bytes = options::page_bytes(hyper, page_tokens);
         let page_tokens = page_tokens as usize;
-        let (layers, kv_heads, head_dim) = (hyper.layers, hyper.kv_heads, hyper.head_dim);
+        let (layers, kv_heads, head_dim) = (hyper.layers, hyper.kv_heads, head_width(hyper));
         let len = attention::page_len(head_dim, page_tokens);
         let numbers = (pages as usize).checked_mul(page_bytes / 2);
         // Allocated once for nothing, since `Shared` cannot fail.
@@ -33,7 +37,15 @@ impl Pages {
             return Err(OpenError::Pool { pages, page_bytes });
         }
         let pool = Shared::new(pages as usize * layers * kv_heads, len);
-        Ok(Pages { pool, pages, page_tokens, layers, kv_heads, head_dim })
+        let slots = if hyper.windows().is_empty() { 0 } else { pages as usize * page_tokens };
+        let positions = vec![0; slots];
+        Ok(Pages { pool, positions, pages, page_tokens, layers, kv_heads, head_dim })
+    }
+
+    /// The positions of the slots of a page; none where no layer has a window.
+    pub(crate) fn positions(&mut self, page: PageId) -> &mut [u32] {
+        let slots = if self.positions.is_empty() { 0 } else { self.page_tokens };
+        &mut self.positions[page.0 as usize * slots..][..slots]
     }
 
     pub(crate) fn page_tokens(&self) -> usize {
@@ -75,23 +87,37 @@ impl Pages {
             let from = copy.from.0 as usize * len;
             pool.copy_within(from..from + len, copy.to.0 as usize * len);
         }
+        if !self.positions.is_empty() {
+            let slots = self.page_tokens;
+            for copy in copies {
+                let from = copy.from.0 as usize * slots;
+                self.positions.copy_within(from..from + slots, copy.to.0 as usize * slots);
+            }
+        }
         Ok(())
     }
 
     pub(crate) fn read_bytes(&mut self, page: PageId, bytes: &mut Vec<u8>) -> Result<(), BackendError> {
         bytes.extend(self.page(page)?.iter().flat_map(|bits| bits.to_le_bytes()));
+        bytes.extend(self.positions(page).iter().flat_map(|position| position.to_le_bytes()));
         Ok(())
     }
 
     pub(crate) fn write_bytes(&mut self, page: PageId, bytes: &[u8]) -> Result<(), BackendError> {
+        self.check(page)?;
+        let slots = self.positions(page).len();
         let numbers = self.page(page)?;
-        if bytes.len() != numbers.len() * 2 {
-            let (expected, found) = (numbers.len() * 2, bytes.len());
+        let (found, expected) = (bytes.len(), 2 * numbers.len() + 4 * slots);
+        if found != expected {
             let message = format!("page {} takes {expected} bytes, {found} are given", page.0);
             return Err(BackendError::InvalidBatch(message));
         }
+        let (bytes, positions) = bytes.split_at(2 * numbers.len());
         for (bits, bytes) in numbers.iter_mut().zip(bytes.as_chunks::<2>().0) {
             *bits = u16::from_le_bytes(*bytes);
+        }
+        for (position, bytes) in self.positions(page).iter_mut().zip(positions.as_chunks::<4>().0) {
+            *position = u32::from_le_bytes(*bytes);
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! grouped.
 
 use crate::network::Network;
+use crate::pages::Pages;
 use backend::{AdapterId, BackendError, Batch, Limits, PageId};
 use std::ops::Range;
 
@@ -30,7 +31,7 @@ pub(crate) struct Sequence {
     /// Its pages in [`PreparedBatch::pages`].
     pub(crate) pages: Range<usize>,
     /// Where the masks of its first row begin in [`PreparedBatch::masks`]; each row has one per page.
-    masks: usize,
+    pub(crate) masks: usize,
     pub(crate) adapter: Option<AdapterId>,
 }
 
@@ -51,10 +52,37 @@ pub(crate) struct PreparedBatch {
     pub(crate) write_tasks: Vec<Range<usize>>,
     pub(crate) blocks: Vec<AttentionBlock>,
     pub(crate) output_rows: Vec<OutputRow>,
-    /// Cosine and sine of each rotary pair, per row.
-    pub(crate) cos: Vec<f32>,
-    pub(crate) sin: Vec<f32>,
+    /// One for each rotation of the model.
+    pub(crate) ropes: Vec<RopeTables>,
     masks: Vec<u64>,
+    /// The masks of layers with a window, like `masks`, for each window of the model.
+    windowed: Vec<(u32, Vec<u64>)>,
+}
+
+/// Cosine and sine of each rotary pair, per row.
+#[derive(Default)]
+pub(crate) struct RopeTables {
+    pairs: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl RopeTables {
+    /// Those of one row.
+    pub(crate) fn row(&self, row: usize) -> (&[f32], &[f32]) {
+        let range = row * self.pairs..(row + 1) * self.pairs;
+        (&self.cos[range.clone()], &self.sin[range])
+    }
+
+    fn fill(&mut self, positions: &[u32], frequencies: &[f32]) {
+        self.pairs = frequencies.len();
+        self.cos.resize(positions.len() * self.pairs, 0.0);
+        self.sin.resize(positions.len() * self.pairs, 0.0);
+        let tables = self.cos.chunks_exact_mut(self.pairs).zip(self.sin.chunks_exact_mut(self.pairs));
+        for (position, (cos, sin)) in positions.iter().zip(tables) {
+            kernels::ops::rope_tables(*position, frequencies, cos, sin);
+        }
+    }
 }
 
 impl PreparedBatch {
@@ -62,9 +90,15 @@ impl PreparedBatch {
         self.batch.rows()
     }
 
-    /// The mask of a row of a sequence for one of its pages, both counted within the sequence.
-    pub(crate) fn mask(&self, sequence: &Sequence, row: usize, page: usize) -> u64 {
-        self.masks[sequence.masks + row * sequence.pages.len() + page]
+    /// The masks of layers with this window.
+    pub(crate) fn masks(&self, window: Option<u32>) -> &[u64] {
+        match window {
+            None => &self.masks,
+            Some(window) => {
+                let found = self.windowed.iter().find(|(of, _)| *of == window);
+                &found.expect("masks are made for each window of the model").1
+            }
+        }
     }
 
     /// Whether any row has an adapter.
@@ -78,15 +112,18 @@ impl PreparedBatch {
         let products = self.rows() * layers + self.output_rows.len() * output;
         let attended = |s: &Sequence| s.rows.len() * s.pages.len() * page_tokens as usize;
         let attended: usize = self.sequences.iter().map(attended).sum();
-        (products + 2 * attended * network.hyper.q_width() * network.hyper.layers) as u64
+        (products + 2 * attended * network.q_width() * network.hyper.layers) as u64
     }
 
-    /// Checks a batch against the contract and derives everything else from it.
+    /// Checks a batch against the contract and derives everything else from it. The positions of its rows are
+    /// noted in their pages. `ropes` has the frequencies of each rotation of the model.
     pub(crate) fn prepare(
         &mut self,
         batch: &Batch,
         limits: &Limits,
-        frequencies: &[f32],
+        ropes: &[Vec<f32>],
+        windows: &[u32],
+        kv: &mut Pages,
     ) -> Result<(), BackendError> {
         batch.check(limits).map_err(BackendError::InvalidBatch)?;
         self.batch.clone_from(batch);
@@ -115,7 +152,11 @@ impl PreparedBatch {
         });
         self.group_writes();
         self.group_outputs();
-        self.fill_rope_tables(frequencies);
+        self.ropes.resize_with(ropes.len(), RopeTables::default);
+        for (tables, frequencies) in self.ropes.iter_mut().zip(ropes) {
+            tables.fill(&batch.positions, frequencies);
+        }
+        self.mask_windows(windows, limits.page_tokens as usize, kv);
         Ok(())
     }
 
@@ -135,6 +176,37 @@ impl PreparedBatch {
                     self.masks.extend(&mask.attend);
                 }
             }
+        }
+    }
+
+    /// The masks of all rows for each window: those without one, less what is too far back. A page knows the
+    /// positions of its slots.
+    fn mask_windows(&mut self, windows: &[u32], page_tokens: usize, kv: &mut Pages) {
+        self.windowed.clear();
+        if windows.is_empty() {
+            return;
+        }
+        for write in &self.writes {
+            let positions = kv.positions(write.page);
+            for row in write.rows.clone() {
+                positions[self.batch.slots[row] as usize % page_tokens] = self.batch.positions[row];
+            }
+        }
+        for &window in windows {
+            let mut masks = self.masks.clone();
+            for sequence in &self.sequences {
+                let mut rows = masks[sequence.masks..].chunks_exact_mut(sequence.pages.len());
+                for row in sequence.rows.clone() {
+                    let position = u64::from(self.batch.positions[row]);
+                    let pages = &self.pages[sequence.pages.clone()];
+                    for (mask, page) in rows.next().into_iter().flatten().zip(pages) {
+                        let slots = kv.positions(*page).iter().enumerate();
+                        let near = |at: u32| u64::from(at) + u64::from(window) > position;
+                        *mask &= slots.fold(0, |bits, (slot, at)| bits | u64::from(near(*at)) << slot);
+                    }
+                }
+            }
+            self.windowed.push((window, masks));
         }
     }
 
@@ -171,16 +243,6 @@ impl PreparedBatch {
         for same in self.batch.outputs.chunk_by(|a, b| a.row == b.row) {
             self.output_rows.push(OutputRow { row: same[0].row, requests: start..start + same.len() });
             start += same.len();
-        }
-    }
-
-    fn fill_rope_tables(&mut self, frequencies: &[f32]) {
-        let pairs = frequencies.len();
-        self.cos.resize(self.rows() * pairs, 0.0);
-        self.sin.resize(self.rows() * pairs, 0.0);
-        let tables = self.cos.chunks_exact_mut(pairs).zip(self.sin.chunks_exact_mut(pairs));
-        for (position, (cos, sin)) in self.batch.positions.iter().zip(tables) {
-            kernels::ops::rope_tables(*position, frequencies, cos, sin);
         }
     }
 }

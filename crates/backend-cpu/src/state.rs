@@ -27,6 +27,12 @@ pub(crate) struct RowBuffers {
     /// Codes of the attended values, and of the gated values.
     pub(crate) attended_codes: Activations,
     pub(crate) gated_codes: Activations,
+    /// For each row its experts, a number and a weight each; and the normed rows sorted by expert.
+    pub(crate) routes: Buffer,
+    pub(crate) gathered: Buffer,
+    pub(crate) gathered_codes: Activations,
+    /// Rows with output requests before the output matrix, in the width of embeddings, where that is another.
+    pub(crate) narrow: Buffer,
     /// Rows with output requests, before the output matrix: two rows of codes each.
     pub(crate) output_codes: Activations,
     /// `A x` of the adapters: per row, one stretch of the largest rank for each of up to three matrices.
@@ -75,8 +81,11 @@ pub(crate) struct State {
     pub(crate) k: Buffer,
     pub(crate) v: Buffer,
     pub(crate) attended: Buffer,
+    /// What the last product of the feed-forward part reads.
     pub(crate) gate: Buffer,
     pub(crate) up: Buffer,
+    /// What experts have computed, sorted by expert.
+    pub(crate) of_experts: Buffer,
     /// What the last product adds to the residual stream.
     pub(crate) delta: Buffer,
     pub(crate) logits: Buffer,
@@ -99,6 +108,7 @@ impl State {
             attended: Buffer::default(),
             gate: Buffer::default(),
             up: Buffer::default(),
+            of_experts: Buffer::default(),
             delta: Buffer::default(),
             logits: Buffer::default(),
             pages,
@@ -121,22 +131,31 @@ impl State {
         let replicas = if self.is_replicated() { workers } else { 1 };
         let output_rows = self.prepared.output_rows.len().min(LOGIT_ROWS);
         let rank = self.adapters.rank_max();
+        // A row has inner values for each of its experts.
+        let used = hyper.experts.map_or(0, |experts| experts.used);
+        let inner_rows = rows * used.max(1);
         let block = |cols: usize| cols.next_multiple_of(kernels::activations::BLOCK);
         for buffers in &mut self.row_buffers[..replicas] {
             buffers.x.reshape(rows, hyper.hidden);
             buffers.normed.reshape(rows, hyper.hidden);
             buffers.normed_codes.reshape(rows, block(hyper.hidden));
-            buffers.attended_codes.reshape(rows, block(hyper.q_width()));
-            buffers.gated_codes.reshape(rows, block(hyper.ffn));
-            buffers.output_codes.reshape(2 * output_rows, block(hyper.hidden));
+            buffers.attended_codes.reshape(rows, block(network.q_width()));
+            buffers.gated_codes.reshape(inner_rows, block(hyper.ffn));
+            buffers.routes.reshape(rows, 2 * used);
+            buffers.gathered.reshape(rows * used, hyper.hidden);
+            buffers.gathered_codes.reshape(rows * used, block(hyper.hidden));
+            buffers.output_codes.reshape(2 * output_rows, block(hyper.embedding_width));
+            let narrow = if network.projections.is_some() { output_rows } else { 0 };
+            buffers.narrow.reshape(narrow, hyper.embedding_width);
             buffers.lora_activations.reshape(rows, 3 * rank);
         }
-        self.q.reshape(rows, hyper.q_width());
-        self.k.reshape(rows, hyper.kv_width());
-        self.v.reshape(rows, hyper.kv_width());
-        self.attended.reshape(rows, hyper.q_width());
-        self.gate.reshape(rows, hyper.ffn);
-        self.up.reshape(rows, hyper.ffn);
+        self.q.reshape(rows, network.q_width());
+        self.k.reshape(rows, network.kv_width());
+        self.v.reshape(rows, network.kv_width());
+        self.attended.reshape(rows, network.q_width());
+        self.gate.reshape(inner_rows, hyper.ffn);
+        self.up.reshape(inner_rows, hyper.ffn);
+        self.of_experts.reshape(rows * used, hyper.hidden);
         self.delta.reshape(rows, hyper.hidden);
         self.logits.reshape(2 * output_rows, hyper.vocab);
         let answers = self.answers.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);

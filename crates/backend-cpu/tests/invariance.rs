@@ -6,34 +6,26 @@ use backend::{AdapterId, Backend, Batch, LoraMatrix, OutputKind, PageCopy, PageI
 use backend_cpu::CpuBackend;
 use common::*;
 use kernels::DType;
-use model::Architecture;
 use model::test_model::SplitMix64;
+use model::{Architecture, Hyperparameters, Weights};
 
 fn models() -> impl Iterator<Item = Tiny> {
     let dtypes = [DType::F32, DType::F16, DType::Q8_0];
     Architecture::all().flat_map(move |a| dtypes.map(|d| Tiny::new(a, d)))
 }
 
-fn adapter(backend: &mut CpuBackend, id: u32) -> Vec<LoraMatrix> {
+fn adapter(backend: &mut CpuBackend, hyper: &Hyperparameters, id: u32) -> Vec<LoraMatrix> {
     let mut random = SplitMix64(u64::from(id) + 77);
-    let (q, kv) = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
-    let shapes = [
-        ("attn_q", HIDDEN, q),
-        ("attn_k", HIDDEN, kv),
-        ("attn_v", HIDDEN, kv),
-        ("attn_output", q, HIDDEN),
-        ("ffn_gate", HIDDEN, FFN),
-        ("ffn_up", HIDDEN, FFN),
-        ("ffn_down", FFN, HIDDEN),
-    ];
     let mut matrices = Vec::new();
-    for (index, (name, inputs, outputs)) in shapes.into_iter().enumerate() {
+    for (index, part) in LINEARS.into_iter().enumerate() {
+        let Some(shape) = part.shape(hyper) else { continue };
         let rank = 1 + (index as u32 + id) % 4;
         let (a, b) = (
-            values(&mut random, rank as usize * inputs, 0.2),
-            values(&mut random, rank as usize * outputs, 0.2),
+            values(&mut random, rank as usize * shape[1], 0.2),
+            values(&mut random, rank as usize * shape[0], 0.2),
         );
-        matrices.push(LoraMatrix { tensor: format!("blk.1.{name}.weight"), rank, a, b, scale: 0.5 });
+        let tensor = format!("blk.1.{}.weight", part.name());
+        matrices.push(LoraMatrix { tensor, rank, a, b, scale: 0.5 });
     }
     backend.load_adapter(AdapterId(id), matrices.clone()).unwrap();
     matrices
@@ -74,7 +66,8 @@ fn small_batches_on_one_thread_between_others_change_no_bit() {
     }
 }
 
-/// Attention sums page by page, so where a token lies decides what is summed first.
+/// Attention sums page by page, so where a token lies decides what is summed first. A last bit that differs may
+/// round a key or value to another f16, 2^-11 of it away.
 #[test]
 fn a_gap_in_the_slots_changes_no_more_than_rounding() {
     for tiny in models().filter(|tiny| tiny.dtype == DType::F32) {
@@ -89,7 +82,7 @@ fn a_gap_in_the_slots_changes_no_more_than_rounding() {
         found.extend(logits(&mut backend, &mut sequence, &tokens[20..], 20));
         assert_same_bits(&whole[..20], &found[..20], &format!("{tiny:?} before the gap"));
         let distance = distance(&whole[20..], &found[20..]);
-        assert!(distance < 1e-4, "{tiny:?}: {distance} apart");
+        assert!(distance < 1e-3, "{tiny:?}: {distance} apart");
     }
 }
 
@@ -104,7 +97,8 @@ fn a_batch_of_strangers_changes_no_bit() {
             })
             .collect();
         let mut alone = tiny.open(1);
-        adapter(&mut alone, 1);
+        let hyper = Hyperparameters::from_gguf(&tiny.gguf()).unwrap();
+        adapter(&mut alone, &hyper, 1);
         let sequence = |i: usize| {
             let sequence = Sequence::new([i as u32 * 2, i as u32 * 2 + 1]);
             if i.is_multiple_of(3) { sequence.with_adapter(1) } else { sequence }
@@ -116,7 +110,7 @@ fn a_batch_of_strangers_changes_no_bit() {
         }
         for threads in [1, 2] {
             let mut together = tiny.open(threads);
-            adapter(&mut together, 1);
+            adapter(&mut together, &hyper, 1);
             let mut sequences: Vec<_> = (0..32).map(sequence).collect();
             // First a batch of prompts without their last token (some then have nothing yet), then one of
             // last tokens.
@@ -138,13 +132,12 @@ fn a_batch_of_strangers_changes_no_bit() {
 
 #[test]
 fn an_adapter_acts_like_merged_weights_and_only_where_asked() {
-    use model::{Hyperparameters, Weights};
     for architecture in Architecture::all() {
         let tiny = Tiny::new(architecture, DType::F32);
         let gguf = tiny.gguf();
         let (hyper, weights) = (Hyperparameters::from_gguf(&gguf).unwrap(), Weights::from_gguf(&gguf));
         let mut backend = open(&gguf, 2);
-        let matrices = adapter(&mut backend, 4);
+        let matrices = adapter(&mut backend, &hyper, 4);
         let tokens = random_tokens(9, 40);
         let plain = logits(&mut backend, &mut Sequence::new(0..3), &tokens, 40);
         let adapted = logits(&mut backend, &mut Sequence::new(3..6).with_adapter(4), &tokens, 40);
@@ -170,7 +163,7 @@ fn an_adapter_acts_like_merged_weights_and_only_where_asked() {
 
 #[test]
 fn adapters_that_do_not_fit_are_refused_whole() {
-    let mut backend = Tiny::new(Architecture::Llama, DType::F32).open(1);
+    let mut backend = Tiny::new(architecture("llama"), DType::F32).open(1);
     let good = LoraMatrix {
         tensor: "blk.0.attn_q.weight".into(),
         rank: 2,
@@ -204,7 +197,7 @@ fn adapters_that_do_not_fit_are_refused_whole() {
 
 #[test]
 fn pages_can_be_copied_and_moved_between_backends() {
-    let tiny = Tiny::new(Architecture::Qwen2, DType::Q8_0);
+    let tiny = Tiny::new(architecture("mistral"), DType::Q8_0);
     let mut backend = tiny.open(2);
     let (head, tail) = (random_tokens(1, 37), random_tokens(2, 9));
     let mut original = Sequence::new([0, 1, 2]);
@@ -241,7 +234,7 @@ fn pages_can_be_copied_and_moved_between_backends() {
 #[test]
 fn only_live_slots_matter() {
     // Slots left over from another sequence, not live: the result is as in fresh pages.
-    let mut backend = Tiny::new(Architecture::Llama, DType::F32).open(1);
+    let mut backend = Tiny::new(architecture("llama"), DType::F32).open(1);
     let tokens = random_tokens(2, 20);
     let fresh = logits(&mut backend, &mut Sequence::new([0, 1]), &tokens, 20);
     logits(&mut backend, &mut Sequence::new([2, 3]), &random_tokens(4, 32), 32);
@@ -257,8 +250,7 @@ fn only_live_slots_matter() {
 #[test]
 fn options_out_of_range_are_refused_with_the_way_out() {
     use backend_cpu::{CpuOptions, OpenError};
-    use model::{Hyperparameters, Weights};
-    let gguf = Tiny::new(Architecture::Llama, DType::F32).gguf();
+    let gguf = Tiny::new(architecture("llama"), DType::F32).gguf();
     let (hyper, weights) = (Hyperparameters::from_gguf(&gguf).unwrap(), Weights::from_gguf(&gguf));
     let refused = |options: CpuOptions| CpuBackend::open(&hyper, &weights, &options, |_| ()).err().unwrap();
     let fine = CpuOptions { threads: 1, ..CpuOptions::default() };

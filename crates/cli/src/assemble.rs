@@ -233,6 +233,7 @@ mod tests {
             let norm = TensorView::new(Dtype::F32, vec![8], &bytes).unwrap();
             let shard = serialize([("model.norm.weight", norm)], None).unwrap();
             std::fs::write(folder.path().join("model.safetensors"), shard).unwrap();
+            std::fs::write(folder.path().join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
             fingerprint(&model::safetensors::open(folder.path()).unwrap(), &hyperparameters, 16)
         };
         assert_eq!(of(0.5), of(0.5));

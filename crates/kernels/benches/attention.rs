@@ -3,7 +3,7 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark reports to its user")]
 
-use kernels::attention::{Attention, page_len, write_kv};
+use kernels::attention::{Attention, Heads, page_len, write_kv};
 use kernels::{Isa, Tile, TileMut, f16};
 use std::time::Instant;
 
@@ -34,7 +34,7 @@ fn main() {
         let (begun, mut best) = (Instant::now(), f64::INFINITY);
         while begun.elapsed().as_millis() < 300 {
             let start = Instant::now();
-            attention.start(rows, heads, head_dim, PAGE_TOKENS, 0.125);
+            attention.start(rows, Heads { heads, head_dim, scale: 0.125, cap: None }, PAGE_TOKENS);
             for page in &pages {
                 attention.attend_page(isa, &Tile::from_slice(&queries, width), &masks, page);
             }

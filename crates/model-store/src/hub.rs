@@ -17,6 +17,9 @@ const SIDE_FILES: &[&str] = &[
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
     "chat_template.jinja",
     "model.safetensors.index.json",
 ];
@@ -125,8 +128,10 @@ fn choose(repository: &str, file: Option<&str>, listed: &[Listed]) -> Result<Vec
             "it has neither GGUF nor safetensors files".to_owned()
         }));
     }
-    if find("tokenizer.json").is_none() {
-        return Err(no_file("it has no tokenizer.json; use a version in GGUF".to_owned()));
+    let has = |path: &str| find(path).is_some();
+    if !has("tokenizer.json") && !(has("vocab.json") && has("merges.txt")) {
+        let what = "it has neither tokenizer.json nor vocab.json with merges.txt; use a version in GGUF";
+        return Err(no_file(what.to_owned()));
     }
     // The side files first: they are small, and what is wrong with them shows early.
     Ok(SIDE_FILES.iter().filter_map(|path| find(path)).chain(weights).collect())

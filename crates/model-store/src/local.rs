@@ -8,8 +8,8 @@ use std::path::Path;
 use crate::{Delivery, Phase, Progress, ProgressFn, SourceError, manifest};
 use model::gguf::Gguf;
 
-/// Endings of files that belong to a model folder.
-const ENDINGS: &[&str] = &["safetensors", "json", "jinja"];
+/// Endings of files that belong to a model folder; `txt` is for merges.txt.
+const ENDINGS: &[&str] = &["safetensors", "json", "jinja", "txt"];
 
 pub(crate) fn deliver(
     path: &Path,

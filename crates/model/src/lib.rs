@@ -5,6 +5,7 @@
 //! environment or the clock: settings and time are arguments. Files come from strangers; whatever is wrong
 //! with one is a typed error that says what to do, never a panic.
 
+mod arch;
 pub mod chat;
 mod data;
 pub mod formats;
@@ -18,8 +19,12 @@ pub mod test_model;
 mod tokenizer;
 mod weights;
 
+pub use arch::{Architecture, Part};
 pub use data::Data;
-pub use hyper::{Architecture, HyperError, Hyperparameters, RopePairing};
+pub use hyper::{
+    Activation, Experts, HyperError, Hyperparameters, LayerKind, NormKind, Placement, QkNorm, Rope,
+    RopePairing, Rows,
+};
 pub use model::{Model, OpenError};
 pub use tokenizer::{SpecialTokens, TokenKind, Tokenizer, TokenizerError};
 pub use weights::{Tensor, Weights};

@@ -11,6 +11,7 @@ use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde::Deserialize;
 
+use crate::arch::{Part, TensorSpec};
 use crate::gguf::Gguf;
 use crate::{Hyperparameters, RopePairing, Weights};
 
@@ -96,16 +97,35 @@ pub fn read_peft(config: &str, tensors: &[u8], hyper: &Hyperparameters) -> Resul
     let file = SafeTensors::deserialize(tensors).map_err(|e| LoraError::File(e.to_string()))?;
     let mut halves = Halves::default();
     for (name, view) in file.tensors() {
-        let (tensor, half) = peft_name(&name).ok_or_else(|| LoraError::Tensor {
-            name: name.clone(),
-            reason: "not a LoRA matrix of an attention or feed-forward projection".into(),
-        })?;
-        halves.insert(tensor, half, matrix(&name, &view)?);
+        let wrong = |reason: String| LoraError::Tensor { name: name.clone(), reason };
+        let (layer, tensor, half) = peft_name(&name, hyper)
+            .ok_or_else(|| wrong("not a LoRA matrix of an attention or feed-forward projection".into()))?;
+        let (rows, cols, values) = matrix(&name, &view)?;
+        let heights = tensor.parts.iter().map(|part| part.shape(hyper).map_or(0, |shape| shape[0]));
+        let total: usize = heights.clone().sum();
+        if matches!(half, Half::B) && rows != total {
+            return Err(wrong(format!("{rows} rows: expected {total}, one for each output")));
+        }
+        // Parts that share a matrix share A, and have rows of B each.
+        let mut first = 0;
+        for (part, height) in tensor.parts.iter().zip(heights) {
+            let address = format!("blk.{layer}.{}.weight", part.name());
+            let piece = match half {
+                Half::A => (rows, cols, values.clone()),
+                Half::B => (height, cols, values[first * cols..(first + height) * cols].to_vec()),
+            };
+            halves.insert(address, half, piece);
+            first += height;
+        }
     }
     let mut lora = halves.join(|_| scale)?;
     if hyper.rope_pairing == RopePairing::Interleaved {
+        let rotated: Vec<String> = Part::all()
+            .filter(|part| part.is_rotated())
+            .map(|part| format!(".{}.weight", part.name()))
+            .collect();
         for (name, pair) in &mut lora.pairs {
-            if name.ends_with("attn_q.weight") || name.ends_with("attn_k.weight") {
+            if rotated.iter().any(|end| name.ends_with(end)) {
                 interleave(pair, hyper.head_dim);
             }
         }
@@ -185,26 +205,15 @@ impl Halves {
     }
 }
 
-/// `…layers.3.self_attn.q_proj.lora_A.weight` -> (`blk.3.attn_q.weight`, A).
-fn peft_name(name: &str) -> Option<(String, Half)> {
+/// `…layers.3.self_attn.q_proj.lora_A.weight` -> layer 3, the tensor of `self_attn.q_proj`, A.
+fn peft_name(name: &str, hyper: &Hyperparameters) -> Option<(u32, &'static TensorSpec, Half)> {
     let (path, half) = match name.split_once(".lora_A.") {
         Some((path, _)) => (path, Half::A),
         None => (name.split_once(".lora_B.")?.0, Half::B),
     };
-    let (_, path) = path.split_once("layers.")?;
-    let (layer, projection) = path.split_once('.')?;
-    let layer: u32 = layer.parse().ok()?;
-    let tensor = match projection {
-        "self_attn.q_proj" => "attn_q",
-        "self_attn.k_proj" => "attn_k",
-        "self_attn.v_proj" => "attn_v",
-        "self_attn.o_proj" => "attn_output",
-        "mlp.gate_proj" => "ffn_gate",
-        "mlp.up_proj" => "ffn_up",
-        "mlp.down_proj" => "ffn_down",
-        _ => return None,
-    };
-    Some((format!("blk.{layer}.{tensor}.weight"), half))
+    let (layer, tensor) = hyper.architecture.spec().find_in_layer(path)?;
+    let is_matrix = |part: &Part| part.shape(hyper).is_some_and(|shape| shape.len() == 2);
+    tensor.parts.iter().all(is_matrix).then_some((layer, tensor, half))
 }
 
 fn matrix(name: &str, view: &TensorView<'_>) -> Result<Matrix, LoraError> {
@@ -244,9 +253,14 @@ mod tests {
 
     #[test]
     fn names_of_peft_become_canonical() {
+        let bytes = crate::test_model::build(DType::F32, 0).unwrap().to_bytes();
+        let hyper = Hyperparameters::from_gguf(&Gguf::parse(bytes).unwrap()).unwrap();
         let name = "base_model.model.model.layers.12.self_attn.k_proj.lora_B.weight";
-        assert!(matches!(peft_name(name), Some((tensor, Half::B)) if tensor == "blk.12.attn_k.weight"));
-        assert!(peft_name("base_model.model.lm_head.lora_A.weight").is_none());
+        let (layer, tensor, half) = peft_name(name, &hyper).unwrap();
+        assert_eq!((layer, tensor.parts), (12, &[Part::K][..]));
+        assert!(matches!(half, Half::B));
+        assert!(peft_name("base_model.model.lm_head.lora_A.weight", &hyper).is_none());
+        assert!(peft_name("base_model.model.model.layers.0.input_layernorm.lora_A.weight", &hyper).is_none());
     }
 
     #[test]

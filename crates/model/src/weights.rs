@@ -1,9 +1,8 @@
 //! The tensors of a model under one naming, whatever files they come from.
 //!
-//! Names are those of GGUF: `token_embd.weight`, `output_norm.weight`, `output.weight`, and per layer
-//! `blk.N.` with `attn_norm`, `attn_q`, `attn_k`, `attn_v`, `attn_output`, `attn_q_norm`, `attn_k_norm`,
-//! `ffn_norm`, `ffn_gate`, `ffn_up`, `ffn_down`, each with `.weight` or `.bias`. A matrix has one row per
-//! output: `y[row] = sum w[row][col] x[col]`.
+//! Names are those of GGUF: `token_embd.weight` and others for the model, `blk.N.attn_q.weight` and others for
+//! its layers; `arch` has them all. A matrix has one row per output: `y[row] = sum w[row][col] x[col]`.
+//! Where the parts of a model are in its tensors, [`crate::Hyperparameters::rows`] tells.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -30,6 +29,8 @@ pub(crate) struct TensorEntry {
     pub(crate) shape: Vec<usize>,
     /// Checked against the file by its reader.
     pub(crate) range: Range<usize>,
+    /// Whether the bytes have the dimensions of a matrix in the other order: a row per input.
+    pub(crate) transposed: bool,
 }
 
 /// One tensor: how it is stored, and its bytes.
@@ -46,6 +47,8 @@ pub struct Tensor<'a> {
     /// `rows` rows of `dtype.row_bytes(cols)` bytes each. Aligned to 32 bytes in usual GGUF files, but in
     /// other files perhaps to nothing at all, so read values with unaligned loads.
     pub bytes: &'a [u8],
+    /// Whether the bytes are in another order: those of a row are `rows` values apart.
+    pub transposed: bool,
 }
 
 impl Weights {
@@ -62,6 +65,7 @@ impl Weights {
                 dtype: tensor.dtype,
                 shape: tensor.shape.clone(),
                 range: tensor.range.clone(),
+                transposed: false,
             };
             (tensor.name.clone(), entry)
         });
@@ -78,6 +82,7 @@ impl Weights {
             rows: outer.iter().product(),
             cols,
             bytes: &self.files[entry.file][entry.range.clone()],
+            transposed: entry.transposed,
         })
     }
 

@@ -109,9 +109,10 @@ fn a_folder_is_a_model() {
     let folder = model_folder();
     let model = Model::open(folder.path()).unwrap();
     let hyper = &model.hyperparameters;
-    assert_eq!((hyper.vocab, hyper.head_dim, hyper.rope_dims, hyper.context_length), (261, 2, 2, 131_072));
+    let rope = &hyper.ropes[0];
+    assert_eq!((hyper.vocab, hyper.head_dim, rope.dims, hyper.context_length), (261, 2, 2, 131_072));
     assert_eq!(hyper.rope_pairing, RopePairing::Neox);
-    assert_eq!(hyper.rope_factors.as_deref(), Some(&[1.0][..]));
+    assert_eq!(rope.factors.as_deref(), Some(&[1.0][..]));
     assert!(hyper.tied_embeddings);
     let k = model.weights.get("blk.1.attn_k.weight").unwrap();
     assert_eq!((k.dtype, k.rows, k.cols, k.bytes), (DType::F16, 4, 8, &[0x11; 64][..]));
@@ -132,6 +133,43 @@ fn a_folder_is_a_model() {
     request.messages.push(model::chat::Message::new("user", "he"));
     let ids = model.chat_template().unwrap().encode(&request, tokenizer).unwrap();
     assert_eq!(ids, [259, 256]);
+}
+
+/// As GPT-2 and OPT have it: a vocabulary, merges, and BOS by a setting.
+#[test]
+fn a_folder_without_tokenizer_json_has_the_same_tokens() {
+    let folder = model_folder();
+    let whole = Model::open(folder.path()).unwrap().tokenizer;
+    std::fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
+    let error = Model::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json"), "{error}");
+    let mut vocabulary = tokenizer()["model"]["vocab"].clone();
+    for (token, id) in [("<|im_end|>", 257), ("<|eot_id|>", 258), ("<s>", 259)] {
+        vocabulary[token] = json!(id);
+    }
+    write_json(&folder.path().join("vocab.json"), &vocabulary);
+    std::fs::write(folder.path().join("merges.txt"), "#version: 0.2\nh e\n").unwrap();
+    let map = json!({"eos_token": "<|eot_id|>", "additional_special_tokens": ["<|im_end|>", "<absent>"]});
+    write_json(&folder.path().join("special_tokens_map.json"), &map);
+    let open = |add_bos: bool| {
+        let config =
+            json!({"bos_token": {"content": "<s>"}, "eos_token": "<|eot_id|>", "add_bos_token": add_bos});
+        write_json(&folder.path().join("tokenizer_config.json"), &config);
+        Model::open(folder.path()).unwrap().tokenizer
+    };
+    let pieces = open(true);
+    assert_eq!(pieces.special(), whole.special());
+    assert_eq!(pieces.vocabulary_size(), whole.vocabulary_size());
+    for text in ["hello, hello ö", "  the\n<|eot_id|>he's 12345", ""] {
+        assert_eq!(pieces.encode(text).unwrap(), whole.encode(text).unwrap(), "{text}");
+        let control = |tokenizer: &model::Tokenizer| tokenizer.encode_with_control(text).unwrap();
+        assert_eq!(control(&pieces), control(&whole), "{text}");
+        assert_eq!(pieces.decode(&pieces.encode(text).unwrap()), text.as_bytes());
+    }
+    assert!(!open(false).special().add_bos);
+    std::fs::write(folder.path().join("merges.txt"), "h e\nh q\n").unwrap();
+    let error = Model::open(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("`h q`"), "{error}");
 }
 
 #[test]
@@ -164,6 +202,7 @@ fn shards_are_one_model() {
 #[test]
 fn unusable_folders_are_explained() {
     let empty = tempfile::tempdir().unwrap();
+    write_json(&empty.path().join("config.json"), &config());
     assert!(matches!(folder::open(empty.path()), Err(SafetensorsError::NoWeights { .. })));
     std::fs::write(empty.path().join("pytorch_model.bin"), b"x").unwrap();
     let error = folder::open(empty.path()).unwrap_err().to_string();
@@ -192,39 +231,47 @@ fn configs_that_do_not_fit_are_explained() {
         let error = Hyperparameters::from_config(&config, &weights).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     };
-    check("model_type", json!("opt"), "llama, qwen2, qwen3");
+    check("model_type", json!("mamba"), "llama, mistral, qwen2, qwen3");
     check("num_hidden_layers", json!(3), "blk.2.attn_norm.weight");
     check("num_hidden_layers", json!(1), "blk.1.");
     check("num_hidden_layers", json!("2"), "expected an integer");
     check("hidden_size", json!(16), "expected [261, 16]");
     check("num_key_value_heads", json!(3), "no multiple");
     check("rope_scaling", json!({"type": "yarn", "factor": 4.0}), "yarn");
-    check("hidden_act", json!("gelu"), "gelu");
+    check("hidden_act", json!("gelu"), "the activation `gelu`");
+    check("layer_types", json!(["full_attention"]), "1 entries");
     check("quantization_config", json!({"quant_method": "awq"}), "awq");
     check("rms_norm_eps", json!(0.0), "positive");
 }
 
 #[test]
-fn a_context_ends_at_the_window() {
+fn layers_have_the_windows_that_the_file_says() {
     let folder = model_folder();
     let weights = folder::open(folder.path()).unwrap();
-    let length = |changes: serde_json::Value| {
+    let windows = |changes: serde_json::Value| {
         let mut config = config();
         config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
-        Hyperparameters::from_config(&config, &weights).unwrap().context_length
+        let hyper = Hyperparameters::from_config(&config, &weights).unwrap();
+        assert_eq!(hyper.context_length, 131_072);
+        hyper.kinds.iter().map(|kind| kind.window).collect::<Vec<_>>()
     };
-    // As Mistral has it: within the window every token sees all before it.
-    assert_eq!(length(json!({"sliding_window": 4096})), 4096);
-    assert_eq!(length(json!({"sliding_window": 262_144})), 131_072);
-    assert_eq!(length(json!({"sliding_window": null})), 131_072);
+    // As Mistral has it.
+    assert_eq!(windows(json!({"sliding_window": 4096})), [Some(4096); 2]);
+    // Over the whole context it is none.
+    assert_eq!(windows(json!({"sliding_window": 262_144})), [None; 2]);
+    assert_eq!(windows(json!({"sliding_window": null})), [None; 2]);
     // As Qwen 2 has it.
-    assert_eq!(length(json!({"sliding_window": 4096, "use_sliding_window": false})), 131_072);
-    assert_eq!(length(json!({"sliding_window": 4096, "use_sliding_window": true})), 4096);
+    assert_eq!(windows(json!({"sliding_window": 4096, "use_sliding_window": false})), [None; 2]);
+    let second = [None, Some(4096)];
+    let later = json!({"sliding_window": 4096, "use_sliding_window": true, "max_window_layers": 1});
+    assert_eq!(windows(later), second);
+    let listed = json!({"sliding_window": 4096, "layer_types": ["full_attention", "sliding_attention"]});
+    assert_eq!(windows(listed), second);
 
     let mut writer = test_model::build(DType::F32, 0).unwrap();
     writer.metadata_u32("llama.attention.sliding_window", 100);
-    let gguf = Gguf::parse(writer.to_bytes()).unwrap();
-    assert_eq!(Hyperparameters::from_gguf(&gguf).unwrap().context_length, 100);
+    let hyper = Hyperparameters::from_gguf(&Gguf::parse(writer.to_bytes()).unwrap()).unwrap();
+    assert_eq!((hyper.context_length, hyper.windows()), (2048, vec![100]));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::Forward;
 use crate::prepared_batch::OutputRow;
 use crate::sample::Distribution;
-use crate::state::LOGIT_ROWS;
+use crate::state::{Buffer, LOGIT_ROWS};
 use backend::{OutputKind, Value};
 use kernels::{Input, matmul, ops};
 use std::sync::PoisonError;
@@ -26,29 +26,36 @@ impl Forward<'_> {
         }
     }
 
-    /// Gathers the rows at the head of `normed`, after the last sum and norm.
+    /// Gathers the rows at the head of `normed`, after the last sum and norm, and prepares them for the output
+    /// matrix.
     fn output_norm(&self, output_rows: &[OutputRow]) {
         let (buffers, state, isa) = (self.row_buffers(), self.state, self.network.isa);
         let output = self.network.output();
+        let end = &self.network.layers[self.network.layers.len() - 1].feed_forward.end;
         self.by_rows(output_rows.len(), |indices| {
             let mut normed = buffers.normed.write_rows(indices.clone());
             let rows = 0..state.prepared.rows();
             let (x, delta) = (buffers.x.read_rows(rows.clone()), state.delta.read_rows(rows));
             for (index, output_row) in output_rows[indices.clone()].iter().enumerate() {
                 let mut sum = x.row(output_row.row).to_vec();
-                ops::add(isa, &mut sum, delta.row(output_row.row));
-                ops::rms_norm(
-                    isa,
-                    &sum,
-                    &self.network.output_norm,
-                    self.network.hyper.norm_eps,
-                    normed.row(index),
-                );
+                self.join(end, &mut sum, delta.row(output_row.row), normed.row(index));
+                match &self.network.output_norm {
+                    Some(norm) => norm.apply(isa, &sum, normed.row(index)),
+                    None => normed.row(index).copy_from_slice(&sum),
+                }
             }
+            if let Some(projections) = &self.network.projections {
+                let mut narrow = buffers.narrow.write_rows(indices.clone());
+                for index in 0..indices.len() {
+                    self.network.project(&projections.out, normed.row(index), narrow.row(index));
+                }
+            }
+            drop(normed);
             if output.dtype().is_quantized() {
-                let mut rest = vec![0.0; self.network.hyper.hidden];
+                let mut rest = vec![0.0; output.cols()];
+                let values = self.output_inputs().read_rows(indices.clone());
                 for index in indices.clone() {
-                    let values = normed.row(index - indices.start);
+                    let values = values.row(index - indices.start);
                     buffers.output_codes.quantize(isa, 2 * index..2 * index + 1, values);
                     buffers.output_codes.row(2 * index, &mut rest);
                     rest.iter_mut().zip(values).for_each(|(rest, value)| *rest = *value - *rest);
@@ -56,6 +63,12 @@ impl Forward<'_> {
                 }
             }
         });
+    }
+
+    /// What the output matrix is multiplied with.
+    fn output_inputs(&self) -> &Buffer {
+        let buffers = self.row_buffers();
+        if self.network.projections.is_some() { &buffers.narrow } else { &buffers.normed }
     }
 
     /// The logits of the first `rows` rows of `normed`. Ends with a barrier.
@@ -66,21 +79,35 @@ impl Forward<'_> {
     /// weights that are loaded anyway.
     fn logits(&self, rows: usize) {
         let (buffers, output) = (self.row_buffers(), self.network.output());
-        let values = buffers.normed.read_rows(0..rows);
+        let hyper = &self.network.hyper;
+        let values = self.output_inputs().read_rows(0..rows);
         let codes = &buffers.output_codes;
         let (isa, quantized) = (self.network.isa, output.dtype().is_quantized());
         let unit = output.tile_rows();
         self.columns(rows, output.rows().div_ceil(unit), |range| {
             let cols = range.start * unit..(range.end * unit).min(output.rows());
-            if quantized {
+            let mut logits = if quantized {
                 let mut logits = self.state.logits.write(0..2 * rows, cols);
                 matmul(output, Input::Quantized(codes), &mut logits);
                 for row in 0..rows {
                     let (sum, rest) = logits.two_rows(2 * row, 2 * row + 1);
                     ops::add(isa, sum, rest);
                 }
+                logits
             } else {
-                matmul(output, Input::Float(&values), &mut self.state.logits.write(0..rows, cols));
+                let mut logits = self.state.logits.write(0..rows, cols);
+                matmul(output, Input::Float(&values), &mut logits);
+                logits
+            };
+            let step = if quantized { 2 } else { 1 };
+            for row in 0..rows {
+                let logits = logits.row(row * step);
+                if hyper.logit_scale != 1.0 {
+                    ops::scale(isa, logits, hyper.logit_scale);
+                }
+                if let Some(cap) = hyper.logit_cap {
+                    ops::soft_cap(isa, logits, cap);
+                }
             }
         });
         drop(values);

@@ -2,13 +2,14 @@
 
 use super::Forward;
 use super::product::{Product, Source};
-use crate::network::AttentionWeights;
+use crate::network::{AttentionWeights, Norm, head_width};
 use crate::state::WorkerScratch;
 use half::slice::HalfBitsSliceExt;
+use kernels::attention::Heads;
 use kernels::ops;
 use std::sync::PoisonError;
 
-/// Numbers of the matrices in [`crate::network::Layer::linears`].
+/// Numbers of the matrices in [`crate::network::LINEARS`].
 const Q: usize = 0;
 const K: usize = 1;
 const V: usize = 2;
@@ -19,7 +20,8 @@ impl Forward<'_> {
     pub(super) fn attention(&self, layer: usize) {
         let weights = &self.network.layers[layer].attention;
         let (state, buffers) = (self.state, self.row_buffers());
-        self.norm(layer > 0, &weights.norm, layer, Q, &[&weights.q, &weights.k, &weights.v]);
+        let before = layer.checked_sub(1).map(|layer| &self.network.layers[layer].feed_forward.end);
+        self.norm(before, weights.norm.as_ref(), layer, Q, &[&weights.q, &weights.k, &weights.v]);
         let source = Source { values: &buffers.normed, codes: &buffers.normed_codes };
         let products = [
             Product { linear: &weights.q, index: Q, out: &state.q },
@@ -49,8 +51,8 @@ impl Forward<'_> {
     /// Finishes queries and keys, and stores keys and values in the pages. A task is some writes that follow
     /// each other: borrowing their rows one by one takes as long as the work on them.
     fn rotate_and_store(&self, layer: usize, weights: &AttentionWeights) {
-        let (state, hyper) = (self.state, &self.network.hyper);
-        let (prepared, pairs) = (&state.prepared, hyper.rope_dims / 2);
+        let (state, prepared) = (self.state, &self.state.prepared);
+        let rope = self.network.layers[layer].kind.rope.map(|rope| &prepared.ropes[rope]);
         let v = state.v.read_rows(0..prepared.rows());
         for task in self.worker.tasks(prepared.write_tasks.len()) {
             let writes = &prepared.writes[prepared.write_tasks[task].clone()];
@@ -60,10 +62,9 @@ impl Forward<'_> {
             for write in writes {
                 let mut page = state.pages.write(write.page, layer);
                 for row in write.rows.clone() {
-                    let (cos, sin) =
-                        (&prepared.cos[row * pairs..][..pairs], &prepared.sin[row * pairs..][..pairs]);
-                    self.finish_heads(q.row(row - first), weights.q_norm.as_deref(), cos, sin);
-                    self.finish_heads(k.row(row - first), weights.k_norm.as_deref(), cos, sin);
+                    let turn = rope.map(|rope| rope.row(row));
+                    self.finish_heads(q.row(row - first), weights.q_norm.as_ref(), turn);
+                    self.finish_heads(k.row(row - first), weights.k_norm.as_ref(), turn);
                     let slot = prepared.batch.slots[row] as usize % state.pages.page_tokens();
                     state.pages.store(&mut page, slot, k.row(row - first), v.row(row));
                 }
@@ -71,38 +72,45 @@ impl Forward<'_> {
         }
     }
 
-    /// Norms each head if the model does, and rotates it.
-    fn finish_heads(&self, heads: &mut [f32], norm: Option<&[f32]>, cos: &[f32], sin: &[f32]) {
-        let (hyper, isa) = (&self.network.hyper, self.network.isa);
-        if let Some(weight) = norm {
-            let mut head = [0.0; 256];
-            let head = &mut head[..hyper.head_dim];
-            for values in heads.chunks_exact_mut(hyper.head_dim) {
-                head.copy_from_slice(values);
-                ops::rms_norm(isa, head, weight, hyper.norm_eps, values);
+    /// Norms the heads of a row if the model does, and rotates them by cosines and sines.
+    fn finish_heads(&self, heads: &mut [f32], norm: Option<&Norm>, turn: Option<(&[f32], &[f32])>) {
+        let (hyper, isa, width) = (&self.network.hyper, self.network.isa, head_width(&self.network.hyper));
+        if let Some(norm) = norm {
+            // Of one head, or of all where those are normed together; heads are then not padded.
+            let len = norm.weight.len();
+            let mut copy = heads.to_vec();
+            for (values, copy) in
+                heads.chunks_exact_mut(width.max(len)).zip(copy.chunks_exact_mut(width.max(len)))
+            {
+                norm.apply(isa, &copy[..len], &mut values[..len]);
             }
         }
-        ops::rope(isa, hyper.rope_pairing, heads, hyper.head_dim, cos, sin);
+        if let Some((cos, sin)) = turn {
+            ops::rope(isa, hyper.rope_pairing, heads, width, cos, sin);
+        }
     }
 
     /// Attention, page by page. A task is a block of rows in the query heads of one key-value head.
     fn attend(&self, layer: usize) {
         let (state, hyper, isa) = (self.state, &self.network.hyper, self.network.isa);
-        let (prepared, head_dim) = (&state.prepared, hyper.head_dim);
+        let (prepared, head_dim) = (&state.prepared, head_width(hyper));
+        let row_masks = prepared.masks(self.network.layers[layer].kind.window);
         let (q, pages) = (state.q.read_rows(0..prepared.rows()), state.pages.read());
         let mut scratch = state.scratch[self.worker.index()].lock().unwrap_or_else(PoisonError::into_inner);
         let WorkerScratch { attention, masks, .. } = &mut *scratch;
-        let (group, scale) = (hyper.heads / hyper.kv_heads, 1.0 / (head_dim as f32).sqrt());
+        let group = hyper.heads / hyper.kv_heads;
+        let shape = Heads { heads: group, head_dim, scale: hyper.attention_scale, cap: hyper.score_cap };
         for task in self.worker.tasks(prepared.blocks.len() * hyper.kv_heads) {
             let (block, kv_head) = (&prepared.blocks[task / hyper.kv_heads], task % hyper.kv_heads);
             let sequence = &prepared.sequences[block.sequence];
             let cols = kv_head * group * head_dim..(kv_head + 1) * group * head_dim;
             let queries = q.part(block.rows.clone(), cols.clone());
-            attention.start(block.rows.len(), group, head_dim, state.pages.page_tokens(), scale);
+            attention.start(block.rows.len(), shape, state.pages.page_tokens());
             for (index, page) in prepared.pages[sequence.pages.clone()].iter().enumerate() {
                 masks.clear();
                 let rows = block.rows.clone().map(|row| row - sequence.rows.start);
-                masks.extend(rows.map(|row| prepared.mask(sequence, row, index)));
+                let at = |row: usize| sequence.masks + row * sequence.pages.len() + index;
+                masks.extend(rows.map(|row| row_masks[at(row)]));
                 let page = pages.row(state.pages.row(*page, layer, kv_head));
                 attention.attend_page(isa, &queries, masks, page.reinterpret_cast());
             }

@@ -5,16 +5,19 @@
 //! per layer   x += delta, norm, codes │ q k v │ rotate, store │ attend │ codes │ output
 //!             x += delta, norm, codes │ gate up, silu │ codes │ down          │ = a barrier
 //! ```
+//! What of this a layer has, and which function stands where, is said by its weights and the model's
+//! hyper-parameters. `experts` has the feed-forward part that is a choice of several.
 //! Norms and quantization are split by rows and end at a barrier; up to 3 rows every worker computes all of
 //! them into row buffers of its own and needs none. Products are split by output columns, attention by rows
 //! and key-value heads. No split changes any number.
 
 mod answer;
 mod attention;
+mod experts;
 mod feed_forward;
 mod product;
 
-use crate::network::{Linear, Network};
+use crate::network::{End, Linear, Network, Norm};
 use crate::state::{Buffer, RowBuffers, State};
 use crate::threads::Worker;
 use kernels::{Activations, ops};
@@ -65,6 +68,7 @@ impl<'a> Forward<'a> {
         let buffers = self.row_buffers();
         self.by_rows(batch.rows(), |rows| {
             let mut x = buffers.x.write_rows(rows.clone());
+            let mut scratch = buffers.normed.write_rows(rows.clone());
             let first = rows.start;
             let mut given = batch.embeddings.iter().skip_while(|e| e.row < first).peekable();
             for (index, row) in rows.enumerate() {
@@ -72,27 +76,57 @@ impl<'a> Forward<'a> {
                     Some(embedding) => x.row(index).copy_from_slice(&embedding.values),
                     None => self.network.embed(batch.tokens[row], x.row(index)),
                 }
+                self.network.add_position(batch.positions[row], x.row(index), scratch.row(index));
             }
         });
     }
 
-    /// Norms the residual stream into the row buffers, after adding what the last product left in `delta` (if
-    /// `add`), and prepares it for `readers`, the matrices of layer `layer` from number `first`.
-    fn norm(&self, add: bool, weight: &[f32], layer: usize, first: usize, readers: &[&Linear]) {
+    /// Norms the residual stream into the row buffers, after adding what the branch before left in `delta` (if
+    /// there is one, which says how), and prepares it for `readers`, the matrices of layer `layer` from number
+    /// `first`.
+    fn norm(
+        &self,
+        before: Option<&End>,
+        norm: Option<&Norm>,
+        layer: usize,
+        first: usize,
+        readers: &[&Linear],
+    ) {
         let (buffers, isa) = (self.row_buffers(), self.network.isa);
         self.by_rows(self.state.prepared.rows(), |rows| {
             let mut x = buffers.x.write_rows(rows.clone());
             let mut normed = buffers.normed.write_rows(rows.clone());
             let delta = self.state.delta.read_rows(rows.clone());
             for index in 0..rows.len() {
-                if add {
-                    ops::add(isa, x.row(index), delta.row(index));
+                if let Some(end) = before {
+                    self.join(end, x.row(index), delta.row(index), normed.row(index));
                 }
-                ops::rms_norm(isa, x.row(index), weight, self.network.hyper.norm_eps, normed.row(index));
+                match norm {
+                    Some(norm) => norm.apply(isa, x.row(index), normed.row(index)),
+                    None => normed.row(index).copy_from_slice(x.row(index)),
+                }
             }
             drop(normed);
             self.prepare_inputs(&buffers.normed, &buffers.normed_codes, rows, layer, first, readers);
         });
+    }
+
+    /// Adds a row of `delta` to the residual stream. `scratch` has the length of a row.
+    fn join(&self, end: &End, x: &mut [f32], delta: &[f32], scratch: &mut [f32]) {
+        let (isa, scale) = (self.network.isa, self.network.hyper.residual_scale);
+        if matches!(end, End::Plain) && scale == 1.0 {
+            return ops::add(isa, x, delta);
+        }
+        match end {
+            End::NormOfBranch(norm) => norm.apply(isa, delta, scratch),
+            End::Plain | End::NormOfSum(_) => scratch.copy_from_slice(delta),
+        }
+        ops::scale(isa, scratch, scale);
+        ops::add(isa, x, scratch);
+        if let End::NormOfSum(norm) = end {
+            scratch.copy_from_slice(x);
+            norm.apply(isa, scratch, x);
+        }
     }
 
     /// Quantizes rows of `values` for the next products and applies the LoRA A matrices.

@@ -6,14 +6,14 @@ pub(crate) mod naive;
 
 use backend::{
     AdapterId, Backend, Batch, Output, OutputKind, OutputRequest, PageId, PageSlots, RowMask, SequenceSpan,
-    Value,
+    Value as Answer,
 };
 use backend_cpu::{CpuBackend, CpuOptions};
 use kernels::DType;
-use model::gguf::Gguf;
 use model::gguf::writer::GgufWriter;
+use model::gguf::{Gguf, Value};
 use model::test_model::SplitMix64;
-use model::{Architecture, Hyperparameters, Weights};
+use model::{Architecture, Hyperparameters, Part, Weights};
 
 pub(crate) const LAYERS: usize = 2;
 pub(crate) const HIDDEN: usize = 64;
@@ -22,6 +22,17 @@ pub(crate) const KV_HEADS: usize = 2;
 pub(crate) const HEAD_DIM: usize = 32;
 pub(crate) const FFN: usize = 96;
 pub(crate) const VOCAB: usize = 104;
+/// Less than the prompts of the tests have tokens, and no multiple of a page.
+pub(crate) const WINDOW: u32 = 21;
+
+/// The matrices of a layer that adapters change.
+pub(crate) const LINEARS: [Part; 7] =
+    [Part::Q, Part::K, Part::V, Part::AttentionOutput, Part::Gate, Part::Up, Part::Down];
+
+/// The architecture of this name.
+pub(crate) fn architecture(name: &str) -> Architecture {
+    Architecture::find(name).unwrap()
+}
 
 /// Numbers uniform in `[-scale, scale)`.
 pub(crate) fn values(random: &mut SplitMix64, count: usize, scale: f32) -> Vec<f32> {
@@ -59,82 +70,112 @@ impl Tiny {
         Gguf::parse(self.writer().to_bytes()).unwrap()
     }
 
-    /// The file, its tensors drawn at random in a fixed order.
+    /// The file, its tensors drawn at random in the order in which the architecture lists them.
     fn writer(self) -> GgufWriter {
-        let name = self.architecture.name();
         let mut writer = GgufWriter::new();
         let mut random = SplitMix64(self.seed);
-        writer.metadata_str("general.architecture", name);
-        for (key, value) in [
-            ("block_count", LAYERS),
-            ("embedding_length", HIDDEN),
-            ("attention.head_count", HEADS),
-            ("attention.head_count_kv", KV_HEADS),
-            ("attention.key_length", HEAD_DIM),
-            ("attention.value_length", HEAD_DIM),
-            ("rope.dimension_count", HEAD_DIM),
-            ("feed_forward_length", FFN),
-            ("context_length", 4096),
-        ] {
-            writer.metadata_u32(&format!("{name}.{key}"), value as u32);
-        }
-        let float = |v: f32| model::gguf::Value::F32(v);
-        writer.metadata(&format!("{name}.attention.layer_norm_rms_epsilon"), float(1e-5));
-        writer.metadata(&format!("{name}.rope.freq_base"), float(10_000.0));
-        let mut matrix = |writer: &mut GgufWriter, name: &str, rows: usize, cols: usize, scale: f32| {
-            let values = values(&mut random, rows * cols, scale);
-            match self.dtype {
-                DType::F32 => writer.tensor_f32(name, &[rows, cols], &values),
-                DType::F16 => writer.tensor_f16(name, &[rows, cols], &values),
-                DType::Q8_0 => writer.tensor(name, DType::Q8_0, &[rows, cols], q8_0(&values)),
-                other => panic!("no writer for {other:?}"),
-            };
-        };
-        let (q, kv) = (HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM);
-        matrix(&mut writer, "token_embd.weight", VOCAB, HIDDEN, 1.0);
+        metadata(self.architecture, &mut writer);
+        self.tensor(&mut writer, &mut random, "token_embd.weight", &[VOCAB, HIDDEN]);
         if !self.tied {
-            matrix(&mut writer, "output.weight", VOCAB, HIDDEN, 0.5);
+            self.tensor(&mut writer, &mut random, "output.weight", &[VOCAB, HIDDEN]);
         }
-        for layer in 0..LAYERS {
-            for (name, rows, cols, scale) in [
-                ("attn_q", q, HIDDEN, 0.3),
-                ("attn_k", kv, HIDDEN, 0.3),
-                ("attn_v", kv, HIDDEN, 0.2),
-                ("attn_output", HIDDEN, q, 0.2),
-                ("ffn_gate", FFN, HIDDEN, 0.2),
-                ("ffn_up", FFN, HIDDEN, 0.2),
-                ("ffn_down", HIDDEN, FFN, 0.2),
-            ] {
-                matrix(&mut writer, &format!("blk.{layer}.{name}.weight"), rows, cols, scale);
-            }
-        }
-        let mut random = SplitMix64(self.seed + 1000);
-        let mut vector = |writer: &mut GgufWriter, name: &str, count: usize, middle: f32| {
-            let values: Vec<f32> = values(&mut random, count, 0.3).iter().map(|v| v + middle).collect();
-            writer.tensor_f32(name, &[count], &values);
-        };
-        vector(&mut writer, "output_norm.weight", HIDDEN, 1.0);
         if self.rope_factors {
-            vector(&mut writer, "rope_freqs.weight", HEAD_DIM / 2, 2.0);
+            let values: Vec<f32> = values(&mut random, HEAD_DIM / 2, 0.3).iter().map(|v| v + 2.0).collect();
+            writer.tensor_f32("rope_freqs.weight", &[HEAD_DIM / 2], &values);
         }
-        for layer in 0..LAYERS {
-            vector(&mut writer, &format!("blk.{layer}.attn_norm.weight"), HIDDEN, 1.0);
-            vector(&mut writer, &format!("blk.{layer}.ffn_norm.weight"), HIDDEN, 1.0);
-            if self.architecture == Architecture::Qwen2 {
-                vector(&mut writer, &format!("blk.{layer}.attn_q.bias"), q, 0.0);
-                vector(&mut writer, &format!("blk.{layer}.attn_k.bias"), kv, 0.0);
-                vector(&mut writer, &format!("blk.{layer}.attn_v.bias"), kv, 0.0);
-            }
-            if self.architecture == Architecture::Qwen3 {
-                vector(&mut writer, &format!("blk.{layer}.attn_q_norm.weight"), HEAD_DIM, 1.0);
-                vector(&mut writer, &format!("blk.{layer}.attn_k_norm.weight"), HEAD_DIM, 1.0);
+        let hyper = Hyperparameters::from_gguf_metadata(&Gguf::parse(writer.to_bytes()).unwrap()).unwrap();
+        let written = ["token_embd.weight", "output.weight"];
+        for (name, shape) in hyper.tensors().iter().filter(|(name, _)| !written.contains(&name.as_str())) {
+            self.tensor(&mut writer, &mut random, name, shape);
+            if has_bias(self.architecture, name) {
+                let values = values(&mut random, shape[0], 0.3);
+                writer.tensor_f32(&name.replace(".weight", ".bias"), &shape[..1], &values);
             }
         }
         writer
     }
 
+    fn tensor(self, writer: &mut GgufWriter, random: &mut SplitMix64, name: &str, shape: &[usize]) {
+        let of = |ends: &[&str]| ends.iter().any(|end| name.contains(end));
+        let scale = match name {
+            "token_embd.weight" => 1.0,
+            "output.weight" => 0.5,
+            _ if of(&["norm", "attn_q", "attn_k"]) => 0.3,
+            _ => 0.2,
+        };
+        let mut values = values(random, shape.iter().product(), scale);
+        match (self.dtype, shape) {
+            // Norms are around 1, and in F32 in all files.
+            (_, [_]) => {
+                values.iter_mut().for_each(|value| *value += 1.0);
+                writer.tensor_f32(name, shape, &values)
+            }
+            (DType::F32, _) => writer.tensor_f32(name, shape, &values),
+            (DType::F16, _) => writer.tensor_f16(name, shape, &values),
+            (DType::Q8_0, _) => writer.tensor(name, DType::Q8_0, shape, q8_0(&values)),
+            (other, _) => panic!("no writer for {other:?}"),
+        };
+    }
+
     pub(crate) fn open(self, threads: usize) -> CpuBackend {
         open(&self.gguf(), threads)
+    }
+}
+
+/// The numbers of the tiny model, and those that only some architectures have.
+fn metadata(architecture: Architecture, writer: &mut GgufWriter) {
+    let name = architecture.name();
+    writer.metadata_str("general.architecture", name);
+    for (key, value) in [
+        ("block_count", LAYERS),
+        ("embedding_length", HIDDEN),
+        ("attention.head_count", HEADS),
+        ("attention.head_count_kv", KV_HEADS),
+        ("attention.key_length", HEAD_DIM),
+        ("attention.value_length", HEAD_DIM),
+        ("rope.dimension_count", HEAD_DIM),
+        ("feed_forward_length", FFN),
+        ("context_length", 4096),
+    ] {
+        writer.metadata_u32(&format!("{name}.{key}"), value as u32);
+    }
+    let counts: &[(&str, u32)] = match name {
+        "mistral" | "gemma2" => &[("attention.sliding_window", WINDOW)],
+        "gemma3" => &[("attention.sliding_window", WINDOW), ("attention.sliding_window_pattern", 2)],
+        "qwen3moe" => &[("expert_count", 5), ("expert_used_count", 2), ("expert_feed_forward_length", 64)],
+        _ => &[],
+    };
+    let floats: &[(&str, f32)] = match name {
+        "gemma2" => &[("attn_logit_softcapping", 5.0), ("final_logit_softcapping", 15.0)],
+        "granite" => &[
+            ("embedding_scale", 2.0),
+            ("residual_scale", 0.6),
+            ("attention.scale", 0.2),
+            ("logit_scale", 0.5),
+        ],
+        _ => &[],
+    };
+    for (key, value) in counts {
+        writer.metadata_u32(&format!("{name}.{key}"), *value);
+    }
+    for (key, value) in [
+        ("attention.layer_norm_rms_epsilon", 1e-5),
+        ("attention.layer_norm_epsilon", 1e-5),
+        ("rope.freq_base", 10_000.0),
+    ]
+    .iter()
+    .chain(floats)
+    {
+        writer.metadata(&format!("{name}.{key}"), Value::F32(*value));
+    }
+}
+
+/// Whether files of the architecture have a bias beside the weight.
+fn has_bias(architecture: Architecture, name: &str) -> bool {
+    match architecture.name() {
+        "qwen2" => ["attn_q.", "attn_k.", "attn_v."].iter().any(|part| name.contains(part)),
+        "gpt2" | "opt" => !name.contains("_embd"),
+        _ => false,
     }
 }
 
@@ -210,7 +251,7 @@ pub(crate) fn ask(batch: &mut Batch, rows: std::ops::Range<usize>, kind: &Output
     batch.outputs.extend(rows.map(|row| OutputRequest { row, kind: kind.clone() }));
 }
 
-pub(crate) fn run(backend: &mut CpuBackend, batch: &Batch) -> Vec<Value> {
+pub(crate) fn run(backend: &mut CpuBackend, batch: &Batch) -> Vec<Answer> {
     let mut output = Output::default();
     backend.run(batch, &mut output).unwrap();
     output.values
@@ -233,9 +274,9 @@ pub(crate) fn logits(
     rows
 }
 
-pub(crate) fn into_logits(value: Value) -> Vec<f32> {
+pub(crate) fn into_logits(value: Answer) -> Vec<f32> {
     match value {
-        Value::Logits(logits) => logits,
+        Answer::Logits(logits) => logits,
         other => panic!("asked for logits, got {other:?}"),
     }
 }

@@ -12,6 +12,7 @@
 //!
 //! ```text
 //! s[t] = scale * (sum over even d of q[d] k[d][t] + sum over odd d)     t: the slots of the row's mask
+//! s    = cap * tanh(s / cap)                                            where scores have a cap
 //! m'   = max(m, s);  p[t] = exp(s[t] - m')
 //! acc  = exp(m - m') * acc + sum of p[t] v[t];  sum likewise;  m = m'
 //! ```
@@ -19,7 +20,7 @@
 //! multiplied by zero, so what they hold (even NaN) never matters, and a page without any slot leaves the
 //! state as it is.
 
-use crate::lanes::{Kernel, Lanes, Number, Reduce, ReduceKernel, exp, run, run_wide};
+use crate::lanes::{Kernel, Lanes, Number, Reduce, ReduceKernel, exp, run, run_wide, tanh};
 use crate::{Isa, Tile, TileMut};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -63,6 +64,19 @@ fn finite(number: f16) -> f16 {
     }
 }
 
+/// The query heads of one key-value head.
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// Heads of a row.
+    pub heads: usize,
+    /// Numbers of a head.
+    pub head_dim: usize,
+    /// What scores are multiplied with.
+    pub scale: f32,
+    /// Scores become `cap * tanh(score / cap)`.
+    pub cap: Option<f32>,
+}
+
 /// The running state of the queries of one key-value head. Reusable: [`Attention::start`] keeps the memory.
 #[derive(Default)]
 pub struct Attention {
@@ -70,6 +84,7 @@ pub struct Attention {
     page_tokens: usize,
     heads: usize,
     scale: f32,
+    cap: Option<f32>,
     /// Per query: the largest score so far, the sum of the exponentials, and `head_dim` weighted values.
     max: Vec<f32>,
     sum: Vec<f32>,
@@ -83,10 +98,10 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Begins: `rows` rows of the batch, `heads` query heads each, `head_dim` numbers a head, scores
-    /// multiplied by `scale`. Panics unless `head_dim` is a multiple of 8 and `page_tokens` a multiple of 8
-    /// up to 64.
-    pub fn start(&mut self, rows: usize, heads: usize, head_dim: usize, page_tokens: usize, scale: f32) {
+    /// Begins: `rows` rows of the batch with the queries of `shape`, over pages of `page_tokens` slots. Panics
+    /// unless the numbers of a head are a multiple of 8 and `page_tokens` is a multiple of 8 up to 64.
+    pub fn start(&mut self, rows: usize, shape: Heads, page_tokens: usize) {
+        let Heads { heads, head_dim, scale, cap } = shape;
         assert!(
             head_dim > 0 && head_dim.is_multiple_of(8),
             "head dimension {head_dim} is not a multiple of 8"
@@ -96,7 +111,8 @@ impl Attention {
             "{page_tokens} tokens per page is not a multiple of 8 up to {PAGE_TOKENS_MAX}"
         );
         let queries = rows * heads;
-        (self.head_dim, self.page_tokens, self.heads, self.scale) = (head_dim, page_tokens, heads, scale);
+        (self.head_dim, self.page_tokens, self.heads) = (head_dim, page_tokens, heads);
+        (self.scale, self.cap) = (scale, cap);
         self.max.clear();
         self.max.resize(queries, f32::NEG_INFINITY);
         self.sum.clear();
@@ -330,7 +346,11 @@ fn score_slots<L: Lanes, T: Number, const Q: usize, const W: usize>(
     }
     for (acc, index) in acc.into_iter().zip(indices) {
         for (w, [even, odd]) in acc.into_iter().enumerate() {
-            let score = even.add(odd).mul(L::splat(state.scale));
+            let mut score = even.add(odd).mul(L::splat(state.scale));
+            if let Some(cap) = state.cap {
+                let cap = L::splat(cap);
+                score = cap.mul(tanh(score.div(cap)));
+            }
             score.store(&mut state.scores[index][first + w * L::N..]);
         }
     }

@@ -4,6 +4,7 @@ use crate::testing::{seeded, values};
 struct Case {
     heads: usize,
     head_dim: usize,
+    cap: Option<f32>,
     page_tokens: usize,
     rows: usize,
     queries: Vec<f32>,
@@ -17,7 +18,8 @@ impl Case {
         let mut rng = seeded((head_dim * page_tokens + rows) as u64);
         let queries = values(&mut rng, rows * heads * head_dim).iter().map(|x| x * 3.0).collect();
         let all = u64::MAX >> (64 - page_tokens);
-        let mut case = Case { heads, head_dim, page_tokens, rows, queries, pages: vec![], masks: vec![] };
+        let mut case =
+            Case { heads, head_dim, cap: None, page_tokens, rows, queries, pages: vec![], masks: vec![] };
         for _ in 0..pages {
             let mut page = vec![f16::NAN; page_len(head_dim, page_tokens)];
             let masks: Vec<u64> = (0..rows)
@@ -49,7 +51,8 @@ impl Case {
         let width = self.heads * self.head_dim;
         let queries = Tile::from_slice(&self.queries[rows.start * width..rows.end * width], width);
         let mut attention = Attention::default();
-        attention.start(rows.len(), self.heads, self.head_dim, self.page_tokens, 0.125);
+        let shape = Heads { heads: self.heads, head_dim: self.head_dim, scale: 0.125, cap: self.cap };
+        attention.start(rows.len(), shape, self.page_tokens);
         for (page, masks) in self.pages.iter().zip(&self.masks) {
             attention.attend_page(isa, &queries, &masks[rows.clone()], page);
         }
@@ -68,6 +71,7 @@ impl Case {
                 let key = keys.iter().skip(slot).step_by(self.page_tokens);
                 let score =
                     query.iter().zip(key).map(|(q, k)| f64::from(*q) * k.to_f64()).sum::<f64>() * 0.125;
+                let score = self.cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh());
                 scored.push((score.exp(), &values[slot * self.head_dim..][..self.head_dim]));
             }
         }
@@ -98,7 +102,8 @@ fn cases() -> Vec<Case> {
         (3, 72, 40, 1),
     ];
     let case = |(heads, head_dim, page_tokens, rows)| Case::new(heads, head_dim, page_tokens, rows, 5);
-    shapes.map(case).into()
+    let capped = shapes[..6].iter().map(|&shape| Case { cap: Some(1.5), ..case(shape) });
+    shapes.iter().map(|&shape| case(shape)).chain(capped).collect()
 }
 
 #[test]
@@ -175,7 +180,7 @@ fn keys_and_values_beyond_f16_are_its_largest_number() {
         );
         let queries = [0.01; 8];
         let mut attention = Attention::default();
-        attention.start(1, 1, head_dim, page_tokens, 1.0);
+        attention.start(1, Heads { heads: 1, head_dim, scale: 1.0, cap: None }, page_tokens);
         attention.attend_page(isa, &Tile::from_slice(&queries, 8), &[0b11], &page);
         let mut out = [0.0; 8];
         attention.finish(isa, &mut TileMut::from_slice(&mut out, 8));

@@ -1,7 +1,7 @@
-//! Elementwise sums and scaling, and the gate of feed-forward layers.
+//! Elementwise sums and scaling, and the activations of feed-forward layers.
 
 use crate::Isa;
-use crate::lanes::{Kernel, Lanes, exp, map, run_wide, update};
+use crate::lanes::{Kernel, Lanes, exp, map, run_wide, tanh, update};
 
 /// `values += other`. Panics unless the lengths are equal.
 pub fn add(isa: Isa, values: &mut [f32], other: &[f32]) {
@@ -13,10 +13,38 @@ pub fn scale(isa: Isa, values: &mut [f32], factor: f32) {
     run_wide(isa, Scale { values, factor });
 }
 
-/// `values = silu(values) * other` with `silu(x) = x / (1 + e^-x)`, the gate of llama. Panics unless the
-/// lengths are equal.
-pub fn silu_mul(isa: Isa, values: &mut [f32], other: &[f32]) {
-    run_wide(isa, SiluMul { values, other });
+/// What the inner values of a feed-forward layer go through.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Activation {
+    /// `x / (1 + e^-x)`.
+    Silu,
+    /// The usual approximation of GELU, `x / 2 (1 + tanh(u))` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`.
+    GeluTanh,
+    /// `max(x, 0)`.
+    Relu,
+}
+
+/// `values = activation(values)`.
+pub fn activate(isa: Isa, activation: Activation, values: &mut [f32]) {
+    match activation {
+        Activation::Silu => run_wide(isa, Activate { values, function: Silu }),
+        Activation::GeluTanh => run_wide(isa, Activate { values, function: GeluTanh }),
+        Activation::Relu => run_wide(isa, Activate { values, function: Relu }),
+    }
+}
+
+/// `values = activation(values) * other`, the gate of llama. Panics unless the lengths are equal.
+pub fn gate(isa: Isa, activation: Activation, values: &mut [f32], other: &[f32]) {
+    match activation {
+        Activation::Silu => run_wide(isa, Gate { values, other, function: Silu }),
+        Activation::GeluTanh => run_wide(isa, Gate { values, other, function: GeluTanh }),
+        Activation::Relu => run_wide(isa, Gate { values, other, function: Relu }),
+    }
+}
+
+/// `values = cap * tanh(values / cap)`.
+pub fn soft_cap(isa: Isa, values: &mut [f32], cap: f32) {
+    run_wide(isa, SoftCap { values, cap });
 }
 
 struct Add<'a> {
@@ -57,12 +85,89 @@ impl Kernel for Scale<'_> {
     }
 }
 
-struct SiluMul<'a> {
+struct SoftCap<'a> {
     values: &'a mut [f32],
-    other: &'a [f32],
+    cap: f32,
 }
 
-impl Kernel for SiluMul<'_> {
+impl Kernel for SoftCap<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let cap = L::splat(self.cap);
+        map::<L>(
+            self.values,
+            #[inline(always)]
+            |value| cap.mul(tanh(value.div(cap))),
+        );
+    }
+}
+
+/// An activation on lanes.
+trait Function {
+    /// Implementations are `#[inline(always)]`.
+    fn of<L: Lanes>(x: L) -> L;
+}
+
+struct Silu;
+
+impl Function for Silu {
+    #[inline(always)]
+    fn of<L: Lanes>(x: L) -> L {
+        x.div(L::splat(1.0).add(exp(L::splat(0.0).sub(x))))
+    }
+}
+
+struct GeluTanh;
+
+impl Function for GeluTanh {
+    /// `(1 + tanh(u)) / 2` is `1 / (1 + e^-2u)`.
+    #[inline(always)]
+    fn of<L: Lanes>(x: L) -> L {
+        let cubed = x.mul(x).mul(x);
+        // -2 sqrt(2 / pi).
+        let exponent = cubed.fma(L::splat(0.044_715), x).mul(L::splat(-1.595_769_2));
+        x.div(L::splat(1.0).add(exp(exponent)))
+    }
+}
+
+struct Relu;
+
+impl Function for Relu {
+    #[inline(always)]
+    fn of<L: Lanes>(x: L) -> L {
+        x.max(L::splat(0.0))
+    }
+}
+
+struct Activate<'a, F> {
+    values: &'a mut [f32],
+    #[expect(dead_code, reason = "says which function by its type")]
+    function: F,
+}
+
+impl<F: Function> Kernel for Activate<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        map::<L>(
+            self.values,
+            #[inline(always)]
+            |x| F::of(x),
+        );
+    }
+}
+
+struct Gate<'a, F> {
+    values: &'a mut [f32],
+    other: &'a [f32],
+    #[expect(dead_code, reason = "says which function by its type")]
+    function: F,
+}
+
+impl<F: Function> Kernel for Gate<'_, F> {
     type Output = ();
 
     #[inline(always)]
@@ -71,10 +176,7 @@ impl Kernel for SiluMul<'_> {
             self.values,
             self.other,
             #[inline(always)]
-            |x, other| {
-                let denominator = L::splat(1.0).add(exp(L::splat(0.0).sub(x)));
-                x.div(denominator).mul(other)
-            },
+            |x, other| F::of(x).mul(other),
         );
     }
 }

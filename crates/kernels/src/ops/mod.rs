@@ -6,8 +6,8 @@ mod norm;
 mod reduce;
 mod rope;
 
-pub use gate::{add, scale, silu_mul};
-pub use norm::rms_norm;
+pub use gate::{Activation, activate, add, gate, scale, soft_cap};
+pub use norm::{layer_norm, rms_norm};
 pub use reduce::{argmax, dot, exp_scaled, log_sum_exp, max};
 pub use rope::{RopePairing, rope, rope_tables};
 

@@ -32,19 +32,30 @@ fn map2(f: impl Fn(f64, f64) -> f64) -> impl Fn(&[f64], &[f64]) -> Vec<f64> {
     move |a, b| a.iter().zip(b).map(|(&a, &b)| f(a, b)).collect()
 }
 
-fn exact_silu(x: f64) -> f64 {
-    x / (1.0 + (-x).exp())
+fn exact(activation: Activation) -> impl Fn(f64) -> f64 {
+    move |x| match activation {
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::GeluTanh => {
+            let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
+            x / 2.0 * (1.0 + u.tanh())
+        }
+        Activation::Relu => x.max(0.0),
+    }
 }
 
 #[test]
 fn elementwise_operations_agree_with_the_naive_ones() {
     check(1e-7, |isa, a, b| add(isa, a, b), map2(|a, b| a + b));
     check(1e-7, |isa, a, _| scale(isa, a, 0.3), map2(|a, _| a * f64::from(0.3f32)));
-    check(1e-6, |isa, a, b| silu_mul(isa, a, b), map2(|a, b| exact_silu(a) * b));
+    check(1e-6, |isa, a, _| soft_cap(isa, a, 1.5), map2(|a, _| 1.5 * (a / 1.5).tanh()));
+    for kind in [Activation::Silu, Activation::GeluTanh, Activation::Relu] {
+        check(1e-6, |isa, a, _| activate(isa, kind, a), map2(|a, _| exact(kind)(a)));
+        check(1e-6, |isa, a, b| gate(isa, kind, a, b), map2(|a, b| exact(kind)(a) * b));
+    }
 }
 
 #[test]
-fn the_norm_agrees_with_the_naive_one() {
+fn norms_agree_with_the_naive_ones() {
     check(
         1e-6,
         |isa, a, b| {
@@ -56,6 +67,22 @@ fn the_norm_agrees_with_the_naive_one() {
             a.iter().zip(b).map(|(a, b)| a / (mean + 1e-5).sqrt() * b).collect()
         },
     );
+    for bias in [false, true] {
+        check(
+            1e-5,
+            |isa, a, b| {
+                let x = a.clone();
+                layer_norm(isa, &x, b, bias.then_some(b), 1e-5, a);
+            },
+            |a, b| {
+                let n = a.len() as f64;
+                let mean = a.iter().sum::<f64>() / n;
+                let variance = a.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+                let normed = |x: f64| (x - mean) / (variance + 1e-5).sqrt();
+                a.iter().zip(b).map(|(a, b)| normed(*a) * b + if bias { *b } else { 0.0 }).collect()
+            },
+        );
+    }
 }
 
 #[test]

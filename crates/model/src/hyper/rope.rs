@@ -1,10 +1,32 @@
-//! RopeScaling of rotary frequencies, reduced to one divisor per frequency.
+//! Rotations of Q and K. Scaling of their frequencies is reduced to one divisor per frequency.
 
 use kernels::DType;
 
 use super::HyperError;
-use super::layout::ROPE_FACTORS;
+use super::tensors::ROPE_FACTORS;
+use crate::arch::Reader;
 use crate::weights::Weights;
+
+/// How Q and K are rotated: pair `i` turns by `position * theta^(-2 i / dims) / factors[i]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rope {
+    /// Base of the frequencies.
+    pub theta: f32,
+    /// Leading values of each head that are rotated; even, at most `head_dim`.
+    pub dims: usize,
+    /// Divisors of the frequencies, `dims / 2` of them; `None` is all 1.
+    pub factors: Option<Vec<f32>>,
+}
+
+impl Rope {
+    /// Turns per position of each pair, in radians.
+    pub fn frequencies(&self) -> Vec<f32> {
+        let factor = |pair: usize| self.factors.as_ref().map_or(1.0, |factors| f64::from(factors[pair]));
+        let frequency =
+            |pair: usize| f64::from(self.theta).powf(-2.0 * pair as f64 / self.dims as f64) / factor(pair);
+        (0..self.dims / 2).map(|pair| frequency(pair) as f32).collect()
+    }
+}
 
 /// How a file stretches the rotary frequencies.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,6 +40,44 @@ pub(super) enum RopeScaling {
 }
 
 impl RopeScaling {
+    /// As `rope_scaling` or `rope_parameters` of config.json have it.
+    pub(super) fn from_config(scaling: &Reader<'_>) -> Result<Self, HyperError> {
+        let kind = scaling.text("", "rope_type")?.or(scaling.text("", "type")?).unwrap_or("default");
+        let required = |key: &str| {
+            let missing = || scaling.missing("", &format!("rope_scaling.{key}"));
+            scaling.float("", key)?.ok_or_else(missing)
+        };
+        match kind {
+            "default" => Ok(Self::None),
+            "linear" => Ok(Self::Linear { factor: required("factor")? }),
+            "llama3" => Ok(Self::Llama3 {
+                factor: required("factor")?,
+                low_freq_factor: required("low_freq_factor")?,
+                high_freq_factor: required("high_freq_factor")?,
+                original_context: required("original_max_position_embeddings")?,
+            }),
+            found => Err(HyperError::Unsupported {
+                what: format!("rotary scaling of type `{found}`"),
+                instead: "remove `rope_scaling` from config.json to use the original context length",
+            }),
+        }
+    }
+
+    /// As the metadata of GGUF files has it.
+    pub(super) fn from_gguf(reader: &Reader<'_>) -> Result<Self, HyperError> {
+        let kind = reader.text("rope.scaling.type", "")?;
+        // Files of before 2023-11 have only `scale_linear`, and it means linear scaling.
+        let factor = reader.float("rope.scaling.factor", "")?.or(reader.float("rope.scale_linear", "")?);
+        match (kind, factor) {
+            (None | Some("linear"), Some(factor)) if factor != 1.0 => Ok(Self::Linear { factor }),
+            (None | Some("linear" | "none"), _) => Ok(Self::None),
+            (Some(found), _) => Err(HyperError::Unsupported {
+                what: format!("rotary scaling of type `{found}`"),
+                instead: "use a file converted without it, within the model's original context length",
+            }),
+        }
+    }
+
     /// The divisors of the `rope_dims / 2` frequencies; `None` is all 1.
     pub(super) fn factors(
         self,

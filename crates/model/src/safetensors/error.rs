@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::hyper::HyperError;
+
 /// Why a model folder was refused.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -64,11 +66,18 @@ pub enum SafetensorsError {
         /// Its shape.
         shape: Vec<usize>,
     },
-    /// A tensor name that belongs to no supported architecture.
-    #[error("tensor `{name}` is not known; the model's architecture is probably not supported")]
+    /// The architecture that config.json names is not supported.
+    #[error(transparent)]
+    Architecture(#[from] HyperError),
+    /// A tensor name that the architecture does not have.
+    #[error(
+        "tensor `{name}` is not part of a {architecture} model as pie knows it; the model is a variant that is not supported"
+    )]
     UnknownTensor {
         /// Its name in the file.
         name: String,
+        /// The model's architecture.
+        architecture: &'static str,
     },
     /// A tensor in two files, or under two names.
     #[error("tensor `{name}` occurs twice")]

@@ -4,7 +4,6 @@
 //! stay where they are in the mapped files. The safetensors library checks headers, offsets and sizes.
 
 mod error;
-mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,32 +15,38 @@ use serde_json::Value;
 
 pub use error::SafetensorsError;
 
+use crate::arch::HuggingFaceName;
 use crate::data::Data;
+use crate::hyper::spec_of_config;
 use crate::json::{self, JsonError};
 use crate::weights::{TensorEntry, Weights};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Maps the weights of a model folder.
+/// Maps the weights of a model folder. Its config.json says which architecture has named them.
 ///
 /// # Errors
-/// A file that is missing or damaged, a tensor in a type other than F32, F16 and BF16, or one that is not
-/// known.
+/// A file that is missing or damaged, an architecture that is not supported, a tensor in a type other than
+/// F32, F16 and BF16, or one that is not known.
 pub fn open(folder: &Path) -> Result<Weights, SafetensorsError> {
     let mut files = Vec::new();
     let mut tensors = BTreeMap::new();
-    for path in shards(folder)? {
+    let paths = shards(folder)?;
+    let spec = spec_of_config(&config(folder)?)?;
+    for path in paths {
         let data = Data::map(&path).map_err(|source| SafetensorsError::Io { path: path.clone(), source })?;
         let (header_bytes, header) = SafeTensors::read_metadata(&data)
             .map_err(|source| SafetensorsError::Damaged { path: path.clone(), source })?;
         // Eight bytes of length, the header, then the tensors that offsets count from.
         let start = 8 + header_bytes;
         for (name, tensor) in header.tensors() {
-            let Some(canonical) = names::canonical(&name)
-                .ok_or_else(|| SafetensorsError::UnknownTensor { name: name.clone() })?
-            else {
-                continue;
+            let (canonical, transposed) = match spec.translate(&name) {
+                HuggingFaceName::Tensor { name, transposed } => (name, transposed),
+                HuggingFaceName::Ignored => continue,
+                HuggingFaceName::Unknown => {
+                    return Err(SafetensorsError::UnknownTensor { name, architecture: spec.name });
+                }
             };
             let dtype = match tensor.dtype {
                 Dtype::F32 => DType::F32,
@@ -53,12 +58,12 @@ pub fn open(folder: &Path) -> Result<Weights, SafetensorsError> {
                 return Err(SafetensorsError::Shape { name, shape: tensor.shape.clone() });
             }
             let (from, to) = tensor.data_offsets;
-            let entry = TensorEntry {
-                file: files.len(),
-                dtype,
-                shape: tensor.shape.clone(),
-                range: start + from..start + to,
-            };
+            let mut shape = tensor.shape.clone();
+            if transposed {
+                shape.reverse();
+            }
+            let range = start + from..start + to;
+            let entry = TensorEntry { file: files.len(), dtype, shape, range, transposed };
             if tensors.insert(canonical, entry).is_some() {
                 return Err(SafetensorsError::DuplicateTensor { name });
             }

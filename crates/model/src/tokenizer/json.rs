@@ -5,33 +5,24 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::bytes::{ByteEncoding, TokenTable};
-use super::{SpecialTokens, Splitter, TokenKind, Tokenizer, TokenizerError, stop};
+use super::{SpecialTokens, Splitter, TokenKind, Tokenizer, TokenizerError, stop, vocab};
 use crate::json::{self, JsonError};
 
 impl Tokenizer {
-    /// Builds the tokenizer of a model folder from `tokenizer.json`, with the roles of tokens from
+    /// Builds the tokenizer of a model folder from `tokenizer.json`, or from `vocab.json` and `merges.txt` where
+    /// only those are there, with the roles of tokens from
     /// `tokenizer_config.json`, `generation_config.json` and `config.json` as far as they are there.
     ///
     /// # Errors
     /// A file that cannot be read or is not what its name says.
     pub fn from_folder(folder: &Path) -> Result<Self, TokenizerError> {
-        let path = folder.join("tokenizer.json");
-        let text =
-            std::fs::read(&path).map_err(|source| TokenizerError::Io { path: path.clone(), source })?;
-        let invalid = |reason: String| TokenizerError::Json {
-            path: path.clone(),
-            what: "tokenizer of the `tokenizers` library",
-            reason,
-        };
-        let description: Value = serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
-        let mut inner =
-            tokenizers::Tokenizer::from_bytes(&text).map_err(|error| invalid(error.to_string()))?;
+        let is_old = vocab::is_in(folder);
+        let (mut inner, is_byte_level) =
+            if is_old { (vocab::read(folder)?, true) } else { read_library(folder)? };
         // Training settings of the file; a prompt must never be cut or filled up.
         inner.with_truncation(None).map_err(TokenizerError::Build)?;
         inner.with_padding(None);
 
-        let is_byte_level = mentions_byte_level(&description["decoder"])
-            || mentions_byte_level(&description["pre_tokenizer"]);
         let kind = if is_byte_level { ByteEncoding::ByteLevel } else { ByteEncoding::SentencePiece };
         let table = table(&inner, kind);
 
@@ -61,7 +52,8 @@ impl Tokenizer {
         let special = SpecialTokens {
             bos,
             eos,
-            add_bos: bos.is_some_and(|bos| around.first() == Some(&bos)),
+            add_bos: bos.is_some_and(|bos| around.first() == Some(&bos))
+                || (is_old && bos.is_some() && tokenizer_config["add_bos_token"] == Value::Bool(true)),
             add_eos: eos.is_some_and(|eos| around.len() > 1 && around.last() == Some(&eos)),
             stop: stop::stop_tokens(&table, ends.into_iter().chain(eos)),
         };
@@ -77,6 +69,22 @@ impl From<JsonError> for TokenizerError {
             JsonError::Invalid { path, reason } => Self::Json { path, what: "JSON file", reason },
         }
     }
+}
+
+/// The tokenizer of tokenizer.json, and whether its tokens are bytes.
+fn read_library(folder: &Path) -> Result<(tokenizers::Tokenizer, bool), TokenizerError> {
+    let path = folder.join("tokenizer.json");
+    let text = std::fs::read(&path).map_err(|source| TokenizerError::Io { path: path.clone(), source })?;
+    let invalid = |reason: String| TokenizerError::Json {
+        path: path.clone(),
+        what: "tokenizer of the `tokenizers` library",
+        reason,
+    };
+    let description: Value = serde_json::from_slice(&text).map_err(|error| invalid(error.to_string()))?;
+    let inner = tokenizers::Tokenizer::from_bytes(&text).map_err(|error| invalid(error.to_string()))?;
+    let is_byte_level =
+        mentions_byte_level(&description["decoder"]) || mentions_byte_level(&description["pre_tokenizer"]);
+    Ok((inner, is_byte_level))
 }
 
 /// The bytes of all ids up to the greatest; holes become unused tokens.

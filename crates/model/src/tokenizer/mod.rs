@@ -1,7 +1,7 @@
 //! Text to token ids and back.
 //!
-//! Splitting and merging is done by the `tokenizers` library, whose `Tokenizer` is built either from GGUF
-//! metadata or from a tokenizer.json; for SentencePiece vocabularies of GGUF files, whose scores it cannot
+//! Splitting and merging is done by the `tokenizers` library, whose `Tokenizer` is built from GGUF
+//! metadata, a tokenizer.json, or the files of before it; for SentencePiece vocabularies of GGUF files, whose scores it cannot
 //! follow in all cases, by [`sentence_piece`]. The way back is our own: a table of the bytes of every token,
 //! which constrained decoding needs anyway, and which makes streaming a matter of appending bytes.
 //!
@@ -16,6 +16,7 @@ mod names;
 mod pre;
 mod sentence_piece;
 mod stop;
+mod vocab;
 
 use std::sync::OnceLock;
 
