@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use serde_json::json;
@@ -71,13 +71,23 @@ pub(crate) async fn run(model: &Path, options: &Options) -> Result<()> {
                     }
                     let body =
                         json!({ "input": format!("Tell {seed}."), "max_output_tokens": 16 }).to_string();
-                    let Ok((200, answer)) = client.ask("POST", "/v1/responses", &body).await else { return };
+                    let Ok((status, answer)) = client.ask("POST", "/v1/responses", &body).await else {
+                        return;
+                    };
+                    assert_eq!(status, 200, "{answer}");
                     let id = answer["id"].as_str().unwrap_or_default().to_string();
                     kept.lock().expect("not poisoned").push(Kept { id, output: text(&answer) });
                 }
             })
         });
         let work: Vec<_> = work.collect();
+        // Every second one comes when something has been kept since the start: else a slow machine would keep nothing.
+        let kept_now = || kept.lock().expect("not poisoned").len();
+        let (floor, asked) = (before.len(), Instant::now());
+        while kill % 2 == 0 && kept_now() == floor {
+            ensure!(asked.elapsed() < Duration::from_secs(60), "no response in a minute");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         tokio::time::sleep(Duration::from_millis(random.u64(50..1500))).await;
         if kill % 4 == 0 {
             keys.push(home.pie(&["key", "add", &format!("key-{kill}")])?);
@@ -85,8 +95,13 @@ pub(crate) async fn run(model: &Path, options: &Options) -> Result<()> {
         server.kill()?;
         for one in work {
             one.abort();
+            if let Err(error) = one.await
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
         }
-        eprint!("\r{} kills, {} responses kept", kill + 1, kept.lock().expect("not poisoned").len());
+        eprint!("\r{} kills, {} responses kept", kill + 1, kept_now());
     }
     eprintln!();
     let server = home.start(model, "", true).await?;
