@@ -1,0 +1,3 @@
+//! What servers and machines tell about themselves while they are measured.
+
+pub mod process;
