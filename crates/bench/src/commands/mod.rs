@@ -6,12 +6,18 @@
     reason = "these are the commands of a program for terminals"
 )]
 
+pub mod compare;
 pub mod flags;
 pub mod interrupt;
 pub mod mock;
+pub mod prepare;
 pub mod progress;
+pub mod replay;
+pub mod selftest;
 pub mod serve;
 pub mod session;
+pub mod slo;
+pub mod sweep;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -37,6 +43,18 @@ Keys come from --api-key, OPENAI_API_KEY or LLM_API_KEY.";
 enum Command {
     /// Measure a server under a load; takes the flags of `vllm bench serve`.
     Serve(Box<serve::ServeFlags>),
+    /// Send a trace at the moments that it has.
+    Replay(Box<replay::ReplayFlags>),
+    /// Measure a server at several loads.
+    Sweep(Box<sweep::SweepFlags>),
+    /// Search the highest load at which promises are kept.
+    Slo(Box<slo::SloFlags>),
+    /// Show reports side by side.
+    Compare(compare::CompareFlags),
+    /// Judge a report by another one: an exit code for pipelines.
+    Gate(compare::GateFlags),
+    /// Find out how much this client can take on this machine.
+    Selftest(selftest::SelftestFlags),
     /// Be a server whose answers follow a script.
     Mock(mock::MockFlags),
 }
@@ -49,6 +67,12 @@ impl Flags {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Serve(flags) => serve::run(*flags),
+            Command::Replay(flags) => replay::run(*flags),
+            Command::Sweep(flags) => sweep::run(*flags),
+            Command::Slo(flags) => slo::run(*flags),
+            Command::Compare(flags) => compare::compare(&flags),
+            Command::Gate(flags) => compare::gate(&flags),
+            Command::Selftest(flags) => selftest::run(&flags),
             Command::Mock(flags) => mock::run(flags),
         }
     }

@@ -74,5 +74,5 @@ pub fn measure(
         Summary::new(&run, &SummaryOptions { window: Some(window), ..summary_options.clone() })
     });
     let verdict = verdict(&run, &Limits::default());
-    Ok(Report { context, plan: Arc::clone(plan), run, summary, verdict, steady })
+    Ok(Report { context, plan: Arc::clone(plan), run, summary, verdict, steady, telemetry: None })
 }
