@@ -6,6 +6,7 @@ pub mod csv;
 pub mod files;
 pub mod html;
 pub mod json;
+pub mod llmd;
 pub mod markdown;
 pub mod sglang;
 pub mod terminal;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Report, csv, files, html, json, markdown, sglang, vllm};
+use super::{Report, csv, files, html, json, llmd, markdown, sglang, vllm};
 
 /// Which files, and where.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Files {
     pub markdown: Option<PathBuf>,
     /// A page for browsers.
     pub html: Option<PathBuf>,
+    /// The Benchmark Report of llm-d.
+    pub llmd: Option<PathBuf>,
     /// The line that SGLang appends.
     pub sglang: Option<PathBuf>,
 }
@@ -61,8 +63,9 @@ pub fn write_all(
         files::append_line(path, &object.to_string())?;
         written.push(path.clone());
     }
-    let pages: [(&Option<PathBuf>, fn(&Report) -> String); 4] = [
+    let pages: [(&Option<PathBuf>, fn(&Report) -> String); 5] = [
         (&wanted.json, |report| format!("{:#}\n", json::object(report))),
+        (&wanted.llmd, |report| format!("{:#}\n", llmd::object(report))),
         (&wanted.csv, csv::text),
         (&wanted.markdown, markdown::text),
         (&wanted.html, html::text),

@@ -57,6 +57,9 @@ pub struct OutputFlags {
     /// Write a page for browsers, with everything in it.
     #[arg(long, value_name = "FILE")]
     pub output_html: Option<PathBuf>,
+    /// Write the Benchmark Report 0.2.1 of llm-d, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub output_llmd: Option<PathBuf>,
     /// Append a line as SGLang's bench_serving does.
     #[arg(long, value_name = "FILE")]
     pub output_sglang: Option<PathBuf>,
@@ -75,6 +78,7 @@ impl OutputFlags {
             csv: self.output_csv.clone(),
             markdown: self.output_markdown.clone(),
             html: self.output_html.clone(),
+            llmd: self.output_llmd.clone(),
             sglang: self.output_sglang.clone(),
         }
     }
