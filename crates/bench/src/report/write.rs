@@ -27,6 +27,9 @@ pub struct Files {
     pub sglang: Option<PathBuf>,
 }
 
+/// Makes the text of a file.
+type Text = fn(&Report) -> String;
+
 /// A path with the number of a repeated run in front of its extension.
 fn numbered(path: &Path, number: Option<u32>) -> PathBuf {
     let Some(number) = number else { return path.into() };
@@ -63,7 +66,7 @@ pub fn write_all(
         files::append_line(path, &object.to_string())?;
         written.push(path.clone());
     }
-    let pages: [(&Option<PathBuf>, fn(&Report) -> String); 5] = [
+    let pages: [(&Option<PathBuf>, Text); 5] = [
         (&wanted.json, |report| format!("{:#}\n", json::object(report))),
         (&wanted.llmd, |report| format!("{:#}\n", llmd::object(report))),
         (&wanted.csv, csv::text),
