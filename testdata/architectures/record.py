@@ -35,6 +35,12 @@ CASES = {
     "llama-3-scaling": ("llama", "LLAMA", dict(LLAMA, rope_parameters=dict(
         rope_type="llama3", rope_theta=10000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
         original_max_position_embeddings=32))),
+    "qwen2-yarn": ("qwen2", "QWEN2", dict(LLAMA, rope_parameters=dict(
+        rope_type="yarn", rope_theta=10000.0, factor=4.0, original_max_position_embeddings=16))),
+    "phi3-longrope": ("phi3", "PHI3", dict(
+        LLAMA, pad_token_id=0, original_max_position_embeddings=32, rope_parameters=dict(
+            rope_type="longrope", rope_theta=10000.0, short_factor=[1.0, 1.2, 1.5, 2.0],
+            long_factor=[1.0, 3.0, 7.0, 9.0]))),
     "qwen2": ("qwen2", "QWEN2", LLAMA),
     "qwen3": ("qwen3", "QWEN3", dict(LLAMA, head_dim=16)),
     "mistral-window": ("mistral", "LLAMA", dict(LLAMA, sliding_window=6)),

@@ -32,9 +32,10 @@ pub use options::{CpuOptions, LoadProgress, OpenError};
 use backend::{AdapterId, Backend, BackendError, Batch, Limits, LoraMatrix, Output, PageCopy, PageId};
 use kernels::Isa;
 use layers::Forward;
-use model::{Hyperparameters, QkNorm, Rope, Weights};
+use model::{Hyperparameters, QkNorm, Weights};
 use network::Network;
 use pages::Pages;
+use prepared_batch::Rotation;
 use state::State;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use threads::Team;
@@ -46,8 +47,8 @@ pub struct CpuBackend {
     /// See [`CpuOptions::one_thread`].
     one_thread: u64,
     limits: Limits,
-    /// Turns per position of each rotary pair, in radians, for each rotation of the model.
-    ropes: Vec<Vec<f32>>,
+    /// The rotations of the model.
+    ropes: Vec<Rotation>,
     /// See [`Hyperparameters::windows`].
     windows: Vec<u32>,
 }
@@ -105,7 +106,7 @@ impl CpuBackend {
             model: Arc::new(LoadedModel { network, state }),
             team,
             limits: limits(hyper, options),
-            ropes: hyper.ropes.iter().map(Rope::frequencies).collect(),
+            ropes: hyper.ropes.iter().map(Rotation::new).collect(),
             windows: hyper.windows(),
         })
     }

@@ -122,7 +122,7 @@ impl Loader<'_> {
             None => {
                 let gate = self.has(Part::Gate).then(|| self.linear(Part::Gate, layer)).transpose()?;
                 let (up, down) = (self.linear(Part::Up, layer)?, self.linear(Part::Down, layer)?);
-                Inner::Dense(Dense { gate, up, down })
+                Inner::Dense(Box::new(Dense { gate, up, down }))
             }
             Some(experts) => Inner::Experts(ExpertWeights {
                 router: self.values(Part::Router, layer)?,

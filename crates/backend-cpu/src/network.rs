@@ -63,7 +63,7 @@ pub(crate) struct FeedForwardWeights {
 /// What a feed-forward part computes.
 pub(crate) enum Inner {
     /// The same for all rows.
-    Dense(Dense),
+    Dense(Box<Dense>),
     /// For each row that of some experts.
     Experts(ExpertWeights),
 }

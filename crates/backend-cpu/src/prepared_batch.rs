@@ -4,6 +4,7 @@
 use crate::network::Network;
 use crate::pages::Pages;
 use backend::{AdapterId, BackendError, Batch, Limits, PageId};
+use model::Rope;
 use std::ops::Range;
 
 /// Rows whose queries share one pass over the pages: with three heads a group, queries, sums and a page of 16
@@ -59,6 +60,20 @@ pub(crate) struct PreparedBatch {
     windowed: Vec<(u32, Vec<u64>)>,
 }
 
+/// How a model rotates Q and K.
+pub(crate) struct Rotation {
+    /// Turns per position of each pair, in radians.
+    frequencies: Vec<f32>,
+    /// What cosines and sines are multiplied with.
+    scale: f32,
+}
+
+impl Rotation {
+    pub(crate) fn new(rope: &Rope) -> Rotation {
+        Rotation { frequencies: rope.frequencies(), scale: rope.scale }
+    }
+}
+
 /// Cosine and sine of each rotary pair, per row.
 #[derive(Default)]
 pub(crate) struct RopeTables {
@@ -74,13 +89,17 @@ impl RopeTables {
         (&self.cos[range.clone()], &self.sin[range])
     }
 
-    fn fill(&mut self, positions: &[u32], frequencies: &[f32]) {
+    fn fill(&mut self, positions: &[u32], rotation: &Rotation) {
+        let Rotation { frequencies, scale } = rotation;
         self.pairs = frequencies.len();
         self.cos.resize(positions.len() * self.pairs, 0.0);
         self.sin.resize(positions.len() * self.pairs, 0.0);
         let tables = self.cos.chunks_exact_mut(self.pairs).zip(self.sin.chunks_exact_mut(self.pairs));
         for (position, (cos, sin)) in positions.iter().zip(tables) {
             kernels::ops::rope_tables(*position, frequencies, cos, sin);
+            if *scale != 1.0 {
+                cos.iter_mut().chain(sin).for_each(|value| *value *= scale);
+            }
         }
     }
 }
@@ -116,12 +135,12 @@ impl PreparedBatch {
     }
 
     /// Checks a batch against the contract and derives everything else from it. The positions of its rows are
-    /// noted in their pages. `ropes` has the frequencies of each rotation of the model.
+    /// noted in their pages. `ropes` are the rotations of the model.
     pub(crate) fn prepare(
         &mut self,
         batch: &Batch,
         limits: &Limits,
-        ropes: &[Vec<f32>],
+        ropes: &[Rotation],
         windows: &[u32],
         kv: &mut Pages,
     ) -> Result<(), BackendError> {
@@ -153,8 +172,8 @@ impl PreparedBatch {
         self.group_writes();
         self.group_outputs();
         self.ropes.resize_with(ropes.len(), RopeTables::default);
-        for (tables, frequencies) in self.ropes.iter_mut().zip(ropes) {
-            tables.fill(&batch.positions, frequencies);
+        for (tables, rotation) in self.ropes.iter_mut().zip(ropes) {
+            tables.fill(&batch.positions, rotation);
         }
         self.mask_windows(windows, limits.page_tokens as usize, kv);
         Ok(())

@@ -237,7 +237,8 @@ fn configs_that_do_not_fit_are_explained() {
     check("num_hidden_layers", json!("2"), "expected an integer");
     check("hidden_size", json!(16), "expected [261, 16]");
     check("num_key_value_heads", json!(3), "no multiple");
-    check("rope_scaling", json!({"type": "yarn", "factor": 4.0}), "yarn");
+    check("rope_scaling", json!({"type": "dynamic", "factor": 4.0}), "dynamic");
+    check("rope_scaling", json!({"type": "longrope", "short_factor": [1.0, 2.0]}), "2 rotary divisors");
     check("hidden_act", json!("gelu"), "the activation `gelu`");
     check("layer_types", json!(["full_attention"]), "1 entries");
     check("quantization_config", json!({"quant_method": "awq"}), "awq");

@@ -253,7 +253,7 @@ impl Naive {
             let frequency =
                 f64::from(rope.theta).powf(-2.0 * pair as f64 / rope.dims as f64) / f64::from(factor);
             let (sin, cos) = (f64::from(position) * frequency).sin_cos();
-            let (sin, cos) = (sin as f32, cos as f32);
+            let (sin, cos) = (sin as f32 * rope.scale, cos as f32 * rope.scale);
             let (a, b) = match self.hyper.rope_pairing {
                 RopePairing::Interleaved => (2 * pair, 2 * pair + 1),
                 RopePairing::Neox => (pair, pair + pairs),

@@ -29,7 +29,7 @@ pub(super) const SPEC: Spec = Spec {
         };
         let theta =
             reader.float("rope.freq_base_swa", "rope_local_base_freq")?.or(nested).unwrap_or(10_000.0);
-        hyper.ropes.push(Rope { theta, factors: None, ..hyper.ropes[0].clone() });
+        hyper.ropes.push(Rope { theta, factors: None, scale: 1.0, ..hyper.ropes[0].clone() });
         for (kind, is_local) in hyper.kinds.iter_mut().zip(local) {
             kind.rope = Some(usize::from(is_local));
         }

@@ -138,7 +138,8 @@ fn read(
     };
     hyper.read_windows(reader)?;
     if spec.rotates {
-        hyper.ropes.push(rope(reader, &hyper, weights)?);
+        let rope = rope(reader, &mut hyper, weights)?;
+        hyper.ropes.push(rope);
     } else {
         hyper.without_rotation();
     }
@@ -171,8 +172,8 @@ fn activation(spec: &Spec, reader: &Reader<'_>) -> Result<Activation, HyperError
     }
 }
 
-/// The rotation that the file describes.
-fn rope(reader: &Reader<'_>, hyper: &Hyperparameters, weights: &Weights) -> Result<Rope, HyperError> {
+/// The rotation that the file describes; the context ends where that does.
+fn rope(reader: &Reader<'_>, hyper: &mut Hyperparameters, weights: &Weights) -> Result<Rope, HyperError> {
     // Newer config.json files keep all about rotation in `rope_parameters`.
     let parameters = reader.config_object("rope_parameters");
     // Where layers with a window have others, those of the rest are meant.
@@ -188,17 +189,20 @@ fn rope(reader: &Reader<'_>, hyper: &Hyperparameters, weights: &Weights) -> Resu
         Some(dims) => dims,
         None => (hyper.head_dim as f32 * share.unwrap_or(1.0)) as u64,
     };
-    let scaling = match reader.config_object("rope_scaling").or(parameters) {
-        Some(scaling) => RopeScaling::from_config(&scaling)?,
-        None => RopeScaling::from_gguf(reader)?,
-    };
     let dims = in_range("rotary width", dims, 2, hyper.head_dim as u64)?;
     if !dims.is_multiple_of(2) {
         return Err(HyperError::Inconsistent { what: format!("the rotary width {dims} is odd") });
     }
     let theta = positive("rotary base", theta)?;
-    let factors = scaling.factors(weights, theta, dims)?;
-    Ok(Rope { theta, dims, factors })
+    let scaling = match reader.config_object("rope_scaling").or(parameters) {
+        Some(scaling) => RopeScaling::from_config(&scaling, reader)?,
+        None => RopeScaling::from_gguf(reader, weights, dims)?,
+    };
+    if let Some(most) = scaling.context() {
+        let most = in_range("original context length", most, 1, 1 << 30)?;
+        hyper.context_length = hyper.context_length.min(most);
+    }
+    scaling.rope(weights, theta, dims)
 }
 
 impl Hyperparameters {

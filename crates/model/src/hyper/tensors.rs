@@ -10,6 +10,9 @@ use kernels::DType;
 
 /// Rotary divisors of Llama 3, in GGUF files.
 pub(super) const ROPE_FACTORS: &str = "rope_freqs.weight";
+/// Rotary divisors of LongRoPE within the original context, and beyond it, which is not used.
+pub(super) const ROPE_FACTORS_SHORT: &str = "rope_factors_short.weight";
+const ROPE_FACTORS_LONG: &str = "rope_factors_long.weight";
 
 /// The rows of one part, one row per output.
 #[derive(Debug)]
@@ -116,7 +119,8 @@ impl Hyperparameters {
                 }
             }
         }
-        match weights.names().find(|name| *name != ROPE_FACTORS && !self.knows(&specs, name)) {
+        let is_rotary = |name: &str| [ROPE_FACTORS, ROPE_FACTORS_SHORT, ROPE_FACTORS_LONG].contains(&name);
+        match weights.names().find(|name| !is_rotary(name) && !self.knows(&specs, name)) {
             None => Ok(()),
             Some(name) => Err(HyperError::UnknownTensor {
                 name: name.to_owned(),

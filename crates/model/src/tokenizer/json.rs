@@ -11,7 +11,7 @@ use crate::json::{self, JsonError};
 impl Tokenizer {
     /// Builds the tokenizer of a model folder from `tokenizer.json`, or from `vocab.json` and `merges.txt` where
     /// only those are there, with the roles of tokens from
-    /// `tokenizer_config.json`, `generation_config.json` and `config.json` as far as they are there.
+    /// `tokenizer_config.json`, `special_tokens_map.json`, `generation_config.json` and `config.json` as far as they are there.
     ///
     /// # Errors
     /// A file that cannot be read or is not what its name says.
@@ -28,11 +28,12 @@ impl Tokenizer {
 
         let optional = |name: &str| json::read_optional(&folder.join(name)).map_err(TokenizerError::from);
         let tokenizer_config = optional("tokenizer_config.json")?;
+        let special_tokens = optional("special_tokens_map.json")?;
         let generation_config = optional("generation_config.json")?;
         let config = optional("config.json")?;
         let named = |key: &str| {
-            let value = &tokenizer_config[key];
-            let name = value.as_str().or_else(|| value["content"].as_str())?;
+            let values = [&tokenizer_config[key], &special_tokens[key]].into_iter();
+            let name = values.filter_map(|v| v.as_str().or_else(|| v["content"].as_str())).next()?;
             inner.token_to_id(name)
         };
         let numbered = |key: &str| -> Vec<u32> {
