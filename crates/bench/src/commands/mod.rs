@@ -6,13 +6,19 @@
     reason = "these are the commands of a program for terminals"
 )]
 
+pub mod compare;
 pub mod flags;
 pub mod interrupt;
 pub mod mock;
 pub mod paper;
+pub mod prepare;
 pub mod progress;
+pub mod replay;
+pub mod selftest;
 pub mod serve;
 pub mod session;
+pub mod slo;
+pub mod sweep;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -41,6 +47,18 @@ enum Command {
     Serve(Box<serve::ServeFlags>),
     /// Repeat the experiments of the paper, beside a baseline.
     Paper(Box<paper::PaperFlags>),
+    /// Send a trace at the moments that it has.
+    Replay(Box<replay::ReplayFlags>),
+    /// Measure a server at several loads.
+    Sweep(Box<sweep::SweepFlags>),
+    /// Search the highest load at which promises are kept.
+    Slo(Box<slo::SloFlags>),
+    /// Show reports side by side.
+    Compare(compare::CompareFlags),
+    /// Judge a report by another one: an exit code for pipelines.
+    Gate(compare::GateFlags),
+    /// Find out how much this client can take on this machine.
+    Selftest(selftest::SelftestFlags),
     /// Be a server whose answers follow a script.
     Mock(mock::MockFlags),
 }
@@ -54,6 +72,12 @@ impl Flags {
         match self.command {
             Command::Serve(flags) => serve::run(*flags),
             Command::Paper(flags) => paper::run(*flags),
+            Command::Replay(flags) => replay::run(*flags),
+            Command::Sweep(flags) => sweep::run(*flags),
+            Command::Slo(flags) => slo::run(*flags),
+            Command::Compare(flags) => compare::compare(&flags),
+            Command::Gate(flags) => compare::gate(&flags),
+            Command::Selftest(flags) => selftest::run(&flags),
             Command::Mock(flags) => mock::run(flags),
         }
     }

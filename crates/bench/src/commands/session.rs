@@ -7,7 +7,7 @@ use anyhow::bail;
 
 use super::progress::Bar;
 use crate::client::{self, ClientOptions, Silent, Stop};
-use crate::dataset::Sample;
+use crate::dataset::{Message, Prompt, Sample};
 use crate::metrics::{Limits, Slo, Summary, SummaryOptions, steady_state, verdict};
 use crate::report::{Context, Report};
 use crate::workload::{Arrival, Limit, Plan};
@@ -23,7 +23,7 @@ pub fn wait_until_ready(
 ) -> anyhow::Result<()> {
     let start = Instant::now();
     loop {
-        let records = warm_up(&[sample.clone()], 1, options)?;
+        let records = warm_up(std::slice::from_ref(sample), 1, options)?;
         let Some(failure) = records.first().and_then(|record| record.failure()) else { return Ok(()) };
         if start.elapsed() >= timeout {
             let (class, message) = (failure.class.name(), &failure.message);
@@ -42,12 +42,28 @@ pub fn warm_up(
     concurrency: usize,
     options: &Arc<ClientOptions>,
 ) -> anyhow::Result<Vec<crate::record::Record>> {
-    // Outside of their sessions: a warm-up is no conversation.
-    let samples = samples.iter().cloned().map(|sample| Sample { session: None, turn: 0, ..sample });
+    let samples = samples.iter().map(backwards);
     let arrival = Arrival::closed(concurrency.max(1), 0.0)?;
     let plan = Arc::new(Plan::new(samples.collect(), &arrival, None, Limit::NONE, 0)?);
     let options = Arc::new(ClientOptions { abandon: None, ..ClientOptions::clone(options) });
     Ok(client::run(&plan, &options, &Silent, &Stop::default())?.records)
+}
+
+/// A sample as long as this one that begins with other tokens: a warm-up must not put what is measured into the
+/// server's prefix cache. It is of no session, since a warm-up is no conversation.
+fn backwards(sample: &Sample) -> Sample {
+    let reversed = |text: &str| text.split_whitespace().rev().collect::<Vec<_>>().join(" ");
+    let prompt = match &sample.prompt {
+        Prompt::Text(text) => Prompt::Text(reversed(text)),
+        Prompt::Tokens(ids) => Prompt::Tokens(ids.iter().rev().copied().collect()),
+        Prompt::Chat(messages) => Prompt::Chat(
+            messages
+                .iter()
+                .map(|message| Message { content: reversed(&message.content), ..message.clone() })
+                .collect(),
+        ),
+    };
+    Sample { prompt, session: None, turn: 0, ..sample.clone() }
 }
 
 /// Carries out a plan and makes its report.
@@ -74,5 +90,5 @@ pub fn measure(
         Summary::new(&run, &SummaryOptions { window: Some(window), ..summary_options.clone() })
     });
     let verdict = verdict(&run, &Limits::default());
-    Ok(Report { context, plan: Arc::clone(plan), run, summary, verdict, steady })
+    Ok(Report { context, plan: Arc::clone(plan), run, summary, verdict, steady, telemetry: None })
 }

@@ -49,7 +49,11 @@ impl Tokens {
         let is_word = |id: &u32| {
             let bytes = tokenizer.token_bytes(*id).unwrap_or_default();
             let letters = bytes.strip_prefix(b" ").unwrap_or_default();
-            letters.len() >= 3 && letters.iter().all(u8::is_ascii_lowercase)
+            // A token may be in the vocabulary and yet not come out of its own text: merges of others go first.
+            let is_own = |text: &str| tokenizer.encode(text).is_ok_and(|ids| ids == [*id]);
+            letters.len() >= 3
+                && letters.iter().all(u8::is_ascii_lowercase)
+                && std::str::from_utf8(bytes).is_ok_and(is_own)
         };
         let words: Vec<u32> = (0..tokenizer.vocabulary_size() as u32).filter(is_word).collect();
         if words.len() < 100 {

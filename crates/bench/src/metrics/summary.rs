@@ -26,7 +26,7 @@ pub struct ErrorCount {
     pub example: String,
 }
 
-/// Amounts by time.
+/// Amounts by time: what happened within the window, also for requests that began before it or end after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Throughput {
     /// Completed requests a second.
@@ -97,6 +97,8 @@ impl Summary {
         let count = |outcome: Outcome| inside.iter().filter(|record| record.outcome == outcome).count();
         let seconds = window.secs();
         let per_second = |amount: f64| if seconds > 0.0 { amount / seconds } else { 0.0 };
+        let done = records.iter().filter(|record| record.completed());
+        let done: Vec<&Record> = done.collect();
         let sum = |tokens: fn(&Record) -> u32| {
             completed.iter().map(|record| u64::from(tokens(record))).sum::<u64>()
         };
@@ -135,9 +137,9 @@ impl Summary {
             cached_tokens: (!cached.is_empty()).then(|| cached.iter().sum()),
             counted_by_server: completed.iter().filter(|record| record.usage.output.is_some()).count(),
             throughput: Throughput {
-                requests: per_second(completed.len() as f64),
-                input_tokens: per_second(input_tokens as f64),
-                output_tokens: per_second(output_tokens as f64),
+                requests: per_second(done.iter().filter(|record| window.holds(record.end)).count() as f64),
+                input_tokens: per_second(input_within(&done, &window)),
+                output_tokens: per_second(done.iter().map(|record| output_within(record, &window)).sum()),
             },
             figures: figures.collect(),
             peak_chunks_per_second: peak_chunks,
@@ -158,6 +160,22 @@ impl Summary {
         let ended = self.completed + self.failed;
         if ended == 0 { 0.0 } else { self.failed as f64 / ended as f64 }
     }
+}
+
+/// Tokens of prompts that were computed within a window: those whose first token is in it.
+fn input_within(records: &[&Record], window: &Window) -> f64 {
+    let inside = records.iter().filter(|record| window.holds(record.first_token.unwrap_or(record.end)));
+    inside.map(|record| f64::from(record.prompt_tokens())).sum()
+}
+
+/// Tokens of an answer that came within a window.
+fn output_within(record: &Record, window: &Window) -> f64 {
+    let tokens = f64::from(record.output_tokens());
+    if record.chunks.is_empty() {
+        return if window.holds(record.end) { tokens } else { 0.0 };
+    }
+    let inside = record.chunks.iter().filter(|chunk| window.holds(chunk.at)).count();
+    tokens * inside as f64 / record.chunks.len() as f64
 }
 
 /// Most chunks and most tokens within one second, in seconds counted from `start`.

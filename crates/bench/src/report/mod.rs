@@ -2,9 +2,18 @@
 //!
 //! A format is a file of this folder. All are made of the same [`Report`], so they cannot disagree.
 
+pub mod csv;
 pub mod files;
+pub mod html;
+pub mod json;
+pub mod llmd;
+pub mod markdown;
+pub mod sglang;
 pub mod terminal;
 pub mod vllm;
+mod write;
+
+pub use write::{Files, write_all};
 
 use std::sync::Arc;
 
@@ -68,6 +77,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// The part of a closed loop in which it was full, with its figures.
     pub steady: Option<Summary>,
+    /// What the server and the machine told meanwhile.
+    pub telemetry: Option<crate::telemetry::Telemetry>,
 }
 
 impl Report {

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::key_value;
 use crate::metrics::Slo;
+use crate::report::Files;
 
 /// What is reported.
 #[derive(Clone, Debug, Args)]
@@ -44,4 +45,41 @@ pub struct OutputFlags {
     /// Show no progress.
     #[arg(long, alias = "disable-tqdm")]
     pub quiet: bool,
+    /// Write every figure under its own name, for `compare` and `gate`.
+    #[arg(long, value_name = "FILE")]
+    pub output_json: Option<PathBuf>,
+    /// Write a line for each request.
+    #[arg(long, value_name = "FILE")]
+    pub output_csv: Option<PathBuf>,
+    /// Write a page in Markdown.
+    #[arg(long, value_name = "FILE")]
+    pub output_markdown: Option<PathBuf>,
+    /// Write a page for browsers, with everything in it.
+    #[arg(long, value_name = "FILE")]
+    pub output_html: Option<PathBuf>,
+    /// Write the Benchmark Report 0.2.1 of llm-d, as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub output_llmd: Option<PathBuf>,
+    /// Append a line as SGLang's bench_serving does.
+    #[arg(long, value_name = "FILE")]
+    pub output_sglang: Option<PathBuf>,
+}
+
+impl OutputFlags {
+    /// The files that are wanted.
+    pub fn files(&self) -> Files {
+        let folder = self.result_dir.clone().unwrap_or_default();
+        let wants_vllm = self.save_result || self.append_result;
+        Files {
+            vllm: wants_vllm.then(|| (folder, self.result_filename.clone())),
+            append: self.append_result,
+            detailed: self.save_detailed,
+            json: self.output_json.clone(),
+            csv: self.output_csv.clone(),
+            markdown: self.output_markdown.clone(),
+            html: self.output_html.clone(),
+            llmd: self.output_llmd.clone(),
+            sglang: self.output_sglang.clone(),
+        }
+    }
 }

@@ -1,0 +1,116 @@
+//! The command line: the flags of `vllm bench serve` are taken as they are there.
+
+use std::ffi::OsString;
+
+use bench::commands::{Flags, with_dashes};
+use clap::{CommandFactory, Parser};
+
+/// Flags of `vllm bench serve` with a value of their kind.
+const VLLM: [(&str, Option<&str>); 58] = [
+    ("--backend", Some("openai-chat")),
+    ("--base-url", Some("http://a:1")),
+    ("--host", Some("::1")),
+    ("--port", Some("1")),
+    ("--endpoint", Some("/v1/completions")),
+    ("--header", Some("a=b")),
+    ("--max-concurrency", Some("4")),
+    ("--model", Some("m")),
+    ("--served-model-name", Some("m")),
+    ("--input-len", Some("5")),
+    ("--output-len", Some("5")),
+    ("--tokenizer", Some("t")),
+    ("--tokenizer-mode", Some("auto")),
+    ("--use-beam-search", None),
+    ("--logprobs", Some("1")),
+    ("--request-rate", Some("inf")),
+    ("--burstiness", Some("0.5")),
+    ("--trust-remote-code", None),
+    ("--disable-tqdm", None),
+    ("--num-warmups", Some("1")),
+    ("--save-result", None),
+    ("--save-detailed", None),
+    ("--append-result", None),
+    ("--metadata", Some("a=b")),
+    ("--result-dir", Some("d")),
+    ("--result-filename", Some("f")),
+    ("--ignore-eos", None),
+    ("--percentile-metrics", Some("ttft,e2el")),
+    ("--metric-percentiles", Some("50,99.9")),
+    ("--goodput", Some("ttft:1")),
+    ("--request-id-prefix", Some("p")),
+    ("--top-p", Some("0.5")),
+    ("--top-k", Some("5")),
+    ("--min-p", Some("0.5")),
+    ("--temperature", Some("0")),
+    ("--frequency-penalty", Some("1")),
+    ("--presence-penalty", Some("1")),
+    ("--repetition-penalty", Some("1")),
+    ("--ramp-up-strategy", Some("linear")),
+    ("--ramp-up-start-rps", Some("1")),
+    ("--ramp-up-end-rps", Some("2")),
+    ("--ready-check-timeout-sec", Some("1")),
+    ("--extra-body", Some("{}")),
+    ("--skip-tokenizer-init", None),
+    ("--insecure", None),
+    ("--label", Some("l")),
+    ("--seed", Some("1")),
+    ("--num-prompts", Some("1")),
+    ("--dataset-name", Some("random")),
+    ("--dataset-path", Some("f")),
+    ("--no-oversample", None),
+    ("--disable-shuffle", None),
+    ("--sharegpt-output-len", Some("1")),
+    ("--random-input-len", Some("1")),
+    ("--random-output-len", Some("1")),
+    ("--random-range-ratio", Some("0.1")),
+    ("--random-prefix-len", Some("1")),
+    ("--prefix-repetition-num-prefixes", Some("1")),
+];
+
+#[test]
+fn flags_of_vllm_are_taken_with_dashes_and_with_underscores() {
+    for (name, value) in VLLM {
+        for name in [name.to_string(), format!("--{}", name[2..].replace('-', "_"))] {
+            let arguments =
+                ["pie-bench", "serve", name.as_str()].into_iter().chain(value).map(OsString::from);
+            let parsed = Flags::try_parse_from(with_dashes(arguments));
+            assert!(
+                parsed.is_ok(),
+                "{name}: {}",
+                parsed.err().map(|error| error.to_string()).unwrap_or_default()
+            );
+        }
+    }
+}
+
+#[test]
+fn values_keep_their_underscores() {
+    let arguments = ["pie-bench", "serve", "--result_dir=a_b", "--label", "c_d"].map(OsString::from);
+    let dashed = with_dashes(arguments.into_iter());
+    assert_eq!(dashed[2..], ["--result-dir=a_b", "--label", "c_d"].map(OsString::from));
+}
+
+#[test]
+fn every_flag_of_every_command_says_what_it_is() {
+    Flags::command().debug_assert();
+    for command in Flags::command().get_subcommands() {
+        assert!(command.get_about().is_some(), "{}", command.get_name());
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
+        }
+    }
+}
+
+#[test]
+fn wrong_values_are_refused_before_anything_is_sent() {
+    for arguments in [
+        vec!["serve", "--request-rate", "-1"],
+        vec!["serve", "--goodput", "speed:5"],
+        vec!["serve", "--arrival", "poisson:none"],
+        vec!["mock", "--fault", "loud@2"],
+        vec!["gate", "one.json"],
+    ] {
+        let all = ["pie-bench"].into_iter().chain(arguments.iter().copied());
+        assert!(Flags::try_parse_from(all).is_err(), "{arguments:?}");
+    }
+}
