@@ -205,7 +205,11 @@ fn a_client_launches_programs_by_one_request() {
     let launch = |body: &str| request(&server.address, "POST /launch HTTP/1.1", body.as_bytes());
     for (body, status, said) in [
         (r#"{"program": "bench-spawn"}"#, 200, r#""result":"""#),
-        (r#"{"program": "bench-spawn", "arguments": ["--launches=2", "--rounds=1"]}"#, 200, r#"\"launches\":2"#),
+        (
+            r#"{"program": "bench-spawn", "arguments": ["--launches=2", "--rounds=1"]}"#,
+            200,
+            r#"\"launches\":2"#,
+        ),
         (r#"{"program": "bench-spawn", "arguments": ["--wrong"]}"#, 502, "unknown argument `--wrong`"),
         (r#"{"program": "no-such-program"}"#, 404, "no program `no-such-program`"),
         (r#"{"arguments": []}"#, 400, "`program`"),

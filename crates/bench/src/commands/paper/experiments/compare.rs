@@ -147,7 +147,8 @@ fn table(setting: &Setting, rows: &[(Workload, Vec<Side>)]) -> Table {
         };
         let apart = baseline.is_some_and(|side| {
             let most = pie.output_tokens.max(side.output_tokens);
-            (pie.output_tokens - side.output_tokens).abs() > TOKENS_APART * most
+            // A search draws no tokens in pie, so there is nothing to compare.
+            pie.output_tokens > 0.0 && (pie.output_tokens - side.output_tokens).abs() > TOKENS_APART * most
         });
         let mark = if apart { "*" } else { "" };
         let latency: fn(&Side) -> &Measured = |side| &side.latency;
@@ -163,7 +164,7 @@ fn table(setting: &Setting, rows: &[(Workload, Vec<Side>)]) -> Table {
             text(throughput, 2),
             ratio(throughput),
             paper(|workload| Some(workload.paper?.throughput)),
-            format!("{:.0}", pie.output_tokens),
+            if pie.output_tokens > 0.0 { format!("{:.0}", pie.output_tokens) } else { "-".into() },
             baseline.map_or("-".into(), |side| format!("{:.0}{mark}", side.output_tokens)),
         ]);
     }

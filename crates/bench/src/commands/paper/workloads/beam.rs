@@ -48,6 +48,7 @@ pub(super) const WORKLOAD: Workload = Workload {
         }
         Ok(())
     },
-    answer_tokens: Some(TOKENS),
-    differs: Some("a request for each beam and step; tokens of all beams are counted"),
+    differs: Some(
+        "a request for each beam and step, and the tokens of all beams are counted; the program draws none",
+    ),
 };

@@ -20,6 +20,5 @@ pub(super) const WORKLOAD: Workload = Workload {
         api.complete(Ask::new(api.prompt(&[system(SYSTEM), user(PROMPT)]), TOKENS))?;
         Ok(())
     },
-    answer_tokens: None,
     differs: None,
 };

@@ -32,6 +32,5 @@ pub(super) const WORKLOAD: Workload = Workload {
         api.complete(Ask::new(api.prompt(&messages), TOKENS).ignore_eos())?;
         Ok(())
     },
-    answer_tokens: None,
     differs: Some("the client runs no JavaScript: it takes the values, which are known"),
 };

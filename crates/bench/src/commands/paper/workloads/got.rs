@@ -50,7 +50,6 @@ pub(super) const WORKLOAD: Workload = Workload {
             Ok(())
         })
     },
-    answer_tokens: None,
     differs: Some("draws differ, so texts and their lengths do"),
 };
 

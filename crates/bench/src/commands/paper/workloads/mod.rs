@@ -59,8 +59,6 @@ pub struct Workload {
     pub arguments: fn(Case) -> Vec<String>,
     /// The same work from outside.
     pub baseline: fn(&Api, Case) -> anyhow::Result<()>,
-    /// Tokens of one instance's answer where passes draw none; else those drawn are counted.
-    pub answer_tokens: Option<usize>,
     /// How the baseline's work differs, for the report.
     pub differs: Option<&'static str>,
 }

@@ -38,7 +38,6 @@ pub const WORKLOAD: Workload = Workload {
     paper: Some(Bars { latency: [0.80, 1.0], throughput: [1.0, 0.679] }),
     arguments: |_| arguments(TOKENS, &[]),
     baseline: |api, case| baseline(api, case, TOKENS),
-    answer_tokens: None,
     differs: None,
 };
 

@@ -24,7 +24,6 @@ pub(super) const WORKLOAD: Workload = Workload {
         options(&[("question", QUESTION), ("depth", &depth.to_string()), ("max-tokens", &tokens.to_string())])
     },
     baseline: |api, case| solve(api, QUESTION, bounds(case), 0).map(drop),
-    answer_tokens: None,
     differs: None,
 };
 

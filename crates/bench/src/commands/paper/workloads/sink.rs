@@ -22,6 +22,5 @@ pub(super) const WORKLOAD: Workload = Workload {
         api.complete(Ask::new(api.prompt(&[user(PROMPT)]), TOKENS).ignore_eos())?;
         Ok(())
     },
-    answer_tokens: None,
     differs: Some("the baseline attends to all tokens"),
 };

@@ -43,6 +43,5 @@ pub(super) const WORKLOAD: Workload = Workload {
         })?;
         Ok(())
     },
-    answer_tokens: None,
     differs: None,
 };

@@ -19,6 +19,5 @@ pub(super) const WORKLOAD: Workload = Workload {
         api.complete(Ask::new(api.prompt(&[user(PROMPT)]), TOKENS))?;
         Ok(())
     },
-    answer_tokens: None,
     differs: Some("the baseline speculates only if its server was started so"),
 };

@@ -50,6 +50,5 @@ pub(super) const WORKLOAD: Workload = Workload {
             };
         }
     },
-    answer_tokens: None,
     differs: None,
 };

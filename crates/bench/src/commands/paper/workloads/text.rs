@@ -16,7 +16,6 @@ pub const WORKLOAD: Workload = Workload {
     paper: Some(Bars { latency: [1.0, 0.934], throughput: [0.959, 0.887] }),
     arguments: |case| arguments(case, TOKENS),
     baseline: |api, case| baseline(api, case, TOKENS),
-    answer_tokens: None,
     differs: None,
 };
 

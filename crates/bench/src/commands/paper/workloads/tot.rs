@@ -46,7 +46,6 @@ pub(super) const WORKLOAD: Workload = Workload {
         reflect(api, results.into_iter().flatten().collect(), seed)?;
         Ok(())
     },
-    answer_tokens: None,
     differs: Some("draws differ, so texts and their lengths do"),
 };
 
