@@ -200,6 +200,27 @@ fn a_program_answers_requests_below_its_path() {
 }
 
 #[test]
+fn a_client_launches_programs_by_one_request() {
+    let server = Server::start(&["--serve", "/launch=launch-server"]);
+    let launch = |body: &str| request(&server.address, "POST /launch HTTP/1.1", body.as_bytes());
+    for (body, status, said) in [
+        (r#"{"program": "bench-spawn"}"#, 200, r#""result":"""#),
+        (
+            r#"{"program": "bench-spawn", "arguments": ["--launches=2", "--rounds=1"]}"#,
+            200,
+            r#"\"launches\":2"#,
+        ),
+        (r#"{"program": "bench-spawn", "arguments": ["--wrong"]}"#, 502, "unknown argument `--wrong`"),
+        (r#"{"program": "no-such-program"}"#, 404, "no program `no-such-program`"),
+        (r#"{"arguments": []}"#, 400, "`program`"),
+    ] {
+        let answer = launch(body);
+        let found = text(&answer.body);
+        assert!(answer.status == status && found.contains(said), "{body}: {} {found}", answer.status);
+    }
+}
+
+#[test]
 fn the_real_model_completes_what_is_posted() {
     let Some(model) = common::real_model() else { return };
     let server = Server::start_on(&model, &["--serve", "/=http-server"]);

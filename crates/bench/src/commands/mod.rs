@@ -10,6 +10,7 @@ pub mod compare;
 pub mod flags;
 pub mod interrupt;
 pub mod mock;
+pub mod paper;
 pub mod prepare;
 pub mod progress;
 pub mod replay;
@@ -36,6 +37,7 @@ const EXAMPLES: &str = "\
 Examples:
   pie-bench mock --port 8000 --ttft 50 --gap 10
   pie-bench serve --base-url http://127.0.0.1:8000 --dataset-name random --num-prompts 100 --request-rate 5
+  pie-bench paper fig6 --baseline http://127.0.0.1:8081
 
 Keys come from --api-key, OPENAI_API_KEY or LLM_API_KEY.";
 
@@ -43,6 +45,8 @@ Keys come from --api-key, OPENAI_API_KEY or LLM_API_KEY.";
 enum Command {
     /// Measure a server under a load; takes the flags of `vllm bench serve`.
     Serve(Box<serve::ServeFlags>),
+    /// Repeat the experiments of the paper, beside a baseline.
+    Paper(Box<paper::PaperFlags>),
     /// Send a trace at the moments that it has.
     Replay(Box<replay::ReplayFlags>),
     /// Measure a server at several loads.
@@ -67,6 +71,7 @@ impl Flags {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Serve(flags) => serve::run(*flags),
+            Command::Paper(flags) => paper::run(*flags),
             Command::Replay(flags) => replay::run(*flags),
             Command::Sweep(flags) => sweep::run(*flags),
             Command::Slo(flags) => slo::run(*flags),

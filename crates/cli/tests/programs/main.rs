@@ -52,7 +52,7 @@ enum On {
 
 /// Programs that answer HTTP requests instead of running, or need a server: `tests/http.rs` and `tests/clients` have them,
 /// and those of the API's routes.
-const ELSEWHERE: [&str; 3] = ["http-server", "api-retrieval", "agent-mcp"];
+const ELSEWHERE: [&str; 4] = ["http-server", "launch-server", "api-retrieval", "agent-mcp"];
 
 /// The API's routes with their programs.
 const ROUTES: &[(&str, &str)] = include!("../../src/api/routes.rs");

@@ -1,0 +1,213 @@
+//! Workloads on pie and on the baseline: the latency of one instance, the throughput of many at once, and the tokens of
+//! both, which tell whether they did the same work.
+
+use serde_json::{Value, json};
+
+use super::Outcome;
+use crate::commands::paper::api::Api;
+use crate::commands::paper::figure::{Figure, Over, Plot, Series};
+use crate::commands::paper::measure::{Measured, at_once};
+use crate::commands::paper::pie::Pie;
+use crate::commands::paper::setting::Setting;
+use crate::commands::paper::table::Table;
+use crate::commands::paper::workloads::{Case, Workload};
+
+/// Above this difference of the tokens of both, a row is marked.
+const TOKENS_APART: f64 = 0.1;
+
+/// What one server did with a workload.
+#[derive(Clone, Debug)]
+struct Side {
+    /// Seconds of one instance.
+    latency: Measured,
+    /// Instances a second, of many at once.
+    throughput: Measured,
+    /// Tokens drawn for one instance.
+    output_tokens: f64,
+    /// Tokens that one instance gave to the model: computed rows of pie, tokens of prompts of the baseline.
+    input_tokens: f64,
+}
+
+/// Where a workload runs.
+enum Server<'a> {
+    Pie(&'a Pie),
+    Baseline(&'a Api),
+}
+
+impl Server<'_> {
+    fn run(&self, workload: &Workload, case: Case) -> anyhow::Result<()> {
+        match self {
+            Server::Pie(pie) => pie.launch(workload.program, &(workload.arguments)(case)).map(drop),
+            Server::Baseline(api) => (workload.baseline)(api, case),
+        }
+    }
+
+    /// Output and input tokens so far.
+    fn tokens(&self) -> anyhow::Result<[f64; 2]> {
+        Ok(match self {
+            Server::Pie(pie) => {
+                let counters = pie.counters()?;
+                [counters.generated, counters.computed]
+            }
+            Server::Baseline(api) => {
+                let counts = api.counts();
+                [counts.output_tokens as f64, counts.prompt_tokens as f64]
+            }
+        })
+    }
+}
+
+/// Measures workloads, both servers in turn in each repetition.
+///
+/// # Errors
+/// When a server fails.
+pub(super) fn run(setting: &Setting, title: &str, workloads: &[Workload]) -> anyhow::Result<Outcome> {
+    let workloads = setting.wanted(workloads, |workload| workload.name)?;
+    let pie = setting.servers.pie()?;
+    let api = setting.servers.baseline()?;
+    let mut servers = vec![Server::Pie(&pie)];
+    servers.extend(api.as_ref().map(Server::Baseline));
+    let mut rows = Vec::new();
+    for workload in workloads {
+        eprintln!("  {} …", workload.name);
+        rows.push((workload, measure(setting, &servers, &workload)?));
+    }
+    let mut notes = vec![format!(
+        "medians of {} [smallest-largest]; latency of one instance in seconds, throughput of N at once in 1/s; \
+         ratios are pie to the baseline, and pie to vLLM in the paper; tokens are those drawn for one instance",
+        setting.repeats
+    )];
+    if let Some(api) = &api {
+        notes.push(format!("baseline: {:?} with `{}`", api.dialect(), api.model()));
+    }
+    for (workload, _) in &rows {
+        notes.extend(workload.differs.map(|differs| format!("{}: {differs}", workload.name)));
+    }
+    let table = table(setting, &rows);
+    Ok(Outcome {
+        title: title.to_string(),
+        tables: vec![table],
+        figure: Some(figure(title, &rows)),
+        notes,
+        data: json!(
+            rows.iter().map(|(workload, sides)| of_row(setting, workload, sides)).collect::<Vec<_>>()
+        ),
+    })
+}
+
+fn measure(setting: &Setting, servers: &[Server<'_>], workload: &Workload) -> anyhow::Result<Vec<Side>> {
+    let (full, count) = (setting.is_full(), setting.size(workload.instances));
+    let mut sides = Vec::new();
+    let one = |server: &Server<'_>| at_once(1, |number| server.run(workload, Case { number, full }));
+    for server in servers {
+        // The first run compiles the program, and fills caches of both.
+        one(server)?;
+        sides.push((Vec::new(), Vec::new(), server.tokens()?));
+    }
+    for _ in 0..setting.repeats {
+        for (server, side) in servers.iter().zip(&mut sides) {
+            side.0.push(one(server)?);
+            side.1.push(at_once(count, |number| server.run(workload, Case { number, full }))?);
+        }
+    }
+    let instances = (setting.repeats * (count + 1)) as f64;
+    let done = servers.iter().zip(sides).map(|(server, (latency, seconds, before))| {
+        let after = server.tokens()?;
+        let [output_tokens, input_tokens] = [0, 1].map(|index| (after[index] - before[index]) / instances);
+        let throughput = Measured::new(seconds).map(|seconds| count as f64 / seconds);
+        Ok(Side { latency: Measured::new(latency), throughput, output_tokens, input_tokens })
+    });
+    done.collect()
+}
+
+fn table(setting: &Setting, rows: &[(Workload, Vec<Side>)]) -> Table {
+    let mut table = Table::new([
+        "workload",
+        "N",
+        "latency pie",
+        "baseline",
+        "ratio",
+        "paper",
+        "throughput pie",
+        "baseline",
+        "ratio",
+        "paper",
+        "tokens pie",
+        "baseline",
+    ]);
+    for (workload, sides) in rows {
+        let (pie, baseline) = (&sides[0], sides.get(1));
+        let text =
+            |of: fn(&Side) -> &Measured, digits| baseline.map_or("-".into(), |side| of(side).text(digits));
+        let ratio = |of: fn(&Side) -> &Measured| {
+            baseline.map_or("-".into(), |side| format!("{:.2}", of(pie).median() / of(side).median()))
+        };
+        let paper = |bars: fn(&Workload) -> Option<[f64; 2]>| {
+            bars(workload).map_or("-".into(), |[pie, vllm]| format!("{:.2}", pie / vllm))
+        };
+        let apart = baseline.is_some_and(|side| {
+            let most = pie.output_tokens.max(side.output_tokens);
+            // A search draws no tokens in pie, so there is nothing to compare.
+            pie.output_tokens > 0.0 && (pie.output_tokens - side.output_tokens).abs() > TOKENS_APART * most
+        });
+        let mark = if apart { "*" } else { "" };
+        let latency: fn(&Side) -> &Measured = |side| &side.latency;
+        let throughput: fn(&Side) -> &Measured = |side| &side.throughput;
+        table.row([
+            workload.name.to_string(),
+            setting.size(workload.instances).to_string(),
+            pie.latency.text(3),
+            text(latency, 3),
+            ratio(latency),
+            paper(|workload| Some(workload.paper?.latency)),
+            pie.throughput.text(2),
+            text(throughput, 2),
+            ratio(throughput),
+            paper(|workload| Some(workload.paper?.throughput)),
+            if pie.output_tokens > 0.0 { format!("{:.0}", pie.output_tokens) } else { "-".into() },
+            baseline.map_or("-".into(), |side| format!("{:.0}{mark}", side.output_tokens)),
+        ]);
+    }
+    table
+}
+
+fn figure(title: &str, rows: &[(Workload, Vec<Side>)]) -> Figure {
+    let names: Vec<String> = rows.iter().map(|(workload, _)| workload.name.to_string()).collect();
+    let sides = rows.first().map_or(0, |(_, sides)| sides.len());
+    let plot = |axis: &str, of: fn(&Side) -> &Measured| {
+        // As in the paper: the worst latency, the best throughput of a workload is 1.
+        let series = (0..sides).map(|index| Series {
+            name: ["pie", "baseline"][index].into(),
+            values: rows
+                .iter()
+                .map(|(_, sides)| {
+                    let most = sides.iter().map(|side| of(side).median()).fold(0.0, f64::max);
+                    let measured = of(&sides[index]);
+                    Some([measured.median() / most, measured.0.min()? / most, measured.0.max()? / most])
+                })
+                .collect(),
+        });
+        Plot { axis: axis.into(), over: Over::Groups(names.clone()), series: series.collect() }
+    };
+    let plots = vec![
+        plot("latency, worst = 1", |side| &side.latency),
+        plot("throughput, best = 1", |side| &side.throughput),
+    ];
+    Figure { title: title.into(), plots }
+}
+
+fn of_row(setting: &Setting, workload: &Workload, sides: &[Side]) -> Value {
+    let of = |side: &Side| {
+        json!({
+            "latency_s": side.latency.json(), "throughput_per_s": side.throughput.json(),
+            "output_tokens": side.output_tokens, "input_tokens": side.input_tokens,
+        })
+    };
+    let paper = workload
+        .paper
+        .map(|bars| json!({ "latency_pie_vllm": bars.latency, "throughput_pie_vllm": bars.throughput }));
+    json!({
+        "workload": workload.name, "program": workload.program, "instances": setting.size(workload.instances),
+        "pie": of(&sides[0]), "baseline": sides.get(1).map(of), "paper": paper, "differs": workload.differs,
+    })
+}
