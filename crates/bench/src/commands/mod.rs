@@ -8,12 +8,14 @@
 
 pub mod compare;
 pub mod flags;
+pub mod inferx;
 pub mod interrupt;
 pub mod mock;
 pub mod paper;
 pub mod prepare;
 pub mod progress;
 pub mod replay;
+pub mod sage;
 pub mod selftest;
 pub mod serve;
 pub mod session;
@@ -59,6 +61,10 @@ enum Command {
     Gate(compare::GateFlags),
     /// Find out how much this client can take on this machine.
     Selftest(selftest::SelftestFlags),
+    /// Measure with the flags and files of the InferX benchmark framework.
+    Inferx(Box<inferx::InferxFlags>),
+    /// Run the workloads of the sageLLM benchmark, with its files.
+    Sage(sage::SageFlags),
     /// Be a server whose answers follow a script.
     Mock(mock::MockFlags),
 }
@@ -78,6 +84,8 @@ impl Flags {
             Command::Compare(flags) => compare::compare(&flags),
             Command::Gate(flags) => compare::gate(&flags),
             Command::Selftest(flags) => selftest::run(&flags),
+            Command::Inferx(flags) => inferx::run(*flags),
+            Command::Sage(flags) => sage::run(flags),
             Command::Mock(flags) => mock::run(flags),
         }
     }
@@ -112,4 +120,11 @@ pub fn command_line() -> String {
         shown
     });
     masked.collect::<Vec<_>>().join(" ")
+}
+
+/// A random identifier of version 4, as text.
+fn uuid(rng: &mut fastrand::Rng) -> String {
+    let bits = (rng.u128(..) & !(0xf << 76) & !(0x3 << 62)) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
