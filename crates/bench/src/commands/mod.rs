@@ -6,6 +6,7 @@
     reason = "these are the commands of a program for terminals"
 )]
 
+pub mod aibrix;
 pub mod flags;
 pub mod interrupt;
 pub mod mock;
@@ -37,6 +38,8 @@ Keys come from --api-key, OPENAI_API_KEY or LLM_API_KEY.";
 enum Command {
     /// Measure a server under a load; takes the flags of `vllm bench serve`.
     Serve(Box<serve::ServeFlags>),
+    /// Run the stages of AIBrix's benchmark: dataset, workload, client, analysis.
+    Aibrix(aibrix::AibrixFlags),
     /// Be a server whose answers follow a script.
     Mock(mock::MockFlags),
 }
@@ -49,6 +52,7 @@ impl Flags {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Serve(flags) => serve::run(*flags),
+            Command::Aibrix(flags) => aibrix::run(&flags),
             Command::Mock(flags) => mock::run(flags),
         }
     }

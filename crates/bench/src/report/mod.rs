@@ -2,6 +2,7 @@
 //!
 //! A format is a file of this folder. All are made of the same [`Report`], so they cannot disagree.
 
+pub mod chart;
 pub mod files;
 pub mod terminal;
 pub mod vllm;
