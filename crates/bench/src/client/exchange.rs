@@ -85,7 +85,7 @@ fn request(worker: &Worker, job: &Job, record: &Record) -> Result<Vec<u8>, Failu
         line(["authorization: Bearer ", key, ""]);
     }
     if let (Some(name), Some(session)) = (&options.session_header, record.session) {
-        line([name, ": s-", &session.to_string()]);
+        line([name, ": ", &format!("{}{session}", options.session_prefix)]);
     }
     if !options.reuse_connections {
         line(["connection: close", "", ""]);

@@ -69,8 +69,10 @@ pub struct ClientOptions {
     pub keep_text: bool,
     /// Whether connections serve more than one request.
     pub reuse_connections: bool,
-    /// The header that names a request's session, with how it is written: `s-` and the number.
+    /// The header that names a request's session: `session_prefix` and the session's number.
     pub session_header: Option<String>,
+    /// In front of the number of a session.
+    pub session_prefix: String,
     /// In front of the number of a request, as `x-request-id`.
     pub request_id_prefix: String,
     /// Headers of answers to keep, in small letters.
@@ -102,6 +104,7 @@ impl ClientOptions {
             keep_text: false,
             reuse_connections: true,
             session_header: None,
+            session_prefix: "s-".into(),
             request_id_prefix: "bench-".into(),
             response_headers: Vec::new(),
             ca_file: None,

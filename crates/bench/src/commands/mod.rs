@@ -6,6 +6,7 @@
     reason = "these are the commands of a program for terminals"
 )]
 
+pub mod aibrix;
 pub mod compare;
 pub mod flags;
 pub mod inferx;
@@ -65,6 +66,8 @@ enum Command {
     Inferx(Box<inferx::InferxFlags>),
     /// Run the workloads of the sageLLM benchmark, with its files.
     Sage(sage::SageFlags),
+    /// Run the stages of AIBrix's benchmark: dataset, workload, client, analysis.
+    Aibrix(aibrix::AibrixFlags),
     /// Be a server whose answers follow a script.
     Mock(mock::MockFlags),
 }
@@ -86,6 +89,7 @@ impl Flags {
             Command::Selftest(flags) => selftest::run(&flags),
             Command::Inferx(flags) => inferx::run(*flags),
             Command::Sage(flags) => sage::run(flags),
+            Command::Aibrix(flags) => aibrix::run(&flags),
             Command::Mock(flags) => mock::run(flags),
         }
     }

@@ -14,7 +14,7 @@ pub const SPEC: Spec = Spec {
 };
 
 /// The second of `YYYY-MM-DD hh:mm:ss.fff` in its era. Only differences matter.
-fn seconds(text: &str) -> Option<f64> {
+pub(crate) fn seconds(text: &str) -> Option<f64> {
     let (date, time) = text.trim().split_once([' ', 'T'])?;
     let date: Vec<i64> = date.split('-').map(|part| part.parse().ok()).collect::<Option<_>>()?;
     let time = time.split(['+', 'Z']).next()?;
@@ -35,21 +35,47 @@ fn moment(rows: &Rows, row: &Row) -> Result<f64, DatasetError> {
         .ok_or_else(|| rows.malformed(row, format!("`{value}`"), "TIMESTAMP as YYYY-MM-DD hh:mm:ss.fff"))
 }
 
-fn load(options: &DatasetOptions, tokens: &Tokens) -> Result<Dataset, DatasetError> {
-    let path = options.path.as_deref().ok_or(DatasetError::NoPath(SPEC.name))?;
+/// A line of a trace.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TraceLine {
+    /// When, from the first line.
+    pub at: Nanos,
+    /// Tokens of the prompt, 1 or more.
+    pub input: u32,
+    /// Tokens of the answer, 1 or more.
+    pub output: u32,
+}
+
+/// The first lines of a trace, `count` of them at most.
+///
+/// # Errors
+/// [`DatasetError::Read`] and [`DatasetError::Malformed`].
+pub fn read(path: &std::path::Path, count: usize) -> Result<(Rows, Vec<TraceLine>), DatasetError> {
     let rows = Rows::read(path)?;
     let start = rows.rows.first().map(|row| moment(&rows, row)).transpose()?.unwrap_or(0.0);
+    let line = |row| -> Result<TraceLine, DatasetError> {
+        Ok(TraceLine {
+            at: Nanos::from_secs(moment(&rows, row)? - start),
+            input: rows.tokens(row, &["ContextTokens", "num_prefill_tokens"])?.max(1),
+            output: rows.tokens(row, &["GeneratedTokens", "num_decode_tokens"])?.max(1),
+        })
+    };
+    let lines = rows.rows.iter().take(count).map(line).collect::<Result<_, _>>()?;
+    Ok((rows, lines))
+}
+
+fn load(options: &DatasetOptions, tokens: &Tokens) -> Result<Dataset, DatasetError> {
+    let path = options.path.as_deref().ok_or(DatasetError::NoPath(SPEC.name))?;
+    let (rows, lines) = read(path, options.count)?;
     let mut rng = fastrand::Rng::with_seed(options.seed);
     let mut samples = Vec::new();
-    for row in rows.rows.iter().take(options.count) {
-        let input = rows.tokens(row, &["ContextTokens", "num_prefill_tokens"])?.max(1);
-        let output = rows.tokens(row, &["GeneratedTokens", "num_decode_tokens"])?.max(1);
+    for TraceLine { at, input, output } in lines {
         if options.max_input_tokens.is_some_and(|limit| input > limit) {
             continue;
         }
         let prompt = Prompt::Text(text::make(&mut rng, tokens, input)?);
         let mut sample = Sample::new(prompt, input, options.output_tokens.unwrap_or(output));
-        sample.at = Some(Nanos::from_secs(moment(&rows, row)? - start));
+        sample.at = Some(at);
         samples.push(sample);
     }
     super::finish(samples, options, || rows.no_sample("it has no row within the limits"))

@@ -18,6 +18,8 @@ pub const SPEC: Spec = Spec {
 
 #[derive(Deserialize)]
 struct Conversation {
+    #[serde(default)]
+    id: serde_json::Value,
     #[serde(default, alias = "conversation")]
     conversations: Vec<Turn>,
 }
@@ -32,6 +34,8 @@ struct Turn {
 pub struct Conversations {
     /// The conversations that are whole.
     pub list: Vec<Vec<(String, String)>>,
+    /// Their `id`, for each of `list`; null without one.
+    pub ids: Vec<serde_json::Value>,
     /// Bytes after the last whole one.
     pub bytes_cut: usize,
 }
@@ -50,24 +54,27 @@ pub fn read(path: &std::path::Path) -> Result<Conversations, DatasetError> {
     };
     let mut rest = text.trim_start();
     rest = rest.strip_prefix('[').ok_or_else(|| malformed(super::rows::excerpt(rest)))?;
-    let mut list = Vec::new();
+    let (mut list, mut ids) = (Vec::new(), Vec::new());
     loop {
         rest = rest.trim_start_matches([' ', '\t', '\r', '\n', ',']);
         if rest.is_empty() || rest.starts_with(']') {
             let whole = rest.starts_with(']');
-            return Ok(Conversations { list, bytes_cut: usize::from(!whole) });
+            return Ok(Conversations { list, ids, bytes_cut: usize::from(!whole) });
         }
         let mut stream = serde_json::Deserializer::from_str(rest).into_iter::<Conversation>();
         match stream.next() {
             Some(Ok(conversation)) => {
+                ids.push(conversation.id);
                 let turns = conversation.conversations.into_iter();
                 list.push(turns.map(|turn| (turn.from, turn.value)).collect());
                 let offset = stream.byte_offset();
                 rest = &rest[offset..];
             }
-            Some(Err(error)) if error.is_eof() => return Ok(Conversations { list, bytes_cut: rest.len() }),
+            Some(Err(error)) if error.is_eof() => {
+                return Ok(Conversations { list, ids, bytes_cut: rest.len() });
+            }
             Some(Err(error)) => return Err(malformed(format!("{error} in conversation {}", list.len()))),
-            None => return Ok(Conversations { list, bytes_cut: rest.len() }),
+            None => return Ok(Conversations { list, ids, bytes_cut: rest.len() }),
         }
     }
 }

@@ -27,7 +27,29 @@ pub fn make(rng: &mut Rng, by: &Tokens, tokens: u32) -> Result<String, DatasetEr
     match by {
         Tokens::Words => Ok(words(rng, tokens)),
         Tokens::Exact(exact) => exactly(rng, exact, tokens),
+        Tokens::Server(_) => counted(rng, by, Vec::new(), tokens),
     }
+}
+
+/// Words, mended until another's count of them is right: `kept` and some more, or fewer of them.
+fn counted(rng: &mut Rng, by: &Tokens, kept: Vec<&str>, tokens: u32) -> Result<String, DatasetError> {
+    let all: Vec<&str> = WORDS.split_whitespace().collect();
+    let mut found = if kept.is_empty() { 0 } else { by.count(&kept.join(" "))? };
+    let mut chosen = kept;
+    for _ in 0..ROUNDS {
+        // A word of this list is one token of most vocabularies, so the difference is almost the number of words.
+        if found > tokens {
+            chosen.truncate(chosen.len().saturating_sub((found - tokens) as usize));
+        } else {
+            chosen.extend((0..tokens - found).map(|_| all[rng.usize(..all.len())]));
+        }
+        let text = chosen.join(" ");
+        found = if text.is_empty() { 0 } else { by.count(&text)? };
+        if found == tokens {
+            return Ok(text);
+        }
+    }
+    Err(DatasetError::Tokenizer(format!("made a text of {found} tokens, expected {tokens}")))
 }
 
 fn words(rng: &mut Rng, count: u32) -> String {
@@ -79,6 +101,10 @@ pub fn fit(rng: &mut Rng, by: &Tokens, text: &str, tokens: u32) -> Result<String
         return Ok(if text.is_empty() { more } else { format!("{text} {more}") });
     }
     Ok(match by {
+        Tokens::Server(_) => {
+            // Words have one token or more, so what is kept is too long at first, and is cut.
+            counted(rng, by, text.split_whitespace().take(tokens as usize).collect(), tokens)?
+        }
         Tokens::Words => text.split_whitespace().take(tokens as usize).collect::<Vec<_>>().join(" "),
         Tokens::Exact(exact) => exact.decode(&exact.encode(text)?[..tokens as usize]),
     })

@@ -5,16 +5,52 @@
 
 use std::path::Path;
 
+use std::time::Duration;
+
 use model::{Tokenizer, gguf::Gguf};
+use serde_json::{Value, json};
 
 use super::DatasetError;
+use crate::client::{ClientOptions, fetch};
 
 /// How tokens are counted.
 pub enum Tokens {
     /// By the model's tokenizer.
     Exact(Box<Exact>),
+    /// By the server, at its `/tokenize`.
+    Server(Box<ServerTokens>),
     /// One for each word.
     Words,
+}
+
+/// A server that counts tokens.
+pub struct ServerTokens(ClientOptions);
+
+impl ServerTokens {
+    /// Takes a server that answers `/tokenize` as vLLM and SGLang do, with a `count`.
+    ///
+    /// # Errors
+    /// [`DatasetError::Tokenizer`] with what it answered instead.
+    pub fn open(options: &ClientOptions) -> Result<Self, DatasetError> {
+        // An address of an API that begins with /v1: this route is not below it.
+        let mut options = options.clone();
+        options.address.base = options.address.base.trim_end_matches("/v1").to_string();
+        let server = Self(options);
+        server.count("one two")?;
+        Ok(server)
+    }
+
+    fn count(&self, text: &str) -> Result<u32, DatasetError> {
+        let refused = |what: String| {
+            DatasetError::Tokenizer(format!("{}/tokenize: {what}, expected a `count`", self.0.address))
+        };
+        let body = json!({"model": self.0.model, "prompt": text, "add_special_tokens": false});
+        let fetched = fetch(&self.0, "POST", "/tokenize", Some(&body), Duration::from_secs(30));
+        let fetched = fetched.map_err(|failure| refused(failure.message))?;
+        let answer: Value = serde_json::from_slice(&fetched.body).unwrap_or_default();
+        let count = answer["count"].as_u64().filter(|_| fetched.status == 200);
+        Ok(count.ok_or_else(|| refused(format!("status {}", fetched.status)))? as u32)
+    }
 }
 
 /// A tokenizer, and words of it that are one token each.
@@ -69,6 +105,7 @@ impl Tokens {
     pub fn count(&self, text: &str) -> Result<u32, DatasetError> {
         match self {
             Self::Exact(exact) => Ok(exact.encode(text)?.len() as u32),
+            Self::Server(server) => server.count(text),
             Self::Words => Ok(text.split_whitespace().count() as u32),
         }
     }
@@ -77,6 +114,7 @@ impl Tokens {
     pub fn source(&self) -> String {
         match self {
             Self::Exact(exact) => format!("tokenizer {}", exact.source),
+            Self::Server(server) => format!("{}/tokenize", server.0.address),
             Self::Words => "words (no --tokenizer); the server's usage counts where it reports them".into(),
         }
     }

@@ -41,13 +41,18 @@ fn escaped(text: &str) -> String {
 impl Frame {
     /// A page with a title.
     pub(super) fn new(title: &str, theme: Theme) -> Self {
+        Self::page(title, theme, HEIGHT)
+    }
+
+    /// The same with another height.
+    pub(super) fn page(title: &str, theme: Theme, height: f64) -> Self {
         let (page, text_colour, grid_colour) = match theme {
             Theme::Light => ("#ffffff", "#1a1a1a", "#d9d9d9"),
             Theme::Dark => ("#16181d", "#e6e6e6", "#3a3f4a"),
         };
         let mut frame = Self { out: String::new(), text_colour, grid_colour };
         frame.put(format_args!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\">\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"{page}\"/>"
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\">\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"{page}\"/>"
         ));
         frame.text((WIDTH / 2.0, 34.0), 20.0, Anchor::Middle, title);
         frame
@@ -93,9 +98,14 @@ impl Frame {
             self.rule((LEFT, y), (RIGHT, y));
             self.text((LEFT - 8.0, y + 4.5), 13.0, Anchor::End, &scale.text(mark));
         }
-        let (y, colour, label) = ((TOP + BOTTOM) / 2.0, self.text_colour, escaped(label));
+        self.upwards((TOP + BOTTOM) / 2.0, 15.0, label);
+    }
+
+    /// A text at the left edge, read upwards, with its middle at `y`.
+    pub(super) fn upwards(&mut self, y: f64, size: f64, text: &str) {
+        let (colour, label) = (self.text_colour, escaped(text));
         self.put(format_args!(
-            "<text transform=\"translate(22 {y:.1}) rotate(-90)\" font-size=\"15\" text-anchor=\"middle\" fill=\"{colour}\">{label}</text>"
+            "<text transform=\"translate(22 {y:.1}) rotate(-90)\" font-size=\"{size}\" text-anchor=\"middle\" fill=\"{colour}\">{label}</text>"
         ));
     }
 

@@ -1,15 +1,17 @@
-//! Charts as SVG, PNG and PDF: lines, bars and a map of numbers. Each is a file of this folder and makes an SVG; the
+//! Charts as SVG, PNG and PDF: lines, bars, a map of numbers, and panels over one axis of time. Each is a file of this folder and makes an SVG; the
 //! other formats are made of it, with a font that the program carries, so a picture is the same on every machine.
 
 mod bars;
 mod frame;
 mod heat;
 mod lines;
+mod panels;
 mod scale;
 
 pub use bars::Bars;
 pub use heat::Heat;
 pub use lines::{Line, Lines};
+pub use panels::{Panel, Panels};
 
 use std::sync::Arc;
 

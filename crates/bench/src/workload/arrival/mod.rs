@@ -183,6 +183,12 @@ impl Arrival {
         moments.into_iter().map(Nanos::from_secs).collect()
     }
 
+    /// Up to `count` moments that follow no sample: fewer when the schedule ends before.
+    pub fn open_moments(&self, count: usize, rng: &mut Rng) -> Vec<Nanos> {
+        let moments = (self.spec().moments)(&self.parameters, &Moments { count, recorded: &[] }, rng);
+        moments.into_iter().map(Nanos::from_secs).collect()
+    }
+
     fn value_error(&self, name: &str, found: String, expected: String) -> ArrivalError {
         ArrivalError::Value { schedule: self.name().into(), name: name.into(), found, expected }
     }
