@@ -129,7 +129,8 @@ fn choose(repository: &str, file: Option<&str>, listed: &[Listed]) -> Result<Vec
         }));
     }
     let has = |path: &str| find(path).is_some();
-    if !has("tokenizer.json") && !(has("vocab.json") && has("merges.txt")) {
+    let has_tokenizer = has("tokenizer.json") || (has("vocab.json") && has("merges.txt"));
+    if !has_tokenizer {
         let what = "it has neither tokenizer.json nor vocab.json with merges.txt; use a version in GGUF";
         return Err(no_file(what.to_owned()));
     }
