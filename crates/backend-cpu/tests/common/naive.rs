@@ -13,6 +13,12 @@ pub(crate) struct Naive {
     biases: HashMap<(Part, usize), Vec<f32>>,
 }
 
+/// Whether it is a vector that a norm multiplies with.
+fn is_norm(part: Part) -> bool {
+    use Part::{AttentionNorm, AttentionPostNorm, FfnNorm, FfnPostNorm, KNorm, OutputNorm, QNorm};
+    [OutputNorm, AttentionNorm, QNorm, KNorm, AttentionPostNorm, FfnNorm, FfnPostNorm].contains(&part)
+}
+
 impl Naive {
     pub(crate) fn new(hyper: Hyperparameters, weights: &Weights) -> Naive {
         let values = |rows: Rows<'_>| {
@@ -26,7 +32,7 @@ impl Naive {
                 let experts = hyper.experts.map_or(1, |experts| experts.count);
                 for expert in 0..if part.is_of_experts() { experts } else { 1 } {
                     let mut weight = values(hyper.rows(weights, part, layer, expert).unwrap());
-                    if part.is_norm() {
+                    if is_norm(part) {
                         weight.iter_mut().for_each(|weight| *weight += hyper.norm_offset);
                     }
                     naive.weights.insert((part, layer, expert), weight);

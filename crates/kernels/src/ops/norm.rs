@@ -1,12 +1,13 @@
 //! Normalization of a row.
 
+use super::dot;
 use crate::Isa;
 use crate::lanes::{Kernel, Lanes, Reduce, ReduceKernel, for_each, map, run, run_wide, update};
 
 /// `out = x / sqrt(mean(x^2) + eps) * weight`. Panics unless the lengths are equal.
 pub fn rms_norm(isa: Isa, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     out.copy_from_slice(x);
-    let mean = run(isa, SumOfSquares(x)) / x.len() as f32;
+    let mean = dot(isa, x, x) / x.len() as f32;
     run_wide(isa, ScaleBy { values: out, weight, factor: 1.0 / (mean + eps).sqrt() });
 }
 
@@ -15,7 +16,7 @@ pub fn layer_norm(isa: Isa, x: &[f32], weight: &[f32], bias: Option<&[f32]>, eps
     out.copy_from_slice(x);
     let mean = run(isa, Sum(x)) / x.len() as f32;
     run_wide(isa, Subtract { values: out, number: mean });
-    let variance = run(isa, SumOfSquares(out)) / x.len() as f32;
+    let variance = dot(isa, out, out) / x.len() as f32;
     run_wide(isa, ScaleBy { values: out, weight, factor: 1.0 / (variance + eps).sqrt() });
     if let Some(bias) = bias {
         super::add(isa, out, bias);
@@ -57,24 +58,6 @@ impl Kernel for Subtract<'_> {
             #[inline(always)]
             |x| x.sub(number),
         );
-    }
-}
-
-struct SumOfSquares<'a>(&'a [f32]);
-
-impl ReduceKernel for SumOfSquares<'_> {
-    type Output = f32;
-
-    #[inline(always)]
-    fn run<L: Reduce>(self) -> f32 {
-        let mut sum = L::splat(0.0);
-        for_each::<L>(
-            self.0,
-            0.0,
-            #[inline(always)]
-            |x| sum = x.fma(x, sum),
-        );
-        sum.sum()
     }
 }
 

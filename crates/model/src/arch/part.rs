@@ -122,13 +122,6 @@ impl Part {
         !matches!(self, Embedding | Positions | EmbeddingIn | OutputNorm | EmbeddingOut | Output)
     }
 
-    /// Whether it is a vector that a norm multiplies with.
-    pub fn is_norm(self) -> bool {
-        use Part::{AttentionNorm, AttentionPostNorm, FfnNorm, FfnPostNorm, KNorm, OutputNorm, QNorm};
-        let norms = [OutputNorm, AttentionNorm, QNorm, KNorm, AttentionPostNorm, FfnNorm, FfnPostNorm];
-        norms.contains(&self)
-    }
-
     /// Whether it has rows for each expert.
     pub fn is_of_experts(self) -> bool {
         matches!(self, Self::ExpertsGate | Self::ExpertsUp | Self::ExpertsDown)
