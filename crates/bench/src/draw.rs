@@ -76,18 +76,6 @@ pub fn poisson(rng: &mut Rng, mean: f64) -> u64 {
     count
 }
 
-/// One of the indices of `weights`, with their weight.
-pub fn weighted(rng: &mut Rng, weights: &[f64]) -> usize {
-    let mut at = rng.f64() * weights.iter().sum::<f64>();
-    for (index, weight) in weights.iter().enumerate() {
-        at -= weight;
-        if at < 0.0 {
-            return index;
-        }
-    }
-    weights.len().saturating_sub(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +103,5 @@ mod tests {
         near(moments(|rng| pareto(rng, 6.0)), (1.2, 0.06));
         // The share of ones is 1 / zeta(2).
         near(moments(|rng| f64::from(u8::from(zipf(rng, 2.0) == 1))), (0.607_93, 0.238_35));
-        near(moments(|rng| weighted(rng, &[1.0, 3.0]) as f64), (0.75, 0.1875));
     }
 }

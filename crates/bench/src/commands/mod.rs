@@ -7,6 +7,7 @@
 )]
 
 pub mod aibrix;
+pub mod child;
 pub mod compare;
 pub mod flags;
 pub mod inferx;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::Report;
 use crate::clock::iso;
-use crate::metrics::{Distribution, METRICS, Summary, of_mean, of_percentile};
+use crate::metrics::{Distribution, ErrorCount, METRICS, Summary, of_mean, of_percentile};
 
 /// Changes when a name of the file changes its meaning.
 pub const VERSION: u32 = 1;
@@ -29,17 +29,19 @@ fn figure(values: &Distribution, seed: u64) -> Value {
     Value::Object(out)
 }
 
+/// What went wrong, by class.
+pub fn errors(summary: &Summary) -> Map<String, Value> {
+    let one = |error: &ErrorCount| json!({"count": error.count, "example": error.example});
+    summary.errors.iter().map(|(class, error)| (class.to_string(), one(error))).collect()
+}
+
 /// The figures of a part of a run. Times are in seconds.
 pub fn summary(summary: &Summary, seed: u64) -> Value {
     let figures = METRICS.iter().filter_map(|metric| Some((metric.name, summary.figure(metric.name)?)));
     let figures = figures.filter(|(_, values)| values.count() > 0);
     let figures: Map<String, Value> =
         figures.map(|(name, values)| (name.to_string(), figure(values, seed))).collect();
-    let errors: Map<String, Value> = summary
-        .errors
-        .iter()
-        .map(|(class, error)| (class.to_string(), json!({"count": error.count, "example": error.example})))
-        .collect();
+    let errors = errors(summary);
     let goodput = summary.goodput.as_ref().map(|goodput| {
         let slos = goodput.slos.iter().zip(&goodput.kept);
         let slos: Vec<Value> = slos

@@ -4,11 +4,12 @@
 pub mod gpu;
 pub mod process;
 pub mod prometheus;
+mod repeated;
+
+pub use repeated::{Repeated, When};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -67,10 +68,7 @@ impl Telemetry {
 
 /// A thread that takes samples.
 #[derive(Debug)]
-pub struct Watcher {
-    stop: Sender<()>,
-    thread: JoinHandle<Telemetry>,
-}
+pub struct Watcher(Repeated<Telemetry>);
 
 impl Watcher {
     /// Takes the first sample and starts.
@@ -78,25 +76,16 @@ impl Watcher {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(watch: Watch, options: Arc<ClientOptions>) -> std::io::Result<Self> {
-        let (stop, stopped) = channel();
-        let start = Instant::now();
+        let (start, interval) = (Instant::now(), watch.interval);
         let mut telemetry = Telemetry::default();
         take(&watch, &options, start, &mut telemetry);
-        let thread = std::thread::Builder::new().name("telemetry".into());
-        let thread = thread.spawn(move || {
-            while stopped.recv_timeout(watch.interval) == Err(RecvTimeoutError::Timeout) {
-                take(&watch, &options, start, &mut telemetry);
-            }
-            take(&watch, &options, start, &mut telemetry);
-            telemetry
-        })?;
-        Ok(Self { stop, thread })
+        let sample = move |telemetry: &mut Telemetry, _| take(&watch, &options, start, telemetry);
+        Ok(Self(Repeated::start("telemetry", interval, telemetry, sample)?))
     }
 
     /// Takes the last sample, and returns all.
     pub fn finish(self) -> Telemetry {
-        drop(self.stop);
-        self.thread.join().unwrap_or_else(|_| Telemetry {
+        self.0.finish().unwrap_or_else(|| Telemetry {
             notes: vec!["the watch ended by a defect of its own".into()],
             ..Telemetry::default()
         })

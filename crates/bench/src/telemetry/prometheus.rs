@@ -2,22 +2,33 @@
 
 use std::collections::BTreeMap;
 
+/// Name, labels and value of each line. What is no number is left out.
+pub fn samples(page: &str) -> impl Iterator<Item = (&str, &str, f64)> {
+    page.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).filter_map(|line| {
+        // NAME{LABELS} VALUE [TIME], and a label's value may hold any character, also a brace.
+        let (name, labels, rest) = match line.find('{') {
+            Some(brace) => {
+                let end = line.rfind('}').filter(|end| *end > brace)?;
+                (&line[..brace], &line[brace + 1..end], &line[end + 1..])
+            }
+            None => line.split_once(' ').map(|(name, rest)| (name, "", rest))?,
+        };
+        let value: f64 = rest.split_whitespace().next()?.parse().ok()?;
+        value.is_finite().then_some((name.trim(), labels, value))
+    })
+}
+
+/// The sum of a metric over the lines whose labels hold `label`; `None` when there are none.
+pub fn sum(page: &str, name: &str, label: &str) -> Option<f64> {
+    let found = samples(page).filter(|(named, labels, _)| *named == name && labels.contains(label));
+    found.map(|(_, _, value)| value).reduce(|sum, value| sum + value)
+}
+
 /// Values by name, summed over labels. Buckets of histograms are left out.
 pub fn sums(page: &str) -> BTreeMap<String, f64> {
     let mut sums = BTreeMap::new();
-    for line in page.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        // NAME{LABELS} VALUE [TIME], and a label's value may hold any character, also a brace.
-        let (name, rest) = match line.find('{') {
-            Some(brace) => {
-                let Some(end) = line.rfind('}') else { continue };
-                (&line[..brace], &line[end + 1..])
-            }
-            None => line.split_once(' ').unwrap_or((line, "")),
-        };
-        let value = rest.split_whitespace().next().and_then(|value| value.parse::<f64>().ok());
-        if let Some(value) = value.filter(|value| value.is_finite() && !name.ends_with("_bucket")) {
-            *sums.entry(name.trim().to_string()).or_insert(0.0) += value;
-        }
+    for (name, _, value) in samples(page).filter(|(name, _, _)| !name.ends_with("_bucket")) {
+        *sums.entry(name.to_string()).or_insert(0.0) += value;
     }
     sums
 }

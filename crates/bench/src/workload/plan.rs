@@ -101,11 +101,6 @@ impl Plan {
             stop_at: None,
         })
     }
-
-    /// Requests that are due without waiting for another.
-    pub fn first_moments(&self) -> impl Iterator<Item = Nanos> {
-        self.requests.iter().filter(|request| request.after.is_none()).filter_map(|request| request.at)
-    }
 }
 
 #[cfg(test)]
@@ -125,7 +120,9 @@ mod tests {
         let arrival = "constant:10".parse().unwrap();
         let plan = Plan::new(samples, &arrival, None, Limit::NONE, 1).unwrap();
         assert_eq!(plan.requests.iter().map(|r| r.after).collect::<Vec<_>>(), [None, Some(0), None, Some(2)]);
-        assert_eq!(plan.first_moments().collect::<Vec<_>>(), [Nanos(0), Nanos(100_000_000)]);
+        let firsts = plan.requests.iter().filter(|request| request.after.is_none());
+        let moments: Vec<Nanos> = firsts.filter_map(|request| request.at).collect();
+        assert_eq!(moments, [Nanos(0), Nanos(100_000_000)]);
     }
 
     #[test]

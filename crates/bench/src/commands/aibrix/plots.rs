@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::rows::{Group, OutputRow, Request};
+use crate::metrics::Distribution;
 use crate::report::chart::{Format, Panel, Panels, Theme, render};
 use crate::report::files;
 
@@ -18,12 +19,6 @@ fn write(panels: &Panels, path: &Path) -> anyhow::Result<()> {
     }
     println!("  drawn to {} (and .png, .svg)", path.with_extension("pdf").display());
     Ok(())
-}
-
-/// Mean of what there is.
-fn mean(values: impl Iterator<Item = u32>) -> Option<f64> {
-    let (count, sum) = values.fold((0u32, 0.0), |(count, sum), value| (count + 1, sum + f64::from(value)));
-    (count > 0).then(|| sum / f64::from(count))
 }
 
 /// Draws a workload in seconds: requests, mean tokens of prompts and of answers, sessions.
@@ -43,7 +38,8 @@ pub fn workload(groups: &[Group], path: &Path) -> anyhow::Result<()> {
     });
     let means = |length: fn(&Request) -> Option<u32>| {
         let point = |(second, requests): (&u64, &Vec<&Request>)| {
-            mean(requests.iter().filter_map(|request| length(request))).map(|mean| (*second as f64, mean))
+            let lengths = requests.iter().filter_map(|request| length(request)).map(f64::from);
+            Distribution::new(lengths).mean().map(|mean| (*second as f64, mean))
         };
         seconds.iter().filter_map(point).collect()
     };

@@ -116,10 +116,6 @@ pub(super) fn summary(report: &Report, rows: &[Row], gpu: Option<&Gpu>) -> Value
     let (context, summary) = (&report.context, &report.summary);
     let complete: Vec<&Row> = rows.iter().filter(|row| row.is_complete()).collect();
     let of = |value: fn(&Row) -> Option<f64>| seconds(complete.iter().filter_map(|row| value(row)));
-    let errors = summary
-        .errors
-        .iter()
-        .map(|(class, error)| (class.to_string(), json!({"count": error.count, "example": error.example})));
     let gpu = gpu.map(|gpu| match gpu {
         Ok(samples) => {
             let used = Distribution::new(samples.iter().map(|(_, gpu)| gpu.memory_used_mb));
@@ -141,7 +137,7 @@ pub(super) fn summary(report: &Report, rows: &[Row], gpu: Option<&Gpu>) -> Value
         "cancelled": summary.cancelled,
         "skipped": summary.skipped,
         "interrupted": report.run.interrupted,
-        "errors": errors.collect::<serde_json::Map<String, Value>>(),
+        "errors": crate::report::json::errors(summary),
         "throughput_rps": summary.throughput.requests,
         "prompt_tokens": complete.iter().map(|row| u64::from(row.prompt_tokens)).sum::<u64>(),
         "resp_tokens": complete.iter().filter_map(|row| row.resp_tokens.map(u64::from)).sum::<u64>(),

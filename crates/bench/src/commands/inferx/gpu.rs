@@ -1,10 +1,9 @@
 //! The first GPU of this machine, looked at on an interval.
 
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::telemetry::gpu::{Gpu, gpus};
+use crate::telemetry::{Repeated, When};
 
 /// A look: seconds since 1970, and what was seen.
 pub(super) type Look = (f64, Gpu);
@@ -16,10 +15,7 @@ fn look() -> Result<Look, String> {
 }
 
 /// Looks until it is finished.
-pub(super) struct GpuMonitor {
-    stop: Sender<()>,
-    thread: JoinHandle<Vec<Look>>,
-}
+pub(super) struct GpuMonitor(Repeated<Vec<Look>>);
 
 impl GpuMonitor {
     /// Begins.
@@ -27,24 +23,19 @@ impl GpuMonitor {
     /// # Errors
     /// When the first look fails: a run should not go on for an hour and then have no figure.
     pub(super) fn start(interval: Duration) -> Result<Self, String> {
-        let first = look()?;
-        let (stop, stopped) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("gpu-monitor".into());
-        let thread = thread.spawn(move || {
-            let mut looks = vec![first];
-            while stopped.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+        let more = |looks: &mut Vec<Look>, when| {
+            if when == When::Meanwhile {
                 // One that fails in between leaves a gap in the times, which the file shows.
                 looks.extend(look());
             }
-            looks
-        });
-        Ok(Self { stop, thread: thread.map_err(|error| error.to_string())? })
+        };
+        let looks = Repeated::start("gpu-monitor", interval, vec![look()?], more);
+        Ok(Self(looks.map_err(|error| error.to_string())?))
     }
 
     /// Ends, and returns what was seen in the order of time.
     pub(super) fn finish(self) -> Vec<Look> {
-        drop(self.stop);
         // A panic has been printed, and there is nothing to return.
-        self.thread.join().unwrap_or_default()
+        self.0.finish().unwrap_or_default()
     }
 }

@@ -138,8 +138,7 @@ impl Api {
     /// # Errors
     /// When it does not answer, or has no `/apply-template`.
     pub fn connect(url: &str, api_key: Option<String>) -> anyhow::Result<Self> {
-        let spoken = Spoken::find("openai").context("completions are spoken")?;
-        let mut options = ClientOptions::new(url.parse()?, spoken);
+        let mut options = ClientOptions::new(url.parse()?, Spoken::COMPLETIONS);
         options.api_key = api_key;
         let models = get(&options, "/v1/models").with_context(|| format!("the server at {url}"))?;
         let model = models["data"][0]["id"].as_str().context("`/v1/models` lists no model")?.to_string();

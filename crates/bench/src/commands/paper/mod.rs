@@ -23,6 +23,7 @@ use serde_json::json;
 
 use crate::client::ClientOptions;
 use crate::clock::{Clock, Nanos, iso};
+use crate::commands::child;
 use crate::report::files;
 use experiments::{Experiment, TABLE};
 use setting::{Servers, Setting};
@@ -55,7 +56,7 @@ pub struct PaperFlags {
     /// Threads for a pie that is started; the machine's cores by default.
     #[arg(long)]
     threads: Option<usize>,
-    /// The binary that is started; PIE_BIN or `pie` by default.
+    /// The binary that is started; PIE_BIN, the `pie` beside this program or that of the path by default.
     #[arg(long, value_name = "FILE")]
     pie_binary: Option<PathBuf>,
     /// Sources of the programs, for table2.
@@ -95,10 +96,10 @@ pub fn run(flags: PaperFlags) -> anyhow::Result<ExitCode> {
             pie: flags.pie,
             baselines: flags.baseline,
             api_key: flags.api_key.or_else(ClientOptions::key_of_environment),
-            binary: given_or(flags.pie_binary, "PIE_BIN", "pie"),
+            binary: child::binary(flags.pie_binary),
             models: flags.model,
             threads: flags.threads,
-            programs: given_or(flags.programs, "PIE_PROGRAMS", "inferlets/target/wasm32-wasip2/release"),
+            programs: programs(flags.programs),
         },
         scale: flags.scale,
         repeats: flags.repeats as usize,
@@ -134,10 +135,10 @@ pub fn run(flags: PaperFlags) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A path of a flag, else of the environment, else the usual one.
-fn given_or(flag: Option<PathBuf>, variable: &str, usual: &str) -> PathBuf {
-    let set = || std::env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-    flag.or_else(set).unwrap_or_else(|| usual.into())
+/// The folder that is named, `$PIE_PROGRAMS`, or where they are built.
+fn programs(named: Option<PathBuf>) -> PathBuf {
+    let set = || std::env::var_os("PIE_PROGRAMS").filter(|value| !value.is_empty()).map(PathBuf::from);
+    named.or_else(set).unwrap_or_else(|| "inferlets/target/wasm32-wasip2/release".into())
 }
 
 fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Experiment>> {

@@ -3,17 +3,17 @@
 //! Programs are launched over HTTP by `inferlets/launch-server`, which is served below `/launch`: one request for a whole
 //! agent, whose answer is the program's result.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::api::post;
 use crate::client::api::Api as Spoken;
 use crate::client::{ClientOptions, fetch};
+use crate::commands::child::{self, Server};
+use crate::telemetry::prometheus;
 
 /// Where `launch-server` is served.
 const ROUTE: &str = "/launch";
@@ -39,7 +39,7 @@ pub struct Start {
 #[derive(Debug)]
 pub struct Pie {
     options: ClientOptions,
-    child: Option<(Child, PathBuf)>,
+    child: Option<(Server, PathBuf)>,
 }
 
 /// What the server has counted so far.
@@ -59,8 +59,7 @@ impl Pie {
     /// # Errors
     /// When it does not answer there.
     pub fn connect(url: &str, api_key: Option<String>) -> anyhow::Result<Self> {
-        let spoken = Spoken::find("openai").context("completions are spoken")?;
-        let mut options = ClientOptions::new(url.parse()?, spoken);
+        let mut options = ClientOptions::new(url.parse()?, Spoken::COMPLETIONS);
         options.api_key = api_key;
         let pie = Self { options, child: None };
         pie.launch("bench-spawn", &[]).with_context(|| {
@@ -87,26 +86,16 @@ impl Pie {
     fn start_in(folder: &Path, start: &Start, api_key: Option<String>) -> anyhow::Result<Self> {
         let config = folder.join("config.toml");
         std::fs::write(&config, config_of(start))?;
-        let mut command = Command::new(&start.binary);
-        command.arg("serve").arg("--config").arg(&config).env("PIE_PROGRAMS", &start.programs);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| {
-            format!("cannot start `{}`: name the binary with --pie-binary or PIE_BIN", start.binary.display())
+        let server = Server::start(&child::Start {
+            binary: start.binary.clone(),
+            arguments: vec!["--config".as_ref(), config.as_os_str()],
+            programs: Some(&start.programs),
+            log: &folder.join("server.log"),
+            patience: READY,
         })?;
-        let address = child.stderr.take().map(|said| address_of(BufReader::new(said)));
-        let address = match address.context("its stderr is a pipe")? {
-            Ok(address) => address,
-            Err(said) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                bail!("pie ended before it was ready, or took over {} s: {}", READY.as_secs(), said.trim());
-            }
-        };
-        // From here on the child ends with the value.
-        let spoken = Spoken::find("openai").context("completions are spoken")?;
-        let mut options = ClientOptions::new(address.parse()?, spoken);
+        let mut options = ClientOptions::new(server.url.parse()?, Spoken::COMPLETIONS);
         options.api_key = api_key;
-        let pie = Self { options, child: Some((child, folder.into())) };
+        let pie = Self { options, child: Some((server, folder.into())) };
         pie.launch("bench-spawn", &[])
             .with_context(|| format!("programs of `{}`", start.programs.display()))?;
         Ok(pie)
@@ -156,10 +145,9 @@ impl Pie {
 
 impl Drop for Pie {
     fn drop(&mut self) {
-        let Some((child, folder)) = &mut self.child else { return };
-        // The files of a killed server are whole; what it held belongs to this experiment alone.
-        let _ = child.kill();
-        let _ = child.wait();
+        let Some((server, folder)) = self.child.take() else { return };
+        // It may write until it has ended.
+        drop(server);
         let _ = std::fs::remove_dir_all(folder);
     }
 }
@@ -167,7 +155,7 @@ impl Drop for Pie {
 /// The settings of a child. Limits are above what an experiment needs: 896 programs at once, and as many connections.
 fn config_of(start: &Start) -> String {
     let text = |value: &str| json!(value).to_string();
-    let mut config = String::from("port = 0\nenable_auth = false\n");
+    let mut config = String::new();
     if let Some(strategy) = &start.strategy {
         config += &format!("batching_strategy = {}\n", text(strategy));
     }
@@ -181,44 +169,10 @@ fn config_of(start: &Start) -> String {
     config
 }
 
-/// The address in what a server says, or all that it said when it ended without or [`READY`] has passed. What it says
-/// later is read and dropped, so that it never waits for a reader.
-fn address_of(mut said: impl BufRead + Send + 'static) -> Result<String, String> {
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let mut line = String::new();
-        while said.read_line(&mut line).is_ok_and(|length| length > 0) {
-            // Nobody listens once the address is known.
-            let _ = sender.send(std::mem::take(&mut line));
-        }
-    });
-    let (start, mut all) = (Instant::now(), String::new());
-    loop {
-        match receiver.recv_timeout(READY.saturating_sub(start.elapsed())) {
-            Ok(line) => {
-                if let Some((_, rest)) = line.split_once(" on http://") {
-                    let authority = rest.split(['/', ' ', '\n']).next().unwrap_or_default();
-                    return Ok(format!("http://{authority}"));
-                }
-                all += &line;
-            }
-            Err(_) => return Err(all),
-        }
-    }
-}
-
 /// The sum of a counter over its labels, of those that have `label`.
 fn sum(page: &str, name: &str, label: &str) -> anyhow::Result<f64> {
-    let values = page.lines().filter_map(|line| {
-        let rest = line.strip_prefix(name)?;
-        let (labels, value) = rest.rsplit_once(' ')?;
-        labels.contains(label).then(|| value.parse::<f64>().ok())?
-    });
-    let values: Vec<f64> = values.collect();
-    if values.is_empty() {
-        bail!("`/metrics` has no `{name}`; this server is no pie");
-    }
-    Ok(values.iter().sum())
+    let sum = prometheus::sum(page, name, label);
+    sum.with_context(|| format!("`/metrics` has no `{name}`; this server is no pie"))
 }
 
 #[cfg(test)]
@@ -231,12 +185,5 @@ mod tests {
             "# TYPE a counter\na{model=\"x\",s=\"c\"} 2.0\na{model=\"y\",s=\"c\"} 3.0\na{s=\"d\"} 7.0\n";
         assert_eq!(sum(page, "a", "s=\"c\"").unwrap(), 5.0);
         assert!(sum(page, "b", "").is_err());
-    }
-
-    #[test]
-    fn the_address_is_what_the_server_says() {
-        let said = "compiling\nserving m on http://127.0.0.1:40483/v1\n";
-        assert_eq!(address_of(said.as_bytes()), Ok("http://127.0.0.1:40483".to_string()));
-        assert_eq!(address_of(&b"error\n"[..]), Err("error\n".to_string()));
     }
 }

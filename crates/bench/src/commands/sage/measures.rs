@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::telemetry::Seen;
 use crate::metrics::Distribution;
 use crate::record::Record;
-use crate::report::Report;
+use crate::report::{self, Report};
 
 /// Figures with average, percentiles and deviation: their name here, and in the metrics.
 const FIGURES: [(&str, &str); 4] =
@@ -68,11 +68,7 @@ pub(super) fn record(report: &Report, seen: &Seen) -> Map<String, Value> {
     put("total_time_s", json!(total));
     put("start_time", json!(start.map(|at| report.run.clock.unix_secs(at))));
     put("end_time", json!(end.map(|at| report.run.clock.unix_secs(at))));
-    let errors = summary
-        .errors
-        .iter()
-        .map(|(class, error)| (class.to_string(), json!({"count": error.count, "example": error.example})));
-    put("errors", Value::Object(errors.collect()));
+    put("errors", Value::Object(report::json::errors(summary)));
     put("verdict", json!(report.verdict.to_string()));
     out
 }

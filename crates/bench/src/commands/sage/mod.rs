@@ -9,7 +9,6 @@ mod gate;
 mod measures;
 mod report;
 mod run;
-mod server;
 mod telemetry;
 mod workloads;
 

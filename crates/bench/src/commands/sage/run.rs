@@ -1,5 +1,6 @@
 //! `sage run`: the workloads, one after the other, against a server that is there or one that is started for it.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,12 +10,12 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
-use super::server::Server;
 use super::telemetry::Watch;
 use super::workloads::{self, Workload};
 use super::{contract, measures, report as shown};
 use crate::client::api::Api;
 use crate::client::{ClientOptions, Stop};
+use crate::commands::child::{self, Server, Start};
 use crate::commands::{command_line, flags::first_model, interrupt, session};
 use crate::dataset::tokens::Tokens;
 use crate::report::{Context as About, files};
@@ -144,7 +145,9 @@ pub(super) fn run(flags: &RunFlags) -> anyhow::Result<ExitCode> {
     let server = match flags.backend {
         Backend::Cpu => {
             let log = flags.output.join("server.log");
-            Some(Server::start(flags.model.as_deref(), &log, patience)?)
+            let model = flags.model.iter().flat_map(|model| ["--model", model].map(OsStr::new)).collect();
+            let binary = child::binary(None);
+            Some(Server::start(&Start { binary, arguments: model, programs: None, log: &log, patience })?)
         }
         _ => None,
     };

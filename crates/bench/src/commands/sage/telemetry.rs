@@ -2,13 +2,11 @@
 //! needed, such as the state of pages, so pages are kept whole and not as sums.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::client::{ClientOptions, fetch};
 use crate::metrics::Distribution;
-use crate::telemetry::process;
+use crate::telemetry::{Repeated, process, prometheus};
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(250);
@@ -23,29 +21,14 @@ impl Page {
         Self(text)
     }
 
-    /// The lines of a metric: labels and value.
-    fn lines<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
-        let line = move |line: &'a str| {
-            let rest = line.strip_prefix(name)?;
-            let (labels, value) = match rest.strip_prefix('{') {
-                Some(rest) => rest.rsplit_once('}')?,
-                None => ("", rest.strip_prefix(' ')?),
-            };
-            Some((labels, value.split_whitespace().next()?.parse().ok()?))
-        };
-        self.0.lines().filter_map(line)
-    }
-
     /// The sum over models of a metric, of lines whose labels hold `label`.
     pub(super) fn sum(&self, name: &str, label: &str) -> Option<f64> {
-        let values: Vec<f64> =
-            self.lines(name).filter(|(labels, _)| labels.contains(label)).map(|(_, value)| value).collect();
-        (!values.is_empty()).then(|| values.iter().sum())
+        prometheus::sum(&self.0, name, label)
     }
 
     /// The value of a label, as a number.
     fn label(&self, name: &str, label: &str) -> Option<f64> {
-        let (labels, _) = self.lines(name).next()?;
+        let (_, labels, _) = prometheus::samples(&self.0).find(|(named, _, _)| *named == name)?;
         let (_, rest) = labels.split_once(&format!("{label}=\""))?;
         rest.split('"').next()?.parse().ok()
     }
@@ -107,8 +90,7 @@ pub(super) fn seen(pages: &[Page], memory: &[f64], peak_memory: Option<f64>) -> 
 
 /// Looks at a server at an interval.
 pub(super) struct Watch {
-    stop: Sender<()>,
-    thread: JoinHandle<(Vec<Page>, Vec<f64>)>,
+    looks: Repeated<(Vec<Page>, Vec<f64>)>,
     pid: Option<u32>,
 }
 
@@ -118,7 +100,7 @@ impl Watch {
     /// Begins, with a look before the first request. `pid` is the server's process, where it is on this machine.
     pub(super) fn start(options: &Arc<ClientOptions>, pid: Option<u32>) -> std::io::Result<Self> {
         let options = Arc::clone(options);
-        let look = move |pages: &mut Vec<Page>, memory: &mut Vec<f64>| {
+        let look = move |(pages, memory): &mut (Vec<Page>, Vec<f64>)| {
             // A server without the page has no such figures, which are null then.
             let page = fetch(&options, "GET", "/metrics", None, Duration::from_secs(5));
             if let Some(page) = page.ok().filter(|page| page.status == 200) {
@@ -126,25 +108,16 @@ impl Watch {
             }
             memory.extend(pid.and_then(process::memory_bytes).map(|bytes| bytes as f64 / MB));
         };
-        let (mut pages, mut memory) = (Vec::new(), Vec::new());
-        look(&mut pages, &mut memory);
-        let (stop, stopped) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("sage-watch".into()).spawn(move || {
-            while stopped.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout) {
-                look(&mut pages, &mut memory);
-            }
-            look(&mut pages, &mut memory);
-            (pages, memory)
-        });
-        Ok(Self { stop, thread: thread?, pid })
+        let mut seen = (Vec::new(), Vec::new());
+        look(&mut seen);
+        Ok(Self { looks: Repeated::start("sage-watch", INTERVAL, seen, move |seen, _| look(seen))?, pid })
     }
 
     /// Ends, with a look after the last request.
     pub(super) fn finish(self) -> Seen {
         let peak = self.pid.and_then(process::peak_memory_bytes).map(|bytes| bytes as f64 / MB);
-        drop(self.stop);
         // A panic has been printed, and there is nothing to say then.
-        let (pages, memory) = self.thread.join().unwrap_or_default();
+        let (pages, memory) = self.looks.finish().unwrap_or_default();
         seen(&pages, &memory, peak)
     }
 }

@@ -1,5 +1,6 @@
-//! Charts as SVG, PNG and PDF: lines, bars, a map of numbers, and panels over one axis of time. Each is a file of this folder and makes an SVG; the
-//! other formats are made of it, with a font that the program carries, so a picture is the same on every machine.
+//! Charts as SVG, PNG and PDF: lines, bars, a map of numbers, and panels over one axis of time. Each is a file of this
+//! folder and makes an SVG; the other formats are made of it, with a font that the program carries, so a picture is the
+//! same on every machine.
 
 mod bars;
 mod frame;
