@@ -30,18 +30,20 @@ fn async_functions() -> Vec<String> {
 async fn every_function_that_takes_time_is_a_call_of_the_recording() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::with_data(64, folder.path()).await;
+    let (begin, begun) = oneshot::channel::<()>();
     let (end, ended) = oneshot::channel::<()>();
     let runtime = bench.runtime.clone();
     let recording = tokio::spawn(async move {
         let end = async {
+            begin.send(()).unwrap();
             ended.await.unwrap();
         };
         runtime.record(end).await.unwrap()
     });
-    // The recording has begun when a second one is refused.
-    while bench.runtime.record(std::future::ready(())).await.is_ok() {
-        tokio::task::yield_now().await;
-    }
+    // Its end is waited for once the recording has begun, and then a second one is refused. Trying until one is refused would
+    // refuse the first one now and then.
+    begun.await.unwrap();
+    assert!(bench.runtime.record(std::future::ready(())).await.is_err());
     let arguments = ["awaits", "one-by-one"].map(String::from).to_vec();
     let options = LaunchOptions { arguments, user: "test".into(), limits: None };
     let mut inferlet = bench.runtime.launch(&bench.program, options).unwrap();
