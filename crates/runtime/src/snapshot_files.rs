@@ -41,6 +41,20 @@ pub(crate) struct SnapshotFiles {
 
 type OnDisk = BTreeMap<(String, String), u32>;
 
+/// Those of a model whose key begins so.
+fn beginning<'a>(
+    on_disk: &'a OnDisk,
+    model: &'a ServedModel,
+    prefix: &'a str,
+) -> impl Iterator<Item = (&'a String, &'a u32)> {
+    let from = (model.fingerprint.clone(), prefix.to_string());
+    let matching = on_disk.range(from..).map(|((fingerprint, key), length)| (fingerprint, key, length));
+    let matching = matching.take_while(move |(fingerprint, key, _)| {
+        **fingerprint == model.fingerprint && key.starts_with(prefix)
+    });
+    matching.map(|(_, key, length)| (key, length))
+}
+
 impl SnapshotFiles {
     pub(crate) fn new(folder: Option<PathBuf>) -> SnapshotFiles {
         SnapshotFiles { folder, on_disk: Arc::default() }
@@ -52,13 +66,19 @@ impl SnapshotFiles {
 
     /// The snapshots of a model that only the disk has and whose key begins so: each key with its tokens.
     pub(crate) fn only_on_disk(&self, model: &ServedModel, prefix: &str) -> Vec<(String, u32)> {
-        let from = (model.fingerprint.clone(), prefix.to_string());
         let on_disk = self.lock();
-        let matching = on_disk.range(from..);
-        let matching = matching.take_while(|((fingerprint, key), _)| {
-            *fingerprint == model.fingerprint && key.starts_with(prefix)
-        });
-        matching.map(|((_, key), length)| (key.clone(), *length)).collect()
+        let matching = beginning(&on_disk, model, prefix);
+        matching.map(|(key, length)| (key.clone(), *length)).collect()
+    }
+
+    /// How many there are of [`SnapshotFiles::only_on_disk`].
+    pub(crate) fn count_on_disk(&self, model: &ServedModel, prefix: &str) -> usize {
+        beginning(&self.lock(), model, prefix).count()
+    }
+
+    /// Whether only the disk has this one.
+    pub(crate) fn is_only_on_disk(&self, model: &ServedModel, key: &str) -> bool {
+        self.lock().contains_key(&(model.fingerprint.clone(), key.to_string()))
     }
 
     /// Files that are being written now.

@@ -36,5 +36,5 @@ pub use request::{
     CacheSalt, ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, RowRuns, TenantId,
     Ticket,
 };
-pub use state::{Answered, NextStep, Scheduler, SnapshotData, SnapshotInfo, SnapshotPage};
+pub use state::{Answered, NextStep, Saved, Scheduler, SnapshotData, SnapshotInfo, SnapshotPage};
 pub use stats::Stats;

@@ -365,21 +365,23 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
         })?;
         let user = &inferlet.user.name;
         let (model, key) = (&copy.model, snapshot_key(user, &name));
-        let saved =
-            copy.engine.list(snapshot_key(user, "")).await.map_err(engine_gone)?.map_err(ApiError::from)?;
-        let on_disk = shared.snapshots.only_on_disk(model, &snapshot_key(user, ""));
-        let is_new = saved.iter().all(|s| s.key != key) && on_disk.iter().all(|(other, _)| *other != key);
-        if saved.len() + on_disk.len() >= SNAPSHOTS && is_new {
+        // Only counted: a list for each of many calls at once takes long to read, and is not stopped by a kill.
+        let all = snapshot_key(user, "");
+        let saved = copy.engine.saved(all.clone(), key.clone()).await;
+        let saved = saved.map_err(engine_gone)?.map_err(ApiError::from)?;
+        let on_disk = shared.snapshots.count_on_disk(model, &all);
+        let is_on_disk = shared.snapshots.is_only_on_disk(model, &key);
+        let is_new = saved.persistent.is_none() && !is_on_disk;
+        if saved.count + on_disk >= SNAPSHOTS && is_new {
             return Err(too_many_snapshots().into());
         }
-        let replaced_persistent = saved.iter().any(|s| s.key == key && s.persistent)
-            || on_disk.iter().any(|(other, _)| *other == key);
+        let replaced_persistent = saved.persistent == Some(true) || is_on_disk;
         if persistent {
             // On disk first, from a snapshot that no user sees: when that fails, all is as before.
             let hidden = copy.save_hidden().await?;
             shared.snapshots.write(&shared.workers, &inferlet, model, &hidden, &key).await?;
         }
-        let others_on_disk = on_disk.iter().filter(|(other, _)| *other != key).count();
+        let others_on_disk = on_disk - usize::from(is_on_disk);
         if let Err(refused) = copy.save(user, key.clone(), persistent, others_on_disk).await {
             if persistent && is_new {
                 shared.snapshots.remove_file(model, &key)?;

@@ -12,7 +12,7 @@ use crate::ops::{CallError, ContextInfo, ContextOp, Overloaded};
 use crate::request::{
     ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, TenantId, Ticket,
 };
-use crate::state::{Scheduler, SnapshotData, SnapshotInfo, SnapshotPage};
+use crate::state::{Saved, Scheduler, SnapshotData, SnapshotInfo, SnapshotPage};
 use crate::stats::Stats;
 
 /// An answer to come. It always comes, unless the engine's thread died; treat that as closed.
@@ -107,9 +107,8 @@ impl EngineHandle {
         most: usize,
     ) -> Reply<Option<SnapshotInfo>, CallError> {
         self.call(move |scheduler, _| {
-            let saved = scheduler.list(&prefix);
-            let is_new = saved.iter().all(|snapshot| snapshot.key != key);
-            match is_new && saved.len() >= most {
+            let saved = scheduler.saved(&prefix, &key);
+            match saved.persistent.is_none() && saved.count >= most {
                 true => Ok(None),
                 false => scheduler.save(context, key, persistent).map(Some),
             }
@@ -131,6 +130,11 @@ impl EngineHandle {
     /// Whether there is a snapshot, which [`ContextOp::DropSnapshot`] deletes.
     pub fn has(&self, key: String) -> Reply<bool, CallError> {
         self.call(move |scheduler, _| Ok(scheduler.has(&key)))
+    }
+
+    /// How many snapshots have a key that starts with `prefix`, and what that of `key` is.
+    pub fn saved(&self, prefix: String, key: String) -> Reply<Saved, CallError> {
+        self.call(move |scheduler, _| Ok(scheduler.saved(&prefix, &key)))
     }
 
     /// Snapshots whose key starts with `prefix`, by key.

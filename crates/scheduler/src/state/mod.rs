@@ -35,7 +35,7 @@ use crate::request::{
 use crate::stats::Stats;
 
 pub(crate) use snapshots::Snapshot;
-pub use snapshots::{SnapshotData, SnapshotInfo, SnapshotPage};
+pub use snapshots::{Saved, SnapshotData, SnapshotInfo, SnapshotPage};
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

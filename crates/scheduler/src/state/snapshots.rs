@@ -27,6 +27,15 @@ pub struct SnapshotInfo {
     pub persistent: bool,
 }
 
+/// What of a list a new snapshot needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// Snapshots of the list.
+    pub count: usize,
+    /// Whether that of the key is persistent; none where there is no such snapshot.
+    pub persistent: Option<bool>,
+}
+
 /// Everything needed to make a context again, also in another process with the same model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotData {
@@ -143,6 +152,13 @@ impl Scheduler {
     pub fn list(&self, prefix: &str) -> Vec<SnapshotInfo> {
         let from = self.snapshots.range(prefix.to_owned()..);
         from.take_while(|(key, _)| key.starts_with(prefix)).map(|(key, s)| s.info(key)).collect()
+    }
+
+    /// How many there are of [`Scheduler::list`], and whether that of `key` is persistent, if there is one.
+    pub fn saved(&self, prefix: &str, key: &str) -> Saved {
+        let from = self.snapshots.range(prefix.to_owned()..);
+        let count = from.take_while(|(key, _)| key.starts_with(prefix)).count();
+        Saved { count, persistent: self.snapshots.get(key).map(|snapshot| snapshot.persistent) }
     }
 
     /// Reads some pages of a snapshot out, or all that there are of them. No moves may be outstanding.
