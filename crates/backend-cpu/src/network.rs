@@ -1,5 +1,6 @@
 //! The weights of a model, packed for the kernels.
 
+use crate::profile::{Cost, Operation};
 use kernels::{Isa, Matrix, ops};
 use model::{Hyperparameters, LayerKind, NormKind, Part, Weights};
 
@@ -251,6 +252,25 @@ impl Network {
         let (into, out) = self.projections.as_ref().map_or((0, 0), |p| (vector(&p.into), vector(&p.out)));
         let output = self.output().bytes() + self.output_norm.as_ref().map_or(0, norm);
         (layers + into, output + out)
+    }
+
+    /// What an operation costs, of all layers together; nothing where it is no product.
+    pub(crate) fn cost(&self, operation: Operation) -> Cost {
+        let of =
+            |matrix: &Matrix| Cost { multiplications: matrix.rows() * matrix.cols(), bytes: matrix.bytes() };
+        let numbers = match operation {
+            Operation::QueryKeyValue => 0..3,
+            Operation::AttentionOutput => 3..4,
+            Operation::FeedForwardInner => 4..6,
+            Operation::FeedForwardOutput => 6..7,
+            Operation::Head => return of(self.output()),
+            _ => return Cost::default(),
+        };
+        let linears = self.layers.iter().flat_map(|layer| layer.linears()[numbers.clone()].to_vec());
+        linears.flatten().map(|linear| of(&linear.matrix)).fold(Cost::default(), |sum, cost| Cost {
+            multiplications: sum.multiplications + cost.multiplications,
+            bytes: sum.bytes + cost.bytes,
+        })
     }
 
     /// Multiplications of all layers' matrices for one row, and those of the output matrix.

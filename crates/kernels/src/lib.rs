@@ -26,6 +26,7 @@ pub mod matrix;
 pub mod shared;
 
 mod lanes;
+mod memory;
 
 pub mod attention;
 pub mod ops;

@@ -107,6 +107,7 @@ impl<T: Copy + Default> Shared<T> {
 /// Default values. For integers and floats the memory comes zeroed from the operating system, untouched.
 fn cells<T: Copy + Default>(len: usize) -> Box<[UnsafeCell<T>]> {
     let values = vec![T::default(); len].into_boxed_slice();
+    crate::memory::prefer_huge_pages(&values);
     // SAFETY: `UnsafeCell<T>` has the layout of `T`, and the box is taken apart and put together once.
     unsafe { Box::from_raw(Box::into_raw(values) as *mut [UnsafeCell<T>]) }
 }

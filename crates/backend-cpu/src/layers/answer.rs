@@ -2,6 +2,7 @@
 
 use super::Forward;
 use crate::prepared_batch::OutputRow;
+use crate::profile::Operation;
 use crate::sample::Distribution;
 use crate::state::{Buffer, LOGIT_ROWS};
 use backend::{OutputKind, Value};
@@ -12,17 +13,20 @@ impl Forward<'_> {
     /// Answers every request, some rows at a time, so that their logits need bounded memory.
     pub(super) fn answer(&self) {
         for chunk in self.state.prepared.output_rows.chunks(LOGIT_ROWS) {
+            self.watch.begin(Operation::Rows);
             self.output_norm(chunk);
             let outputs = &self.state.prepared.batch.outputs;
             let hidden_only =
                 |row: &OutputRow| outputs[row.requests.clone()].iter().all(|o| o.kind == OutputKind::Hidden);
             if !chunk.iter().all(hidden_only) {
+                self.watch.begin(Operation::Head);
                 self.logits(chunk.len());
             }
+            self.watch.begin(Operation::Answer);
             for index in self.worker.tasks(chunk.len()) {
                 self.answer_row(index, &chunk[index]);
             }
-            self.worker.barrier();
+            self.barrier();
         }
     }
 
@@ -111,7 +115,7 @@ impl Forward<'_> {
             }
         });
         drop(values);
-        self.worker.barrier();
+        self.barrier();
     }
 
     /// Answers the requests of one row, the `index`-th of those gathered.

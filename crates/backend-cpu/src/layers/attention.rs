@@ -3,6 +3,7 @@
 use super::Forward;
 use super::product::{Product, Source};
 use crate::network::{AttentionWeights, Norm, head_width};
+use crate::profile::Operation;
 use crate::state::WorkerScratch;
 use half::slice::HalfBitsSliceExt;
 use kernels::attention::Heads;
@@ -28,11 +29,15 @@ impl Forward<'_> {
             Product { linear: &weights.k, index: K, out: &state.k },
             Product { linear: &weights.v, index: V, out: &state.v },
         ];
+        self.watch.begin(Operation::QueryKeyValue);
         self.products(layer, Q, source, &products);
+        self.watch.begin(Operation::Store);
         self.rotate_and_store(layer, weights);
-        self.worker.barrier();
+        self.barrier();
+        self.watch.begin(Operation::Attend);
         self.attend(layer);
-        self.worker.barrier();
+        self.barrier();
+        self.watch.begin(Operation::Rows);
         self.by_rows(state.prepared.rows(), |rows| {
             self.prepare_inputs(
                 &state.attended,
@@ -45,6 +50,7 @@ impl Forward<'_> {
         });
         let source = Source { values: &state.attended, codes: &buffers.attended_codes };
         let product = Product { linear: &weights.output, index: OUTPUT, out: &state.delta };
+        self.watch.begin(Operation::AttentionOutput);
         self.products(layer, OUTPUT, source, &[product]);
     }
 
@@ -106,7 +112,12 @@ impl Forward<'_> {
             let cols = kv_head * group * head_dim..(kv_head + 1) * group * head_dim;
             let queries = q.part(block.rows.clone(), cols.clone());
             attention.start(block.rows.len(), shape, state.pages.page_tokens());
-            for (index, page) in prepared.pages[sequence.pages.clone()].iter().enumerate() {
+            let of_sequence = &prepared.pages[sequence.pages.clone()];
+            for (index, page) in of_sequence.iter().enumerate() {
+                if let Some(next) = of_sequence.get(index + 1) {
+                    let next = pages.row(state.pages.row(*next, layer, kv_head));
+                    kernels::attention::prefetch_page(next.reinterpret_cast());
+                }
                 masks.clear();
                 let rows = block.rows.clone().map(|row| row - sequence.rows.start);
                 let at = |row: usize| sequence.masks + row * sequence.pages.len() + index;

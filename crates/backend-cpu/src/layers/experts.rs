@@ -94,7 +94,7 @@ impl Forward<'_> {
             },
         );
         drop(inner);
-        self.worker.barrier();
+        self.barrier();
         let share = self.worker.part(rows, 1);
         let computed = state.of_experts.read_rows(0..order.len());
         let mut delta = state.delta.write_rows(share.clone());
@@ -108,7 +108,7 @@ impl Forward<'_> {
             }
         }
         drop((computed, delta));
-        self.worker.barrier();
+        self.barrier();
     }
 
     /// Expert and weight of each choice of each row, `[row][rank]`.
@@ -163,7 +163,7 @@ impl Forward<'_> {
             },
         );
         drop(values);
-        self.worker.barrier();
+        self.barrier();
     }
 
     fn expert_product(

@@ -3,6 +3,7 @@
 use super::Forward;
 use super::product::{Product, Source};
 use crate::network::{Dense, FeedForwardWeights, Inner};
+use crate::profile::Operation;
 use kernels::ops;
 
 /// Numbers of the matrices in [`crate::network::LINEARS`].
@@ -19,6 +20,7 @@ impl Forward<'_> {
             Inner::Experts(experts) => {
                 let before = Some(&self.network.layers[layer].attention.end);
                 self.norm(before, weights.norm.as_ref(), layer, GATE, &[]);
+                self.watch.begin(Operation::Experts);
                 self.experts(experts);
             }
         }
@@ -39,11 +41,13 @@ impl Forward<'_> {
                 self.inner(layer, UP, &[Product { linear: &weights.up, index: UP, out: &state.gate }]);
             }
         }
+        self.watch.begin(Operation::Rows);
         self.by_rows(state.prepared.rows(), |rows| {
             self.prepare_inputs(&state.gate, &buffers.gated_codes, rows, layer, DOWN, &[&weights.down]);
         });
         let source = Source { values: &state.gate, codes: &buffers.gated_codes };
         let product = Product { linear: &weights.down, index: DOWN, out: &state.delta };
+        self.watch.begin(Operation::FeedForwardOutput);
         self.products(layer, DOWN, source, &[product]);
     }
 
@@ -52,6 +56,7 @@ impl Forward<'_> {
     fn inner(&self, layer: usize, first: usize, products: &[Product<'_>]) {
         let (state, buffers, isa) = (self.state, self.row_buffers(), self.network.isa);
         let activation = self.network.hyper.activation;
+        self.watch.begin(Operation::FeedForwardInner);
         let source = Source { values: &buffers.normed, codes: &buffers.normed_codes };
         let unit = products.iter().map(|p| p.linear.matrix.tile_rows()).max().unwrap_or(1);
         let outputs = products[0].linear.matrix.rows();
@@ -72,6 +77,6 @@ impl Forward<'_> {
             }
         });
         drop(values);
-        self.worker.barrier();
+        self.barrier();
     }
 }

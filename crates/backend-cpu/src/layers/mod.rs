@@ -18,6 +18,7 @@ mod feed_forward;
 mod product;
 
 use crate::network::{End, Linear, Network, Norm};
+use crate::profile::{Operation, Watch};
 use crate::state::{Buffer, RowBuffers, State};
 use crate::threads::Worker;
 use kernels::{Activations, ops};
@@ -28,6 +29,7 @@ pub(crate) struct Forward<'a> {
     pub(crate) network: &'a Network,
     pub(crate) state: &'a State,
     pub(crate) worker: &'a Worker<'a>,
+    pub(crate) watch: Watch<'a>,
 }
 
 impl<'a> Forward<'a> {
@@ -36,12 +38,23 @@ impl<'a> Forward<'a> {
         if self.state.prepared.rows() == 0 {
             return;
         }
+        self.watch.begin(Operation::Embed);
         self.embed();
         for index in 0..self.network.layers.len() {
             self.attention(index);
             self.feed_forward(index);
         }
         self.answer();
+        self.watch.stop();
+    }
+
+    /// Waits until every worker is here.
+    fn barrier(&self) {
+        let interrupted = self.watch.begin(Operation::Wait);
+        self.worker.barrier();
+        if let Some(operation) = interrupted {
+            self.watch.begin(operation);
+        }
     }
 
     /// The row buffers this worker uses: its own, or the common ones.
@@ -58,7 +71,7 @@ impl<'a> Forward<'a> {
             if !share.is_empty() {
                 work(share);
             }
-            self.worker.barrier();
+            self.barrier();
         }
     }
 
@@ -93,6 +106,7 @@ impl<'a> Forward<'a> {
         readers: &[&Linear],
     ) {
         let (buffers, isa) = (self.row_buffers(), self.network.isa);
+        self.watch.begin(Operation::Rows);
         self.by_rows(self.state.prepared.rows(), |rows| {
             let mut x = buffers.x.write_rows(rows.clone());
             let mut normed = buffers.normed.write_rows(rows.clone());

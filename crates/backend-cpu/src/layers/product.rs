@@ -45,7 +45,7 @@ impl Forward<'_> {
             }
         });
         drop(values);
-        self.worker.barrier();
+        self.barrier();
     }
 
     /// Shares out `units` of output columns for a product of `rows` rows; `work` gets ranges of them.

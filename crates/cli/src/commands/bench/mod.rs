@@ -1,6 +1,8 @@
 //! `pie bench`: what llama-bench is to llama.cpp. Prefill and decode speed of one model, beside the machine's
 //! limits.
 
+mod profile;
+
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,13 +18,15 @@ use crate::assemble::{load, model_path};
 use crate::config::ModelSettings;
 use crate::home::Home;
 use crate::progress;
+use profile::Profiler;
 
 /// Flags of `pie bench`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pie bench smollm2-135m-instruct
-  pie bench model.gguf --prompt 512 --generate 128 --batch 1,8,32 --threads 2 --json")]
+  pie bench model.gguf --prompt 512 --generate 128 --batch 1,8,32 --threads 2 --json
+  pie bench model.gguf --prompt 2048 --chunk 24 --generate 64 --batch 16 --profile")]
 pub(crate) struct BenchFlags {
     /// A name of `pie model list`, or a file.
     model: String,
@@ -41,6 +45,12 @@ pub(crate) struct BenchFlags {
     /// Compute threads; all cores by default.
     #[arg(short, long)]
     threads: Option<usize>,
+    /// Rows of a prompt in one batch at most.
+    #[arg(long, default_value_t = 512)]
+    chunk: u32,
+    /// Say where the time of a batch goes: each operation of it, beside the machine's limits.
+    #[arg(long)]
+    profile: bool,
     /// Runs of each test; the median counts.
     #[arg(short, long, default_value_t = 5)]
     repeat: usize,
@@ -60,6 +70,8 @@ struct Measurement<'a> {
     tokens_per_s: Speed,
     bandwidth_share: f64,
     int8_share: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<&'a [profile::Row]>,
 }
 
 #[derive(Clone, Copy, Serialize)]
@@ -82,12 +94,14 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
     ensure!(flags.repeat > 0, "`--repeat` is 0: expected at least 1");
     let all = flags.prompt.iter().chain(&flags.generate).chain(&flags.batch);
     ensure!(all.clone().all(|n| *n > 0), "`--prompt`, `--generate` and `--batch` must be at least 1");
+    ensure!(flags.chunk > 0, "`--chunk` is 0: expected at least 1");
     let tests = tests(&flags);
     let most = |f: fn(&Test) -> u32| tests.iter().map(f).max().unwrap_or(1);
     let pages = most(|t| t.batch * (t.context + t.tokens).div_ceil(16));
     let settings = ModelSettings {
         threads: flags.threads,
         max_num_kv_pages: Some(pages),
+        max_batch_tokens: flags.chunk,
         ..ModelSettings::new(&flags.model)
     };
     let path = model_path(&Home::find()?, &flags.model)?;
@@ -124,6 +138,8 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
     }
 
     let work = Work::of(&backend);
+    let mut profiler = flags.profile.then(|| Profiler::of(&mut backend));
+    let mut profiles = Vec::new();
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["test", "tokens", "batch", "context", "tokens/s", "min", "max", "bandwidth", "int8"]);
@@ -139,8 +155,10 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
                 run + 1,
                 flags.repeat
             ));
-            speeds.push(test.run(&mut backend)?);
+            speeds.push(test.run(&mut backend, profiler.as_ref())?);
+            profiler.iter_mut().for_each(Profiler::take);
         }
+        let rows = profiler.as_mut().map(|profiler| profiler.rows(test, &backend, &machine));
         speeds.sort_by(f64::total_cmp);
         let speed = Speed { median: speeds[speeds.len() / 2], min: speeds[0], max: speeds[speeds.len() - 1] };
         let measured = Measurement {
@@ -157,6 +175,7 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
             int8_share: work.operations(test) / f64::from(test.all_tokens()) * speed.median
                 / 1e9
                 / machine.int8_gop_per_s,
+            profile: rows.as_deref(),
         };
         match flags.json {
             true => println!("{}", serde_json::to_string(&measured)?),
@@ -174,11 +193,18 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
                 ])
             }
         }
+        if let Some(rows) = rows {
+            let title = format!("{} {} x{} context {}", test.name(), test.tokens, test.batch, test.context);
+            profiles.push((title, profile::table(&rows)));
+        }
     }
     bar.finish_and_clear();
     if !flags.json {
         println!("{} ({})\n{table}", model.name, path.display());
         println!("median of {} runs; shares of the machine's read bandwidth and int8 rate", flags.repeat);
+        for (title, table) in profiles {
+            println!("\n{title}\n{table}");
+        }
     }
     Ok(())
 }
@@ -280,9 +306,19 @@ impl Test {
         self.tokens * self.batch
     }
 
+    /// Batches of one run.
+    fn batches(&self, backend: &CpuBackend) -> u32 {
+        match self.kind {
+            Kind::Prefill => self.tokens.div_ceil((backend.limits().batch_tokens / self.batch).max(1)),
+            Kind::Decode => self.tokens,
+        }
+    }
+
     /// Tokens per second of one run.
-    fn run(&self, backend: &mut CpuBackend) -> Result<f64> {
+    fn run(&self, backend: &mut CpuBackend, profiler: Option<&Profiler>) -> Result<f64> {
         let mut sequences = Sequences::new(self.batch, self.context + self.tokens);
+        let reset = || profiler.iter().for_each(|profiler| profiler.reset());
+        reset();
         match self.kind {
             Kind::Prefill => {
                 let start = Instant::now();
@@ -292,6 +328,7 @@ impl Test {
             Kind::Decode => {
                 if self.context > 0 {
                     sequences.prefill(backend, self.context)?;
+                    reset();
                 }
                 let start = Instant::now();
                 for _ in 0..self.tokens {
