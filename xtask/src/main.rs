@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "this program talks to a terminal")]
 
 mod clients;
+mod dist;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +19,8 @@ cargo xtask TASK
             a server, and the Python clients that applications use (tests/clients); arguments go to pytest
   guests    build the example inferlets and the test programs for wasm32-wasip2
   bench     build and run `pie bench` on the default model; arguments are passed on
+  dist      what a user without Rust installs, in target/dist: a tarball, a Debian package and a Python wheel; each is
+            unpacked in an empty folder, and answers there
   docs      write the tables of docs/config.md and docs/operating.md, and example_config.toml, from the code
 
 Nothing needs installing by hand beyond Rust, a C compiler, and Python 3 with pip and venv.";
@@ -38,6 +41,7 @@ fn main() -> Result<()> {
         "guests" => guests(),
         "bench" => bench(&rest),
         "docs" => docs(),
+        "dist" => dist::dist(),
         "" | "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())

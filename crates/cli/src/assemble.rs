@@ -9,11 +9,12 @@ use backend::Backend;
 use backend_cpu::{CpuBackend, CpuOptions};
 use model::{Hyperparameters, Model, Weights};
 use model_store::ModelStore;
-use runtime::{Runtime, RuntimeConfig, ServedModel};
+use runtime::{PassObserver, Runtime, RuntimeConfig, ServedModel};
 use scheduler::{Engine, EngineConfig, EngineHandle, Observers, SchedulerConfig};
 use tokio::task::JoinHandle;
 use trace::Recorder;
 
+use crate::bundled;
 use crate::config::{McpSettings, ModelSettings, PoolSize, Settings};
 use crate::home::{Home, program_folders, store_settings};
 use crate::kv_events::Publisher;
@@ -34,6 +35,14 @@ pub(crate) struct Assembly {
 impl Assembly {
     /// Loads the models and starts an engine for each.
     pub(crate) async fn start(settings: &Settings) -> Result<Assembly> {
+        Assembly::start_observed(settings, None).await
+    }
+
+    /// As [`Assembly::start`], and tells somebody of every pass.
+    pub(crate) async fn start_observed(
+        settings: &Settings,
+        passes: Option<PassObserver>,
+    ) -> Result<Assembly> {
         let home = Home::find()?;
         let mut publisher = Publisher::bind(&settings.kv_events).await?;
         let mut engines = Vec::new();
@@ -73,6 +82,7 @@ impl Assembly {
             cache: Some(settings.server.cache_dir.clone().unwrap_or_else(|| home.cache())),
             data: Some(home.data()),
             programs: program_folders(&home),
+            bundled: bundled::PROGRAMS,
             adapters: Some(home.adapters()),
             inferlets: settings.limits.inferlets,
             limits: settings.limits.of_an_inferlet(),
@@ -80,6 +90,7 @@ impl Assembly {
             server_limits: settings.limits.of_the_server(machine_memory()),
             allowed_hosts: Arc::new(settings.network.allowed_hosts()),
             recorder,
+            passes,
             mcp: settings.mcp.iter().map(McpSettings::server).collect::<Result<_>>()?,
             ..RuntimeConfig::default()
         };

@@ -37,6 +37,11 @@ impl Home {
         self.root.join("programs")
     }
 
+    /// The source of the SDK, of this version.
+    pub(crate) fn sdk(&self) -> PathBuf {
+        self.root.join("sdk").join(env!("CARGO_PKG_VERSION"))
+    }
+
     /// Compiled programs.
     pub(crate) fn cache(&self) -> PathBuf {
         self.root.join("cache")

@@ -9,8 +9,10 @@
 
 mod api;
 mod assemble;
+mod bundled;
 mod commands;
 mod config;
+mod develop;
 mod home;
 mod keys;
 mod kv_events;
@@ -42,7 +44,8 @@ const EXAMPLES: &str = "\
 Examples:
   pie model add smollm2-135m-instruct
   pie run text-completion -- --prompt \"What is the capital of France?\"
-  pie run target/wasm32-wasip2/release/my_program.wasm -- --my-flag 3
+  pie new my-program
+  pie run --watch my-program -- --my-flag 3
   pie serve --no-auth
   pie key add ann
   pie serve --host 0.0.0.0
@@ -65,6 +68,12 @@ enum Command {
     Key(commands::key::KeyFlags),
     /// Show what a server does: its models, programs and routes.
     Stats(commands::stats::StatsFlags),
+    /// Make the folder of a new program, with a test.
+    New(commands::new::NewFlags),
+    /// Build a program from its folder, and check that it fits this server.
+    Build(commands::build::BuildFlags),
+    /// Run the tests of a program.
+    Test(commands::build::TestFlags),
     /// Add, list, remove and describe models.
     Model(commands::model::ModelFlags),
     /// Measure how fast a model computes here, beside what the machine allows.
@@ -73,6 +82,10 @@ enum Command {
     Trace(commands::trace::TraceFlags),
     /// Check that everything is in place, and say what to do where it is not.
     Doctor(commands::doctor::DoctorFlags),
+    /// Print what a shell needs to complete commands and flags.
+    Completions(commands::shell_files::CompletionFlags),
+    /// Write the manual pages.
+    Man(commands::shell_files::ManFlags),
 }
 
 fn main() -> ExitCode {
@@ -91,10 +104,15 @@ fn main() -> ExitCode {
                 Command::Serve(flags) => commands::start::serve(flags, verbose).await,
                 Command::Key(flags) => commands::key::key(flags),
                 Command::Stats(flags) => commands::stats::stats(flags).await,
+                Command::New(flags) => commands::new::new(&flags),
+                Command::Build(flags) => commands::build::build(&flags).await,
+                Command::Test(flags) => commands::build::test(&flags),
                 Command::Model(flags) => commands::model::model(flags).await,
                 Command::Bench(flags) => commands::bench::bench(flags),
                 Command::Trace(flags) => commands::trace::trace(flags).await,
                 Command::Doctor(flags) => commands::doctor::doctor(&flags).await,
+                Command::Completions(flags) => commands::shell_files::completions::<Flags>(&flags),
+                Command::Man(flags) => commands::shell_files::man::<Flags>(&flags),
             }
         });
         // A thread that waits for a line of a terminal cannot be ended; it must not keep the process.

@@ -24,7 +24,9 @@ fn error(arguments: &[&str]) -> String {
 
 #[test]
 fn every_command_has_a_help() {
-    for command in ["run", "start", "serve", "key", "stats", "model", "bench", "trace", "doctor"] {
+    let commands =
+        ["run", "start", "serve", "key", "stats", "new", "build", "test", "model", "bench", "trace"];
+    for command in [&commands[..], &["doctor", "completions", "man"]].concat() {
         let output = run(&[command, "--help"]);
         assert!(output.status.success() && text(&output.stdout).contains("Usage: pie"), "{command}");
     }

@@ -104,34 +104,6 @@ fn block<'a>(page: &'a str, heading: &str, language: &str) -> &'a str {
 }
 
 #[test]
-fn the_readmes_program_builds_and_runs() {
-    let readme = std::fs::read_to_string(repository().join("README.md")).expect("README.md");
-    let section = "## Write an inferlet";
-    let folder = common::home("documents").join("drafts");
-    std::fs::create_dir_all(folder.join("src")).expect("a folder");
-    let repository = repository().canonicalize().expect("the repository");
-    let sdk = repository.join("sdk/rust");
-    let manifest = block(&readme, section, "toml").replace("../../sdk/rust", sdk.to_str().expect("UTF-8"));
-    std::fs::write(folder.join("Cargo.toml"), manifest + "\n[workspace]\n").expect("a manifest");
-    std::fs::write(folder.join("src/lib.rs"), block(&readme, section, "rust")).expect("a source");
-    // The versions, and what is built of them, of the example programs.
-    std::fs::copy(repository.join("inferlets/Cargo.lock"), folder.join("Cargo.lock")).expect("a lock file");
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "--offline", "--target", "wasm32-wasip2"])
-        .current_dir(&folder)
-        .env("CARGO_TARGET_DIR", repository.join("inferlets/target"))
-        .output()
-        .expect("cargo runs");
-    assert!(built.status.success(), "{}", common::text(&built.stderr));
-    let home = common::tiny_home("documents");
-    let program = common::guests("inferlets").join("drafts.wasm");
-    let arguments = ["run", "--model", "test-tiny", program.to_str().expect("UTF-8"), "--", "--count", "2"];
-    let ran = common::pie(home, &arguments).output().expect("pie runs");
-    assert!(ran.status.success(), "{}", common::text(&ran.stderr));
-    assert!(common::text(&ran.stdout).contains("\n\n"), "two drafts: {}", common::text(&ran.stdout));
-}
-
-#[test]
 fn the_readme_names_every_crate() {
     let readme = std::fs::read_to_string(repository().join("README.md")).expect("README.md");
     for entry in std::fs::read_dir(repository().join("crates")).expect("crates") {

@@ -21,6 +21,7 @@ mod limits;
 mod messaging;
 mod network;
 mod output;
+mod passes;
 mod positions;
 mod process;
 mod program;
@@ -64,8 +65,9 @@ pub use inferlet::Event;
 pub use limits::{InferletLimits, ServerLimits, UserLimits};
 pub use mcp::{Limits as McpLimits, ServerConfig as McpServer, Transport as McpTransport};
 pub use network::{AllowedHosts, HostPatternError};
+pub use passes::{ObservedPass, PassObserver, PassResult};
 pub use process::{Inferlet, InferletError, Input, LaunchError, LaunchOptions};
-pub use program::{Program, ProgramError};
+pub use program::{API_VERSION, Bundled, Needs, Program, ProgramError};
 pub use record::batch_observer;
 pub use served::{ModelFacts, ServedModel};
 pub use service::{Arrival, RequestError, Service, bytes_of_body};
@@ -83,6 +85,8 @@ pub struct RuntimeConfig {
     pub data: Option<PathBuf>,
     /// Folders with programs that can be launched by name.
     pub programs: Vec<PathBuf>,
+    /// Programs that can be launched by name where no folder has one of that name.
+    pub bundled: Bundled,
     /// Folder with adapters that programs can load by name.
     pub adapters: Option<PathBuf>,
     /// Inferlets that run at once; more wait their turn. Default: 1024.
@@ -99,6 +103,8 @@ pub struct RuntimeConfig {
     pub allowed_hosts: Arc<AllowedHosts>,
     /// MCP servers whose tools inferlets may call. Default: none.
     pub mcp: Vec<McpServer>,
+    /// Is told of every pass. Default: nobody.
+    pub passes: Option<PassObserver>,
     /// Where recordings are made; engines that are to be in them have it too, see [`batch_observer`].
     pub recorder: Arc<Recorder>,
 }
@@ -109,6 +115,7 @@ impl Default for RuntimeConfig {
             cache: None,
             data: None,
             programs: Vec::new(),
+            bundled: &[],
             adapters: None,
             inferlets: 1024,
             inferlets_waiting: 16384,
@@ -117,6 +124,7 @@ impl Default for RuntimeConfig {
             server_limits: ServerLimits::default(),
             allowed_hosts: Arc::default(),
             mcp: Vec::new(),
+            passes: None,
             recorder: Arc::default(),
         }
     }
@@ -245,8 +253,8 @@ impl Runtime {
         for model in &models {
             snapshots.restore(model, &users).await;
         }
-        let programs =
-            program::Programs::new(wasmtime.clone(), linker, config.cache.clone(), config.programs.clone());
+        let (cache, folders) = (config.cache.clone(), config.programs.clone());
+        let programs = program::Programs::new(wasmtime.clone(), linker, cache, folders, config.bundled);
         let shared = RuntimeState {
             places: Arc::new(Semaphore::new(config.inferlets as usize)),
             waiting_places: Arc::new(Semaphore::new(waiting_places(&config) as usize)),

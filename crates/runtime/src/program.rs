@@ -19,7 +19,10 @@ use crate::host::bindings::InferletPre;
 
 /// Package and version of the API that programs are made for.
 const API: &str = "pie:inferlet/";
-const API_VERSION: &str = "0.3.0";
+/// Its version, which programs must be made for.
+pub const API_VERSION: &str = "0.3.0";
+/// Bytes of a page of linear memory.
+const WASM_PAGE: u64 = 65536;
 /// Bytes of a program at most.
 const PROGRAM_BYTES: usize = 256 << 20;
 
@@ -32,12 +35,53 @@ pub struct Program {
     name: Option<String>,
     pub(crate) run: Option<InferletPre<HostState>>,
     pub(crate) handler: Option<ServicePre<HostState>>,
+    needs: Option<Needs>,
+}
+
+/// What a program takes when it is launched, before it asks for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Linear memories.
+    pub memories: u32,
+    /// Bytes of the largest of them.
+    pub memory_bytes: u64,
+    /// Tables.
+    pub tables: u32,
+    /// Elements of the largest of them.
+    pub table_elements: u64,
+}
+
+impl Needs {
+    fn of(component: &Component) -> Option<Needs> {
+        let required = component.resources_required()?;
+        Some(Needs {
+            memories: required.num_memories,
+            memory_bytes: required.max_initial_memory_size.unwrap_or(0) * WASM_PAGE,
+            tables: required.num_tables,
+            table_elements: required.max_initial_table_size.unwrap_or(0),
+        })
+    }
 }
 
 impl Program {
     /// BLAKE3 hash of the WebAssembly, in hex.
     pub fn hash(&self) -> &str {
         &self.hash
+    }
+
+    /// Whether it can be launched: it exports `run`.
+    pub fn runs(&self) -> bool {
+        self.run.is_some()
+    }
+
+    /// Whether it answers HTTP requests: it exports the WASI HTTP handler.
+    pub fn answers_http(&self) -> bool {
+        self.handler.is_some()
+    }
+
+    /// What it takes at its launch; none where that depends on what is given to it.
+    pub fn needs(&self) -> Option<Needs> {
+        self.needs
     }
 
     /// Its name where it has one, else the beginning of its hash.
@@ -109,12 +153,17 @@ pub enum ProgramError {
 /// machine code stays in the cache folder, and what a file holds is read again.
 const KEPT: usize = 1024;
 
+/// Names of programs, with `-`, and their WebAssembly, which come with the binary.
+pub type Bundled = &'static [(&'static str, &'static [u8])];
+
 /// All programs that the server knows.
 pub(crate) struct Programs {
     wasmtime: Engine,
     linker: Linker<HostState>,
     cache: Option<PathBuf>,
     folders: Vec<PathBuf>,
+    /// Known by name where no folder has a file of that name.
+    bundled: Bundled,
     by_hash: Mutex<Recent<Arc<Slot>>>,
     by_name: Mutex<Recent<Named>>,
 }
@@ -195,12 +244,13 @@ impl Programs {
         linker: Linker<HostState>,
         cache: Option<PathBuf>,
         folders: Vec<PathBuf>,
+        bundled: Bundled,
     ) -> Programs {
         if let Some(folder) = &cache {
             remove_parts(folder);
         }
         let (by_hash, by_name) = (Mutex::new(Recent::new(KEPT)), Mutex::new(Recent::new(KEPT)));
-        Programs { wasmtime, linker, cache, folders, by_hash, by_name }
+        Programs { wasmtime, linker, cache, folders, bundled, by_hash, by_name }
     }
 
     /// Compiles, or takes from the cache. Slow the first time: call it off the async threads.
@@ -244,20 +294,24 @@ impl Programs {
     fn compile(&self, wasm: &[u8], hash: &str, name: Option<&str>) -> Result<Arc<Program>, ProgramError> {
         let component = self.component(wasm, hash)?;
         let (run, handler) = self.link(&component)?;
-        Ok(Arc::new(Program { hash: hash.to_string(), name: name.map(str::to_string), run, handler }))
+        let (hash, name) = (hash.to_string(), name.map(str::to_string));
+        Ok(Arc::new(Program { hash, name, run, handler, needs: Needs::of(&component) }))
     }
 
     /// A program by path, name or hash. A name is looked for among the programs loaded before, whose file is
-    /// read again when it has changed, then as a file `NAME.wasm` in the folders of programs; `-` and `_` are
-    /// the same.
+    /// read again when it has changed, then as a file `NAME.wasm` in the folders of programs, then among those of
+    /// the binary; `-` and `_` are the same.
     pub(crate) fn find(&self, name: &str) -> Result<Arc<Program>, ProgramError> {
         if let Some(program) = self.loaded(name) {
             return Ok(program);
         }
         let changed = lock(&self.by_name).get(name).and_then(|named| named.file.clone());
         let listed = || self.files().into_iter().find(|(known, _)| *known == name.replace('_', "-"));
-        match changed.map(|file| file.path).or_else(|| listed().map(|(_, path)| path)) {
-            Some(path) => self.load_file(&path, Some(name)),
+        if let Some(path) = changed.map(|file| file.path).or_else(|| listed().map(|(_, path)| path)) {
+            return self.load_file(&path, Some(name));
+        }
+        match self.bundled.iter().find(|(known, _)| *known == name.replace('_', "-")) {
+            Some((_, wasm)) => self.load(wasm, Some(name)),
             None => Err(ProgramError::Unknown { name: name.to_string(), known: self.names().join(", ") }),
         }
     }
@@ -284,6 +338,7 @@ impl Programs {
     /// Names that `find` knows, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.files().into_iter().map(|(name, _)| name).collect();
+        names.extend(self.bundled.iter().map(|(name, _)| name.to_string()));
         names.extend(lock(&self.by_name).names().map(|name| name.replace('_', "-")));
         names.sort();
         names.dedup();
@@ -396,7 +451,7 @@ mod tests {
         let wasmtime = Engine::new(&config).unwrap();
         let mut linker = Linker::new(&wasmtime);
         host::add_to_linker(&mut linker).unwrap();
-        Programs::new(wasmtime, linker, None, folders)
+        Programs::new(wasmtime, linker, None, folders, &[])
     }
 
     /// A component that exports `run` and does nothing; `mark` makes its bytes others.

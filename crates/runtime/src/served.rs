@@ -89,6 +89,11 @@ impl ServedModel {
         &self.facts
     }
 
+    /// The text of tokens, names of control tokens included; what is no text is replaced.
+    pub fn text_of(&self, tokens: &[u32]) -> String {
+        String::from_utf8_lossy(&self.text.model.tokenizer.decode_with_control(tokens)).into_owned()
+    }
+
     /// Its engine.
     pub fn engine(&self) -> &EngineHandle {
         &self.engine

@@ -44,7 +44,7 @@ pub mod bindings {
     #![allow(missing_docs, reason = "generated; the documentation is in wit/")]
     wit_bindgen::generate!({
         world: "inferlet",
-        path: "../../wit",
+        path: "wit",
         pub_export_macro: true,
         generate_all,
         additional_derives: [Clone],

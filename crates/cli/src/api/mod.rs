@@ -5,13 +5,11 @@ use anyhow::Result;
 use runtime::{LaunchOptions, Runtime};
 use server::Front;
 
+use crate::bundled::PROGRAMS;
 use crate::config::LOCAL_USER;
 
 /// Path and program of each route.
 pub(crate) const ROUTES: &[(&str, &str)] = include!("routes.rs");
-
-/// The programs, by name.
-static PROGRAMS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/programs.rs"));
 
 /// Mounts the routes that nothing else answers.
 ///

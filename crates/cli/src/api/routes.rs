@@ -1,5 +1,4 @@
-// The routes of the API, and the programs of `inferlets/` that answer them. `build.rs` reads this table too, to build
-// the programs.
+// The routes of the API, and the programs of `inferlets/` that answer them.
 &[
     ("/v1/models", "api-models"),
     ("/v1/completions", "api-completions"),

@@ -8,6 +8,7 @@ use kernels::{Isa, measure};
 use model_store::{DEFAULT_MODEL, ModelStore};
 use serde::Serialize;
 
+use crate::bundled::PROGRAMS;
 use crate::home::{Home, program_folders, store_settings};
 use crate::output;
 
@@ -119,13 +120,11 @@ fn programs(home: &Home) -> Finding {
         entries.filter(|e| e.path().extension().is_some_and(|x| x == "wasm")).count()
     };
     let found: usize = folders.iter().map(count).sum();
+    let bundled = PROGRAMS.len();
     Finding {
         check: "programs",
         good: true,
-        found: format!("{found} known by name"),
-        hint: match found {
-            0 => "`cargo xtask guests` builds the examples; set PIE_PROGRAMS to their folder, or give `pie run` a file".into(),
-            _ => String::new(),
-        },
+        found: format!("{bundled} come with pie, {found} in PIE_PROGRAMS and PIE_HOME/programs"),
+        hint: String::new(),
     }
 }

@@ -20,6 +20,7 @@ use crate::error::{ApiError, engine_gone, invalid};
 use crate::grant::Grant;
 use crate::host::context::Context;
 use crate::host::grammar::{Constraint, InUse};
+use crate::passes::Observing;
 use crate::tokens::AnsweredPass;
 
 /// Outputs of one pass; the limit of one row is the backend's.
@@ -57,6 +58,8 @@ struct InFlight {
     positions: Option<Vec<u32>>,
     /// Its call, in a recording.
     call: Call,
+    /// Who wants to know of it.
+    observing: Option<Observing>,
 }
 
 impl Drop for InFlight {
@@ -82,6 +85,7 @@ impl InFlight {
         let free = answer.as_ref().map_or(self.tokens, |reply| reply.cached_tokens);
         self.grant.give_back(free);
         let answer = answer.map_err(ApiError::from);
+        self.observing.iter().for_each(|observing| observing.ended(&answer));
         match &answer {
             Ok(reply) => self.call.answered(|| {
                 vec![("computed", reply.computed_tokens.into()), ("cached", reply.cached_tokens.into())]
@@ -327,6 +331,10 @@ impl HostState {
             let name = model.name.as_str();
             vec![("model", name.into()), ("rows", rows.into()), ("context", length.into())]
         });
+        let observing = self.shared.config.passes.as_ref().map(|observer| {
+            let input = (&request.tokens[..], request.keep_kv);
+            Observing::new(observer, &self.inferlet, &model, id.0, length, input)
+        });
         let context = self.table.get_mut(context)?;
         let pass = Arc::default();
         context.pass = Arc::downgrade(&pass);
@@ -343,6 +351,7 @@ impl HostState {
             positions: request.positions.clone(),
             reply: None,
             call,
+            observing,
         };
         Ok(Prepared { request, flight, masking })
     }

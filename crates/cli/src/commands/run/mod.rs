@@ -1,7 +1,10 @@
 //! `pie run`: one inferlet on models loaded for it alone.
 
+mod trace;
+mod watch;
+
 use std::io::Write;
-use std::path::Path;
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -10,14 +13,31 @@ use runtime::{Event, Inferlet, InferletError, Input, LaunchOptions, Program, Run
 
 use crate::assemble::Assembly;
 use crate::config::{CommonFlags, LOCAL_USER};
+use crate::develop::cargo::Package;
 use crate::{logging, output};
 
 /// Flags of `pie run`.
 #[derive(Args)]
-#[command(after_help = "Lines of stdin reach the program as messages (session.receive).")]
+#[command(after_help = "\
+Lines of stdin reach the program as messages (session.receive).
+
+Examples:
+  pie run text-completion -- --prompt \"What is the capital of France?\"
+  pie run my_program.wasm -- --my-flag 3
+  pie run --watch my-program -- --my-flag 3
+  pie run --trace passes.jsonl beam-search
+
+Programs known by name are those of `pie stats`: files NAME.wasm in the folders of PIE_PROGRAMS and in
+PIE_HOME/programs, then those that come with pie.")]
 pub(crate) struct RunFlags {
-    /// A program: a `.wasm` file, or a name (see PIE_PROGRAMS).
+    /// A program: a name, a `.wasm` file, or the folder of its source, which is built (`.`, or with a `/`).
     program: String,
+    /// After each edit in the folder, build and run the program again, on the model that is loaded already. It then gets no lines of stdin.
+    #[arg(long)]
+    watch: bool,
+    /// Write every pass to a file, as a line of JSON: its tokens in and out, what was computed, what was cached, its time.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     #[command(flatten)]
     common: CommonFlags,
     /// Arguments of the program, after `--`.
@@ -28,9 +48,24 @@ pub(crate) struct RunFlags {
 pub(crate) async fn run(flags: RunFlags, verbose: u8) -> Result<()> {
     let settings = flags.common.settings(&[])?;
     logging::start(verbose, settings.server.log_format());
-    let assembly = Assembly::start(&settings).await?;
-    let program = find_program(&assembly.runtime, &flags.program).await?;
+    let folder = (flags.watch || is_path(&flags.program)).then(|| Path::new(&flags.program));
+    let folder = folder.filter(|path| flags.watch || path.is_dir());
+    // Before the model: what does not build needs none.
+    let built = match folder {
+        Some(folder) if !flags.watch => Some(tokio::task::block_in_place(|| Package::open(folder)?.build())?),
+        _ => None,
+    };
+    let passes = flags.trace.as_deref().map(trace::observer).transpose()?;
+    let assembly = Assembly::start_observed(&settings, passes).await?;
     let options = LaunchOptions { arguments: flags.arguments, user: LOCAL_USER.into(), limits: None };
+    if let Some(folder) = folder.filter(|_| flags.watch) {
+        let watched = watch::watch(&assembly.runtime, folder, &options).await;
+        return watched.and(assembly.stop().await);
+    }
+    let program = match built {
+        Some(component) => assembly.runtime.load_file(&component).await?,
+        None => find_program(&assembly.runtime, &flags.program).await?,
+    };
     let mut inferlet = assembly.runtime.launch(&program, options)?;
     if let Some(input) = inferlet.take_input() {
         forward_stdin(input);
@@ -43,12 +78,25 @@ pub(crate) async fn run(flags: RunFlags, verbose: u8) -> Result<()> {
         }
     };
     let stopped = assembly.stop().await;
+    say_result(ended)?;
+    stopped
+}
+
+/// Prints the result of an inferlet.
+///
+/// # Errors
+/// The inferlet's own.
+fn say_result(ended: Result<String, InferletError>) -> Result<()> {
     match ended {
-        Ok(result) if result.is_empty() => {}
-        Ok(result) => output::line(result)?,
+        Ok(result) if result.is_empty() => Ok(()),
+        Ok(result) => output::line(result),
         Err(error) => bail!("{error}"),
     }
-    stopped
+}
+
+/// Whether the argument is a path, and no name of a program.
+fn is_path(program: &str) -> bool {
+    program.ends_with(".wasm") || program.contains(MAIN_SEPARATOR) || matches!(program, "." | "..")
 }
 
 /// Sends each line of stdin to the inferlet as a message; its end closes the inferlet's input.
@@ -65,8 +113,7 @@ fn forward_stdin(input: Input) {
 
 /// A program by file or by name.
 pub(crate) async fn find_program(runtime: &Runtime, program: &str) -> Result<Arc<Program>> {
-    let is_file = program.ends_with(".wasm") || program.contains(std::path::MAIN_SEPARATOR);
-    Ok(match is_file {
+    Ok(match is_path(program) {
         true => runtime.load_file(Path::new(program)).await?,
         false => runtime.find(program).await?,
     })
