@@ -16,6 +16,7 @@ pub mod mock;
 pub mod paper;
 pub mod prepare;
 pub mod progress;
+pub mod regression;
 pub mod replay;
 pub mod sage;
 pub mod selftest;

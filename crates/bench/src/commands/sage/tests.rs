@@ -183,8 +183,6 @@ fn a_contract_holds_only_by_what_was_measured() {
 
 #[test]
 fn a_gate_fails_by_what_is_worse_and_not_by_what_is_expected() {
-    assert!((gate::regression(100.0, 107.0, true) - 7.0).abs() < 1e-9);
-    assert!((gate::regression(100.0, 80.0, false) - 20.0).abs() < 1e-9);
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, ttft: f64| {
         let record = json!({"avg_ttft_ms": ttft, "avg_tbt_ms": 2.0, "output_throughput_tps": 3.0});
