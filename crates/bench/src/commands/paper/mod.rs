@@ -23,7 +23,8 @@ use serde_json::json;
 
 use crate::client::ClientOptions;
 use crate::clock::{Clock, Nanos, iso};
-use crate::commands::child;
+use crate::commands::child::{self, Children};
+use crate::commands::interrupt;
 use crate::report::files;
 use experiments::{Experiment, TABLE};
 use setting::{Servers, Setting};
@@ -100,12 +101,14 @@ pub fn run(flags: PaperFlags) -> anyhow::Result<ExitCode> {
             models: flags.model,
             threads: flags.threads,
             programs: programs(flags.programs),
+            children: Children::default(),
         },
         scale: flags.scale,
         repeats: flags.repeats as usize,
         only: flags.only,
         inferlets: flags.inferlets,
     };
+    interrupt::end_at_once(&setting.servers.children)?;
     for experiment in chosen {
         let started = Clock::start();
         eprintln!("{}: {}", experiment.name, experiment.about);

@@ -15,7 +15,7 @@ use super::workloads::{self, Workload};
 use super::{contract, measures, report as shown};
 use crate::client::api::Api;
 use crate::client::{ClientOptions, Stop};
-use crate::commands::child::{self, Server, Start};
+use crate::commands::child::{self, Children, Server, Start};
 use crate::commands::{command_line, flags::first_model, interrupt, session};
 use crate::dataset::tokens::Tokens;
 use crate::report::{Context as About, files};
@@ -141,20 +141,29 @@ impl RunFlags {
 pub(super) fn run(flags: &RunFlags) -> anyhow::Result<ExitCode> {
     let workloads = workloads::named(&flags.workload)?;
     let tokens = flags.tokens()?;
+    let (stop, children) = (Stop::default(), Children::default());
+    interrupt::watch_both(&stop, &children)?;
     let patience = Duration::from_secs(flags.server_wait);
     let server = match flags.backend {
         Backend::Cpu => {
             let log = flags.output.join("server.log");
             let model = flags.model.iter().flat_map(|model| ["--model", model].map(OsStr::new)).collect();
             let binary = child::binary(None);
-            Some(Server::start(&Start { binary, arguments: model, programs: None, log: &log, patience })?)
+            let start = Start {
+                binary,
+                arguments: model,
+                programs: None,
+                log: &log,
+                patience,
+                stop: &stop,
+                children: &children,
+            };
+            Some(Server::start(&start)?)
         }
         _ => None,
     };
     let url = server.as_ref().map_or(flags.base_url.as_str(), |server| server.url.as_str());
     let options = Arc::new(flags.options(url)?);
-    let stop = Stop::default();
-    interrupt::watch(&stop)?;
     let mut records = Map::new();
     for workload in &workloads {
         if stop.is_stopped() {
