@@ -82,3 +82,42 @@ fn a_server_of_the_paper_ends_with_a_signal() {
     let status = ended_by(Signal::TERM, &arguments, folder.path());
     assert_eq!(status.code(), Some(128 + 15));
 }
+
+#[test]
+fn commands_of_targets_are_started_and_stopped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let free = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("an address").port()
+    };
+    let (one, two) = (free(), free());
+    let mock = |port: u16| format!("{} mock --ttft 5 --gap 1 --port {port}", env!("CARGO_BIN_EXE_pie-bench"));
+    let out = folder.path().join("out");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pie-bench"));
+    command
+        .args(["sage", "compare", "--batch-size", "1", "--max-output-tokens", "4", "--output-dir"])
+        .arg(&out);
+    for (label, port) in [("one", one), ("two", two)] {
+        command.arg("--target").arg(format!("{label}=http://127.0.0.1:{port}/v1"));
+        command.arg("--target-command").arg(format!("{label}={}", mock(port)));
+    }
+    let output = command.output().expect("pie-bench");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(out.join("comparison.json").exists());
+    for port in [one, two] {
+        assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "{port} still answers");
+    }
+    // A command that ends says so at once, and not after the wait.
+    let output = Command::new(env!("CARGO_BIN_EXE_pie-bench"))
+        .args(["sage", "compare", "--server-wait", "600", "--output-dir"])
+        .arg(&out)
+        .args(["--target", "a=http://127.0.0.1:1/v1", "--target", "b=http://127.0.0.1:2/v1"])
+        .args(["--target-command", "a=echo no model here; exit 3"])
+        .output()
+        .expect("pie-bench");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("exit status: 3") && said.contains("no model here"),
+        "{said}"
+    );
+}
