@@ -12,6 +12,7 @@ pub mod compare;
 pub mod flags;
 pub mod inferx;
 pub mod interrupt;
+pub mod lengths;
 pub mod mock;
 pub mod paper;
 pub mod prepare;
