@@ -77,19 +77,27 @@ pub(super) fn figures(payload: &Payload) -> Vec<(&'static str, Figure)> {
     ]
 }
 
-/// A line for each model, precision and length: rows of different lengths have nothing in common but the batch size.
+/// A plot for each model and length, in it a line for each precision: all on one plot could not be told apart, and rows of
+/// different lengths have nothing in common but the batch size.
 fn latency(rows: &[Row]) -> Figure {
     let length = |row: &Row| row.scenario.split("_b").next().unwrap_or_default().to_string();
-    let key = |row: &Row| format!("{} ({}), {}", row.model, row.precision, length(row));
-    let names = grouped(rows, key, |_| None);
-    let lines = names.into_iter().map(|(name, _)| {
-        let own = rows.iter().filter(|row| key(row) == name);
-        let points = own.filter_map(|row| Some((row.batch_size as f64, row.latency_p95_ms?.into())));
-        Line { points: points.collect(), name }
+    let key = |row: &Row| (row.model.clone(), length(row));
+    let plots = grouped(rows, key, |_| None).into_iter().map(|(plot, _)| {
+        let own: Vec<Row> = rows.iter().filter(|row| key(row) == plot).cloned().collect();
+        let precisions = grouped(&own, |row| row.precision.clone(), |_| None);
+        let lines = precisions.into_iter().map(|(precision, _)| {
+            let own = own.iter().filter(|row| row.precision == precision);
+            let points = own.filter_map(|row| Some((row.batch_size as f64, row.latency_p95_ms?.into())));
+            // The precision first: a long name of a model is cut.
+            Line { points: points.collect(), name: format!("{precision}, {}", plot.0) }
+        });
+        Plot::Lines(Lines {
+            x_label: "Batch size".into(),
+            y_label: format!("{}: latency P95 (ms)", plot.1),
+            lines: lines.collect(),
+        })
     });
-    let lines =
-        Lines { x_label: "Batch size".into(), y_label: "Latency P95 (ms)".into(), lines: lines.collect() };
-    Figure::of("Latency vs batch size (P95)", Plot::Lines(lines))
+    Figure { title: "Latency vs batch size (P95)".into(), plots: plots.collect() }
 }
 
 fn throughput(rows: &[Row]) -> Figure {
@@ -140,4 +148,37 @@ pub(super) fn speedup(targets: &[(String, Option<f64>)]) -> Figure {
         reference: Some(1.0),
     };
     Figure::of("Output throughput of targets", Plot::Bars(bars))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latencies_have_a_plot_for_each_model_and_length_and_a_line_for_each_precision() {
+        let row = |model: &str, precision: &str, scenario: &str, batch_size| Row {
+            model: model.into(),
+            precision: precision.into(),
+            scenario: scenario.into(),
+            batch_size,
+            latency_p95_ms: Some(batch_size as f64),
+            ..Row::default()
+        };
+        let rows = [
+            row("m", "fp16", "short_b1", 1),
+            row("m", "fp16", "long_b1", 1),
+            row("m", "q4", "short_b1", 1),
+            row("m", "fp16", "short_b4", 4),
+            row("n", "fp16", "short_b1", 1),
+        ];
+        let shapes: Vec<Vec<usize>> = latency(&rows)
+            .plots
+            .iter()
+            .map(|plot| match plot {
+                Plot::Lines(lines) => lines.lines.iter().map(|line| line.points.len()).collect(),
+                _ => Vec::new(),
+            })
+            .collect();
+        assert_eq!(shapes, [vec![2, 1], vec![1], vec![1]]);
+    }
 }
