@@ -6,7 +6,7 @@ use bench::commands::{Flags, with_dashes};
 use clap::{CommandFactory, Parser};
 
 /// Flags of `vllm bench serve` with a value of their kind.
-const VLLM: [(&str, Option<&str>); 58] = [
+const VLLM: [(&str, Option<&str>); 73] = [
     ("--backend", Some("openai-chat")),
     ("--base-url", Some("http://a:1")),
     ("--host", Some("::1")),
@@ -65,7 +65,49 @@ const VLLM: [(&str, Option<&str>); 58] = [
     ("--random-range-ratio", Some("0.1")),
     ("--random-prefix-len", Some("1")),
     ("--prefix-repetition-num-prefixes", Some("1")),
+    ("--prefix-repetition-prefix-len", Some("1")),
+    ("--prefix-repetition-suffix-len", Some("1")),
+    ("--prefix-repetition-output-len", Some("1")),
+    ("--custom-output-len", Some("-1")),
+    ("--spec-bench-output-len", Some("1")),
+    ("--spec-bench-category", Some("math")),
+    ("--skip-chat-template", None),
+    ("--profile", None),
+    ("--lora-modules", Some("a")),
+    ("--lora-assignment", Some("round-robin")),
+    ("--chat-template-kwargs", Some("{}")),
+    ("--self-timed", None),
+    ("--plot-timeline", None),
+    ("--timeline-itl-thresholds", Some("25,50")),
+    ("--plot-dataset-stats", None),
 ];
+
+/// Flags that have no meaning here, with a word of the reason.
+const REFUSED: [(&str, &str); 12] = [
+    ("--hf-subset", "--dataset-name custom"),
+    ("--hf-split", "--dataset-name custom"),
+    ("--hf-name", "--dataset-name custom"),
+    ("--hf-output-len", "--dataset-name custom"),
+    ("--enable-multimodal-chat", "requests are of text"),
+    ("--random-mm-bucket-config", "requests are of text"),
+    ("--asr-max-audio-len-sec", "requests are of text"),
+    ("--random-batch-size", "embeddings and reranking"),
+    ("--no-reranker", "embeddings and reranking"),
+    ("--blazedit-min-distance", "JSON lines"),
+    ("--speed-bench-category", "JSON lines"),
+    ("--probe-request-rate", "start another"),
+];
+
+#[test]
+fn flags_without_a_meaning_are_refused_with_their_reason() {
+    for (name, words) in REFUSED {
+        for arguments in [vec!["pie-bench", "serve", name], vec!["pie-bench", "serve", name, "1"]] {
+            let arguments = arguments.into_iter().map(OsString::from);
+            let error = Flags::try_parse_from(with_dashes(arguments)).expect_err(name).to_string();
+            assert!(error.contains(&format!("{name} is not taken")) && error.contains(words), "{error}");
+        }
+    }
+}
 
 #[test]
 fn flags_of_vllm_are_taken_with_dashes_and_with_underscores() {
@@ -106,6 +148,9 @@ fn wrong_values_are_refused_before_anything_is_sent() {
     for arguments in [
         vec!["serve", "--request-rate", "-1"],
         vec!["serve", "--goodput", "speed:5"],
+        vec!["serve", "--timeline-itl-thresholds", "50,25"],
+        vec!["serve", "--custom-output-len", "-2"],
+        vec!["sage", "perf", "--batch-size", "0"],
         vec!["serve", "--arrival", "poisson:none"],
         vec!["mock", "--fault", "loud@2"],
         vec!["gate", "one.json"],

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::flags::{DatasetFlags, LoadFlags, OutputFlags, TargetFlags, first_model};
-use super::session;
-use crate::client::{ClientOptions, Stop};
+use super::flags::{DatasetFlags, LoadFlags, OutputFlags, Refused, TargetFlags, first_model};
+use super::{lengths, session};
+use crate::client::{ClientOptions, Stop, fetch};
 use crate::dataset::Sample;
 use crate::report::{Context, Report};
 use crate::telemetry::{Watch, Watcher};
@@ -43,6 +43,9 @@ pub struct MeasureFlags {
     /// The server's process, where it is on this machine: its memory and CPU.
     #[arg(long, value_name = "PID", help_heading = "Telemetry")]
     pub server_pid: Option<u32>,
+    /// Let the server's /tokenize count some of the prompts, and measure only if they have the lengths that they should.
+    #[arg(long)]
+    pub check_lengths: bool,
     /// Look at the GPUs with nvidia-smi.
     #[arg(long, help_heading = "Telemetry")]
     pub gpu: bool,
@@ -52,6 +55,8 @@ pub struct MeasureFlags {
     /// Taken for scripts that have it.
     #[arg(long, hide = true)]
     tokenizer_mode: Option<String>,
+    #[command(flatten)]
+    refused: Refused,
 }
 
 /// What is measured.
@@ -70,7 +75,8 @@ impl MeasureFlags {
     ///
     /// # Errors
     /// What is wrong with a flag or a file, or that the server does not answer.
-    pub fn prepare(self) -> anyhow::Result<Prepared> {
+    pub fn prepare(mut self) -> anyhow::Result<Prepared> {
+        self.load = self.load.for_dataset(&self.dataset.dataset_name);
         let mut options = self.target.options()?;
         options.seed = self.dataset.seed;
         options.keep_text = self.output.save_detailed;
@@ -78,13 +84,17 @@ impl MeasureFlags {
         if options.model.is_none() && !options.api.is_template() {
             options.model = Some(first_model(&options)?);
         }
-        let dataset = self.dataset.load(&tokens)?;
+        let mut dataset = self.dataset.load(&tokens)?;
+        self.target.assign_adapters(&mut dataset.samples, self.dataset.seed);
         // What is wrong with the load is said before the server is waited for.
         self.load.plan(dataset.samples.clone(), self.dataset.seed)?;
         let options = Arc::new(options);
         if self.ready_check_timeout_sec > 0.0 {
             let timeout = Duration::try_from_secs_f64(self.ready_check_timeout_sec)?;
             session::wait_until_ready(&dataset.samples[0], &options, timeout)?;
+        }
+        if self.check_lengths {
+            dataset.notes.push(lengths::check(&dataset.samples, &options)?);
         }
         if self.num_warmups > 0 {
             let samples: Vec<_> = dataset.samples.iter().cycle().take(self.num_warmups).cloned().collect();
@@ -113,6 +123,19 @@ impl MeasureFlags {
         };
         Ok(Prepared { options, samples: dataset.samples, context, flags: self })
     }
+}
+
+/// Tells the server to begin or to end a profile.
+fn profile(options: &ClientOptions, route: &str) -> anyhow::Result<()> {
+    // What is recorded may be written before the answer.
+    let fetched = fetch(options, "POST", route, None, Duration::from_secs(600));
+    let fetched = fetched.map_err(|failure| anyhow::anyhow!("--profile: {route}: {}", failure.message))?;
+    anyhow::ensure!(
+        (200..300).contains(&fetched.status),
+        "--profile: {route} has status {}, expected a server that was started with its profiler",
+        fetched.status
+    );
+    Ok(())
 }
 
 impl Prepared {
@@ -158,7 +181,14 @@ impl Prepared {
         });
         let watcher = watcher.transpose()?;
         let output = &self.flags.output;
+        let profiles = self.flags.target.profile;
+        if profiles {
+            profile(&self.options, "/start_profile")?;
+        }
         let report = session::measure(&plan, &self.options, context, &output.goodput, stop, output.quiet);
+        if profiles {
+            profile(&self.options, "/stop_profile")?;
+        }
         let telemetry = watcher.map(Watcher::finish);
         let mut report = report?;
         for note in telemetry.iter().flat_map(|telemetry| &telemetry.notes) {

@@ -125,12 +125,17 @@ pub fn run(flags: SloFlags) -> anyhow::Result<ExitCode> {
         }
         *(if pass { &mut search.passed } else { &mut search.failed }) = Some(load);
         limited |= !pass && !report.verdict.is_valid();
-        reports.push(json::object(&report));
-    }
-    if let Some(path) = &prepared.output().output_json {
-        files::write(path, format!("{:#}\n", serde_json::Value::Array(reports)).as_bytes())?;
+        reports.push(json::of_load(&report, &point.name()));
     }
     let unit = if whole { "users" } else { "requests a second" };
+    if let Some(path) = &prepared.output().output_json {
+        let found = serde_json::json!({
+            "unit": unit, "attainment": flags.attainment, "passed": search.passed, "failed": search.failed,
+        });
+        let found = found.as_object().cloned().unwrap_or_default();
+        files::write(path, format!("{:#}\n", json::collection("slo", found, reports)).as_bytes())?;
+        println!("Written: {}", path.display());
+    }
     match (search.passed, search.failed) {
         (Some(passed), Some(failed)) => println!("\nAt most {passed:.4} {unit}: {failed:.4} are too many"),
         (Some(passed), None) => println!("\nAt least {passed:.4} {unit}: no load was too much; raise --to"),

@@ -91,25 +91,25 @@ pub fn run(flags: SweepFlags) -> anyhow::Result<ExitCode> {
             Point::Rate(rate) => rate,
             Point::Users(users) => users as f64,
         };
-        reports.push((load, report));
+        reports.push((load, report, point.name()));
         if stop.is_stopped() {
             break;
         }
     }
     let course: Vec<(f64, f64)> =
-        reports.iter().map(|(load, report)| (*load, report.summary.throughput.output_tokens)).collect();
-    match knee(&course) {
-        Some(index) => {
-            println!("\nKnee: from {} on, more load brings little more throughput", course[index - 1].0)
-        }
+        reports.iter().map(|(load, report, _)| (*load, report.summary.throughput.output_tokens)).collect();
+    let knee = knee(&course).map(|index| course[index - 1].0);
+    match knee {
+        Some(load) => println!("\nKnee: from {load} on, more load brings little more throughput"),
         None => println!("\nNo knee: throughput still grows with the load"),
     }
     if let Some(path) = &prepared.output().output_json {
-        let list: Vec<_> = reports.iter().map(|(_, report)| json::object(report)).collect();
-        files::write(path, format!("{:#}\n", serde_json::Value::Array(list)).as_bytes())?;
+        let runs = reports.iter().map(|(_, report, name)| json::of_load(report, name)).collect();
+        let found = serde_json::Map::from_iter([("knee".to_string(), serde_json::json!(knee))]);
+        files::write(path, format!("{:#}\n", json::collection("sweep", found, runs)).as_bytes())?;
         println!("Written: {}", path.display());
     }
-    let all = reports.iter().all(|(_, report)| report.summary.completed > 0);
+    let all = reports.iter().all(|(_, report, _)| report.summary.completed > 0);
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

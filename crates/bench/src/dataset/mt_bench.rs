@@ -16,7 +16,10 @@ fn load(options: &DatasetOptions, tokens: &Tokens) -> Result<Dataset, DatasetErr
     let path = options.path.as_deref().ok_or(DatasetError::NoPath(SPEC.name))?;
     let rows = Rows::read(path)?;
     let mut samples = Vec::new();
-    for (session, row) in rows.rows.iter().enumerate() {
+    let categories = rows.rows.iter().map(|row| row.values.get("category").and_then(|name| name.as_str()));
+    let wanted = |name: Option<&str>| options.category.is_none() || name == options.category.as_deref();
+    let chosen = rows.rows.iter().zip(categories.clone()).filter(|(_, name)| wanted(*name));
+    for (session, (row, _)) in chosen.enumerate() {
         let turns = row.values.get("turns").and_then(|turns| turns.as_array());
         let turns = turns.ok_or_else(|| rows.malformed(row, "no list as `turns`", "a list of texts"))?;
         for (turn, question) in turns.iter().enumerate() {
@@ -30,5 +33,13 @@ fn load(options: &DatasetOptions, tokens: &Tokens) -> Result<Dataset, DatasetErr
             samples.push(sample);
         }
     }
-    super::finish(samples, options, || rows.no_sample("it has no question"))
+    super::finish(samples, options, || match &options.category {
+        Some(name) => {
+            let mut known: Vec<&str> = categories.flatten().collect();
+            known.sort_unstable();
+            known.dedup();
+            rows.no_sample(format!("none is of the category `{name}`, expected one of {}", known.join(", ")))
+        }
+        None => rows.no_sample("it has no question"),
+    })
 }

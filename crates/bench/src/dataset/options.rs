@@ -78,6 +78,8 @@ pub struct DatasetOptions {
     pub time_unit_secs: Option<f64>,
     /// Longest prompt that is kept, in tokens.
     pub max_input_tokens: Option<u32>,
+    /// The only category of questions that is kept, for `mt_bench`.
+    pub category: Option<String>,
 }
 
 impl Default for DatasetOptions {
@@ -104,6 +106,7 @@ impl Default for DatasetOptions {
             block_tokens: None,
             time_unit_secs: None,
             max_input_tokens: None,
+            category: None,
         }
     }
 }

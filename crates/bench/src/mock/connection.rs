@@ -144,6 +144,7 @@ async fn generate(
     number: u64,
 ) -> io::Result<bool> {
     let script = &shared.script;
+    let _under_way = shared.log.begin();
     let fault = script.fault(number);
     let asked: Generation = match serde_json::from_slice(&request.body) {
         Ok(asked) => asked,

@@ -73,6 +73,21 @@ pub fn summary(summary: &Summary, seed: u64) -> Value {
     })
 }
 
+/// The reports of several loads as one file, with what they found out together.
+pub fn collection(kind: &str, found: Map<String, Value>, runs: Vec<Value>) -> Value {
+    let mut out = Map::from_iter([("pie_bench".into(), json!(VERSION)), ("kind".into(), json!(kind))]);
+    out.extend(found);
+    out.insert("runs".into(), Value::Array(runs));
+    Value::Object(out)
+}
+
+/// The report of one of several loads, under the load's name.
+pub fn of_load(report: &Report, load: &str) -> Value {
+    let mut out = object(report);
+    out["load"] = json!(load);
+    out
+}
+
 /// The whole report.
 pub fn object(report: &Report) -> Value {
     let (context, used) = (&report.context, &report.run.used);

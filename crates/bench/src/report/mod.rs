@@ -4,6 +4,7 @@
 
 pub mod chart;
 pub mod csv;
+pub mod dataset_stats;
 pub mod files;
 pub mod html;
 pub mod json;
@@ -11,10 +12,11 @@ pub mod llmd;
 pub mod markdown;
 pub mod sglang;
 pub mod terminal;
+pub mod timeline;
 pub mod vllm;
 mod write;
 
-pub use write::{Files, write_all};
+pub use write::{Files, Named, OutputError, write_all};
 
 use std::sync::Arc;
 

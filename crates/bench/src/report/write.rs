@@ -2,13 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Report, csv, files, html, json, llmd, markdown, sglang, vllm};
+use super::chart::{ChartError, Format, Theme, render};
+use super::{Report, csv, dataset_stats, files, html, json, llmd, markdown, sglang, timeline, vllm};
+
+/// The folder of a file, and its name, or none for the name that vLLM gives it.
+pub type Named = (PathBuf, Option<String>);
 
 /// Which files, and where.
 #[derive(Clone, Debug, Default)]
 pub struct Files {
     /// As `vllm bench serve --save-result`: the folder and the name, or none for its own name.
-    pub vllm: Option<(PathBuf, Option<String>)>,
+    pub vllm: Option<Named>,
+    /// Beside that file: a page with what each request did when, and the milliseconds that tell its chunks apart.
+    pub timeline: Option<(Named, [f64; 2])>,
+    /// Beside it: the lengths of prompts and answers as pixels.
+    pub dataset_stats: Option<Named>,
     /// Whether that is appended as a line.
     pub append: bool,
     /// Whether lists by request are in it.
@@ -27,6 +35,25 @@ pub struct Files {
     pub sglang: Option<PathBuf>,
 }
 
+/// A file that could not be made or written.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// Not written.
+    #[error(transparent)]
+    Write(#[from] files::WriteError),
+    /// Not drawn.
+    #[error(transparent)]
+    Chart(#[from] ChartError),
+}
+
+/// Dots per inch of pixels.
+const DPI: u32 = 144;
+
+/// The file that vLLM gives such a run, or that the user names.
+fn vllm_path(report: &Report, (folder, name): &Named) -> PathBuf {
+    folder.join(name.clone().unwrap_or_else(|| vllm::file_name(report)))
+}
+
 /// Makes the text of a file.
 type Text = fn(&Report) -> String;
 
@@ -42,16 +69,11 @@ fn numbered(path: &Path, number: Option<u32>) -> PathBuf {
 ///
 /// # Errors
 /// The first file that could not be written.
-pub fn write_all(
-    report: &Report,
-    wanted: &Files,
-    number: Option<u32>,
-) -> Result<Vec<PathBuf>, files::WriteError> {
+pub fn write_all(report: &Report, wanted: &Files, number: Option<u32>) -> Result<Vec<PathBuf>, OutputError> {
     let mut written = Vec::new();
-    if let Some((folder, name)) = &wanted.vllm {
-        let name = name.clone().unwrap_or_else(|| vllm::file_name(report));
+    if let Some(named) = &wanted.vllm {
+        let path = vllm_path(report, named);
         let object = serde_json::Value::Object(vllm::object(report, wanted.detailed)).to_string();
-        let path = folder.join(name);
         if wanted.append {
             files::append_line(&path, &object)?;
             written.push(path);
@@ -60,6 +82,17 @@ pub fn write_all(
             files::write(&path, object.as_bytes())?;
             written.push(path);
         }
+    }
+    if let Some((named, thresholds)) = &wanted.timeline {
+        let path = numbered(&vllm_path(report, named).with_extension("timeline.html"), number);
+        files::write(&path, timeline::text(report, *thresholds).as_bytes())?;
+        written.push(path);
+    }
+    if let Some(named) = &wanted.dataset_stats {
+        let path = numbered(&vllm_path(report, named).with_extension("dataset_stats.png"), number);
+        let svg = dataset_stats::figure(report).svg(Theme::Light);
+        files::write(&path, &render(&svg, Format::Png, DPI)?)?;
+        written.push(path);
     }
     if let Some(path) = &wanted.sglang {
         let object = serde_json::Value::Object(sglang::object(report, wanted.detailed));

@@ -4,20 +4,21 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-/// A GPU at one moment.
+/// A GPU at one moment. What it does not tell is none and not zero: a part of a card (MIG) has no utilization, and
+/// `nvidia-smi` says `[N/A]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gpu {
     /// Its number.
     pub index: u32,
     /// Memory in use, in MB.
-    pub memory_used_mb: f64,
+    pub memory_used_mb: Option<f64>,
     /// All its memory, in MB.
-    pub memory_total_mb: f64,
+    pub memory_total_mb: Option<f64>,
     /// Share of time that it computed, in percent.
-    pub busy_percent: f64,
+    pub busy_percent: Option<f64>,
     /// Share of time that its memory was read or written, in percent.
-    pub memory_busy_percent: f64,
-    /// Watts; none where it does not tell.
+    pub memory_busy_percent: Option<f64>,
+    /// Watts.
     pub power_watts: Option<f64>,
 }
 
@@ -50,15 +51,18 @@ pub fn gpus() -> Result<Vec<Gpu>, String> {
 fn parse(line: &str) -> Option<Gpu> {
     let fields: Vec<&str> = line.split(',').map(str::trim).collect();
     let [index, used, total, busy, memory_busy, power] = fields[..] else { return None };
-    // A part of a card (MIG) has no utilization: `[N/A]`.
-    let percent = |text: &str| text.parse().unwrap_or(0.0);
+    // In brackets is why there is no number; anything else is a line of something else.
+    let number = |text: &str| match text.parse::<f64>() {
+        Ok(number) => Some(Some(number)),
+        Err(_) => (text.starts_with('[') && text.ends_with(']')).then_some(None),
+    };
     Some(Gpu {
         index: index.parse().ok()?,
-        memory_used_mb: used.parse().ok()?,
-        memory_total_mb: total.parse().ok()?,
-        busy_percent: percent(busy),
-        memory_busy_percent: percent(memory_busy),
-        power_watts: power.parse().ok(),
+        memory_used_mb: number(used)?,
+        memory_total_mb: number(total)?,
+        busy_percent: number(busy)?,
+        memory_busy_percent: number(memory_busy)?,
+        power_watts: number(power)?,
     })
 }
 
@@ -69,8 +73,16 @@ mod tests {
     #[test]
     fn lines_of_nvidia_smi_are_read() {
         let gpu = parse("0, 512, 81559, 37, 12, 103.22").unwrap();
-        assert_eq!((gpu.memory_used_mb, gpu.busy_percent, gpu.power_watts), (512.0, 37.0, Some(103.22)));
-        assert_eq!(parse("1, 5, 10, [N/A], [N/A], [N/A]").unwrap().power_watts, None);
-        assert_eq!(parse("nothing"), None);
+        assert_eq!(
+            (gpu.memory_used_mb, gpu.busy_percent, gpu.power_watts),
+            (Some(512.0), Some(37.0), Some(103.22))
+        );
+        let part = parse("1, 5, 10, [N/A], [Not Supported], [N/A]").unwrap();
+        assert_eq!(
+            (part.memory_used_mb, part.busy_percent, part.memory_busy_percent),
+            (Some(5.0), None, None)
+        );
+        assert_eq!((part.power_watts, &part.json()["busy_percent"]), (None, &Value::Null));
+        assert_eq!((parse("nothing"), parse("0, 1, 2, x, 4, 5")), (None, None));
     }
 }

@@ -76,12 +76,18 @@ pub struct DatasetFlags {
     /// sharegpt: tokens to request; those of the recorded answer by default.
     #[arg(long)]
     pub sharegpt_output_len: Option<u32>,
-    /// custom: tokens to request; those of the file by default.
-    #[arg(long)]
-    pub custom_output_len: Option<u32>,
+    /// custom: tokens to request; those of the file by default, and for -1.
+    #[arg(long, allow_hyphen_values = true, value_parser = clap::value_parser!(i64).range(-1..=i64::from(u32::MAX)))]
+    pub custom_output_len: Option<i64>,
     /// mt_bench, spec_bench: tokens to request.
     #[arg(long, default_value_t = 256)]
     pub spec_bench_output_len: u32,
+    /// mt_bench, spec_bench: only questions of this category.
+    #[arg(long, value_name = "NAME")]
+    pub spec_bench_category: Option<String>,
+    /// Taken for scripts that have it: prompts are never rendered here, but by the server.
+    #[arg(long, hide = true)]
+    skip_chat_template: bool,
     /// sonnet: tokens of prompts.
     #[arg(long, default_value_t = 550)]
     pub sonnet_input_len: u32,
@@ -161,7 +167,7 @@ impl DatasetFlags {
             }
             "prefix_repetition" => (0, 0, Some(self.prefix_repetition_output_len)),
             "sharegpt" => (0, 0, self.sharegpt_output_len),
-            "custom" => (0, 0, self.custom_output_len),
+            "custom" => (0, 0, self.custom_output_len.and_then(|tokens| u32::try_from(tokens).ok())),
             "mt_bench" => (0, 0, Some(self.spec_bench_output_len)),
             _ => (0, 0, None),
         };
@@ -191,6 +197,7 @@ impl DatasetFlags {
             block_tokens: self.block_tokens,
             time_unit_secs: self.time_unit,
             max_input_tokens: self.max_input_len,
+            category: self.spec_bench_category.clone(),
         })
     }
 

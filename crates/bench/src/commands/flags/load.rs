@@ -56,6 +56,13 @@ pub struct LoadFlags {
     /// Cancel what is under way after this, in seconds.
     #[arg(long, value_name = "SECS")]
     pub stop_after: Option<f64>,
+    /// Send requests at the moments of the dataset's trace, which is the default for --dataset-name timed_trace; the same
+    /// as --arrival trace.
+    #[arg(long, overrides_with = "no_self_timed")]
+    pub self_timed: bool,
+    /// Send them by the rate, whatever the trace says.
+    #[arg(long, overrides_with = "self_timed")]
+    pub no_self_timed: bool,
     /// Let the rate rise.
     #[arg(long, value_enum)]
     pub ramp_up_strategy: Option<RampStrategy>,
@@ -68,6 +75,16 @@ pub struct LoadFlags {
 }
 
 impl LoadFlags {
+    /// With what the name of a dataset implies: the moments of a `timed_trace` are its own, unless flags say otherwise.
+    pub fn for_dataset(mut self, name: &str) -> Self {
+        let says_when = self.no_self_timed
+            || self.arrival.is_some()
+            || self.request_rate.is_finite()
+            || self.ramp_up_strategy.is_some();
+        self.self_timed |= name == "timed_trace" && !says_when;
+        self
+    }
+
     /// The rise, if there is one: strategy, from, to.
     ///
     /// # Errors
@@ -94,6 +111,12 @@ impl LoadFlags {
             let secs = requests as f64 / ((from + to) / 2.0);
             let exponential = u8::from(strategy == "exponential");
             return Ok(format!("ramp:{from},to={to},secs={secs},exponential={exponential}").parse()?);
+        }
+        if self.self_timed {
+            if self.arrival.is_some() || self.request_rate.is_finite() {
+                bail!("--self-timed takes the moments of the trace: leave --request-rate and --arrival out");
+            }
+            return Ok("trace".parse()?);
         }
         if let Some(arrival) = &self.arrival {
             if self.request_rate.is_finite() {

@@ -3,12 +3,14 @@
 mod dataset;
 mod load;
 mod output;
+mod refused;
 mod target;
 
 pub use dataset::DatasetFlags;
 pub use load::LoadFlags;
 pub use output::OutputFlags;
-pub use target::{TargetFlags, first_model};
+pub use refused::Refused;
+pub use target::{LoraAssignment, TargetFlags, first_model};
 
 /// Reads `NAME=VALUE`.
 ///

@@ -42,6 +42,15 @@ pub struct OutputFlags {
     /// The percentiles.
     #[arg(long, default_value = "99", value_delimiter = ',')]
     pub metric_percentiles: Vec<f64>,
+    /// Write a page with what each request did when, beside the result and under its name.
+    #[arg(long)]
+    pub plot_timeline: bool,
+    /// Milliseconds between chunks that tell good, middling and bad ones apart there.
+    #[arg(long, default_value = "25,50", value_parser = thresholds, value_name = "MS,MS")]
+    pub timeline_itl_thresholds: [f64; 2],
+    /// Draw the lengths of prompts and answers, beside the result and under its name.
+    #[arg(long)]
+    pub plot_dataset_stats: bool,
     /// Show no progress.
     #[arg(long, alias = "disable-tqdm")]
     pub quiet: bool,
@@ -65,13 +74,25 @@ pub struct OutputFlags {
     pub output_sglang: Option<PathBuf>,
 }
 
+/// Reads two rising milliseconds.
+fn thresholds(text: &str) -> Result<[f64; 2], String> {
+    let wrong = || format!("found `{text}`, expected two rising numbers of milliseconds, such as 25,50");
+    let (low, high) = text.split_once(',').ok_or_else(wrong)?;
+    let both = low.trim().parse::<f64>().ok().zip(high.trim().parse::<f64>().ok());
+    let both = both.filter(|(low, high)| *low > 0.0 && low < high && high.is_finite());
+    both.map(|(low, high)| [low, high]).ok_or_else(wrong)
+}
+
 impl OutputFlags {
     /// The files that are wanted.
     pub fn files(&self) -> Files {
         let folder = self.result_dir.clone().unwrap_or_default();
+        let beside = || (folder.clone(), self.result_filename.clone());
         let wants_vllm = self.save_result || self.append_result;
         Files {
-            vllm: wants_vllm.then(|| (folder, self.result_filename.clone())),
+            vllm: wants_vllm.then(beside),
+            timeline: self.plot_timeline.then(|| (beside(), self.timeline_itl_thresholds)),
+            dataset_stats: self.plot_dataset_stats.then(beside),
             append: self.append_result,
             detailed: self.save_detailed,
             json: self.output_json.clone(),

@@ -4,12 +4,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::key_value;
 use crate::client::api::Api;
 use crate::client::{Abandon, Address, ClientOptions, Timeouts, fetch};
+use crate::dataset::Sample;
+
+/// Which of several adapters a request names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LoraAssignment {
+    /// One by chance, from --seed.
+    Random,
+    /// One after the other.
+    RoundRobin,
+}
 
 /// Which server, and how it is asked.
 #[derive(Clone, Debug, Args)]
@@ -39,6 +49,15 @@ pub struct TargetFlags {
     /// Model to name in requests, where --model names a folder with its tokenizer.
     #[arg(long)]
     pub served_model_name: Option<String>,
+    /// Names of adapters that the server has, one of which each request names in place of the model.
+    #[arg(long, num_args = 1.., value_name = "NAME")]
+    pub lora_modules: Vec<String>,
+    /// Which of them.
+    #[arg(long, value_enum, default_value_t = LoraAssignment::Random)]
+    pub lora_assignment: LoraAssignment,
+    /// Let the server record what it does: asks /start_profile before the load and /stop_profile after it.
+    #[arg(long)]
+    pub profile: bool,
     /// Key; else OPENAI_API_KEY or LLM_API_KEY.
     #[arg(long)]
     pub api_key: Option<String>,
@@ -48,6 +67,9 @@ pub struct TargetFlags {
     /// JSON object whose members are added to every body; null takes a member away.
     #[arg(long, value_name = "JSON")]
     pub extra_body: Option<String>,
+    /// JSON object for the template of a chat, sent as chat_template_kwargs.
+    #[arg(long, value_name = "JSON")]
+    pub chat_template_kwargs: Option<String>,
     /// Header that names the session of a turn.
     #[arg(long, default_value = "x-session-id")]
     pub session_header: String,
@@ -124,7 +146,33 @@ fn secs(value: f64, name: &str) -> anyhow::Result<Duration> {
     duration.with_context(|| format!("--{name}: found {value}, expected seconds above 0"))
 }
 
+fn object(text: &str, name: &str) -> anyhow::Result<Map<String, Value>> {
+    let value: Value = serde_json::from_str(text).with_context(|| format!("--{name}: found `{text}`"))?;
+    let Value::Object(members) = value else { bail!("--{name}: found `{text}`, expected a JSON object") };
+    Ok(members)
+}
+
 impl TargetFlags {
+    /// Lets each sample name one of the adapters, where there are some. The turns of a session name the same one.
+    pub fn assign_adapters(&self, samples: &mut [Sample], seed: u64) {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let (mut next, mut of_session) = (0, std::collections::HashMap::new());
+        for sample in samples.iter_mut().filter(|_| !self.lora_modules.is_empty()) {
+            let mut draw = || match self.lora_assignment {
+                LoraAssignment::Random => rng.usize(..self.lora_modules.len()),
+                LoraAssignment::RoundRobin => {
+                    next += 1;
+                    (next - 1) % self.lora_modules.len()
+                }
+            };
+            let index = match sample.session {
+                Some(session) => *of_session.entry(session).or_insert_with(draw),
+                None => draw(),
+            };
+            sample.extra_body.insert("model".into(), json!(self.lora_modules[index]));
+        }
+    }
+
     /// The options of the client. Asks the server for its model where none is named.
     ///
     /// # Errors
@@ -192,13 +240,11 @@ impl TargetFlags {
         ];
         let given = numbers.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
         let mut body: Map<String, Value> = given.collect();
+        if let Some(text) = &self.chat_template_kwargs {
+            body.insert("chat_template_kwargs".into(), Value::Object(object(text, "chat-template-kwargs")?));
+        }
         if let Some(text) = &self.extra_body {
-            let extra: Value =
-                serde_json::from_str(text).with_context(|| format!("--extra-body: found `{text}`"))?;
-            let Value::Object(extra) = extra else {
-                bail!("--extra-body: found `{text}`, expected a JSON object")
-            };
-            body.extend(extra);
+            body.extend(object(text, "extra-body")?);
         }
         Ok(body)
     }
@@ -225,4 +271,44 @@ pub fn first_model(options: &ClientOptions) -> anyhow::Result<String> {
     Ok(model
         .with_context(|| format!("{} lists no models (status {status}); {advice}", options.address))?
         .to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::dataset::Prompt;
+
+    #[derive(Parser)]
+    struct Target {
+        #[command(flatten)]
+        flags: TargetFlags,
+    }
+
+    fn models(arguments: &[&str], sessions: &[Option<u32>]) -> Vec<String> {
+        let sample = |session: &Option<u32>| Sample {
+            session: *session,
+            ..Sample::new(Prompt::Text("x".into()), 1, 1)
+        };
+        let mut samples: Vec<Sample> = sessions.iter().map(sample).collect();
+        let arguments = ["target"].iter().chain(arguments);
+        Target::parse_from(arguments).flags.assign_adapters(&mut samples, 1);
+        samples
+            .iter()
+            .map(|sample| sample.extra_body.get("model").cloned().unwrap_or_default().to_string())
+            .collect()
+    }
+
+    #[test]
+    fn adapters_are_named_in_turn_or_by_chance_and_a_session_keeps_its_own() {
+        let turns = ["--lora-modules", "a", "b", "--lora-assignment", "round-robin"];
+        assert_eq!(models(&turns, &[None; 3]), ["\"a\"", "\"b\"", "\"a\""]);
+        assert_eq!(models(&turns, &[Some(0), Some(1), Some(0)]), ["\"a\"", "\"b\"", "\"a\""]);
+        let drawn = models(&["--lora-modules", "a", "b"], &[None; 64]);
+        assert_eq!(drawn, models(&["--lora-modules", "a", "b"], &[None; 64]));
+        let count = drawn.iter().filter(|name| *name == "\"a\"").count();
+        assert!((16..48).contains(&count), "{count} of 64");
+        assert_eq!(models(&[], &[None]), ["null"]);
+    }
 }

@@ -90,8 +90,10 @@ pub(super) fn gpu_csv(gpu: &Gpu, at: f64) -> String {
     match gpu {
         Ok(samples) => {
             let line = |(unix_secs, gpu): &Look| {
-                let (used, total) = (gpu.memory_used_mb, gpu.memory_total_mb);
-                format!("{unix_secs:.6},{used},{total},{},{}\n", gpu.busy_percent, gpu.memory_busy_percent)
+                let figures =
+                    [gpu.memory_used_mb, gpu.memory_total_mb, gpu.busy_percent, gpu.memory_busy_percent];
+                let cells = figures.map(|figure| figure.map_or(String::new(), |figure| figure.to_string()));
+                format!("{unix_secs:.6},{}\n", cells.join(","))
             };
             format!("{GPU_HEADER}\n") + &samples.iter().map(line).collect::<String>()
         }
@@ -118,7 +120,7 @@ pub(super) fn summary(report: &Report, rows: &[Row], gpu: Option<&Gpu>) -> Value
     let of = |value: fn(&Row) -> Option<f64>| seconds(complete.iter().filter_map(|row| value(row)));
     let gpu = gpu.map(|gpu| match gpu {
         Ok(samples) => {
-            let used = Distribution::new(samples.iter().map(|(_, gpu)| gpu.memory_used_mb));
+            let used = Distribution::new(samples.iter().filter_map(|(_, gpu)| gpu.memory_used_mb));
             json!({"samples": used.count(), "peak_mem_used_mb": used.max(), "mean_mem_used_mb": used.mean()})
         }
         Err(why) => json!({"error": why}),

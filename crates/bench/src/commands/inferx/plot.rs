@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::row::Row;
 use crate::metrics::Distribution;
-use crate::report::chart::{Line, Lines};
+use crate::report::chart::{Figure, Line, Lines, Plot};
 
 /// Seconds of a window.
 const WINDOW_SECS: f64 = 1.0;
@@ -27,18 +27,18 @@ pub(super) fn windows(rows: &[Row]) -> BTreeMap<usize, Distribution> {
 }
 
 /// The chart.
-pub(super) fn chart(rows: &[Row]) -> Lines {
+pub(super) fn chart(rows: &[Row]) -> Figure {
     let windows = windows(rows);
     let line = |name: &str, p| {
         let point = |(count, latencies): (&usize, &Distribution)| {
-            Some((*count as f64 / WINDOW_SECS, latencies.percentile(p)?))
+            Some((*count as f64 / WINDOW_SECS, latencies.percentile(p)?.into()))
         };
         Line { name: name.into(), points: windows.iter().filter_map(point).collect() }
     };
-    Lines {
-        title: "Throughput vs Latency".into(),
+    let lines = Lines {
         x_label: "Throughput (requests/sec)".into(),
         y_label: "Latency (s)".into(),
         lines: vec![line("p50 latency", 50.0), line("p90 latency", 90.0), line("p99 latency", 99.0)],
-    }
+    };
+    Figure::of("Throughput vs Latency", Plot::Lines(lines))
 }

@@ -149,14 +149,14 @@ fn a_gpu_that_is_not_there_is_said_in_its_file() {
     assert_eq!(error, "ts,mem_used_mb,error\n1.500000,,\"no tool, no device\"\n");
     let gpu = crate::telemetry::gpu::Gpu {
         index: 0,
-        memory_used_mb: 10.0,
-        memory_total_mb: 20.0,
-        busy_percent: 3.0,
-        memory_busy_percent: 4.0,
+        memory_used_mb: Some(10.0),
+        memory_total_mb: Some(20.0),
+        busy_percent: Some(3.0),
+        memory_busy_percent: None,
         power_watts: None,
     };
     let csv = files::gpu_csv(&Ok(vec![(2.0, gpu)]), 0.0);
-    assert_eq!(csv, "ts,mem_used_mb,mem_total_mb,gpu_util,gpu_mem_util\n2.000000,10,20,3,4\n");
+    assert_eq!(csv, "ts,mem_used_mb,mem_total_mb,gpu_util,gpu_mem_util\n2.000000,10,20,3,\n");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::metrics::Distribution;
+use crate::report::chart::Reading;
 
 /// What was measured: one value for each repetition.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,6 +35,11 @@ impl Measured {
             return format!("{min:.digits$}");
         }
         format!("{:.digits$} [{min:.digits$}-{max:.digits$}]", self.median())
+    }
+
+    /// For a figure; `None` where nothing was measured.
+    pub fn reading(&self) -> Option<Reading> {
+        Some(Reading::between(self.0.median()?, self.0.min()?, self.0.max()?))
     }
 
     /// For a file.

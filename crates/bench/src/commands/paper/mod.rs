@@ -6,10 +6,10 @@
 
 pub mod api;
 pub mod experiments;
-pub mod figure;
 pub mod markup;
 pub mod measure;
 pub mod pie;
+pub mod progress;
 pub mod setting;
 pub mod table;
 pub mod workloads;
@@ -23,7 +23,9 @@ use serde_json::json;
 
 use crate::client::ClientOptions;
 use crate::clock::{Clock, Nanos, iso};
-use crate::commands::child;
+use crate::commands::child::{self, Children};
+use crate::commands::interrupt;
+use crate::report::chart::Theme;
 use crate::report::files;
 use experiments::{Experiment, TABLE};
 use setting::{Servers, Setting};
@@ -69,6 +71,9 @@ pub struct PaperFlags {
     /// Folder for the files.
     #[arg(long, default_value = "paper-results", value_name = "FOLDER")]
     output_dir: PathBuf,
+    /// Colours of the figures.
+    #[arg(long, value_enum, default_value_t)]
+    theme: Theme,
     /// Key for all servers; else OPENAI_API_KEY or LLM_API_KEY.
     #[arg(long)]
     api_key: Option<String>,
@@ -100,12 +105,14 @@ pub fn run(flags: PaperFlags) -> anyhow::Result<ExitCode> {
             models: flags.model,
             threads: flags.threads,
             programs: programs(flags.programs),
+            children: Children::default(),
         },
         scale: flags.scale,
         repeats: flags.repeats as usize,
         only: flags.only,
         inferlets: flags.inferlets,
     };
+    interrupt::end_at_once(&setting.servers.children)?;
     for experiment in chosen {
         let started = Clock::start();
         eprintln!("{}: {}", experiment.name, experiment.about);
@@ -128,7 +135,7 @@ pub fn run(flags: PaperFlags) -> anyhow::Result<ExitCode> {
         files::write(&file("json"), format!("{report:#}\n").as_bytes())?;
         eprintln!("written: {}", file("json").display());
         if let Some(figure) = &outcome.figure {
-            files::write(&file("svg"), figure.svg().as_bytes())?;
+            files::write(&file("svg"), figure.svg(flags.theme).as_bytes())?;
             eprintln!("written: {}", file("svg").display());
         }
     }

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::api::post;
 use crate::client::api::Api as Spoken;
-use crate::client::{ClientOptions, fetch};
-use crate::commands::child::{self, Server};
+use crate::client::{ClientOptions, Stop, fetch};
+use crate::commands::child::{self, Children, Server};
 use crate::telemetry::prometheus;
 
 /// Where `launch-server` is served.
@@ -72,18 +72,23 @@ impl Pie {
     ///
     /// # Errors
     /// When it does not start, with what it said.
-    pub fn start(start: &Start, api_key: Option<String>) -> anyhow::Result<Self> {
+    pub fn start(start: &Start, api_key: Option<String>, children: &Children) -> anyhow::Result<Self> {
         let number = fastrand::u64(..);
         let folder = std::env::temp_dir().join(format!("pie-bench-{}-{number:x}", std::process::id()));
         std::fs::create_dir(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
-        let started = Self::start_in(&folder, start, api_key);
+        let started = Self::start_in(&folder, start, api_key, children);
         if started.is_err() {
             let _ = std::fs::remove_dir_all(&folder);
         }
         started
     }
 
-    fn start_in(folder: &Path, start: &Start, api_key: Option<String>) -> anyhow::Result<Self> {
+    fn start_in(
+        folder: &Path,
+        start: &Start,
+        api_key: Option<String>,
+        children: &Children,
+    ) -> anyhow::Result<Self> {
         let config = folder.join("config.toml");
         std::fs::write(&config, config_of(start))?;
         let server = Server::start(&child::Start {
@@ -92,6 +97,9 @@ impl Pie {
             programs: Some(&start.programs),
             log: &folder.join("server.log"),
             patience: READY,
+            // A signal ends this command at once, children first.
+            stop: &Stop::default(),
+            children,
         })?;
         let mut options = ClientOptions::new(server.url.parse()?, Spoken::COMPLETIONS);
         options.api_key = api_key;

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 
 use super::api::Api;
 use super::pie::{Pie, Start};
+use crate::commands::child::Children;
 
 /// The servers, or how they are started.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct Servers {
     pub threads: Option<usize>,
     /// Folder of the built programs.
     pub programs: PathBuf,
+    /// Whose a started pie becomes one of.
+    pub children: Children,
 }
 
 impl Servers {
@@ -59,7 +62,7 @@ impl Servers {
             strategy: strategy.map(str::to_string),
             programs,
         };
-        Pie::start(&start, self.api_key.clone())
+        Pie::start(&start, self.api_key.clone(), &self.children)
     }
 
     /// The first baseline, if there is one.

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::report;
+use crate::commands::regression::{Severity, Thresholds, judge};
 
 /// What is compared.
 #[derive(Debug, Args)]
@@ -28,60 +29,24 @@ pub(super) struct GateFlags {
     expected_change: Vec<String>,
 }
 
-/// How bad a change is; the worst is the last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Severity {
-    Ok,
-    Expected,
-    Warning,
-    Critical,
-}
-
-impl Severity {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Expected => "expected-change",
-            Self::Warning => "warning",
-            Self::Critical => "CRITICAL",
-        }
-    }
-}
-
 /// Figures that are compared, and whether less is better.
 const FIGURES: [(&str, bool); 3] =
     [("avg_ttft_ms", true), ("avg_tbt_ms", true), ("output_throughput_tps", false)];
 
-/// Percent that `current` is worse.
-pub(super) fn regression(baseline: f64, current: f64, less_is_better: bool) -> f64 {
-    let worse = if less_is_better { current - baseline } else { baseline - current };
-    worse / baseline * 100.0
-}
-
 /// The lines of the comparison, and the worst of them.
 fn lines(flags: &GateFlags, baseline: &Value, current: &Value) -> (Vec<String>, Severity) {
+    let thresholds = Thresholds { warning: flags.warn, critical: flags.critical };
     let (mut lines, mut worst) = (Vec::new(), Severity::Ok);
     for (name, before) in baseline["workloads"].as_object().into_iter().flatten() {
         for (figure, less_is_better) in FIGURES {
-            let both = before[figure].as_f64().filter(|value| *value > 0.0);
-            let both = both.zip(current["workloads"][name][figure].as_f64());
-            let (shown, severity) = match both {
-                Some((before, after)) => {
-                    let percent = regression(before, after, less_is_better);
-                    let severity = match percent {
-                        p if p > flags.critical => Severity::Critical,
-                        p if p > flags.warn => Severity::Warning,
-                        _ => Severity::Ok,
-                    };
-                    (format!("{before:.2} | {after:.2} | {percent:+.1} %"), severity)
-                }
-                // What was measured once and is no more has not got better.
-                None => ("- | - | not in both".to_string(), Severity::Critical),
-            };
-            let is_expected = [name.clone(), format!("{name}/{figure}")]
-                .iter()
-                .any(|name| flags.expected_change.contains(name));
-            let severity = if is_expected { severity.min(Severity::Expected) } else { severity };
+            let both = (before[figure].as_f64(), current["workloads"][name][figure].as_f64());
+            let names = [name.clone(), format!("{name}/{figure}")];
+            let is_expected = names.iter().any(|name| flags.expected_change.contains(name));
+            let judged = judge(both.0, both.1, !less_is_better, thresholds, is_expected);
+            let Some((percent, severity)) = judged else { continue };
+            let cell = |value: Option<f64>| value.map_or("missing".into(), |value| format!("{value:.2}"));
+            let percent = percent.map_or(String::new(), |percent| format!("{percent:+.1} %"));
+            let shown = format!("{} | {} | {percent}", cell(both.0), cell(both.1));
             worst = worst.max(severity);
             lines.push(format!("| {name} | {figure} | {shown} | {} |", severity.name()));
         }

@@ -1,23 +1,29 @@
 //! `sage run`: the workloads, one after the other, against a server that is there or one that is started for it.
 
 use std::ffi::OsStr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
+use super::leaderboard::{self, Common};
+use super::machine::Chip;
 use super::telemetry::Watch;
 use super::workloads::{self, Workload};
 use super::{contract, measures, report as shown};
 use crate::client::api::Api;
 use crate::client::{ClientOptions, Stop};
-use crate::commands::child::{self, Server, Start};
-use crate::commands::{command_line, flags::first_model, interrupt, session};
+use crate::clock::{Clock, Nanos, iso};
+use crate::commands::child::{self, Children, Server, Start};
+use crate::commands::flags::{first_model, key_value};
+use crate::commands::{command_line, interrupt, session, uuid};
 use crate::dataset::tokens::Tokens;
+use crate::dataset::{DatasetOptions, load};
 use crate::report::{Context as About, files};
 use crate::workload::{Arrival, Limit, Plan};
 
@@ -34,6 +40,17 @@ pub(super) enum Backend {
     Lmdeploy,
 }
 
+/// Where prompts come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DatasetName {
+    /// Made up, of the lengths that workloads say.
+    Default,
+    /// The first questions of recorded conversations, whatever their length: --dataset-path names the file.
+    Sharegpt,
+    /// The same as default.
+    Synthetic,
+}
+
 /// How requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Mode {
@@ -48,9 +65,21 @@ pub(super) enum Mode {
 #[command(after_help = EXAMPLES)]
 pub(super) struct RunFlags {
     /// m1 (short, long, stress), year1, year2, year3, query (Q1 to Q8), streaming, batch, mixed, one of these
-    /// workloads, or a JSON file.
+    /// workloads, or a file.
     #[arg(long, default_value = "m1")]
     workload: String,
+    /// A file of workloads, JSON or YAML.
+    #[arg(long, value_name = "FILE", conflicts_with = "workload")]
+    workload_file: Option<PathBuf>,
+    /// Where prompts come from.
+    #[arg(long, value_enum, default_value_t = DatasetName::Default)]
+    dataset: DatasetName,
+    /// The file of `sharegpt`.
+    #[arg(long, value_name = "FILE")]
+    dataset_path: Option<PathBuf>,
+    /// Prompts to take out of it; they are used in turn.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    num_samples: u32,
     /// Which server.
     #[arg(long, value_enum, default_value_t = Backend::Cpu)]
     backend: Backend,
@@ -84,6 +113,9 @@ pub(super) struct RunFlags {
     /// Stop answers where the model ends them, before the number of tokens that was asked for.
     #[arg(long)]
     stop_at_eos: bool,
+    /// What no server tells of a leaderboard entry, as MEMBER=VALUE: hardware.chip_model=H100 model.precision=FP16.
+    #[arg(long, num_args = 1.., value_parser = key_value, value_name = "MEMBER=VALUE")]
+    entry: Vec<(String, String)>,
     /// Seconds to wait for the server that is started.
     #[arg(long, default_value_t = 120, value_name = "SECS")]
     server_wait: u64,
@@ -107,21 +139,75 @@ impl RunFlags {
         })
     }
 
-    fn plan(&self, workload: &Workload, tokens: &Tokens) -> anyhow::Result<Plan> {
+    fn workloads(&self) -> anyhow::Result<Vec<Workload>> {
+        match &self.workload_file {
+            Some(path) => workloads::of_file(path),
+            None => workloads::named(&self.workload),
+        }
+    }
+
+    /// Prompts of a dataset; none where they are made up.
+    fn prompts(&self, tokens: &Tokens) -> anyhow::Result<Vec<String>> {
+        if self.dataset != DatasetName::Sharegpt {
+            ensure!(self.dataset_path.is_none(), "--dataset-path is for --dataset sharegpt");
+            return Ok(Vec::new());
+        }
+        let options = DatasetOptions {
+            name: "sharegpt".into(),
+            path: Some(
+                self.dataset_path.clone().context("--dataset sharegpt: name its file with --dataset-path")?,
+            ),
+            count: self.num_samples as usize,
+            seed: self.seed,
+            shuffle: true,
+            oversample: false,
+            ..DatasetOptions::default()
+        };
+        let dataset = load(&options, tokens)?;
+        dataset.notes.iter().for_each(|note| eprintln!("{note}"));
+        Ok(dataset.samples.iter().filter_map(|sample| sample.prompt.text()).collect())
+    }
+
+    fn plan(&self, workload: &Workload, tokens: &Tokens, prompts: &[String]) -> anyhow::Result<Plan> {
         let arrival = match (self.mode, self.request_rate) {
             (Mode::Batch, Some(_)) => bail!("--request-rate and --mode batch contradict each other"),
             (Mode::Batch, None) => "instant".parse()?,
             (Mode::Traffic, Some(rate)) => Arrival::poisson(rate)?,
             (Mode::Traffic, None) => Arrival::closed(workload.at_once(), 0.0)?,
         };
-        Ok(Plan::new(workload.samples(tokens, self.seed)?, &arrival, None, Limit::NONE, self.seed)?)
+        Ok(Plan::new(workload.samples(tokens, self.seed, prompts)?, &arrival, None, Limit::NONE, self.seed)?)
+    }
+
+    /// What the leaderboard entries of this run have in common.
+    fn common(&self, options: &ClientOptions) -> anyhow::Result<Common> {
+        let named = match self.backend {
+            Backend::Cpu => "pie",
+            Backend::Vllm => "vllm",
+            Backend::Lmdeploy => "lmdeploy",
+            Backend::Http => "unknown",
+        };
+        let (engine, engine_version) = leaderboard::engine(options, named);
+        let host = options.address.host.as_str();
+        let is_here = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        let chip = match self.backend {
+            Backend::Cpu => Chip::Cpu,
+            _ if is_here => Chip::Any,
+            _ => Chip::Elsewhere,
+        };
+        let file = self.model.as_deref().map(Path::new).filter(|path| path.is_file());
+        let model = leaderboard::model_of(options.model.as_deref().unwrap_or_default(), file)?;
+        let dataset = format!("{:?}", self.dataset).to_lowercase();
+        let common = Common { engine, engine_version, model, chip, dataset, given: self.entry.clone() };
+        // What is wrong with --entry is said before an hour of measuring.
+        leaderboard::entry(&common, &workloads::named("short")?[0], &Map::new())?;
+        Ok(common)
     }
 
     fn options(&self, url: &str) -> anyhow::Result<ClientOptions> {
         let mut options = ClientOptions::new(url.parse().context("--base-url")?, Api::COMPLETIONS);
         options.api_key = self.api_key.clone().or_else(ClientOptions::key_of_environment);
         let in_lines = options.api_key.as_deref().is_some_and(|key| key.contains(char::is_control));
-        anyhow::ensure!(!in_lines, "the key has a control character in it, expected a key in one line");
+        ensure!(!in_lines, "the key has a control character in it, expected a key in one line");
         options.model = match self.backend {
             // The server that was started has one model, whose name is not that of its file.
             Backend::Cpu => Some(first_model(&options)?),
@@ -139,22 +225,33 @@ impl RunFlags {
 /// # Errors
 /// When a workload cannot be run, or a file not written.
 pub(super) fn run(flags: &RunFlags) -> anyhow::Result<ExitCode> {
-    let workloads = workloads::named(&flags.workload)?;
+    let workloads = flags.workloads()?;
     let tokens = flags.tokens()?;
+    let mut prompts = flags.prompts(&tokens)?;
+    let (stop, children) = (Stop::default(), Children::default());
+    interrupt::watch_both(&stop, &children)?;
     let patience = Duration::from_secs(flags.server_wait);
     let server = match flags.backend {
         Backend::Cpu => {
             let log = flags.output.join("server.log");
             let model = flags.model.iter().flat_map(|model| ["--model", model].map(OsStr::new)).collect();
             let binary = child::binary(None);
-            Some(Server::start(&Start { binary, arguments: model, programs: None, log: &log, patience })?)
+            let start = Start {
+                binary,
+                arguments: model,
+                programs: None,
+                log: &log,
+                patience,
+                stop: &stop,
+                children: &children,
+            };
+            Some(Server::start(&start)?)
         }
         _ => None,
     };
     let url = server.as_ref().map_or(flags.base_url.as_str(), |server| server.url.as_str());
     let options = Arc::new(flags.options(url)?);
-    let stop = Stop::default();
-    interrupt::watch(&stop)?;
+    let common = flags.common(&options)?;
     let mut records = Map::new();
     for workload in &workloads {
         if stop.is_stopped() {
@@ -162,9 +259,17 @@ pub(super) fn run(flags: &RunFlags) -> anyhow::Result<ExitCode> {
             break;
         }
         let pid = server.as_ref().map(Server::pid);
-        let record = measured(flags, workload, &tokens, &options, pid, &stop)?;
+        let record = measured(flags, workload, (&tokens, &prompts), &options, pid, &stop)?;
+        // The next workload has other prompts, as far as there are some.
+        let used = workload.num_requests.checked_rem(prompts.len()).unwrap_or(0);
+        prompts.rotate_left(used);
         let path = flags.output.join(format!("{}_metrics.json", workload.name));
         files::write(&path, &serde_json::to_vec_pretty(&record)?)?;
+        if record["successful_requests"] != 0 {
+            let entry = leaderboard::entry(&common, workload, &record)?;
+            let path = flags.output.join(format!("{}_leaderboard.json", workload.name));
+            files::write(&path, &serde_json::to_vec_pretty(&entry)?)?;
+        }
         records.insert(workload.name.clone(), Value::Object(record));
     }
     let summary = summary(&records);
@@ -187,19 +292,19 @@ pub(super) fn run(flags: &RunFlags) -> anyhow::Result<ExitCode> {
 fn measured(
     flags: &RunFlags,
     workload: &Workload,
-    tokens: &Tokens,
+    (tokens, prompts): (&Tokens, &[String]),
     options: &Arc<ClientOptions>,
     pid: Option<u32>,
     stop: &Stop,
 ) -> anyhow::Result<Map<String, Value>> {
-    let plan = Arc::new(flags.plan(workload, tokens)?);
+    let plan = Arc::new(flags.plan(workload, tokens, prompts)?);
     if flags.verbose {
         let (prompt, output, count) = (workload.prompt_tokens, workload.max_tokens, workload.num_requests);
         eprintln!("{}: {count} requests of {prompt} and {output} tokens, {}", workload.name, plan.about);
     }
     if workload.warmup_rounds > 0 {
         // Of another seed: a warm-up must not leave the prompts of the measurement in a cache.
-        let samples = workload.samples(tokens, flags.seed ^ 0x5eed)?;
+        let samples = workload.samples(tokens, flags.seed ^ 0x5eed, prompts)?;
         let samples: Vec<_> = samples.into_iter().cycle().take(workload.warmup_rounds).collect();
         session::warm_up(&samples, workload.at_once(), options)?;
     }
@@ -232,11 +337,17 @@ pub(super) fn summary(records: &Map<String, Value>) -> Value {
 }
 
 fn config(flags: &RunFlags, options: &ClientOptions, tokens: &Tokens) -> Value {
+    let now = iso(Clock::start().unix_secs(Nanos(0)));
     json!({
+        "run_id": uuid(&mut fastrand::Rng::new()),
+        "date": now.split('T').next(),
+        "timestamp": now,
+        "dataset": format!("{:?}", flags.dataset).to_lowercase(),
+        "num_samples": flags.num_samples,
         "backend": format!("{:?}", flags.backend).to_lowercase(),
         "model": options.model,
         "model_path": flags.model,
-        "workload": flags.workload,
+        "workload": flags.workload_file.as_ref().map_or_else(|| flags.workload.clone(), |path| path.display().to_string()),
         "mode": format!("{:?}", flags.mode).to_lowercase(),
         "url": options.address.to_string(),
         "token_source": tokens.source(),

@@ -66,7 +66,8 @@ const EVICTIONS: [&str; 2] = ["pie_suspensions_total", "vllm:num_preemptions_tot
 const GUESSED: [&str; 1] = ["vllm:spec_decode_num_draft_tokens_total"];
 const ACCEPTED: [&str; 1] = ["vllm:spec_decode_num_accepted_tokens_total"];
 
-/// What was seen on pages in the order of time, with the server's memory in MB beside them.
+/// What was seen on pages in the order of time, with the server's memory in MB beside them; without it, what the pages
+/// say of it.
 pub(super) fn seen(pages: &[Page], memory: &[f64], peak_memory: Option<f64>) -> Seen {
     let (Some(first), Some(last)) = (pages.first(), pages.last()) else { return Seen::default() };
     let grown = |names: &[&str]| {
@@ -77,7 +78,13 @@ pub(super) fn seen(pages: &[Page], memory: &[f64], peak_memory: Option<f64>) -> 
         Some(part / whole)
     };
     let highest = |value: fn(&Page) -> Option<f64>| pages.iter().filter_map(value).reduce(f64::max);
-    let memory = Distribution::new(memory.iter().copied());
+    // Servers elsewhere say their own, as Prometheus' libraries do.
+    let said =
+        pages.iter().filter_map(|page| page.sum("process_resident_memory_bytes", "")).map(|bytes| bytes / MB);
+    let memory = match memory {
+        [] => Distribution::new(said),
+        memory => Distribution::new(memory.iter().copied()),
+    };
     Seen {
         kv_pages_used: highest(|page| page.sum("pie_kv_pages", "state=\"used\"")),
         kv_tokens_used: highest(Page::kv_tokens),

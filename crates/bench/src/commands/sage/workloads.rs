@@ -1,4 +1,4 @@
-//! The workloads by name, and those of a file.
+//! The workloads by name, and those of a file: JSON, or YAML where its name ends in .yaml or .yml.
 
 use std::path::Path;
 
@@ -8,6 +8,22 @@ use serde_json::{Map, Value, json};
 
 use crate::dataset::tokens::Tokens;
 use crate::dataset::{Prompt, Sample, text};
+
+/// How a file of workloads is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum FileFormat {
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+impl FileFormat {
+    /// That of a file's name.
+    pub(super) fn of(path: &Path) -> Self {
+        if is_yaml(path) { Self::Yaml } else { Self::Json }
+    }
+}
 
 /// A workload: so many requests of one kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -201,8 +217,26 @@ pub(super) fn named(name: &str) -> anyhow::Result<Vec<Workload>> {
             sets.join(", ")
         );
     }
-    let text = std::fs::read_to_string(name).with_context(|| format!("cannot read `{name}`"))?;
-    let value: Value = serde_json::from_str(&text).with_context(|| format!("`{name}` is no JSON"))?;
+    of_file(Path::new(name))
+}
+
+fn is_yaml(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end.eq_ignore_ascii_case("yaml") || end.eq_ignore_ascii_case("yml"))
+}
+
+/// The workloads of a file: a list, or an object with one as `workloads`.
+///
+/// # Errors
+/// What is wrong with the file.
+pub(super) fn of_file(path: &Path) -> anyhow::Result<Vec<Workload>> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{name}`"))?;
+    let value: Value = if is_yaml(path) {
+        serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("`{name}` is no YAML: {error}"))?
+    } else {
+        serde_json::from_str(&text)
+            .with_context(|| format!("`{name}` is no JSON; a file in YAML ends in .yaml"))?
+    };
     let list = value.get("workloads").unwrap_or(&value).clone();
     let workloads: Vec<Workload> =
         serde_json::from_value(list).with_context(|| format!("`{name}`: expected a list of workloads"))?;
@@ -228,6 +262,26 @@ pub(super) fn named(name: &str) -> anyhow::Result<Vec<Workload>> {
     Ok(workloads)
 }
 
+/// A file of workloads, as [`of_file`] reads it.
+///
+/// # Errors
+/// What JSON says.
+pub(super) fn file_of(workloads: &[Workload], format: FileFormat) -> anyhow::Result<String> {
+    let value = json!({ "workloads": workloads });
+    if format == FileFormat::Json {
+        return Ok(format!("{value:#}\n"));
+    }
+    // A value of JSON in one line is one of YAML, too.
+    let mut out = String::from("workloads:\n");
+    for workload in value["workloads"].as_array().into_iter().flatten() {
+        for (index, (name, value)) in workload.as_object().into_iter().flatten().enumerate() {
+            let before = if index == 0 { "  - " } else { "    " };
+            out += &format!("{before}{name}: {value}\n");
+        }
+    }
+    Ok(out)
+}
+
 impl Workload {
     /// Requests under way at once.
     pub(super) fn at_once(&self) -> usize {
@@ -238,11 +292,17 @@ impl Workload {
         }
     }
 
-    /// What is sent. No two prompts are alike, or the second would come out of the server's cache.
+    /// What is sent: its own prompt, else `prompts` in turn, else made-up ones of its length, of which no two are alike,
+    /// or the second would come out of the server's cache.
     ///
     /// # Errors
     /// What the tokenizer says.
-    pub(super) fn samples(&self, tokens: &Tokens, seed: u64) -> anyhow::Result<Vec<Sample>> {
+    pub(super) fn samples(
+        &self,
+        tokens: &Tokens,
+        seed: u64,
+        prompts: &[String],
+    ) -> anyhow::Result<Vec<Sample>> {
         let mut rng = fastrand::Rng::with_seed(seed);
         let given = [
             ("temperature", self.temperature.map(|value| json!(value))),
@@ -253,8 +313,9 @@ impl Workload {
         let given = given.into_iter().filter_map(|(name, value)| Some((name.to_string(), value?)));
         let mut extra: Map<String, Value> = given.collect();
         extra.extend(self.extra_params.clone());
-        let samples = (0..self.num_requests).map(|_| {
-            let (text, length) = match &self.prompt {
+        let samples = (0..self.num_requests).map(|index| {
+            let given = prompts.get(index % prompts.len().max(1));
+            let (text, length) = match self.prompt.as_ref().or(given) {
                 Some(prompt) => (prompt.clone(), tokens.count(prompt)?),
                 None => (text::make(&mut rng, tokens, self.prompt_tokens)?, self.prompt_tokens),
             };

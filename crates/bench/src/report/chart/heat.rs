@@ -1,14 +1,12 @@
-//! A map of numbers: rows and columns, darker for more.
+//! A map of numbers: rows and columns, further from the page's colour for more.
 
 use super::Theme;
 use super::bars::short;
-use super::frame::{Anchor, BOTTOM, Frame, LEFT, RIGHT, TOP};
+use super::frame::{Anchor, Area, Frame, LEFT, RIGHT, fitting};
 
 /// A map of numbers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Heat {
-    /// Its title.
-    pub title: String,
     /// What the columns are.
     pub x_label: String,
     /// Names of the columns.
@@ -17,51 +15,44 @@ pub struct Heat {
     pub rows: Vec<(String, Vec<Option<f64>>)>,
 }
 
-/// Names of rows longer than this are cut.
-const NAME_CHARS: usize = 20;
+/// Names stand left of the map, and need more room than numbers.
+const NAMES: f64 = 150.0;
 
 impl Heat {
-    /// The chart as SVG.
-    pub fn svg(&self, theme: Theme) -> String {
+    pub(super) fn draw(&self, frame: &mut Frame, area: Area, theme: Theme) {
         let all = || self.rows.iter().flat_map(|(_, values)| values.iter().flatten().copied());
         let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::NEG_INFINITY, f64::max));
-        let mut frame = Frame::new(&self.title, theme);
-        frame.x_label(&self.x_label);
+        frame.x_label(area, &self.x_label);
         if all().count() == 0 {
-            frame.nothing();
+            frame.nothing(area);
         }
-        // Names stand left of the map, and need more room than numbers.
-        let left = LEFT + 70.0;
+        let left = LEFT + NAMES - 80.0;
         let wide = (RIGHT - left) / self.columns.len().max(1) as f64;
-        let tall = (BOTTOM - TOP) / self.rows.len().max(1) as f64;
-        for (column, name) in self.columns.iter().enumerate() {
-            let middle = left + (column as f64 + 0.5) * wide;
-            frame.text((middle, BOTTOM + 20.0), 13.0, Anchor::Middle, name);
-        }
+        let tall = (area.bottom - area.top) / self.rows.len().max(1) as f64;
+        frame.x_names(area, &self.columns, left);
+        // Blues: on a light page from a light to a dark one, on a dark page the other way.
+        let (least, most) = match theme {
+            Theme::Light => ([222.0, 235.0, 247.0], [8.0, 69.0, 148.0]),
+            Theme::Dark => ([24.0, 44.0, 74.0], [158.0, 202.0, 245.0]),
+        };
         for (row, (name, values)) in self.rows.iter().enumerate() {
-            let y = TOP + row as f64 * tall;
-            let name: String = name.chars().take(NAME_CHARS).collect();
+            let y = area.top + row as f64 * tall;
+            let name = fitting(name, 13.0, NAMES - 16.0);
             frame.text((left - 8.0, y + tall / 2.0 + 4.5), 13.0, Anchor::End, &name);
             for (column, value) in values.iter().enumerate() {
                 let Some(value) = *value else { continue };
                 let part = if high > low { (value - low) / (high - low) } else { 0.5 };
-                // From a light to a dark blue.
-                let mix = |from: f64, to: f64| (from + (to - from) * part) as u8;
-                let (red, green, blue) = (mix(222.0, 8.0), mix(235.0, 69.0), mix(247.0, 148.0));
+                let [red, green, blue] =
+                    [0, 1, 2].map(|index| (least[index] + (most[index] - least[index]) * part) as u8);
                 let x = left + column as f64 * wide;
                 frame.put(format_args!(
                     "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{wide:.1}\" height=\"{tall:.1}\" fill=\"rgb({red},{green},{blue})\"/>"
                 ));
-                let colour = if part > 0.5 { "#ffffff" } else { "#1a1a1a" };
-                frame.coloured(
-                    (x + wide / 2.0, y + tall / 2.0 + 5.0),
-                    15.0,
-                    Anchor::Middle,
-                    &short(value),
-                    colour,
-                );
+                // Green is most of what the eye takes for bright.
+                let colour = if green > 140 { "#1a1a1a" } else { "#ffffff" };
+                let middle = (x + wide / 2.0, y + tall / 2.0 + 5.0);
+                frame.coloured(middle, 15.0, Anchor::Middle, &short(value), colour);
             }
         }
-        frame.finish()
     }
 }

@@ -1,18 +1,24 @@
-//! Charts as SVG, PNG and PDF: lines, bars, a map of numbers, and panels over one axis of time. Each is a file of this
-//! folder and makes an SVG; the other formats are made of it, with a font that the program carries, so a picture is the
-//! same on every machine.
+//! Charts as SVG, PNG and PDF: figures of plots (bars, lines, a map of numbers), and panels and timelines over one axis of time. Each
+//! kind of plot is a file of this folder. A chart is an SVG; the other formats are made of it, with a font that the
+//! program carries, so a picture is the same on every machine.
 
 mod bars;
+mod figure;
 mod frame;
 mod heat;
 mod lines;
 mod panels;
+mod reading;
 mod scale;
+mod timeline;
 
 pub use bars::Bars;
+pub use figure::{Figure, Plot};
 pub use heat::Heat;
 pub use lines::{Line, Lines};
 pub use panels::{Panel, Panels};
+pub use reading::Reading;
+pub use timeline::{Span, Timeline};
 
 use std::sync::Arc;
 

@@ -5,12 +5,13 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::commands::paper::api::Api;
-use crate::commands::paper::figure::{Figure, Over, Plot, Series};
 use crate::commands::paper::measure::{Measured, at_once};
 use crate::commands::paper::pie::Pie;
+use crate::commands::paper::progress::Steps;
 use crate::commands::paper::setting::Setting;
 use crate::commands::paper::table::Table;
 use crate::commands::paper::workloads::{Case, Workload};
+use crate::report::chart::{Bars, Figure, Plot};
 
 /// Above this difference of the tokens of both, a row is marked.
 const TOKENS_APART: f64 = 0.1;
@@ -35,6 +36,13 @@ enum Server<'a> {
 }
 
 impl Server<'_> {
+    fn name(&self) -> &'static str {
+        match self {
+            Server::Pie(_) => "pie",
+            Server::Baseline(_) => "the baseline",
+        }
+    }
+
     fn run(&self, workload: &Workload, case: Case) -> anyhow::Result<()> {
         match self {
             Server::Pie(pie) => pie.launch(workload.program, &(workload.arguments)(case)).map(drop),
@@ -67,10 +75,11 @@ pub(super) fn run(setting: &Setting, title: &str, workloads: &[Workload]) -> any
     let api = setting.servers.baseline()?;
     let mut servers = vec![Server::Pie(&pie)];
     servers.extend(api.as_ref().map(Server::Baseline));
+    // Of each workload and server: a first run, then one instance and many in each repetition.
+    let steps = Steps::new(workloads.len() * servers.len() * (1 + 2 * setting.repeats));
     let mut rows = Vec::new();
     for workload in workloads {
-        eprintln!("  {} …", workload.name);
-        rows.push((workload, measure(setting, &servers, &workload)?));
+        rows.push((workload, measure(setting, &servers, &workload, &steps)?));
     }
     let mut notes = vec![format!(
         "medians of {} [smallest-largest]; latency of one instance in seconds, throughput of N at once in 1/s; \
@@ -95,19 +104,30 @@ pub(super) fn run(setting: &Setting, title: &str, workloads: &[Workload]) -> any
     })
 }
 
-fn measure(setting: &Setting, servers: &[Server<'_>], workload: &Workload) -> anyhow::Result<Vec<Side>> {
+fn measure(
+    setting: &Setting,
+    servers: &[Server<'_>],
+    workload: &Workload,
+    steps: &Steps,
+) -> anyhow::Result<Vec<Side>> {
     let (full, count) = (setting.is_full(), setting.size(workload.instances));
     let mut sides = Vec::new();
     let one = |server: &Server<'_>| at_once(1, |number| server.run(workload, Case { number, full }));
     for server in servers {
         // The first run compiles the program, and fills caches of both.
-        one(server)?;
+        let seconds = one(server)?;
+        steps.done(format_args!("{} on {}: first run {seconds:.2} s", workload.name, server.name()));
         sides.push((Vec::new(), Vec::new(), server.tokens()?));
     }
-    for _ in 0..setting.repeats {
+    for repeat in 1..=setting.repeats {
         for (server, side) in servers.iter().zip(&mut sides) {
-            side.0.push(one(server)?);
-            side.1.push(at_once(count, |number| server.run(workload, Case { number, full }))?);
+            let what = format!("{} on {}, {repeat} of {}", workload.name, server.name(), setting.repeats);
+            let seconds = one(server)?;
+            side.0.push(seconds);
+            steps.done(format_args!("{what}: one {seconds:.2} s"));
+            let seconds = at_once(count, |number| server.run(workload, Case { number, full }))?;
+            side.1.push(seconds);
+            steps.done(format_args!("{what}: {count} at once {seconds:.2} s"));
         }
     }
     let instances = (setting.repeats * (count + 1)) as f64;
@@ -176,18 +196,20 @@ fn figure(title: &str, rows: &[(Workload, Vec<Side>)]) -> Figure {
     let sides = rows.first().map_or(0, |(_, sides)| sides.len());
     let plot = |axis: &str, of: fn(&Side) -> &Measured| {
         // As in the paper: the worst latency, the best throughput of a workload is 1.
-        let series = (0..sides).map(|index| Series {
-            name: ["pie", "baseline"][index].into(),
-            values: rows
-                .iter()
-                .map(|(_, sides)| {
-                    let most = sides.iter().map(|side| of(side).median()).fold(0.0, f64::max);
-                    let measured = of(&sides[index]);
-                    Some([measured.median() / most, measured.0.min()? / most, measured.0.max()? / most])
-                })
-                .collect(),
+        let series = (0..sides).map(|index| {
+            let value = |(_, sides): &(Workload, Vec<Side>)| {
+                let most = sides.iter().map(|side| of(side).median()).fold(0.0, f64::max);
+                of(&sides[index]).map(|value| value / most).reading()
+            };
+            (["pie", "baseline"][index].to_string(), rows.iter().map(value).collect())
         });
-        Plot { axis: axis.into(), over: Over::Groups(names.clone()), series: series.collect() }
+        Plot::Bars(Bars {
+            y_label: axis.into(),
+            x_label: String::new(),
+            groups: names.clone(),
+            series: series.collect(),
+            reference: None,
+        })
     };
     let plots = vec![
         plot("latency, worst = 1", |side| &side.latency),

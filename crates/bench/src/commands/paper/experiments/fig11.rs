@@ -3,10 +3,11 @@
 use serde_json::json;
 
 use super::Outcome;
-use crate::commands::paper::figure::{Figure, Over, Plot, Series};
+use crate::commands::paper::progress::Steps;
 use crate::commands::paper::setting::Setting;
 use crate::commands::paper::table::Table;
 use crate::commands::paper::workloads::{AGENTS, Case, TASKS, Workload};
+use crate::report::chart::{Bars, Figure, Plot, Reading};
 
 /// What the paper's text has, in calls of its inference layer.
 fn paper(name: &str) -> Option<f64> {
@@ -29,7 +30,9 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
         "paper, calls for each",
     ]);
     let (mut names, mut values, mut data) = (Vec::new(), Vec::new(), Vec::new());
-    for workload in setting.wanted(&all, |workload| workload.name)? {
+    let wanted = setting.wanted(&all, |workload| workload.name)?;
+    let steps = Steps::new(wanted.len());
+    for workload in wanted {
         let case = Case { number: 0, full: setting.is_full() };
         let before = pie.counters()?;
         pie.launch(workload.program, &(workload.arguments)(case))?;
@@ -46,17 +49,23 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
             each.map_or("-".into(), |_| format!("{:.2}", rows / tokens)),
             paper(workload.name).map_or("-".into(), |paper| format!("{paper:.1}")),
         ]);
+        steps.done(format_args!("{}: {passes:.0} passes", workload.name));
         names.push(workload.name.to_string());
-        values.push(each.map(|each| [each; 3]));
+        values.push(each.map(Reading::from));
         data.push(json!({ "workload": workload.name, "passes": passes, "drawn_tokens": tokens, "rows_computed": rows }));
     }
     let title = "Figure 11: passes for each token of an answer";
-    let series = vec![Series { name: "pie".into(), values }];
-    let plot = Plot { axis: "passes for each token".into(), over: Over::Groups(names), series };
+    let plot = Plot::Bars(Bars {
+        y_label: "passes for each token".into(),
+        x_label: String::new(),
+        groups: names,
+        series: vec![("pie".into(), values)],
+        reference: None,
+    });
     Ok(Outcome {
         title: title.into(),
         tables: vec![table],
-        figure: Some(Figure { title: title.into(), plots: vec![plot] }),
+        figure: Some(Figure::of(title, plot)),
         notes: vec![
             "a pass embeds, computes and draws, which are calls of their own in the paper's API; calls of the control layer are not counted by the server".into(),
             "one instance of each; the server must have nothing else to do".into(),

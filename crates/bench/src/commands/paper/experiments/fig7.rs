@@ -3,11 +3,12 @@
 use serde_json::json;
 
 use super::Outcome;
-use crate::commands::paper::figure::{Figure, Over, Plot, Series};
 use crate::commands::paper::measure::{Measured, at_once};
+use crate::commands::paper::progress::Steps;
 use crate::commands::paper::setting::Setting;
 use crate::commands::paper::table::Table;
 use crate::commands::paper::workloads::{Case, react};
+use crate::report::chart::{Figure, Line, Lines, Plot};
 
 const PROGRAM: &str = react::WORKLOAD.program;
 const SIZES: [usize; 6] = [1, 16, 32, 64, 96, 128];
@@ -47,21 +48,24 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
     let wanted = setting.wanted(&VARIANTS, |variant| variant.name)?;
     let (pie, api) = (setting.servers.pie()?, setting.servers.baseline()?);
     let sizes = setting.sizes(&SIZES);
+    let wanted: Vec<Variant> =
+        wanted.into_iter().filter(|variant| variant.flags.is_some() || api.is_some()).collect();
+    let steps = Steps::new(wanted.len() * (1 + sizes.len() * setting.repeats));
     let mut lines: Vec<(Variant, Vec<Measured>)> = Vec::new();
     for variant in wanted {
-        if variant.flags.is_none() && api.is_none() {
-            continue;
-        }
-        eprintln!("  {} …", variant.name);
         let work = |number: usize| match (variant.flags, &api) {
             (Some(flags), _) => pie.launch(PROGRAM, &react::arguments(TOKENS, flags)).map(drop),
             (None, Some(api)) => react::baseline(api, Case { number, full: setting.is_full() }, TOKENS),
             (None, None) => Ok(()),
         };
         // The first run compiles the program, saves the prompt of those that cache it, and fills caches.
-        at_once(1, work)?;
+        steps.done(format_args!("{}: first run {:.2} s", variant.name, at_once(1, work)?));
         let measure = |size: &usize| {
-            let rates = (0..setting.repeats).map(|_| Ok(*size as f64 / at_once(*size, work)?));
+            let rates = (0..setting.repeats).map(|_| {
+                let seconds = at_once(*size, work)?;
+                steps.done(format_args!("{}: {size} at once {seconds:.2} s", variant.name));
+                Ok(*size as f64 / seconds)
+            });
             Ok(Measured::new(rates.collect::<anyhow::Result<Vec<f64>>>()?))
         };
         lines.push((variant, sizes.iter().map(measure).collect::<anyhow::Result<_>>()?));
@@ -90,14 +94,15 @@ fn outcome(setting: &Setting, sizes: &[usize], lines: &[(Variant, Vec<Measured>)
             ]);
         }
     }
-    let points = |rates: &Vec<Measured>| {
-        let point = |rate: &Measured| Some([rate.median(), rate.0.min()?, rate.0.max()?]);
-        rates.iter().map(point).collect()
+    let line = |(variant, rates): &(Variant, Vec<Measured>)| {
+        let points = sizes.iter().zip(rates).filter_map(|(size, rate)| Some((*size as f64, rate.reading()?)));
+        Line { name: variant.name.into(), points: points.collect() }
     };
-    let series =
-        lines.iter().map(|(variant, rates)| Series { name: variant.name.into(), values: points(rates) });
-    let over = Over::Numbers(sizes.iter().map(|size| *size as f64).collect(), "agents at once".into());
-    let plot = Plot { axis: "agents/s".into(), over, series: series.collect() };
+    let plot = Plot::Lines(Lines {
+        x_label: "agents at once".into(),
+        y_label: "agents/s".into(),
+        lines: lines.iter().map(line).collect(),
+    });
     let data = lines.iter().map(|(variant, rates)| {
         let rates: Vec<_> = rates.iter().map(Measured::json).collect();
         json!({ "variant": variant.name, "flags": variant.flags, "agents": sizes, "agents_per_s": rates, "paper": variant.paper })
@@ -105,7 +110,7 @@ fn outcome(setting: &Setting, sizes: &[usize], lines: &[(Variant, Vec<Measured>)
     Outcome {
         title: title.into(),
         tables: vec![table],
-        figure: Some(Figure { title: title.into(), plots: vec![plot] }),
+        figure: Some(Figure::of(title, plot)),
         notes: vec![
             "each variant has the optimisations of the one before: cache opens a saved prompt, concurrent runs three tools at once, drop frees the description of a tool that is done".into(),
             "both servers keep prefixes that they have computed, so `pie` and `baseline` find the long prompt in a cache, too".into(),

@@ -4,10 +4,11 @@ use anyhow::Context;
 use serde_json::json;
 
 use super::Outcome;
-use crate::commands::paper::figure::{Figure, Over, Plot, Series};
 use crate::commands::paper::measure::{Measured, at_once};
+use crate::commands::paper::progress::Steps;
 use crate::commands::paper::setting::Setting;
 use crate::commands::paper::table::Table;
+use crate::report::chart::{Figure, Line, Lines, Plot, Reading};
 
 const SIZES: [usize; 10] = [1, 8, 16, 32, 64, 128, 256, 512, 768, 896];
 /// Clients at once, each with a thread and a connection here: more would measure this program.
@@ -19,17 +20,23 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
     let sizes: Vec<usize> =
         SIZES.into_iter().filter(|size| *size as f64 <= 896.0 * (setting.scale * 16.0).min(1.0)).collect();
     let (mut within, mut over) = (Vec::new(), Vec::new());
+    let by_clients = sizes.iter().filter(|size| **size <= CLIENTS).count();
+    let steps = Steps::new(sizes.len() + by_clients * setting.repeats);
     for &size in &sizes {
-        eprintln!("  {size} …");
         let rounds = setting.repeats.to_string();
         let report = pie.report("bench-spawn", &["--launches", &size.to_string(), "--rounds", &rounds])?;
         let value =
             |name: &str| report[name].as_f64().with_context(|| format!("`bench-spawn` gives no `{name}`"));
         within.push([value("median")? / 1e3, value("min")? / 1e3, value("max")? / 1e3]);
+        steps.done(format_args!("{size} from within"));
         over.push(if size <= CLIENTS {
             let launch = |_| pie.launch("bench-spawn", &[]).map(drop);
-            let seconds = (0..setting.repeats).map(|_| Ok(at_once(size, launch)? * 1e3));
-            Some(Measured::new(seconds.collect::<anyhow::Result<Vec<f64>>>()?))
+            let millis = (0..setting.repeats).map(|_| {
+                let seconds = at_once(size, launch)?;
+                steps.done(format_args!("{size} over HTTP: {:.1} ms", seconds * 1e3));
+                Ok(seconds * 1e3)
+            });
+            Some(Measured::new(millis.collect::<anyhow::Result<Vec<f64>>>()?))
         } else {
             None
         });
@@ -59,21 +66,19 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
             cold.into(),
         ]);
     }
-    let series = vec![
-        Series { name: "within".into(), values: within.iter().map(|values| Some(*values)).collect() },
-        Series {
+    let at = || sizes.iter().map(|size| *size as f64);
+    let from_within = within.iter().map(|[value, low, high]| Reading::between(*value, *low, *high));
+    let from_outside = over.iter().map(|over| over.as_ref().and_then(Measured::reading));
+    let lines = vec![
+        Line { name: "within".into(), points: at().zip(from_within).collect() },
+        Line {
             name: "over HTTP".into(),
-            values: over
-                .iter()
-                .map(|over| {
-                    over.as_ref().and_then(|over| Some([over.median(), over.0.min()?, over.0.max()?]))
-                })
-                .collect(),
+            points: at().zip(from_outside).filter_map(|(size, reading)| Some((size, reading?))).collect(),
         },
     ];
-    let numbers = Over::Numbers(sizes.iter().map(|size| *size as f64).collect(), "launches at once".into());
     let title = "Figure 9: launches at once";
-    let plot = Plot { axis: "ms until all have ended".into(), over: numbers, series };
+    let (x_label, y_label) = ("launches at once".into(), "ms until all have ended".into());
+    let plot = Plot::Lines(Lines { x_label, y_label, lines });
     let data = sizes.iter().zip(within.iter().zip(&over)).map(|(size, (within, over))| {
         json!({ "launches": size, "within_ms": { "median": within[0], "min": within[1], "max": within[2] },
                 "over_http_ms": over.as_ref().map(Measured::json) })
@@ -81,7 +86,7 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
     Ok(Outcome {
         title: title.into(),
         tables: vec![table],
-        figure: Some(Figure { title: title.into(), plots: vec![plot] }),
+        figure: Some(Figure::of(title, plot)),
         notes: vec![
             "the time is until the last program has ended, the paper's until the reply to the last launch".into(),
             "over HTTP each launch is a request with a connection of its own and two inferlets, `launch-server` and the program".into(),

@@ -15,9 +15,9 @@ mod tpot;
 
 use serde_json::Value;
 
-use super::figure::Figure;
 use super::setting::Setting;
 use super::table::Table;
+use crate::report::chart::Figure;
 
 /// What an experiment found.
 #[derive(Clone, Debug)]

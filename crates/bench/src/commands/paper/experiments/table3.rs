@@ -6,6 +6,7 @@ use super::Outcome;
 use super::tpot::{Side, measure};
 use crate::commands::paper::api::Api;
 use crate::commands::paper::measure::Measured;
+use crate::commands::paper::progress::Steps;
 use crate::commands::paper::setting::Setting;
 use crate::commands::paper::table::Table;
 
@@ -17,14 +18,18 @@ const ROUNDS: &str = "100";
 pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
     let (pie, api) = (setting.servers.pie()?, setting.servers.baseline()?);
     let count = setting.size(INFERLETS);
-    let baseline = api.as_ref().map(|api| measure(Side::Api(api), count, setting.repeats)).transpose()?;
-    let inferlet = measure(Side::Pie(&pie), count, setting.repeats)?;
+    let steps = Steps::new((2 + usize::from(api.is_some())) * (1 + setting.repeats) + 2 * setting.repeats);
+    let baseline = api.as_ref().map(|api| measure(Side::Api(api), count, setting.repeats, &steps));
+    let baseline = baseline.transpose()?;
+    let inferlet = measure(Side::Pie(&pie), count, setting.repeats, &steps)?;
     let own = Api::connect(&pie.url(), setting.servers.api_key.clone())?;
-    let route = measure(Side::Api(&own), count, setting.repeats)?;
-    let alone: Vec<Value> = repeat(setting, || pie.report("bench-call", &["--rounds", ROUNDS]))?;
+    let route = measure(Side::Api(&own), count, setting.repeats, &steps)?;
+    let alone: Vec<Value> =
+        repeat(setting, &steps, "one program", || pie.report("bench-call", &["--rounds", ROUNDS]))?;
     let programs = count.max(2).to_string();
-    let together: Vec<Value> =
-        repeat(setting, || pie.report("bench-call", &["--inferlets", &programs, "--rounds", ROUNDS]))?;
+    let together: Vec<Value> = repeat(setting, &steps, &format!("{programs} programs"), || {
+        pie.report("bench-call", &["--inferlets", &programs, "--rounds", ROUNDS])
+    })?;
     let of = |reports: &[Value], value: &dyn Fn(&Value) -> Option<f64>| {
         Measured::new(reports.iter().filter_map(value))
     };
@@ -86,7 +91,14 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
 /// The reports of all repetitions.
 pub(super) fn repeat(
     setting: &Setting,
+    steps: &Steps,
+    what: &str,
     report: impl Fn() -> anyhow::Result<Value>,
 ) -> anyhow::Result<Vec<Value>> {
-    (0..setting.repeats).map(|_| report()).collect()
+    let reports = (1..=setting.repeats).map(|repeat| {
+        let report = report()?;
+        steps.done(format_args!("{what}, {repeat} of {}", setting.repeats));
+        Ok(report)
+    });
+    reports.collect()
 }

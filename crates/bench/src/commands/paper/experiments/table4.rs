@@ -5,6 +5,7 @@ use serde_json::json;
 use super::Outcome;
 use super::tpot::{Side, measure};
 use crate::commands::paper::api::Api;
+use crate::commands::paper::progress::Steps;
 use crate::commands::paper::setting::Setting;
 use crate::commands::paper::table::Table;
 
@@ -15,6 +16,8 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
     let servers = &setting.servers;
     let mut table = Table::new(["model", "TPOT pie, ms", "baseline, ms", "pie is slower by"]);
     let mut data = Vec::new();
+    let sides = servers.models.len() + servers.baselines.len().min(servers.models.len());
+    let steps = Steps::new(sides * (1 + setting.repeats));
     for (index, model) in servers.models.iter().enumerate() {
         let pie = match &servers.pie {
             Some(_) => servers.pie()?,
@@ -22,8 +25,9 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
         };
         let api =
             servers.baselines.get(index).map(|url| Api::connect(url, servers.api_key.clone())).transpose()?;
-        let own = measure(Side::Pie(&pie), 1, setting.repeats)?;
-        let other = api.as_ref().map(|api| measure(Side::Api(api), 1, setting.repeats)).transpose()?;
+        let own = measure(Side::Pie(&pie), 1, setting.repeats, &steps)?;
+        let other =
+            api.as_ref().map(|api| measure(Side::Api(api), 1, setting.repeats, &steps)).transpose()?;
         let slower = other.as_ref().map(|other| (own.median() / other.median() - 1.0) * 100.0);
         let name = model.rsplit('/').next().unwrap_or(model).to_string();
         table.row([

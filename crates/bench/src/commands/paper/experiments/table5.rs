@@ -3,11 +3,12 @@
 use serde_json::json;
 
 use super::Outcome;
-use crate::commands::paper::figure::{Figure, Over, Plot, Series};
 use crate::commands::paper::measure::{Measured, at_once};
+use crate::commands::paper::progress::Steps;
 use crate::commands::paper::setting::Setting;
 use crate::commands::paper::table::Table;
 use crate::commands::paper::workloads::{Case, text};
+use crate::report::chart::{Bars, Figure, Plot};
 
 /// Strategy, and requests a second in the paper.
 const STRATEGIES: [(&str, Option<f64>); 5] = [
@@ -22,15 +23,20 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
     let workload = text::WORKLOAD;
     let count = setting.size(workload.instances);
     let mut measured = Vec::new();
-    for (strategy, paper) in setting.wanted(&STRATEGIES, |(name, _)| name)? {
-        eprintln!("  {strategy} …");
+    let wanted = setting.wanted(&STRATEGIES, |(name, _)| name)?;
+    let steps = Steps::new(wanted.len() * (1 + setting.repeats));
+    for (strategy, paper) in wanted {
         let pie = setting.servers.start(&setting.servers.models[0], Some(strategy))?;
         let work = |number: usize| {
             let case = Case { number, full: setting.is_full() };
             pie.launch(workload.program, &(workload.arguments)(case)).map(drop)
         };
-        at_once(1, work)?;
-        let rates = (0..setting.repeats).map(|_| Ok(count as f64 / at_once(count, work)?));
+        steps.done(format_args!("{strategy}: first run {:.2} s", at_once(1, work)?));
+        let rates = (0..setting.repeats).map(|_| {
+            let seconds = at_once(count, work)?;
+            steps.done(format_args!("{strategy}: {count} at once {seconds:.2} s"));
+            Ok(count as f64 / seconds)
+        });
         measured.push((strategy, paper, Measured::new(rates.collect::<anyhow::Result<Vec<f64>>>()?)));
     }
     let best = measured.iter().map(|(.., rate)| rate.median()).fold(0.0, f64::max);
@@ -45,11 +51,14 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
             paper.map_or("-".into(), |paper| format!("{:.2}", paper / 84.85)),
         ]);
     }
-    let values =
-        measured.iter().map(|(.., rate)| Some([rate.median(), rate.0.min()?, rate.0.max()?])).collect();
-    let names = measured.iter().map(|(name, ..)| (*name).to_string()).collect();
-    let series = vec![Series { name: format!("{count} text completions at once"), values }];
-    let plot = Plot { axis: "requests/s".into(), over: Over::Groups(names), series };
+    let values = measured.iter().map(|(.., rate)| rate.reading()).collect();
+    let plot = Plot::Bars(Bars {
+        y_label: "requests/s".into(),
+        x_label: String::new(),
+        groups: measured.iter().map(|(name, ..)| (*name).to_string()).collect(),
+        series: vec![(format!("{count} text completions at once"), values)],
+        reference: None,
+    });
     let title = "Table 5: batching strategies";
     let data = measured.iter().map(|(name, paper, rate)| {
         json!({ "strategy": name, "requests": count, "requests_per_s": rate.json(), "paper": paper })
@@ -57,7 +66,7 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
     Ok(Outcome {
         title: title.into(),
         tables: vec![table],
-        figure: Some(Figure { title: title.into(), plots: vec![plot] }),
+        figure: Some(Figure::of(title, plot)),
         notes: vec![format!(
             "{count} text completions of 64 tokens at once; k = 8, t = 16 ms, as in the paper's settings"
         )],

@@ -4,6 +4,7 @@
 use crate::commands::paper::api::Api;
 use crate::commands::paper::measure::{Measured, at_once};
 use crate::commands::paper::pie::Pie;
+use crate::commands::paper::progress::Steps;
 use crate::commands::paper::workloads::{Case, text};
 
 /// Tokens of the short and of the long answer.
@@ -19,6 +20,13 @@ pub(super) enum Side<'a> {
 }
 
 impl Side<'_> {
+    fn name(self) -> &'static str {
+        match self {
+            Side::Pie(_) => "a program",
+            Side::Api(_) => "/v1/completions",
+        }
+    }
+
     fn run(self, number: usize, tokens: usize) -> anyhow::Result<()> {
         let case = Case { number, full: true };
         match self {
@@ -36,8 +44,14 @@ impl Side<'_> {
 }
 
 /// Milliseconds of a token, with so many answers at once.
-pub(super) fn measure(side: Side<'_>, at_a_time: usize, repeats: usize) -> anyhow::Result<Measured> {
-    at_once(at_a_time, |number| side.run(number, TOKENS[0]))?;
+pub(super) fn measure(
+    side: Side<'_>,
+    at_a_time: usize,
+    repeats: usize,
+    steps: &Steps,
+) -> anyhow::Result<Measured> {
+    let seconds = at_once(at_a_time, |number| side.run(number, TOKENS[0]))?;
+    steps.done(format_args!("{}: first run {seconds:.2} s", side.name()));
     let mut values = Vec::new();
     for _ in 0..repeats {
         let (mut seconds, mut drawn) = ([0.0; 2], [0.0; 2]);
@@ -55,7 +69,9 @@ pub(super) fn measure(side: Side<'_>, at_a_time: usize, repeats: usize) -> anyho
             TOKENS[0],
             drawn[0] / at_a_time as f64
         );
-        values.push((seconds[1] - seconds[0]) * 1e3 / more);
+        let millis = (seconds[1] - seconds[0]) * 1e3 / more;
+        steps.done(format_args!("{}: {millis:.2} ms of a token", side.name()));
+        values.push(millis);
     }
     Ok(Measured::new(values))
 }

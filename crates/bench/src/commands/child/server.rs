@@ -1,21 +1,15 @@
-//! pie as a child, for as long as a command measures it.
+//! `pie serve` as a child.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context, bail, ensure};
 
+use super::{Children, PAUSE, Process, last_lines};
 use crate::client::api::Api;
-use crate::client::{ClientOptions, fetch};
-
-/// How long the server has to stop.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
-/// Between two looks at what it says.
-const PAUSE: Duration = Duration::from_millis(50);
+use crate::client::{ClientOptions, Stop, fetch};
 
 /// How a server is started.
 #[derive(Debug)]
@@ -30,12 +24,16 @@ pub struct Start<'a> {
     pub log: &'a Path,
     /// How long it may take until it is ready.
     pub patience: Duration,
+    /// Ends the wait for it.
+    pub stop: &'a Stop,
+    /// Whose it becomes one of.
+    pub children: &'a Children,
 }
 
 /// A server on a free port of this machine, without keys, that is stopped when this is dropped.
 #[derive(Debug)]
 pub struct Server {
-    child: Child,
+    process: Process,
     /// Its address.
     pub url: String,
 }
@@ -44,33 +42,27 @@ impl Server {
     /// Starts one and waits until it takes requests.
     ///
     /// # Errors
-    /// When it cannot be started, ends, or is not ready in time, with what it said.
+    /// When it cannot be started, ends, is not ready in time, or the run is stopped; with what it said.
     pub fn start(start: &Start<'_>) -> anyhow::Result<Self> {
         let Start { binary, log, .. } = start;
-        if let Some(folder) = log.parent() {
-            std::fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
-        }
-        let file = File::create(log).with_context(|| format!("cannot write `{}`", log.display()))?;
         let mut command = Command::new(binary);
         command.args(["serve", "--no-auth", "--host", "127.0.0.1", "--port", "0"]).args(&start.arguments);
         if let Some(programs) = start.programs {
             command.env("PIE_PROGRAMS", programs);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-        let child = command.spawn().with_context(|| {
-            format!("cannot start `{}`; put pie beside pie-bench, or name it with PIE_BIN", binary.display())
-        })?;
-        // From here on the child ends with the value.
-        let mut server = Self { child, url: String::new() };
+        let process = Process::start(command, log, start.children)
+            .context("put pie beside pie-bench, or name it with PIE_BIN")?;
+        let mut server = Self { process, url: String::new() };
         let begun = Instant::now();
         while !server.is_ready(log)? {
-            if let Some(status) = server.child.try_wait()? {
+            if let Some(status) = server.process.ended()? {
                 bail!("`{} serve` ended with {status}: {}", binary.display(), last_lines(log));
             }
             if begun.elapsed() > start.patience {
                 let (binary, log) = (binary.display(), log.display());
                 bail!("`{binary}` is not ready after {:?}; see `{log}`", start.patience);
             }
+            ensure!(!start.stop.is_stopped(), "stopped before `{} serve` was ready", binary.display());
             std::thread::sleep(PAUSE);
         }
         Ok(server)
@@ -87,24 +79,7 @@ impl Server {
 
     /// Its process.
     pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        // A process that has ended gets no signal, and is reaped below.
-        let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
-        let start = Instant::now();
-        while start.elapsed() < STOP_LIMIT {
-            if !matches!(self.child.try_wait(), Ok(None)) {
-                return;
-            }
-            std::thread::sleep(PAUSE);
-        }
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.id()
     }
 }
 
@@ -126,13 +101,6 @@ fn address_in(said: &str) -> Option<String> {
     Some(format!("http://{}", rest.split(['/', ' ', '\n']).next()?))
 }
 
-/// The end of what a server has said.
-fn last_lines(log: &Path) -> String {
-    let said = std::fs::read_to_string(log).unwrap_or_default();
-    let lines: Vec<&str> = said.lines().collect();
-    lines[lines.len().saturating_sub(5)..].join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,16 +117,22 @@ mod tests {
     fn a_server_that_ends_says_why() {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("logs/server.log");
-        let start = |binary: &str| Start {
-            binary: binary.into(),
-            arguments: Vec::new(),
-            programs: None,
-            log: &log,
-            patience: Duration::from_secs(60),
+        let (stop, children) = (Stop::default(), Children::default());
+        let start = |binary: &str| {
+            let start = Start {
+                binary: binary.into(),
+                arguments: Vec::new(),
+                programs: None,
+                log: &log,
+                patience: Duration::from_secs(60),
+                stop: &stop,
+                children: &children,
+            };
+            format!("{:#}", Server::start(&start).unwrap_err())
         };
-        let error = Server::start(&start("false")).unwrap_err().to_string();
+        let error = start("false");
         assert!(error.starts_with("`false serve` ended with"), "{error}");
-        let error = Server::start(&start("/nowhere/pie")).unwrap_err().to_string();
-        assert!(error.contains("name it with PIE_BIN"), "{error}");
+        let error = start("/nowhere/pie");
+        assert!(error.contains("name it with PIE_BIN") && error.contains("/nowhere/pie"), "{error}");
     }
 }
