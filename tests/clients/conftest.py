@@ -5,11 +5,14 @@ before the last test is over; with PIE_URL the tests talk to one that runs, and 
 are skipped. Nothing here says how fast anything is: limits of time are there to find what hangs.
 """
 
+import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,11 +21,27 @@ import pytest
 import requests
 
 ROOT = Path(__file__).resolve().parents[2]
+# The package as it is in the tree: test_python_client_package.py installs it.
+sys.path.insert(0, str(ROOT / "clients/python/src"))
 MODEL = "smollm2-135m-q4_1"
 # Nothing that is asked here takes nearly as long.
 PATIENCE_S = 60
 # The program that shows how a route is taken over, at a path of its own.
 RETRIEVAL = "/retrieval/chat/completions=api-retrieval"
+
+
+def asynchronous(test):
+    """A test that is a coroutine, which ends in time."""
+
+    @functools.wraps(test)
+    def run(*arguments, **named):
+        async def bounded():
+            async with asyncio.timeout(PATIENCE_S):
+                await test(*arguments, **named)
+
+        asyncio.run(bounded())
+
+    return run
 
 
 def model_file():
@@ -70,9 +89,7 @@ class Pie:
         self, *arguments, model=None, keys=False, scheme="http", stderr=None, **environment
     ):
         """A server that may be told to stop before its time."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         command = [self.binary, "serve", "--port", str(port), *arguments]
         command += [] if keys else ["--no-auth"]
         command += ["--model", str(model)] if model else []
@@ -99,6 +116,13 @@ class Server:
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
             assert self.process.wait(timeout=PATIENCE_S) == 0, "the server's exit code"
+
+
+def free_port():
+    """A port of this machine on which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def wait_for_health(server, url):
