@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from . import calls
 from .address import session_address
@@ -65,6 +65,7 @@ class PieClient:
 
         Raises ConnectionLost where no server answers.
         """
+        self._session, self._refused = Session(self._target, self._reconnect_s), None
         try:
             await self._session.open()
         except AuthenticationError as refused:
@@ -200,9 +201,10 @@ class PieClient:
             case _:
                 raise ValueError(f"no subject `{subject}`; expected `program_exists` or `model_status`")
 
-    async def stats(self) -> object:
+    async def stats(self) -> Any:
         """What `/stats` answers over HTTP. On a server with keys it needs one of `pie key add --admin`."""
-        return await self._open().call(calls.stats(), lambda fields: fields.value("stats"))
+        stats: Any = await self._open().call(calls.stats(), lambda fields: fields.value("stats"))
+        return stats
 
     async def usage(self) -> Usage:
         """What this user has taken, and may take."""

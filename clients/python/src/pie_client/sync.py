@@ -185,7 +185,7 @@ class PieClient:
         """Answers `program_exists` and `model_status` with a text."""
         return self._call(self._client.query(subject, record))
 
-    def stats(self) -> object:
+    def stats(self) -> Any:
         """What `/stats` answers over HTTP."""
         return self._call(self._client.stats())
 
