@@ -212,6 +212,19 @@ async def test_no_more_requests_are_sent_than_the_server_allows():
 
 
 @asynchronous
+async def test_a_recv_and_a_send_that_are_given_up_lose_nothing():
+    async with FakeServer().running() as server, PieClient(server.url) as client:
+        instance = await client.launch_instance("echo")
+        for number in range(20):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(instance.recv(), 0.001)
+            sending = asyncio.create_task(instance.send(str(number)))
+            await asyncio.sleep(0)
+            sending.cancel()
+            assert (await instance.recv()).text == str(number)
+
+
+@asynchronous
 async def test_a_launch_that_is_given_up_leaves_no_inferlet():
     async with FakeServer().running() as server, PieClient(server.url) as client:
         server.hold = asyncio.Event()
