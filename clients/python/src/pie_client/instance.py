@@ -83,8 +83,12 @@ class Instance:
         self._session.forget(self.instance_id, InstanceLost(f"{self.instance_id} was detached from"))
 
     async def terminate(self) -> None:
-        """Ends the inferlet, whatever it does. Its events end with an error whose code is `killed`."""
-        await self._session.call(calls.terminate(self.instance_id), lambda _: None)
+        """Ends the inferlet, whatever it does. Its events end with an error whose code is `killed`.
+
+        Does nothing for one that has ended.
+        """
+        if not self._inbox.end_came:
+            await self._session.call(calls.terminate(self.instance_id), lambda _: None)
 
     async def __aenter__(self) -> Self:
         return self
@@ -94,7 +98,6 @@ class Instance:
     ) -> None:
         # Without a connection, the server ends the inferlet with the session.
         with contextlib.suppress(ConnectionLost, InstanceLost):
-            if not self._inbox.end_came:
-                await self.terminate()
+            await self.terminate()
             async for _ in self:
                 pass
