@@ -134,6 +134,8 @@ async def test_every_stream_comes_in_the_order_of_the_program():
             ("terminated", "finished"),
         ]
         assert await instance.result() == "all"
+        await instance.terminate()
+        assert "terminate" not in server.calls, "nothing is left to be ended"
         with pytest.raises(InstanceEnded, match=instance.instance_id):
             await instance.recv()
 

@@ -68,8 +68,10 @@ class Instance:
     async def send(self, message: str | bytes) -> None:
         """Sends a text for the program's `receive`, or bytes for its `receive_blob`.
 
-        It is done when the message is in the queue of the inferlet; while that is full, it waits. Raises RequestError
-        with the code `ended` for an inferlet that takes no more.
+        It is done when the message is in the queue of the inferlet; while that is full, it waits.
+
+        Raises RequestError with the code `ended` for an inferlet that takes no more, and ValueError for a message that is
+        larger than the server takes (`message_bytes` of its limits, 4 MiB by default).
         """
         await self._session.call(calls.send(self.instance_id, message), lambda _: None)
 
