@@ -70,8 +70,8 @@ class Instance:
 
         It is done when the message is in the queue of the inferlet; while that is full, it waits.
 
-        Raises RequestError with the code `ended` for an inferlet that takes no more, and ValueError for a message that is
-        larger than the server takes (`message_bytes` of its limits, 4 MiB by default).
+        Raises RequestError with the code `ended` for an inferlet that takes no more, and ValueError for a message that
+        is larger than the server takes (`message_bytes` of its limits, 4 MiB by default).
         """
         await self._session.call(calls.send(self.instance_id, message), lambda _: None)
 
