@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import ssl
 import threading
 
 import msgpack
@@ -69,6 +70,11 @@ def test_the_address_of_a_server_is_that_of_its_sessions(address, session):
 def test_a_wrong_address_is_refused_before_anything_is_sent(address):
     with pytest.raises(ValueError, match="address"):
         PieClient(address)
+
+
+def test_certificates_are_for_encrypted_addresses():
+    with pytest.raises(ValueError, match="`http://localhost` is not encrypted"):
+        PieClient("http://localhost", tls=ssl.create_default_context())
 
 
 @asynchronous
@@ -201,6 +207,17 @@ async def test_two_clients_of_one_inferlet_get_all_of_it():
                 await instances[1].recv()
             await one.signal_instance(id, "end")
             assert await instances[0].result() == "3 messages"
+
+
+@asynchronous
+async def test_what_was_read_of_a_detached_inferlet_is_not_kept():
+    async with FakeServer().running() as server:
+        async with PieClient(server.url) as client:
+            id = await client.launch_detached("count", ["20"])
+        async with PieClient(server.url) as client:
+            assert await (await client.attach_instance(id)).result() == "counted to 20"
+        while server.inferlets[id].log:
+            await asyncio.sleep(0.001)
 
 
 @asynchronous

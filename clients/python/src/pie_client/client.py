@@ -53,9 +53,13 @@ class PieClient:
         `key` is one of `pie key add`, for servers that have keys. `tls` has certificates to trust beside those of the
         system. `reconnect_s` is for how many seconds a lost connection is tried to be made again; 0 is not at all.
 
-        Raises ValueError for an address that is none.
+        Raises ValueError for an address that is none, and for `tls` beside one that is not encrypted.
         """
         self._target = Target(session_address(address), key, tls)
+        if tls is not None and self._target.tls_context() is None:
+            raise ValueError(
+                f"`{address}` is not encrypted, and `tls` is given; expected an address of `https` or `wss`"
+            )
         self._reconnect_s = reconnect_s
         self._session = Session(self._target, reconnect_s)
         self._refused: AuthenticationError | None = None

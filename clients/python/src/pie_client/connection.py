@@ -38,6 +38,12 @@ class Target:
     key: str | None
     tls: ssl.SSLContext | None
 
+    def tls_context(self) -> ssl.SSLContext | None:
+        """What an encrypted connection trusts: what the system does, unless it was said."""
+        if not self.address.startswith("wss:"):
+            return None
+        return self.tls or ssl.create_default_context()
+
     def headers(self) -> dict[str, str]:
         return {} if self.key is None else {"authorization": f"Bearer {self.key}"}
 
@@ -112,7 +118,7 @@ async def dial(target: Target) -> ClientConnection:
     try:
         return await connect(
             target.address,
-            ssl=target.tls,
+            ssl=target.tls_context(),
             additional_headers=target.headers(),
             # What is sent is small or does not compress, and both sides would pay for trying.
             compression=None,

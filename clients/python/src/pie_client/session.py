@@ -79,6 +79,8 @@ class Session:
         """Ends the session, and on the server the inferlets that it launched and that are not detached."""
         self._give_up(ConnectionLost("the session was closed"))
         if self._connection:
+            # Detached inferlets go on, and what was read of them is not kept for anybody.
+            await self._acknowledge(self._connection)
             await self._connection.close()
         if self._main:
             self._main.cancel()
@@ -227,15 +229,17 @@ class Session:
             await self._news.wait()
             self._news.clear()
             while self._acks or self._unsent:
-                if self._acks:
-                    inferlet, number = next(iter(self._acks.items()))
-                    del self._acks[inferlet]
-                    self._acks_sent.pop(inferlet, None)
-                    self._acks_sent[inferlet] = (number, self._number + 1)
-                    acknowledge = {"type": "acknowledge", "inferlet": inferlet, "number": number}
-                    await connection.send(encode(acknowledge))
-                else:
+                await self._acknowledge(connection)
+                if self._unsent:
                     await connection.send(self._unsent.popleft().frame)
+
+    async def _acknowledge(self, connection: Connection) -> None:
+        while self._acks:
+            inferlet, number = next(iter(self._acks.items()))
+            del self._acks[inferlet]
+            self._acks_sent.pop(inferlet, None)
+            self._acks_sent[inferlet] = (number, self._number + 1)
+            await connection.send(encode({"type": "acknowledge", "inferlet": inferlet, "number": number}))
 
     def _take_in(self, message: Fields) -> None:
         """Takes in what the server said. What this client does not know is left out: a later server may say more."""
