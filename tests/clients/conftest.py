@@ -31,12 +31,12 @@ RETRIEVAL = "/retrieval/chat/completions=api-retrieval"
 
 
 def asynchronous(test):
-    """A test that is a coroutine, which ends in time."""
+    """A test that is a coroutine. It ends in time, which is that of several things that are asked."""
 
     @functools.wraps(test)
     def run(*arguments, **named):
         async def bounded():
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(5 * PATIENCE_S):
                 await test(*arguments, **named)
 
         asyncio.run(bounded())

@@ -274,6 +274,17 @@ async def test_an_instance_ends_with_its_block_and_the_others_with_the_client():
 
 
 @asynchronous
+async def test_a_client_that_goes_while_its_connection_is_lost_says_so_on_another():
+    async with FakeServer().running() as server:
+        async with PieClient(server.url) as client:
+            id = await client.launch_detached("count", ["5"])
+            assert await (await client.attach_instance(id)).result() == "counted to 5"
+            server.cut()
+        while server.sessions or server.inferlets[id].log:
+            await asyncio.sleep(0.001)
+
+
+@asynchronous
 async def test_a_connection_that_is_lost_in_mid_stream_is_made_again():
     async with FakeServer().running() as server, PieClient(server.url) as client:
         counting = await client.launch_instance("count", ["300"])

@@ -36,6 +36,12 @@ async def converse(client):
     return heard, counted
 
 
+async def no_session(server):
+    """Waits until the server knows that the client has gone, which it does not only when a lease is over."""
+    while server.sessions:
+        await asyncio.sleep(0.001)
+
+
 async def everything(instance):
     return [(str(kind), value) async for kind, value in instance]
 
@@ -75,6 +81,8 @@ async def test_a_connection_may_be_cut_at_any_message(cut):
                     assert acknowledged == [0, 0], f"unacknowledged events behind a cut at {frame}"
             except ConnectionLost:
                 assert frame < FIRST, f"cut at frame {frame}"
+            if FIRST <= frame:
+                await no_session(server)
             if FIRST <= frame < proxy.frames - 1:
                 assert proxy.connections == 2 and proxy.cuts == 1
             cuts += proxy.cuts
@@ -91,6 +99,7 @@ async def test_a_connection_may_be_cut_again_and_again(frames):
         async with PieClient(proxy.url) as client:
             check(server, *await converse(client))
             assert len(server.sessions) == 1
+        await no_session(server)
 
 
 @asynchronous
@@ -106,4 +115,5 @@ async def test_five_hundred_reconnects_lose_nothing_and_leave_nothing():
                 session = client._session
                 assert not session.attached and not session._requests and not session._attaches
                 assert len(session._acks_sent) < 8 and len(asyncio.all_tasks()) < 100
-            assert len(server.sessions) == 0 and counted > 20
+            await no_session(server)
+            assert counted > 20

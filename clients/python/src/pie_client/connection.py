@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus, InvalidURI
+from websockets.frames import CloseCode
 
 from .codec import Message, decode, encode
 from .errors import AuthenticationError, ConnectionLost, ProtocolError, RequestError
@@ -104,9 +105,11 @@ class Connection:
         except ConnectionClosed as closed:
             raise Refused(ConnectionLost(f"the connection was lost: {closed}"), retry=True) from closed
 
-    async def close(self) -> None:
-        """Ends the connection and the session with it."""
+    async def close(self) -> bool:
+        """Ends the connection and the session with it. Whether the server knows that, with all that was said before."""
         await self._socket.close()
+        # 1006 without the server's own closing frame.
+        return self._socket.close_code in (CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY)
 
     def abort(self) -> None:
         """Ends the connection and not the session, as a network that is gone."""

@@ -31,6 +31,11 @@ from .requests import Request, Room
 
 T = TypeVar("T")
 
+GOODBYES = 3
+"""How often the end of a session is said at most, each time on another connection."""
+GOODBYE_S = 5.0
+"""Seconds that saying it may take."""
+
 
 class Session:
     """One session. It begins with `open`, and ends with `close` or when it can not be resumed in time."""
@@ -76,12 +81,36 @@ class Session:
         self._main = asyncio.create_task(self._run(connection), name="pie-client session")
 
     async def close(self) -> None:
-        """Ends the session, and on the server the inferlets that it launched and that are not detached."""
+        """Ends the session, and on the server the inferlets that it launched and that are not detached.
+
+        A connection that is lost meanwhile is made again for that, a few times and for a few seconds; without one, the
+        server ends the session when its lease is over.
+        """
+        is_open = self._failure is None
         self._give_up(ConnectionLost("the session was closed"))
-        if self._connection:
+        if self._main and not self._connection:
+            # It is connecting again.
+            await self._end_main()
+        if is_open:
+            with contextlib.suppress(Refused, PieError, TimeoutError):
+                async with asyncio.timeout(GOODBYE_S):
+                    await self._say_goodbye()
+        await self._end_main()
+
+    async def _say_goodbye(self) -> None:
+        """Says what was read and that the session is over, until it is known that the server knows it."""
+        assert self.welcome is not None
+        connection = self._connection
+        for _ in range(GOODBYES):
+            connection = connection or await Connection.open(self._target, self.welcome.session)
             # Detached inferlets go on, and what was read of them is not kept for anybody.
-            await self._acknowledge(self._connection)
-            await self._connection.close()
+            self._acks = self._unconfirmed()
+            await self._acknowledge(connection)
+            if await connection.close():
+                return
+            connection = None
+
+    async def _end_main(self) -> None:
         if self._main:
             self._main.cancel()
             await asyncio.gather(self._main, return_exceptions=True)
@@ -145,6 +174,7 @@ class Session:
                 try:
                     await self._use(connection)
                 except Refused as lost:
+                    self._connection = None
                     if self._failure:
                         return
                     connection = await self._again(lost)
@@ -189,8 +219,7 @@ class Session:
         for room, share in ((self._room, 3), (self._attach_room, 1)):
             room.allow(max(limits.requests * share // 4, 1), limits.request_bytes * share // 4)
         if connection.welcome.resumed:
-            sent = {inferlet: number for inferlet, (number, _) in self._acks_sent.items()}
-            self._acks = sent | self._acks
+            self._acks = self._unconfirmed()
         else:
             self._acks = {}
             self._fail_what_may_be_done()
@@ -203,6 +232,11 @@ class Session:
         for inbox in self._inboxes.values():
             self._spawn(self._attach_again(inbox))
         self._news.set()
+
+    def _unconfirmed(self) -> dict[str, int]:
+        """What was read, and of which no answer shows that the server knows it."""
+        sent = {inferlet: number for inferlet, (number, _) in self._acks_sent.items()}
+        return sent | self._acks
 
     def _fail_what_may_be_done(self) -> None:
         """Fails the requests that another session must not do again."""
