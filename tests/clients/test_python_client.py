@@ -161,6 +161,8 @@ async def test_a_failure_is_no_result():
             await client.launch_instance("none")
         assert refused.value.code == "unknown-program"
         assert await client.run("count", ["3"]) == "counted to 3"
+        with pytest.raises(TypeError, match="the text 'three'; expected a list"):
+            await client.run("count", "three")
 
 
 @asynchronous

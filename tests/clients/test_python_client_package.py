@@ -34,6 +34,12 @@ def test_the_types_hold(tmp_path):
     assert f"no issues found in {files} source files" in checked.stdout
 
 
+def test_the_code_has_the_project_s_format():
+    for task in (["check"], ["format", "--check"]):
+        checked = python("-m", "ruff", *task, "--no-cache", "src", cwd=PACKAGE)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
 def test_a_program_that_uses_it_is_checked_against_its_types(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(

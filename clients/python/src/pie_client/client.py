@@ -30,6 +30,13 @@ def nothing(_answer: Fields) -> None:
     """The value of an answer that says no more than that something is done."""
 
 
+def argument_list(arguments: Sequence[str]) -> list[str]:
+    """The arguments of a program. A text is a sequence too, of its characters, which nobody means."""
+    if isinstance(arguments, str):
+        raise TypeError(f"the arguments are the text {arguments!r}; expected a list of texts: shlex.split makes one")
+    return list(arguments)
+
+
 class PieClient:
     """A session with a server, for all that one program does there.
 
@@ -146,12 +153,12 @@ class PieClient:
         Raises RequestError with the code `unknown-program`, `program-not-allowed`, `limit-exceeded` or `rate-limited`.
         """
         session = self._open()
-        call = calls.launch(program, list(arguments), detached=False)
+        call = calls.launch(program, argument_list(arguments), detached=False)
         return Instance(session, await session.call(call, lambda fields: session.adopt(fields.text("inferlet"), 0)))
 
     async def launch_detached(self, program: str, arguments: Sequence[str] = ()) -> str:
         """Starts a program that goes on without this client, and gives its id for `attach_instance`."""
-        call = calls.launch(program, list(arguments), detached=True)
+        call = calls.launch(program, argument_list(arguments), detached=True)
         return await self._open().call(call, lambda fields: fields.text("inferlet"))
 
     async def launch_server_instance(self, program: str, port: int, arguments: Sequence[str] = ()) -> None:
@@ -171,6 +178,7 @@ class PieClient:
 
         `instance_id` may be a beginning that no other has. With `after` the events begin behind that number; some
         behind it may be gone, which raises RequestError with the code `events-gone`.
+        Attaching to one inferlet more than once gives instances that share its events.
         """
         session = self._open()
         call = calls.attach(instance_id, after)
