@@ -1,16 +1,20 @@
 """`pie_client` against a server that is a script: what it says and hears, and what it does when that does wrong."""
 
 import asyncio
+import collections
+import contextlib
 import gc
 import logging
 import ssl
 import threading
+from random import Random
 
 import msgpack
 import pytest
-from conftest import asynchronous, free_port
+from conftest import ROOT, asynchronous, free_port
 from fake_sessions import FakeServer
 from websockets.asyncio.server import serve
+from websockets.exceptions import ConnectionClosed
 
 from pie_client import (
     AuthenticationError,
@@ -444,6 +448,61 @@ async def test_what_is_no_message_ends_the_session_with_its_name_and_nobody_wait
                 async for _ in instance:
                     pass
                 await client.stats()
+
+
+def damaged(frames, random):
+    """A message with some bytes changed, left out or put in."""
+    frame = bytearray(random.choice(frames))
+    for _ in range(random.randint(1, 4)):
+        at = random.randrange(len(frame))
+        match random.randrange(4):
+            case 0:
+                frame[at] = random.randrange(256)
+            case 1:
+                del frame[at:]
+            case 2:
+                frame[at:at] = random.randbytes(random.randint(1, 8))
+            case 3:
+                frame[at:at] = b"\x91" * random.randint(1, 5000)
+        frame = frame or bytearray(b"\0")
+    return bytes(frame)
+
+
+@asynchronous
+async def test_any_bytes_are_a_message_or_an_error_with_a_name():
+    recorded = (ROOT / "crates/protocol/tests/golden.txt").read_text().splitlines()
+    frames = [bytes.fromhex(line.split("\t")[1]) for line in recorded]
+    messages = [message for message in map(msgpack.unpackb, frames) if message["type"] == "event"]
+    events = [next(message for message in messages if message["number"] == number) for number in range(1, 6)]
+    seeds = iter(range(10_000))
+
+    async def session(socket):
+        await socket.recv()
+        await socket.send(msgpack.packb(WELCOME))
+        await socket.recv()
+        random = Random(next(seeds))
+        with contextlib.suppress(ConnectionClosed):
+            await socket.send(msgpack.packb(answer("launched", inferlet=events[0]["inferlet"])))
+            # Its first events are whole, so that those behind them are looked at.
+            for message in events[: random.randrange(len(events))]:
+                await socket.send(msgpack.packb(message))
+            for _ in range(8):
+                await socket.send(damaged(frames, random))
+        socket.transport.abort()
+
+    ended = collections.Counter()
+    async with serve(session, "127.0.0.1", 0) as server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for seed in range(300):
+            async with PieClient(address, reconnect_s=0) as client:
+                try:
+                    async for _ in await client.launch_instance("p"):
+                        pass
+                except PieError as error:
+                    ended[type(error)] += 1
+                except Exception as error:
+                    raise AssertionError(f"seed {seed}") from error
+    assert ended[ProtocolError] > 100, ended
 
 
 @pytest.mark.parametrize(
