@@ -8,6 +8,8 @@ are skipped. Nothing here says how fast anything is: limits of time are there to
 import asyncio
 import contextlib
 import functools
+import gc
+import logging
 import os
 import signal
 import socket
@@ -134,6 +136,16 @@ def wait_for_health(server, url):
                 return
         time.sleep(0.05)
     raise TimeoutError(f"{url} is not ready after {PATIENCE_S} s")
+
+
+@pytest.fixture
+def nothing_is_left_unsaid(caplog):
+    """asyncio logs the errors of tasks and futures that nobody looked at."""
+    with caplog.at_level(logging.ERROR, logger="asyncio"):
+        yield
+        gc.collect()
+    records = caplog.get_records("call") + caplog.get_records("teardown")
+    assert not [record.getMessage() for record in records if record.name == "asyncio"]
 
 
 @pytest.fixture(scope="session")
