@@ -32,6 +32,12 @@ PATIENCE_S = 60
 RETRIEVAL = "/retrieval/chat/completions=api-retrieval"
 
 
+# By the tree and not by what the server answers: one that has them and does not answer has failed.
+needs_sessions = pytest.mark.skipif(
+    not (ROOT / "crates/server/src/session").exists(), reason="the server of this tree has no sessions"
+)
+
+
 def asynchronous(test):
     """A test that is a coroutine. It ends in time, which is that of several things that are asked."""
 
