@@ -5,11 +5,16 @@ before the last test is over; with PIE_URL the tests talk to one that runs, and 
 are skipped. Nothing here says how fast anything is: limits of time are there to find what hangs.
 """
 
+import asyncio
 import contextlib
+import functools
+import gc
+import logging
 import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -18,11 +23,33 @@ import pytest
 import requests
 
 ROOT = Path(__file__).resolve().parents[2]
+# The package as it is in the tree: test_python_client_package.py installs it.
+sys.path.insert(0, str(ROOT / "clients/python/src"))
 MODEL = "smollm2-135m-q4_1"
 # Nothing that is asked here takes nearly as long.
 PATIENCE_S = 60
 # The program that shows how a route is taken over, at a path of its own.
 RETRIEVAL = "/retrieval/chat/completions=api-retrieval"
+
+
+# By the tree and not by what the server answers: one that has them and does not answer has failed.
+needs_sessions = pytest.mark.skipif(
+    not (ROOT / "crates/server/src/session").exists(), reason="the server of this tree has no sessions"
+)
+
+
+def asynchronous(test):
+    """A test that is a coroutine. It ends in time, which is that of several things that are asked."""
+
+    @functools.wraps(test)
+    def run(*arguments, **named):
+        async def bounded():
+            async with asyncio.timeout(5 * PATIENCE_S):
+                await test(*arguments, **named)
+
+        asyncio.run(bounded())
+
+    return run
 
 
 def model_file():
@@ -70,9 +97,7 @@ class Pie:
         self, *arguments, model=None, keys=False, scheme="http", stderr=None, **environment
     ):
         """A server that may be told to stop before its time."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         command = [self.binary, "serve", "--port", str(port), *arguments]
         command += [] if keys else ["--no-auth"]
         command += ["--model", str(model)] if model else []
@@ -101,6 +126,13 @@ class Server:
             assert self.process.wait(timeout=PATIENCE_S) == 0, "the server's exit code"
 
 
+def free_port():
+    """A port of this machine on which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 def wait_for_health(server, url):
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
@@ -110,6 +142,16 @@ def wait_for_health(server, url):
                 return
         time.sleep(0.05)
     raise TimeoutError(f"{url} is not ready after {PATIENCE_S} s")
+
+
+@pytest.fixture
+def nothing_is_left_unsaid(caplog):
+    """asyncio logs the errors of tasks and futures that nobody looked at."""
+    with caplog.at_level(logging.ERROR, logger="asyncio"):
+        yield
+        gc.collect()
+    records = caplog.get_records("call") + caplog.get_records("teardown")
+    assert not [record.getMessage() for record in records if record.name == "asyncio"]
 
 
 @pytest.fixture(scope="session")

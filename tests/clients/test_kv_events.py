@@ -7,7 +7,7 @@ import msgspec
 import pytest
 import requests
 import zmq
-from conftest import MODEL, PATIENCE_S, model_file
+from conftest import MODEL, PATIENCE_S, free_port, model_file
 
 PAGE = 16
 POOL = 40
@@ -104,9 +104,7 @@ class Subscriber:
 
 @pytest.fixture(scope="module")
 def served(pie, tmp_path_factory):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        endpoint = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    endpoint = f"tcp://127.0.0.1:{free_port()}"
     config = tmp_path_factory.mktemp("kv-events") / "pie.toml"
     config.write_text(
         f"[kv_events]\nendpoint = '{endpoint}'\ntopic = 'kv@pie@{{model}}'\n\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import openai
 import pytest
-from conftest import MODEL, PATIENCE_S, Pie, model_file
+from conftest import MODEL, PATIENCE_S, Pie, free_port, model_file
 
 SERVER = str(Path(__file__).with_name("mcp_server.py"))
 TOKEN = "a-secret"
@@ -23,9 +23,7 @@ TOKEN = "a-secret"
 @contextlib.contextmanager
 def remote_server():
     """The address of a server over streamable HTTP."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen([sys.executable, SERVER, str(port)], env=dict(os.environ, MCP_TOKEN=TOKEN))
     try:
         deadline = time.monotonic() + PATIENCE_S

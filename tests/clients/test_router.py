@@ -4,13 +4,12 @@ import contextlib
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 
 import pytest
 import requests
-from conftest import PATIENCE_S, ROOT, model_file
+from conftest import PATIENCE_S, ROOT, free_port, model_file
 
 STORY = "A fox lives at the edge of a wood, and each evening it goes out to look at the village below. "
 ROUTE = "/v1/chat/completions"
@@ -26,12 +25,6 @@ def documented_config(router_port, servers):
         assert config.count(place) == 1, place
         config = config.replace(place, ours)
     return config
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 class Routed:
