@@ -24,7 +24,10 @@ fn error(arguments: &[&str]) -> String {
 
 #[test]
 fn every_command_has_a_help() {
-    for command in ["run", "start", "serve", "key", "stats", "model", "bench", "trace", "doctor"] {
+    for command in [
+        "run", "ps", "logs", "attach", "kill", "program", "start", "serve", "key", "stats", "model", "bench",
+        "trace", "doctor",
+    ] {
         let output = run(&[command, "--help"]);
         assert!(output.status.success() && text(&output.stdout).contains("Usage: pie"), "{command}");
     }
