@@ -49,6 +49,8 @@ Examples:
   pie serve --no-auth
   pie key add ann
   pie serve --host 0.0.0.0
+  pie run --server http://10.0.0.2:8080 my_program.wasm -- --my-flag 3
+  pie ps --server http://10.0.0.2:8080
   pie stats
   pie start --config config.toml
   pie bench smollm2-135m-instruct --prompt 128,512 --generate 128 --batch 1,8
@@ -59,6 +61,16 @@ Files live in PIE_HOME (default: the user's data directory).";
 enum Command {
     /// Load a model, run one inferlet on it, and stream what it sends.
     Run(commands::run::RunFlags),
+    /// The inferlets of a user on a server.
+    Ps(commands::ps::PsFlags),
+    /// What an inferlet on a server has said and nobody has taken yet.
+    Logs(commands::logs::LogsFlags),
+    /// Go on with an inferlet on a server.
+    Attach(commands::attach::AttachFlags),
+    /// End an inferlet on a server.
+    Kill(commands::kill::KillFlags),
+    /// Upload, list and remove the programs of a user on a server.
+    Program(commands::program::ProgramFlags),
     /// Start the server, and a shell to run inferlets in it.
     Start(commands::start::StartFlags),
     /// Serve the OpenAI API: the same server, without a shell.
@@ -100,6 +112,11 @@ fn main() -> ExitCode {
         let result = runtime.block_on(async {
             match flags.command {
                 Command::Run(flags) => commands::run::run(flags, verbose).await,
+                Command::Ps(flags) => commands::ps::ps(flags).await,
+                Command::Logs(flags) => commands::logs::logs(flags).await,
+                Command::Attach(flags) => commands::attach::attach(flags).await,
+                Command::Kill(flags) => commands::kill::kill(flags).await,
+                Command::Program(flags) => commands::program::program(flags).await,
                 Command::Start(flags) => commands::start::start(flags, verbose).await,
                 Command::Serve(flags) => commands::start::serve(flags, verbose).await,
                 Command::Key(flags) => commands::key::key(flags),

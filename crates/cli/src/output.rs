@@ -28,6 +28,30 @@ pub(crate) fn line(text: impl Display) -> Result<()> {
     written(writeln!(io::stdout().lock(), "{text}"))
 }
 
+/// A part of what an inferlet says.
+pub(crate) enum Part<'a> {
+    Text(&'a str),
+    Stdout(&'a [u8]),
+    Stderr(&'a [u8]),
+    /// So many bytes.
+    Blob(usize),
+}
+
+/// Prints a part: messages and stdout go to stdout as they are, stderr to stderr; blobs are announced.
+///
+/// # Errors
+/// As for [`line`].
+pub(crate) fn event(part: Part<'_>) -> Result<()> {
+    let mut out = io::stdout().lock();
+    let printed = match part {
+        Part::Text(text) => out.write_all(text.as_bytes()),
+        Part::Stdout(bytes) => out.write_all(bytes),
+        Part::Stderr(bytes) => return Ok(io::stderr().lock().write_all(bytes)?),
+        Part::Blob(bytes) => writeln!(out, "[{bytes} bytes]"),
+    };
+    written(printed.and_then(|()| out.flush()))
+}
+
 /// What became of a write to stdout.
 ///
 /// # Errors

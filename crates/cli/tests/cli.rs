@@ -24,9 +24,11 @@ fn error(arguments: &[&str]) -> String {
 
 #[test]
 fn every_command_has_a_help() {
-    let commands =
-        ["run", "start", "serve", "key", "stats", "new", "build", "test", "model", "bench", "trace"];
-    for command in [&commands[..], &["doctor", "completions", "man"]].concat() {
+    let commands = [
+        "run", "ps", "logs", "attach", "kill", "program", "start", "serve", "key", "stats", "new", "build", "test",
+        "model", "bench", "trace", "doctor", "completions", "man",
+    ];
+    for command in commands {
         let output = run(&[command, "--help"]);
         assert!(output.status.success() && text(&output.stdout).contains("Usage: pie"), "{command}");
     }

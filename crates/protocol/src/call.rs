@@ -159,6 +159,8 @@ pub enum Answer {
         inferlet: String,
         /// The number of the first event that comes.
         next: u64,
+        /// The number of the last event that is there; before `next` where none is.
+        last: u64,
     },
     /// Of `list`.
     Inferlets {

@@ -6,9 +6,11 @@
 //! `docs/protocol.md` has every message with an example.
 //!
 //! This crate has the messages and their encodings and knows neither programs nor the server. With the feature `socket`
-//! it has messages over a WebSocket, for both sides.
+//! it has messages over a WebSocket, for both sides; with `client` the Rust client.
 
 mod call;
+#[cfg(feature = "client")]
+pub mod client;
 mod data;
 mod error;
 mod event;

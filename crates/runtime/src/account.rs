@@ -43,8 +43,12 @@ impl Account {
         Arc::new(Account { whose, what, limit, taken: AtomicU64::new(0), above })
     }
 
+    /// The most that may be taken.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// What is taken now, by those below as well.
-    #[cfg(test)]
     pub(crate) fn taken(&self) -> u64 {
         self.taken.load(Ordering::Relaxed)
     }

@@ -29,7 +29,7 @@ pub struct GrantOptions {
     pub user: String,
     /// Models that can be opened.
     pub models: Option<Vec<String>>,
-    /// Programs that can be run, by name.
+    /// Programs that can be run, by name; those that users have uploaded by hash.
     pub programs: Option<Vec<String>>,
     /// MCP servers that can be called.
     pub mcp: Option<Vec<String>>,
@@ -169,7 +169,8 @@ impl Grant {
         self.pages.as_ref().map(|account| account.owner)
     }
 
-    pub(crate) fn is_revoked(&self) -> bool {
+    /// Whether its key was taken away: nothing begins under it any more.
+    pub fn is_revoked(&self) -> bool {
         self.revoked.load(Ordering::Relaxed)
     }
 
@@ -177,7 +178,7 @@ impl Grant {
         allows(self.options.models.as_deref(), name)
     }
 
-    /// Whether a program may be run, by its name.
+    /// Whether a program may be run: by its name, or by the hash of one that a user has uploaded.
     pub fn allows_program(&self, name: &str) -> bool {
         allows(self.options.programs.as_deref(), name)
     }
@@ -212,7 +213,7 @@ impl Runtime {
 mod tests {
     use super::*;
     use crate::common::Bench;
-    use crate::process::register;
+    use crate::process::{ProgramNames, register};
     use crate::{LaunchError, LaunchOptions};
 
     #[tokio::test(flavor = "multi_thread")]
@@ -231,7 +232,8 @@ mod tests {
         let register = |program: &str, grant, parent| {
             // Whatever the options say, the user is the key's.
             let options = LaunchOptions { user: "bob".into(), ..LaunchOptions::default() };
-            register(shared, program.to_string(), options, Some(grant), parent)
+            let names = ProgramNames { label: program.to_string(), listed_as: program.to_string() };
+            register(shared, names, options, Some(grant), parent)
         };
         let (parent, _client) = register("allowed", &one, None).expect("there is room");
         assert_eq!((&*parent.inferlet.user.name, parent.inferlet.grant.name()), ("ann", "one"));

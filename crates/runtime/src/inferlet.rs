@@ -314,6 +314,11 @@ impl InferletState {
         self.detached.store(true, Ordering::Release);
     }
 
+    /// Whether it goes on without a client.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.detached.load(Ordering::Acquire)
+    }
+
     /// Its client has left, without the end of the answer: that ends it, too, unless it is detached.
     pub(crate) fn client_left(&self) {
         if !self.detached.load(Ordering::Acquire) {

@@ -36,6 +36,8 @@ mod tallies;
 mod tokens;
 mod tools;
 mod turns;
+mod uploads;
+mod usage;
 mod users;
 mod work;
 
@@ -66,12 +68,16 @@ pub use limits::{InferletLimits, ServerLimits, UserLimits};
 pub use mcp::{Limits as McpLimits, ServerConfig as McpServer, Transport as McpTransport};
 pub use network::{AllowedHosts, HostPatternError};
 pub use passes::{ObservedPass, PassObserver, PassResult};
-pub use process::{Inferlet, InferletError, Input, LaunchError, LaunchOptions};
+pub use process::{
+    ARGUMENT_BYTES, ARGUMENTS, Control, Inferlet, InferletError, Input, LaunchError, LaunchOptions,
+};
 pub use program::{API_VERSION, Bundled, Needs, Program, ProgramError};
 pub use record::batch_observer;
 pub use served::{ModelFacts, ServedModel};
 pub use service::{Arrival, RequestError, Service, bytes_of_body};
 pub use stats::{METRICS, Reading};
+pub use uploads::{Reserved, UploadError};
+pub use usage::{Taken, UserUsage};
 
 /// How often a running program is interrupted to see whether it should end or let others run.
 const TICK: Duration = Duration::from_millis(2);
@@ -164,6 +170,7 @@ pub(crate) struct RuntimeState {
     pub(crate) wasmtime: Engine,
     pub(crate) models: Vec<Arc<ServedModel>>,
     pub(crate) programs: program::Programs,
+    pub(crate) uploads: uploads::Uploads,
     pub(crate) store: store::Store,
     pub(crate) snapshots: snapshot_files::SnapshotFiles,
     pub(crate) adapters: adapters::Adapters,
@@ -255,6 +262,10 @@ impl Runtime {
         }
         let (cache, folders) = (config.cache.clone(), config.programs.clone());
         let programs = program::Programs::new(wasmtime.clone(), linker, cache, folders, config.bundled);
+        let uploads = uploads::Uploads::new(
+            config.data.as_ref().map(|folder| folder.join("programs")),
+            &config.user_limits,
+        );
         let shared = RuntimeState {
             places: Arc::new(Semaphore::new(config.inferlets as usize)),
             waiting_places: Arc::new(Semaphore::new(waiting_places(&config) as usize)),
@@ -266,6 +277,7 @@ impl Runtime {
             wasmtime,
             models,
             programs,
+            uploads,
             store,
             snapshots,
             running: Mutex::default(),
@@ -327,7 +339,7 @@ impl Runtime {
         self.0.programs.names()
     }
 
-    async fn blocking(
+    pub(crate) async fn blocking(
         &self,
         work: impl FnOnce(&program::Programs) -> Result<Arc<Program>, ProgramError> + Send + 'static,
     ) -> Result<Arc<Program>, ProgramError> {
@@ -341,7 +353,20 @@ impl Runtime {
     /// # Errors
     /// When too many inferlets run or wait already, and when the program only serves HTTP.
     pub fn launch(&self, program: &Arc<Program>, options: LaunchOptions) -> Result<Inferlet, LaunchError> {
-        process::launch(&self.0, program, options, None)
+        process::launch(&self.0, program, options, None, None)
+    }
+
+    /// The same under a grant, whose user it is then, whatever the options say.
+    ///
+    /// # Errors
+    /// As [`Runtime::launch`], and when the grant does not allow the program or has ended.
+    pub fn launch_under(
+        &self,
+        program: &Arc<Program>,
+        options: LaunchOptions,
+        grant: &Arc<Grant>,
+    ) -> Result<Inferlet, LaunchError> {
+        process::launch(&self.0, program, options, Some(grant), None)
     }
 
     /// Makes a program answer HTTP requests, each in an inferlet of its own with these options.
@@ -364,6 +389,15 @@ impl Runtime {
 
     /// Running and waiting inferlets, by id.
     pub fn list(&self) -> Vec<InferletInfo> {
+        self.list_among(|_| true)
+    }
+
+    /// Those of a user.
+    pub fn list_of(&self, user: &str) -> Vec<InferletInfo> {
+        self.list_among(|inferlet| inferlet.user.name == user)
+    }
+
+    fn list_among(&self, is_one: impl Fn(&inferlet::InferletState) -> bool) -> Vec<InferletInfo> {
         let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
         let info = |inferlet: &Arc<inferlet::InferletState>| InferletInfo {
             id: inferlet.id.clone(),
@@ -374,13 +408,23 @@ impl Runtime {
             running: inferlet.started().elapsed(),
             cpu: inferlet.cpu.spent(),
         };
-        running.values().map(info).collect()
+        running.values().filter(|inferlet| is_one(inferlet)).map(info).collect()
     }
 
     /// Ends the inferlet whose id begins with `id`; whether there was exactly one.
     pub fn kill(&self, id: &str) -> bool {
+        self.kill_among(id, |_| true)
+    }
+
+    /// The same among the inferlets of a user.
+    pub fn kill_of(&self, user: &str, id: &str) -> bool {
+        self.kill_among(id, |inferlet| inferlet.user.name == user)
+    }
+
+    fn kill_among(&self, id: &str, is_one: impl Fn(&inferlet::InferletState) -> bool) -> bool {
         let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut matching = running.values().filter(|inferlet| inferlet.id.starts_with(id));
+        let matching = running.values().filter(|inferlet| is_one(inferlet));
+        let mut matching = matching.filter(|inferlet| inferlet.id.starts_with(id));
         match (matching.next(), matching.next()) {
             (Some(inferlet), None) => {
                 inferlet.kill();

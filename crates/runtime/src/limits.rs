@@ -58,6 +58,10 @@ pub struct UserLimits {
     pub store_bytes: u64,
     /// Keys in the store. Default: 65536.
     pub store_keys: u64,
+    /// Bytes of uploaded programs. Default: 1 GiB.
+    pub program_bytes: u64,
+    /// Uploaded programs. Default: 256.
+    pub programs: u64,
 }
 
 impl Default for UserLimits {
@@ -69,6 +73,8 @@ impl Default for UserLimits {
             host_memory_bytes: 2 << 30,
             store_bytes: 1 << 30,
             store_keys: 65536,
+            program_bytes: 1 << 30,
+            programs: 256,
         }
     }
 }

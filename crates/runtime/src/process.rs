@@ -1,6 +1,7 @@
 //! One launch: from a program to its outcome.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared as SharedFuture};
@@ -24,6 +25,10 @@ use crate::program::Program;
 use crate::queue::{Receiver, Sender, queue};
 use crate::{RuntimeState, TICK};
 
+/// Arguments of a launch, in bytes together.
+pub const ARGUMENT_BYTES: usize = 1 << 20;
+/// Arguments of a launch.
+pub const ARGUMENTS: usize = 4096;
 /// Inferlets above an inferlet that launched each other.
 const LAUNCH_DEPTH: u32 = 8;
 
@@ -146,6 +151,36 @@ impl Inferlet {
     pub fn kill(&self) {
         self.inferlet.kill();
     }
+
+    /// A handle for whoever ends it while somebody else takes its events.
+    pub fn control(&self) -> Control {
+        Control(Arc::downgrade(&self.inferlet))
+    }
+}
+
+/// A handle to an inferlet, also to one that has ended and is gone. It keeps nothing of it.
+#[derive(Clone)]
+pub struct Control(Weak<InferletState>);
+
+impl Control {
+    /// Ends it, within milliseconds.
+    pub fn kill(&self) {
+        if let Some(inferlet) = self.0.upgrade() {
+            inferlet.kill();
+        }
+    }
+
+    /// Its clients have left: that ends it, unless it has detached itself (`runtime.detach`). Whether it goes on.
+    pub fn leave(&self) -> bool {
+        let Some(inferlet) = self.0.upgrade() else { return false };
+        inferlet.client_left();
+        inferlet.is_detached()
+    }
+
+    /// Processor time of its program and of those it launched; none once it is gone.
+    pub fn cpu(&self) -> Option<Duration> {
+        Some(self.0.upgrade()?.cpu.spent())
+    }
 }
 
 /// The client's side of `session.receive`.
@@ -173,11 +208,11 @@ pub(crate) fn launch(
     shared: &Arc<RuntimeState>,
     program: &Program,
     options: LaunchOptions,
+    grant: Option<&Arc<Grant>>,
     parent: Option<&Arc<InferletState>>,
 ) -> Result<Inferlet, LaunchError> {
-    let label = program.label().to_string();
-    let entry = program.run.clone().ok_or_else(|| LaunchError::NoRun(label.clone()))?;
-    let (registration, client) = register(shared, label, options, None, parent)?;
+    let entry = program.run.clone().ok_or_else(|| LaunchError::NoRun(program.label().to_string()))?;
+    let (registration, client) = register(shared, program.into(), options, grant, parent)?;
     let inferlet = registration.inferlet.clone();
     let (done, outcome) = oneshot::channel();
     let turns = inferlet.user.turns.clone();
@@ -215,11 +250,23 @@ impl Drop for Registration {
     }
 }
 
+/// What an inferlet is called, and what a key's list must have for it.
+pub(crate) struct ProgramNames {
+    pub(crate) label: String,
+    pub(crate) listed_as: String,
+}
+
+impl From<&Program> for ProgramNames {
+    fn from(program: &Program) -> ProgramNames {
+        ProgramNames { label: program.label().to_string(), listed_as: program.listed_as().to_string() }
+    }
+}
+
 /// Makes an inferlet and puts it on the list, if there is room. It acts under the grant of its parent, else under this one,
 /// else as the user that the options name.
 pub(crate) fn register(
     shared: &Arc<RuntimeState>,
-    label: String,
+    ProgramNames { label, listed_as }: ProgramNames,
     options: LaunchOptions,
     grant: Option<&Arc<Grant>>,
     parent: Option<&Arc<InferletState>>,
@@ -232,7 +279,7 @@ pub(crate) fn register(
     // A child is its parent's user's, whatever the options say.
     let user = shared.users.of(grant.map_or(&options.user, |grant| grant.user()));
     let grant = grant.unwrap_or(&user.grant).clone();
-    if !grant.allows_program(&label) {
+    if !grant.allows_program(&listed_as) {
         return Err(LaunchError::NotAllowed(label));
     }
     let of_grant = || grant.options().limits.clone();

@@ -33,6 +33,8 @@ const HANDLER: &str = "wasi:http/handler@0.3.";
 pub struct Program {
     hash: String,
     name: Option<String>,
+    /// Whether a user brought it, who chose its name.
+    is_uploaded: bool,
     pub(crate) run: Option<InferletPre<HostState>>,
     pub(crate) handler: Option<ServicePre<HostState>>,
     needs: Option<Needs>,
@@ -87,6 +89,22 @@ impl Program {
     /// Its name where it has one, else the beginning of its hash.
     pub fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.hash[..12])
+    }
+
+    /// What a key's list of programs must have for it: a name that a user gave says nothing about what it is.
+    pub(crate) fn listed_as(&self) -> &str {
+        if self.is_uploaded { &self.hash } else { self.label() }
+    }
+
+    /// The same program of a user, under this name.
+    pub(crate) fn called(&self, name: Option<&str>) -> Arc<Program> {
+        self.with_name(name, true)
+    }
+
+    fn with_name(&self, name: Option<&str>, is_uploaded: bool) -> Arc<Program> {
+        let name = name.map(str::to_string);
+        let (hash, run, handler) = (self.hash.clone(), self.run.clone(), self.handler.clone());
+        Arc::new(Program { hash, name, is_uploaded, run, handler })
     }
 }
 
@@ -258,6 +276,15 @@ impl Programs {
         self.load_from(wasm, name, None)
     }
 
+    /// The same for a program of a user, whose name is no name of the server's.
+    pub(crate) fn load_uploaded(
+        &self,
+        wasm: &[u8],
+        name: Option<&str>,
+    ) -> Result<Arc<Program>, ProgramError> {
+        Ok(self.load_from(wasm, None, None)?.called(name))
+    }
+
     fn load_from(
         &self,
         wasm: &[u8],
@@ -285,6 +312,8 @@ impl Programs {
             }
         };
         drop(compiled);
+        let is_called_so = name.is_none() || program.name.as_deref() == name;
+        let program = if is_called_so { program } else { program.with_name(name, false) };
         if let Some(name) = name {
             lock(&self.by_name).insert(name.to_string(), Named { program: program.clone(), file });
         }
@@ -295,7 +324,7 @@ impl Programs {
         let component = self.component(wasm, hash)?;
         let (run, handler) = self.link(&component)?;
         let (hash, name) = (hash.to_string(), name.map(str::to_string));
-        Ok(Arc::new(Program { hash, name, run, handler, needs: Needs::of(&component) }))
+        Ok(Arc::new(Program { hash, name, is_uploaded: false, run, handler, needs: Needs::of(&component) }))
     }
 
     /// A program by path, name or hash. A name is looked for among the programs loaded before, whose file is
@@ -318,13 +347,38 @@ impl Programs {
 
     /// A program by name or hash, if it was loaded before and its file is as it was.
     pub(crate) fn loaded(&self, name: &str) -> Option<Arc<Program>> {
-        if let Some(Named { program, file }) = lock(&self.by_name).get(name) {
-            let has_changed = file.as_ref().is_some_and(FileVersion::has_changed);
-            return (!has_changed).then(|| program.clone());
+        if lock(&self.by_name).get(name).is_some() {
+            return self.loaded_name(name);
         }
-        let slot = lock(&self.by_hash).get(name).cloned()?;
+        self.loaded_by_hash(name)
+    }
+
+    /// A program by name, if it was loaded before and its file is as it was.
+    pub(crate) fn loaded_name(&self, name: &str) -> Option<Arc<Program>> {
+        let mut by_name = lock(&self.by_name);
+        let Named { program, file } = by_name.get(name)?;
+        let has_changed = file.as_ref().is_some_and(FileVersion::has_changed);
+        (!has_changed).then(|| program.clone())
+    }
+
+    /// A program by hash, whosever it is, if it was loaded before.
+    pub(crate) fn loaded_by_hash(&self, hash: &str) -> Option<Arc<Program>> {
+        let slot = lock(&self.by_hash).get(hash).cloned()?;
         // One that is being compiled is not loaded yet.
         slot.try_lock().ok()?.clone()
+    }
+
+    /// A program of the server's by hash, if it was loaded before.
+    pub(crate) fn loaded_server_hash(&self, hash: &str) -> Option<Arc<Program>> {
+        let by_name = lock(&self.by_name);
+        let of_server = by_name.values.values().map(|(named, _)| &named.program);
+        of_server.into_iter().find(|program| program.hash == hash).cloned()
+    }
+
+    /// Whether `find` knows a program of the server's by this name.
+    pub(crate) fn has_name(&self, name: &str) -> bool {
+        lock(&self.by_name).values.contains_key(name)
+            || self.files().iter().any(|(known, _)| *known == name.replace('_', "-"))
     }
 
     pub(crate) fn load_file(&self, path: &Path, name: Option<&str>) -> Result<Arc<Program>, ProgramError> {

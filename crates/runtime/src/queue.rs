@@ -75,9 +75,10 @@ impl<T> Receiver<T> {
         self.0.recv().await.map(|(message, _)| message)
     }
 
-    /// Refuses what is sent from now on.
+    /// Refuses what is sent from now on, and drops what nobody has received: whoever waits for room then learns it.
     pub(crate) fn close(&mut self) {
         self.0.close();
+        while self.0.try_recv().is_ok() {}
     }
 }
 
@@ -102,6 +103,16 @@ mod tests {
         assert_eq!(Box::pin(sender.send(4, BYTES)).as_mut().now_or_never(), None);
         assert!(sender.send(5, 0).await);
         assert_eq!([receiver.receive().await, receiver.receive().await], [Some(3), Some(5)]);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_room_learns_that_the_queue_is_closed() {
+        let (sender, mut receiver) = queue();
+        assert!(sender.send(0, BYTES).await);
+        let mut waits = Box::pin(sender.send(1, 1));
+        assert!(waits.as_mut().now_or_never().is_none());
+        receiver.close();
+        assert!(!waits.await && !sender.send(2, BYTES).await);
     }
 
     #[tokio::test]

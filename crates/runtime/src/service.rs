@@ -96,8 +96,8 @@ impl Service {
         let is_head = request.method() == Method::HEAD;
         let broken = |error: B::Error| wasmtime_wasi_http::Error::InternalError(Some(error.to_string()));
         let request = request.map(|body| body.map_err(broken));
-        let label = self.label().to_string();
-        let (registration, client) = register(&self.shared, label, self.options.clone(), grant, None)?;
+        let names = (&*self.program).into();
+        let (registration, client) = register(&self.shared, names, self.options.clone(), grant, None)?;
         if let Some(Arrival(time)) = request.extensions().get() {
             registration.inferlet.set_arrived(*time);
         }

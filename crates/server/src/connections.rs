@@ -1,6 +1,7 @@
 //! Taking connections, and how many there may be.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -8,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use hyper::rt::Write;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -16,6 +19,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::patience::TimedWrites;
+use crate::session::connection;
+use crate::session::upgrade::Upgrade;
 use crate::{Front, HttpLimits, http2};
 
 /// Before the next attempt when a connection cannot be taken: no more files, for instance.
@@ -227,18 +232,31 @@ where
     let io = TimedWrites::new(TokioIo::new(stream), limits.write);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head);
-    let mut connection = http.serve_connection(io, TowerToHyperService::new(router));
+    let upgrade = Upgrade::default();
+    let (routes, place) = (TowerToHyperService::new(router), upgrade.clone());
+    let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+        request.extensions_mut().insert(place.clone());
+        routes.call(request)
+    });
+    let mut connection = http.serve_connection(io, service);
     let mut served = tokio::select! {
-        served = &mut connection => Some(served),
+        served = poll_fn(|context| connection.poll_without_shutdown(context)) => Some(served),
         () = front.stopping() => None,
     };
     if served.is_none() {
         Pin::new(&mut connection).graceful_shutdown();
-        served = Some((&mut connection).await);
+        served = Some(poll_fn(|context| connection.poll_without_shutdown(context)).await);
     }
-    let Some(Err(error)) = served else { return };
+    let mut parts = connection.into_parts();
+    let Some(Err(error)) = served else {
+        match upgrade.take() {
+            Some(opening) => connection::serve(front, opening, TokioIo::new(parts.io), &parts.read_buf).await,
+            // What the client has not taken by now it may lose.
+            None => drop(poll_fn(|context| Pin::new(&mut parts.io).poll_shutdown(context)).await),
+        }
+        return;
+    };
     tracing::debug!(%error, "a connection broke off");
-    let parts = connection.into_parts();
     if error.is_timeout() && !parts.read_buf.is_empty() {
         let mut stream = parts.io.into_inner().into_inner();
         // One write: it has a place in the system's buffer, since nothing was answered to this head.

@@ -15,6 +15,7 @@ mod patience;
 mod recording;
 mod requests;
 mod routes;
+mod session;
 mod spans;
 mod stats;
 mod tls;
@@ -31,6 +32,7 @@ use trace::Telemetry;
 use admission::Admission;
 use auth::Auth;
 use connections::Connections;
+use session::hub::Hub;
 use tls::Tls;
 
 pub use admission::{AdmissionCounts, AdmissionLimits, ClientBounds};
@@ -38,6 +40,7 @@ pub use auth::{KEY_PREFIX, Key};
 pub use mounts::{MountError, Mounts};
 pub use recording::RECORDING_SECONDS;
 pub use routes::{ROUTES, Route};
+pub use session::{SessionCounts, SessionOptions};
 pub use stats::{METRICS, Reading};
 pub use tls::{TlsError, TlsFiles};
 
@@ -135,6 +138,8 @@ pub(crate) struct FrontState {
     pub(crate) started: SystemTime,
     /// What recordings are made of.
     pub(crate) recorded: OnceLock<Runtime>,
+    /// The sessions, once there are some.
+    pub(crate) sessions: OnceLock<Arc<Hub>>,
     /// The place of the one recording that is made or sent.
     pub(crate) recording: Arc<Semaphore>,
     /// Where spans of requests go, if anywhere.
@@ -163,6 +168,7 @@ impl Front {
             last_read: tokio::sync::Mutex::default(),
             started: SystemTime::now(),
             recorded: OnceLock::new(),
+            sessions: OnceLock::new(),
             recording: Arc::new(Semaphore::new(1)),
             telemetry: OnceLock::new(),
         })))
@@ -248,6 +254,21 @@ impl Front {
     /// Offers recordings of a runtime; the first one given is meant.
     pub fn offer_recordings(&self, runtime: &Runtime) {
         self.0.recorded.get_or_init(|| runtime.clone());
+    }
+
+    /// Offers sessions, in which clients launch programs of this runtime; the first ones given are meant.
+    pub fn offer_sessions(&self, options: SessionOptions, runtime: &Runtime) {
+        self.0.sessions.get_or_init(|| Hub::start(options, runtime.clone()));
+    }
+
+    /// Sessions, and the inferlets that they have launched.
+    pub fn session_counts(&self) -> SessionCounts {
+        self.0.sessions.get().map(|hub| hub.counts()).unwrap_or_default()
+    }
+
+    /// Bytes of the events of a user that are kept.
+    pub fn session_event_bytes(&self, user: &str) -> u64 {
+        self.0.sessions.get().map_or(0, |hub| hub.event_bytes(user).0)
     }
 
     /// Makes a span of each request to a program; the first telemetry given is meant.

@@ -21,6 +21,7 @@ use crate::auth::{Refused, X_API_KEY};
 use crate::mounts::strip_mount;
 use crate::observed::{Observer, Passed, observed};
 use crate::patience::TimedBody;
+use crate::session::upgrade;
 use crate::{Front, HttpLimits, Phase, recording, requests, spans, stats};
 
 /// The part of the path that led to a program; the program itself sees the rest.
@@ -40,7 +41,7 @@ pub struct Route {
 /// Who may ask for one of the server's own paths.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
-    /// Everybody.
+    /// Everybody, or whom the handler lets in.
     Open,
     /// Holders of a key that shows the whole server.
     Admin,
@@ -86,6 +87,13 @@ pub const ROUTES: &[Route] = &[
             409 while another recording is made. See docs/tracing.md",
         access: Access::Admin,
         handler: || get(recording::record),
+    },
+    Route {
+        path: protocol::PATH,
+        about: "`GET`: a WebSocket, over which clients upload programs, launch them and talk with them. Where the server has \
+            keys, for each of them. See docs/protocol.md",
+        access: Access::Open,
+        handler: || get(upgrade::open),
     },
 ];
 
@@ -305,7 +313,7 @@ impl Observer for Place {
 }
 
 /// The answer to a request whose key is not enough.
-fn not_allowed(refused: &Refused) -> Response {
+pub(crate) fn not_allowed(refused: &Refused) -> Response {
     let text = refused.to_string();
     match refused {
         Refused::NoKey | Refused::WrongKey => {

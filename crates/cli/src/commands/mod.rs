@@ -1,11 +1,16 @@
 //! One file for each subcommand; `remote` is what those share that ask a running server.
 
+pub(crate) mod attach;
 pub(crate) mod bench;
 pub(crate) mod build;
 pub(crate) mod doctor;
 pub(crate) mod key;
+pub(crate) mod kill;
+pub(crate) mod logs;
 pub(crate) mod model;
 pub(crate) mod new;
+pub(crate) mod program;
+pub(crate) mod ps;
 mod remote;
 pub(crate) mod run;
 pub(crate) mod shell_files;

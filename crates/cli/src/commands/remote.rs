@@ -1,9 +1,14 @@
-//! A running server, as commands ask it over HTTP.
+//! A running server, as commands ask it: over HTTP, or in a session.
 
 use std::time::Duration;
 
+use anyhow::Result;
 use clap::Args;
+use protocol::Event;
+use protocol::client::{Client, ClientError, Options, Sender};
 use reqwest::Response;
+
+use crate::output;
 
 /// Flags of commands that ask a server.
 #[derive(Args)]
@@ -26,12 +31,84 @@ pub(crate) struct Remote {
 impl ServerFlags {
     /// The server, with the key of the flag or the environment.
     pub(crate) fn remote(self) -> Remote {
-        let key = self.key.or_else(|| std::env::var("PIE_KEY").ok()).filter(|key| !key.is_empty());
-        Remote { address: self.server.trim_end_matches('/').to_string(), key }
+        Remote::new(&self.server, self.key)
+    }
+
+    /// A session there.
+    ///
+    /// # Errors
+    /// When there is no server, or it refuses the key.
+    pub(crate) async fn session(self) -> Result<Client> {
+        self.remote().session().await
+    }
+}
+
+/// Sends each line of stdin to an inferlet as a message. `ends`: whether its end ends the inferlet's input.
+pub(crate) fn forward_stdin(input: Sender, ends: bool) {
+    let runtime = tokio::runtime::Handle::current();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if runtime.block_on(input.send(line)).is_err() {
+                return;
+            }
+        }
+        if ends {
+            // One that has ended takes none anyway.
+            let _ = runtime.block_on(input.end());
+        }
+    });
+}
+
+/// Prints an event that is not the last, as `pie run` does; of the last, nothing.
+pub(crate) fn print_event(event: &Event) -> Result<()> {
+    output::event(match event {
+        Event::Text { text } => output::Part::Text(text),
+        Event::Stdout { data } => output::Part::Stdout(&data.0),
+        Event::Stderr { data } => output::Part::Stderr(&data.0),
+        Event::Blob { data } => output::Part::Blob(data.0.len()),
+        Event::Result { .. } | Event::Error { .. } => return Ok(()),
+    })
+}
+
+/// Prints what an inferlet sends until it ends.
+///
+/// # Errors
+/// When it ends without a result, or the session is over.
+pub(crate) async fn stream(inferlet: &mut protocol::client::Inferlet) -> Result<()> {
+    while let Some(next) = inferlet.next().await? {
+        print_event(&next.event)?;
+    }
+    match inferlet.outcome().await? {
+        Ok(result) if result.is_empty() => Ok(()),
+        Ok(result) => output::line(result),
+        Err(error) => Err(error.into()),
     }
 }
 
 impl Remote {
+    /// A server, and a key from a flag or the environment.
+    pub(crate) fn new(server: &str, key: Option<String>) -> Remote {
+        let key = key.or_else(|| std::env::var("PIE_KEY").ok()).filter(|key| !key.is_empty());
+        Remote { address: server.trim_end_matches('/').to_string(), key }
+    }
+
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// When there is no server, or it refuses the key.
+    pub(crate) async fn session(self) -> Result<Client> {
+        let client = concat!("pie/", env!("CARGO_PKG_VERSION")).to_string();
+        let options = Options { key: self.key, client, ..Options::new(&self.address) };
+        let way_out = |error: &ClientError| match error {
+            ClientError::Key(_) => "give a key of `pie key add` with `--key` or in PIE_KEY".to_string(),
+            _ => format!("is there a server at {}? Start one with `pie serve`", self.address),
+        };
+        Client::connect(options).await.map_err(|error| {
+            let way_out = way_out(&error);
+            anyhow::Error::from(error).context(way_out)
+        })
+    }
+
     /// Sends a GET: so long may it take to connect, and so long may nothing come.
     ///
     /// # Errors

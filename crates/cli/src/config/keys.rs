@@ -9,7 +9,7 @@ use backend_cpu::CpuOptions;
 use runtime::{AllowedHosts, InferletLimits, McpLimits, RuntimeConfig, UserLimits};
 use scheduler::SchedulerConfig;
 use serde::Deserialize;
-use server::{AdmissionLimits, HttpLimits};
+use server::{AdmissionLimits, HttpLimits, SessionOptions};
 use toml::Value;
 
 use super::key::{
@@ -173,6 +173,13 @@ section! {
         /// Keys in the store of one user.
         user_store_keys: u64 = (UserLimits::default().store_keys)
             .range(1, 1 << 32);
+        /// Programs that one user has uploaded, their bytes together.
+        user_program_mb: u64 = (UserLimits::default().program_bytes >> 20)
+            .unit("MiB")
+            .range(0, 1 << 24);
+        /// Programs that one user has uploaded.
+        user_programs: u64 = (UserLimits::default().programs)
+            .range(0, 1 << 20);
         /// Processor time of an inferlet and those it launches, and of the server's work for them; the model's is
         /// not counted.
         cpu_ms: u64 = none
@@ -268,6 +275,47 @@ section! {
         wait_ms: u64 = (milliseconds(AdmissionLimits::default().wait))
             .unit("ms")
             .range(1, 86_400_000);
+    }
+}
+
+section! {
+    /// Sessions of clients that launch programs and talk with them: docs/protocol.md.
+    SessionSettings {
+        /// How long a session can be resumed whose connection was lost.
+        lease_ms: u64 = (milliseconds(SessionOptions::default().lease))
+            .unit("ms")
+            .range(1, 86_400_000);
+        /// How long an inferlet without a client is kept that has ended, or whose events fill its log; then it is ended and
+        /// they are gone.
+        detached_ms: u64 = (milliseconds(SessionOptions::default().detached))
+            .unit("ms")
+            .range(1, 31_536_000_000);
+        /// After which silence a client is asked whether it is there; three times as long, and it is taken for dead.
+        ping_ms: u64 = (milliseconds(SessionOptions::default().ping))
+            .unit("ms")
+            .range(1, 86_400_000);
+        /// Sessions of one user, those without a connection among them.
+        user_sessions: u32 = (SessionOptions::default().user_sessions)
+            .range(1, 1_000_000);
+        /// Inferlets of one user whose events are kept: those that run, and those that have ended and whose events nobody has
+        /// acknowledged.
+        user_inferlets: u32 = (SessionOptions::default().user_inferlets)
+            .range(1, 1_000_000);
+        /// Events that are kept of one inferlet; then it waits.
+        log_events: usize = (SessionOptions::default().log_events)
+            .range(1, 1 << 20);
+        /// Their bytes. A single event that is larger goes when the log is empty.
+        log_kb: usize = (SessionOptions::default().log_bytes >> 10)
+            .unit("KiB")
+            .range(1, 1 << 20);
+        /// Bytes of the events that are kept of all inferlets of one user.
+        user_log_mb: usize = (SessionOptions::default().user_log_bytes >> 20)
+            .unit("MiB")
+            .range(1, 2048);
+        /// The same of all users.
+        total_log_mb: usize = (SessionOptions::default().total_log_bytes >> 20)
+            .unit("MiB")
+            .range(1, 1 << 20);
     }
 }
 
@@ -418,6 +466,7 @@ pub(crate) const TABLES: &[Table] = &[
     table::<NetworkSettings>("network", false),
     table::<HttpSettings>("http", false),
     table::<AdmissionSettings>("admission", false),
+    table::<SessionSettings>("session", false),
     table::<TlsSettings>("tls", false),
     table::<TelemetrySettings>("telemetry", false),
     table::<KvEventSettings>("kv_events", false),
@@ -434,6 +483,7 @@ pub(super) struct Tables {
     pub(super) network: NetworkSettings,
     pub(super) http: HttpSettings,
     pub(super) admission: AdmissionSettings,
+    pub(super) session: SessionSettings,
     pub(super) tls: TlsSettings,
     pub(super) telemetry: TelemetrySettings,
     pub(super) kv_events: KvEventSettings,

@@ -19,13 +19,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use runtime::{AllowedHosts, InferletLimits, ServerLimits, UserLimits};
 use scheduler::PolicyKind;
-use server::{AdmissionLimits, HttpLimits, TlsFiles};
+use server::{AdmissionLimits, HttpLimits, SessionOptions, TlsFiles};
 use toml::Value;
 
 pub(crate) use flags::{CommonFlags, KeyFlags, StartCommand};
 pub(crate) use keys::{
     AdmissionSettings, HttpSettings, KvEventSettings, LOCAL_USER, LimitSettings, McpSettings, ModelSettings,
-    NetworkSettings, ServerSettings, ServiceSettings, TelemetrySettings, TlsSettings, is_user,
+    NetworkSettings, ServerSettings, ServiceSettings, SessionSettings, TelemetrySettings, TlsSettings,
+    is_user,
 };
 
 use crate::logging::LogFormat;
@@ -42,6 +43,7 @@ pub(crate) struct Settings {
     pub(crate) network: NetworkSettings,
     pub(crate) http: HttpSettings,
     pub(crate) admission: AdmissionSettings,
+    pub(crate) session: SessionSettings,
     pub(crate) tls: TlsSettings,
     pub(crate) telemetry: TelemetrySettings,
     /// Who is told of the prefix cache.
@@ -92,8 +94,19 @@ impl Settings {
         }
         flags.iter().for_each(|flag| flag.put_into(&mut file));
         let server = Value::Table(file.clone()).try_into()?;
-        let Tables { backend, limits, network, http, admission, tls, telemetry, kv_events, serve, mcp } =
-            Value::Table(file).try_into()?;
+        let Tables {
+            backend,
+            limits,
+            network,
+            http,
+            admission,
+            session,
+            tls,
+            telemetry,
+            kv_events,
+            serve,
+            mcp,
+        } = Value::Table(file).try_into()?;
         let (models, services) = (backend, serve);
         let settings = Settings {
             server,
@@ -102,6 +115,7 @@ impl Settings {
             network,
             http,
             admission,
+            session,
             tls,
             telemetry,
             kv_events,
@@ -178,6 +192,8 @@ impl LimitSettings {
             host_memory_bytes: self.user_host_memory_mb.map_or(machine / 8, |mib| mib << 20),
             store_bytes: self.user_store_mb << 20,
             store_keys: self.user_store_keys,
+            program_bytes: self.user_program_mb << 20,
+            programs: self.user_programs,
         }
     }
 
@@ -224,6 +240,23 @@ impl AdmissionSettings {
             waiting: self.waiting,
             client_waiting: self.key_waiting,
             wait: Duration::from_millis(self.wait_ms),
+        }
+    }
+}
+
+impl SessionSettings {
+    pub(crate) fn options(&self) -> SessionOptions {
+        SessionOptions {
+            user: LOCAL_USER.into(),
+            lease: Duration::from_millis(self.lease_ms),
+            detached: Duration::from_millis(self.detached_ms),
+            ping: Duration::from_millis(self.ping_ms),
+            user_sessions: self.user_sessions,
+            user_inferlets: self.user_inferlets,
+            log_events: self.log_events,
+            log_bytes: self.log_kb << 10,
+            user_log_bytes: self.user_log_mb << 20,
+            total_log_bytes: self.total_log_mb << 20,
         }
     }
 }

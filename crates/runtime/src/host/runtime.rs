@@ -8,12 +8,8 @@ use super::bindings::api::runtime;
 use super::{Failure, HostState, call};
 use crate::error::{ApiError, check_length, engine_gone, invalid};
 use crate::inferlet::Waiting;
+use crate::process::{ARGUMENT_BYTES, ARGUMENTS};
 use crate::{Inferlet, LaunchError, LaunchOptions, ProgramError, Runtime, process};
-
-/// Arguments of a launch, in bytes together.
-const ARGUMENT_BYTES: usize = 1 << 20;
-/// Arguments of a launch.
-const ARGUMENTS: usize = 4096;
 
 /// A program's handle to an inferlet that it launched.
 pub struct Child(Arc<Inferlet>);
@@ -98,7 +94,7 @@ impl<T: Send + 'static> runtime::HostWithStore<T> for HasSelf<HostState> {
             (state.shared.clone(), state.inferlet.clone())
         });
         let runtime = Runtime(shared);
-        let found = runtime.find(&program).await.map_err(|error| match error {
+        let found = runtime.find_for(&inferlet.user.name, &program).await.map_err(|error| match error {
             ProgramError::Unknown { .. } => ApiError::NotFound(error.to_string()),
             // The server's folder of programs, not the caller, is to blame.
             ProgramError::Read { .. } => ApiError::Backend(error.to_string()),
@@ -109,7 +105,7 @@ impl<T: Send + 'static> runtime::HostWithStore<T> for HasSelf<HostState> {
             user: inferlet.user.name.clone(),
             limits: Some(inferlet.limits.clone()),
         };
-        let child = process::launch(&runtime.0, &found, options, Some(&inferlet));
+        let child = process::launch(&runtime.0, &found, options, None, Some(&inferlet));
         let mut child = child.map_err(|error| match error {
             LaunchError::NoRun(_) | LaunchError::NoHandler(_) => invalid(error.to_string()),
             LaunchError::NotAllowed(_) | LaunchError::Revoked => ApiError::Denied(error.to_string()),

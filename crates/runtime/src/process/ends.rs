@@ -67,9 +67,9 @@ impl World {
     /// Runs a case and kills it when it has been pending `at` times. Gives how often it was, and its outcome.
     async fn kill_at(&self, words: &[&str], at: u32) -> (u32, Result<String, InferletError>) {
         let entry = self.bench.program.run.clone().expect("the test programs have a `run`");
-        let label = self.bench.program.label().to_string();
         let (registration, client) =
-            register(&self.bench.runtime.0, label, World::options(words), None, None).expect("there is room");
+            register(&self.bench.runtime.0, (&*self.bench.program).into(), World::options(words), None, None)
+                .expect("there is room");
         let pending = Arc::new(AtomicU32::new(0));
         let count = pending.clone();
         let turns = registration.inferlet.user.turns.clone();

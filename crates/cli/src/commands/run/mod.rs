@@ -1,4 +1,4 @@
-//! `pie run`: one inferlet on models loaded for it alone.
+//! `pie run`: one inferlet on models loaded for it alone, or with `--server` on a server.
 
 mod trace;
 mod watch;
@@ -9,26 +9,18 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use protocol::client::Client;
 use runtime::{Event, Inferlet, InferletError, Input, LaunchOptions, Program, Runtime};
 
+use super::remote::{self, Remote};
 use crate::assemble::Assembly;
 use crate::config::{CommonFlags, LOCAL_USER};
 use crate::develop::cargo::Package;
-use crate::{logging, output};
+use crate::{logging, output, progress};
 
 /// Flags of `pie run`.
 #[derive(Args)]
-#[command(after_help = "\
-Lines of stdin reach the program as messages (session.receive).
-
-Examples:
-  pie run text-completion -- --prompt \"What is the capital of France?\"
-  pie run my_program.wasm -- --my-flag 3
-  pie run --watch my-program -- --my-flag 3
-  pie run --trace passes.jsonl beam-search
-
-Programs known by name are those of `pie stats`: files NAME.wasm in the folders of PIE_PROGRAMS and in
-PIE_HOME/programs, then those that come with pie.")]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct RunFlags {
     /// A program: a name, a `.wasm` file, or the folder of its source, which is built (`.`, or with a `/`).
     program: String,
@@ -40,12 +32,40 @@ pub(crate) struct RunFlags {
     trace: Option<PathBuf>,
     #[command(flatten)]
     common: CommonFlags,
+    /// Run it on a server: its address, for instance http://10.0.0.2:8080. A file is uploaded where it is not there yet.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["config", "model", "watch", "trace"])]
+    server: Option<String>,
+    /// Key to show to the server, where it wants one. Also: PIE_KEY.
+    #[arg(long, requires = "server")]
+    key: Option<String>,
+    /// On a server: print the inferlet's id and leave it running.
+    #[arg(long, requires = "server")]
+    detach: bool,
     /// Arguments of the program, after `--`.
     #[arg(last = true)]
     arguments: Vec<String>,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  pie run text-completion -- --prompt \"What is the capital of France?\"
+  pie run my_program.wasm -- --my-flag 3
+  pie run --watch my-program -- --my-flag 3
+  pie run --trace passes.jsonl beam-search
+  pie run --server http://10.0.0.2:8080 ./my-program -- --my-flag 3
+  pie run --server http://10.0.0.2:8080 --detach text-completion
+
+Lines of stdin reach the program as messages (session.receive).
+
+Programs known by name are those of `pie stats`: files NAME.wasm in the folders of PIE_PROGRAMS and in
+PIE_HOME/programs, then those that come with pie; on a server, those of `pie program list`.";
+
 pub(crate) async fn run(flags: RunFlags, verbose: u8) -> Result<()> {
+    if let Some(server) = &flags.server {
+        logging::start(verbose, logging::LogFormat::Text);
+        let client = Remote::new(server, flags.key.clone()).session().await?;
+        return run_remotely(&client, &flags).await;
+    }
     let settings = flags.common.settings(&[])?;
     logging::start(verbose, settings.server.log_format());
     let folder = (flags.watch || is_path(&flags.program)).then(|| Path::new(&flags.program));
@@ -95,8 +115,44 @@ fn say_result(ended: Result<String, InferletError>) -> Result<()> {
 }
 
 /// Whether the argument is a path, and no name of a program.
-fn is_path(program: &str) -> bool {
+pub(crate) fn is_path(program: &str) -> bool {
     program.ends_with(".wasm") || program.contains(MAIN_SEPARATOR) || matches!(program, "." | "..")
+}
+
+/// Runs the program on a server.
+async fn run_remotely(client: &Client, flags: &RunFlags) -> Result<()> {
+    let program = match is_path(&flags.program) {
+        true => {
+            let path = Path::new(&flags.program);
+            let component = match path.is_dir() {
+                true => tokio::task::block_in_place(|| Package::open(path)?.build())?,
+                false => path.to_path_buf(),
+            };
+            let bar = progress::bytes(&format!("uploading {}", flags.program), Some(0));
+            let uploaded = client.upload_file(&component, |done, total| {
+                bar.set_length(total);
+                bar.set_position(done);
+            });
+            let uploaded = uploaded.await;
+            bar.finish_and_clear();
+            uploaded?
+        }
+        false => flags.program.clone(),
+    };
+    if flags.detach {
+        return output::line(client.launch_detached(&program, &flags.arguments).await?);
+    }
+    let mut inferlet = client.launch(&program, &flags.arguments).await?;
+    remote::forward_stdin(inferlet.sender(), true);
+    let ended = tokio::select! {
+        ended = remote::stream(&mut inferlet) => ended,
+        _ = tokio::signal::ctrl_c() => {
+            inferlet.terminate().await?;
+            remote::stream(&mut inferlet).await
+        }
+    };
+    client.clone().close().await;
+    ended
 }
 
 /// Sends each line of stdin to the inferlet as a message; its end closes the inferlet's input.
@@ -127,14 +183,12 @@ pub(crate) async fn stream(inferlet: &mut Inferlet) -> Result<Result<String, Inf
     Ok(inferlet.outcome().await)
 }
 
-/// Messages and stdout go to stdout as they are, stderr to stderr; blobs are announced.
+/// Prints an event.
 pub(crate) fn print_event(event: &Event) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    let printed = match event {
-        Event::Text(text) => out.write_all(text.as_bytes()),
-        Event::Stdout(bytes) => out.write_all(bytes),
-        Event::Stderr(bytes) => return Ok(std::io::stderr().lock().write_all(bytes)?),
-        Event::Blob(bytes) => writeln!(out, "[{} bytes]", bytes.len()),
-    };
-    output::written(printed.and_then(|()| out.flush()))
+    output::event(match event {
+        Event::Text(text) => output::Part::Text(text),
+        Event::Stdout(bytes) => output::Part::Stdout(bytes),
+        Event::Stderr(bytes) => output::Part::Stderr(bytes),
+        Event::Blob(bytes) => output::Part::Blob(bytes.len()),
+    })
 }

@@ -151,6 +151,7 @@ impl RunningServer {
         let reload = Reload::new(front.clone(), runtime.clone(), settings.clone(), move || flags.settings())?;
         tokio::spawn(reload.run(hangups));
         front.offer_recordings(&runtime);
+        front.offer_sessions(settings.session.options(), &runtime);
         front.set_ready(move || runtime.dead_models());
         stop.arm();
         let patience = Duration::from_millis(settings.server.shutdown_ms);

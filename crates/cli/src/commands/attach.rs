@@ -1,0 +1,38 @@
+//! `pie attach`: goes on with an inferlet on a server.
+
+use anyhow::Result;
+use clap::Args;
+
+use super::remote::{ServerFlags, forward_stdin, stream};
+
+/// Flags of `pie attach`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pie attach 0b2f6a0e
+  pie attach --server http://10.0.0.2:8080 0b2f6a0e < messages.txt
+
+Lines of stdin reach the program as messages, and the end of stdin ends nothing. Ctrl-C leaves the inferlet running.")]
+pub(crate) struct AttachFlags {
+    /// Its id; a beginning that no other has is enough.
+    id: String,
+    #[command(flatten)]
+    server: ServerFlags,
+}
+
+pub(crate) async fn attach(flags: AttachFlags) -> Result<()> {
+    let client = flags.server.session().await?;
+    let mut inferlet = client.attach(&flags.id, None).await?;
+    forward_stdin(inferlet.sender(), false);
+    let ended = tokio::select! {
+        ended = stream(&mut inferlet) => ended,
+        _ = tokio::signal::ctrl_c() => {
+            let id = inferlet.id().to_string();
+            inferlet.detach().await?;
+            eprintln!("detached; `pie attach {id}` comes back to it");
+            Ok(())
+        }
+    };
+    client.close().await;
+    ended
+}
