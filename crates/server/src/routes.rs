@@ -9,7 +9,9 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
-use http::header::{AUTHORIZATION, CONNECTION, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, WWW_AUTHENTICATE,
+};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderName, HeaderValue, StatusCode};
 use runtime::{Arrival, Grant, InferletError, LaunchError, RequestError, Service};
@@ -284,6 +286,7 @@ async fn admit(front: &Front, service: &Service, mount: &str, route: &str, mut r
         // The key is the server's business and no program's.
         request.headers_mut().remove(AUTHORIZATION);
         request.headers_mut().remove(X_API_KEY);
+        request.headers_mut().remove(SEC_WEBSOCKET_PROTOCOL);
         bounds = client.key.bounds;
     }
     let grant = client.as_ref().map(|client| &client.key.grant);
