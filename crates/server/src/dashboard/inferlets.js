@@ -9,8 +9,10 @@ const LONG_LIST = 500;
 const LONG_LIST_MS = 5000;
 // Of the output of an inferlet this page keeps the last so many characters; a browser shows more only slowly.
 const KEPT_CHARACTERS = 1 << 20;
-// Inferlets that have ended and that this page still shows.
+// Inferlets that have ended and that this page still shows: those whose output it may have, and those that answered
+// requests, which are shown only as bars of the last minute.
 const KEPT_ENDED = 100;
+const KEPT_ANSWERS = 400;
 const KEPT_USAGES = 75;
 
 function bytesOf(base64) {
@@ -29,6 +31,8 @@ class Inferlet {
   /** When it began and ended, on the clock of the page. */
   started = performance.now();
   ended = null;
+  /** Whether it had ended before this page heard of it: nobody says when. */
+  isOld = false;
   /** What it wrote: `{ kind, text }`, oldest first. */
   output = [];
   kept = 0;
@@ -163,7 +167,10 @@ export class Inferlets extends EventTarget {
     for (const { id, program, arguments: given, state, attachable, clients, age_ms, cpu_ms } of listed) {
       ids.add(id);
       let inferlet = this.all.get(id);
-      if (!inferlet) this.all.set(id, (inferlet = new Inferlet(id, program)));
+      if (!inferlet) {
+        this.all.set(id, (inferlet = new Inferlet(id, program)));
+        inferlet.isOld = state === "ended";
+      }
       Object.assign(inferlet, { program, arguments: given, attachable, clients, cpu: cpu_ms / 1000 });
       if (inferlet.ended === null) inferlet.started = now - age_ms;
       if (state === "ended" && inferlet.state !== "ended") inferlet.end(null);
@@ -172,9 +179,15 @@ export class Inferlets extends EventTarget {
       // Its last event may still be on its way, and says how it ended.
       if (inferlet.state === "running" && !ids.has(inferlet.id) && now - inferlet.started > 2 * LIST_MS) inferlet.end(null);
     }
-    const ended = [...this.all.values()].filter((inferlet) => inferlet.ended !== null && inferlet.id !== this.kept);
+    this.forget((inferlet) => inferlet.attachable, KEPT_ENDED);
+    this.forget((inferlet) => !inferlet.attachable, KEPT_ANSWERS);
+  }
+
+  /** Of the inferlets of a kind that have ended, keeps so many: the last, and the one that is looked at. */
+  forget(isOfKind, kept) {
+    const ended = [...this.all.values()].filter((one) => one.ended !== null && one.id !== this.kept && isOfKind(one));
     ended.sort((a, b) => a.ended - b.ended);
-    for (const inferlet of ended.slice(0, Math.max(0, ended.length - KEPT_ENDED))) this.all.delete(inferlet.id);
+    for (const { id } of ended.slice(0, Math.max(0, ended.length - kept))) this.all.delete(id);
   }
 
   take({ id, number, event }) {

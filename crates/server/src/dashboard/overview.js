@@ -209,7 +209,7 @@ export class Overview {
   inferletLanes() {
     const now = performance.now();
     const age = (inferlet) => (inferlet.ended === null ? 0 : now - inferlet.ended);
-    const recent = [...this.inferlets.all.values()].filter((inferlet) => age(inferlet) < SHOWN_MS);
+    const recent = [...this.inferlets.all.values()].filter((inferlet) => !inferlet.isOld && age(inferlet) < SHOWN_MS);
     recent.sort((a, b) => a.started - b.started);
     const lanes = [];
     let left = 0;

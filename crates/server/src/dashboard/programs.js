@@ -1,6 +1,6 @@
 // The view of programs: the form that launches one, the list of inferlets, and what the chosen one writes.
 
-import { $, announce, el, seconds, setText, span } from "./dom.js";
+import { $, announce, el, NONE, seconds, setText, span } from "./dom.js";
 import { parseArguments } from "./arguments.js";
 
 // A list of more is shortened: its end is what began first.
@@ -102,7 +102,9 @@ export class Programs {
   }
 
   updateList() {
-    const all = [...this.inferlets.all.values()];
+    // Of one that answered a request nothing is left to see when it has ended.
+    const isShown = (inferlet) => inferlet.attachable || inferlet.ended === null || inferlet.id === this.chosen;
+    const all = [...this.inferlets.all.values()].filter(isShown);
     const running = all.filter((inferlet) => inferlet.state === "running").length;
     // Those that run first, the youngest at the top.
     all.sort((a, b) => (a.ended !== null) - (b.ended !== null) || b.started - a.started);
@@ -127,7 +129,7 @@ export class Programs {
       setText(row.id, inferlet.id.slice(0, ID_LETTERS));
       setText(row.state, inferlet.shown);
       row.state.className = `pill ${inferlet.shown}`;
-      setText(row.age, span(((inferlet.ended ?? performance.now()) - inferlet.started) / 1000));
+      setText(row.age, inferlet.isOld ? NONE : span(((inferlet.ended ?? performance.now()) - inferlet.started) / 1000));
       setText(row.cpu, seconds(inferlet.cpu));
       row.button.setAttribute("aria-pressed", inferlet.id === this.chosen);
       row.element.classList.toggle("chosen", inferlet.id === this.chosen);
