@@ -128,6 +128,35 @@ def test_an_inferlet_that_goes_on_without_the_page_is_found_again(page):
     expect(page.locator("#inferlets tr.chosen").get_by_text("killed")).to_be_visible()
 
 
+def test_no_text_is_missed_or_doubled_when_the_connection_is_lost(browser, url):
+    with opened(browser, "about:blank") as page:
+        connections = []
+
+        def connect(socket):
+            server = socket.connect_to_server()
+            connections.append((socket, server))
+
+        page.route_web_socket("**/v1/session", connect)
+        page.goto(url)
+        show(page, "Programs")
+        texts = []
+        for cuts in (0, 3):
+            # Greedy: it writes the same each time.
+            row = launch(page, ENDLESS[0], "--max-tokens 120")
+            for _ in range(cuts):
+                known = len(connections)
+                expect(output(page).locator(".text").first).not_to_be_empty()
+                # Not how a client ends a session: 1000 and 1001 do that.
+                for end in connections[-1]:
+                    end.close(code=3000, reason="cut")
+                while len(connections) == known:
+                    page.wait_for_timeout(50)
+            expect(row.get_by_text("finished")).to_be_visible()
+            texts.append(output(page).inner_text())
+        assert len(connections) == 4 and len(texts[0]) > 100
+        assert texts[0] == texts[1]
+
+
 def test_what_is_wrong_with_a_launch_is_said(page):
     launch(page, "text-completion", '--prompt "no end')
     expect(page.locator("#launch-error")).to_have_text('a " has no other at its end')
