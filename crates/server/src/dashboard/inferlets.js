@@ -26,7 +26,8 @@ class Inferlet {
   outcome = null;
   arguments = [];
   cpu = null;
-  clients = 0;
+  /** Sessions that take what it writes, once the server has said so. */
+  clients = null;
   attachable = true;
   /** When it began and ended, on the clock of the page. */
   started = performance.now();

@@ -40,7 +40,7 @@ function showHead() {
   $("health").className = `pill ${health === "ok" ? "good" : health === "connecting" ? "" : "bad"}`;
   const last = history.at(-1);
   const version = last?.names("pie_build_info", "version")[0];
-  setText($("build"), last && seesAll ? `pie ${version}, up ${span(Date.now() / 1000 - last.started)}` : "");
+  setText($("build"), last && seesAll && health !== "unreachable" ? `pie ${version}, up ${span(Date.now() / 1000 - last.started)}` : "");
   $("key-open").hidden = !key && isIn;
   const notices = {
     unreachable: "The server does not answer. What is shown is what it said last; this page tries again by itself.",

@@ -163,7 +163,7 @@ export class Programs {
     setText($("inferlet-title"), inferlet.program);
     const given = inferlet.arguments.length ? `, with ${inferlet.arguments.map((one) => (/^[\w.=/-]+$/.test(one) ? one : JSON.stringify(one))).join(" ")}` : "";
     const silent = inferlet.attachable ? "" : ". It answers a request or another program, which takes what it writes";
-    const clients = inferlet.attachable && isRunning ? `, ${inferlet.clients} watching` : "";
+    const clients = inferlet.attachable && isRunning && inferlet.clients !== null ? `, ${inferlet.clients} watching` : "";
     setText($("inferlet-facts"), `${inferlet.id}: ${inferlet.shown}${clients}${given}${silent}.`);
     this.writeOutput(inferlet);
   }
