@@ -33,6 +33,9 @@ pub use message::{ClientMessage, ServerMessage};
 /// Where a server answers sessions.
 pub const PATH: &str = "/v1/session";
 
+/// The subprotocol of the WebSocket, for clients that offer some: pages in a browser, which give their key as another one.
+pub const SUBPROTOCOL: &str = "pie.v1";
+
 /// Versions that this crate speaks, the best last.
 pub const VERSIONS: &[u32] = &[1];
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use runtime::Grant;
 
 use crate::admission::ClientBounds;
@@ -19,6 +19,8 @@ pub const KEY_PREFIX: &str = "sk-pie-";
 const KEY_BYTES: usize = 256;
 /// The header of Anthropic's clients.
 pub(crate) const X_API_KEY: &str = "x-api-key";
+/// Before the key, as a subprotocol of a WebSocket: a page in a browser can set no headers of one.
+const KEY_PROTOCOL: &str = "pie.key.";
 
 /// A key, as the server knows it.
 #[derive(Clone)]
@@ -225,13 +227,18 @@ impl Key {
     }
 }
 
-/// The key that a request gives: a bearer's, or in the header for it. A proxy may use `authorization` for itself.
+/// The key that a request gives: a bearer's, in the header for it, or as a subprotocol. A proxy may use `authorization` for
+/// itself.
 fn key_of(headers: &HeaderMap) -> Result<&str, Refused> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(key)
     });
-    let given = bearer.or_else(|| headers.get(X_API_KEY)?.to_str().ok());
+    let subprotocol = || {
+        let offered = headers.get(SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
+        offered.split(',').find_map(|offer| offer.trim().strip_prefix(KEY_PROTOCOL))
+    };
+    let given = bearer.or_else(|| headers.get(X_API_KEY)?.to_str().ok()).or_else(subprotocol);
     let Some(given) = given else {
         let gives_one = headers.contains_key(AUTHORIZATION) || headers.contains_key(X_API_KEY);
         return Err(if gives_one { Refused::WrongKey } else { Refused::NoKey });
@@ -271,6 +278,8 @@ mod tests {
         assert_eq!(of("authorization", "Bearer sk-pie-a-b").as_deref(), Ok("sk-pie-a-b"));
         assert_eq!(of("authorization", "bearer  sk-pie-a-b ").as_deref(), Ok("sk-pie-a-b"));
         assert_eq!(of("x-api-key", "sk-pie-a-b").as_deref(), Ok("sk-pie-a-b"));
+        assert_eq!(of("sec-websocket-protocol", "pie.v1, pie.key.sk-pie-a-b").as_deref(), Ok("sk-pie-a-b"));
+        assert_eq!(of("sec-websocket-protocol", "pie.v1"), Err(Refused::NoKey));
         assert_eq!(of("authorization", "Basic abc"), Err(Refused::WrongKey));
         assert_eq!(of("authorization", "sk-pie-a-b"), Err(Refused::WrongKey));
         assert_eq!(of("x-other", "sk-pie-a-b"), Err(Refused::NoKey));

@@ -8,6 +8,7 @@
 mod admission;
 mod auth;
 mod connections;
+mod dashboard;
 mod http2;
 mod mounts;
 mod observed;

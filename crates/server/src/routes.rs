@@ -9,15 +9,18 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
-use http::header::{AUTHORIZATION, CONNECTION, HOST, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, HOST, ORIGIN, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL, WWW_AUTHENTICATE,
+};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use runtime::{Arrival, Grant, InferletError, LaunchError, RequestError, Service};
 use serde_json::json;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer, ExposeHeaders};
 
 use crate::admission::{ClientBounds, Place};
 use crate::auth::{Refused, X_API_KEY};
+use crate::dashboard;
 use crate::mounts::strip_mount;
 use crate::observed::{Observer, Passed, observed};
 use crate::patience::TimedBody;
@@ -82,6 +85,13 @@ pub const ROUTES: &[Route] = &[
         handler: || get(stats::json),
     },
     Route {
+        path: dashboard::PATH,
+        about: "`GET`: the dashboard, a page for a browser, which asks for a key where there are some; `/` is the same where \
+            no program is mounted there. See docs/operating.md",
+        access: Access::Open,
+        handler: || get(dashboard::page),
+    },
+    Route {
         path: "/debug/trace",
         about: "`GET`: records for `?seconds=N` (1 to 60, by default 5) what the server does, as a file for Perfetto; \
             409 while another recording is made. See docs/tracing.md",
@@ -104,7 +114,7 @@ pub(crate) fn server_router(front: Front) -> Router {
         Access::Admin => (own.handler)().route_layer(from_fn_with_state(front.clone(), admin_only)),
     };
     let own = ROUTES.iter().fold(Router::new(), |router, own| router.route(own.path, handler(own)));
-    watched(own.fallback(mounted), front)
+    watched(own.merge(dashboard::files()).fallback(mounted), front)
 }
 
 /// One program for every path.
@@ -239,6 +249,9 @@ async fn mounted(State(front): State<Front>, request: Request) -> Response {
     let mounts = front.mounts();
     match mounts.find(path) {
         Some((service, mount)) => answer(&front, &service, &mount, &mount, request).await,
+        None if path == "/" && matches!(*request.method(), Method::GET | Method::HEAD) => {
+            dashboard::page(request).await
+        }
         None => {
             // What is served is nothing for strangers.
             if let Err(refused) = front.0.auth.client(request.headers()) {
@@ -292,6 +305,7 @@ async fn admit(front: &Front, service: &Service, mount: &str, route: &str, mut r
         // The key is the server's business and no program's.
         request.headers_mut().remove(AUTHORIZATION);
         request.headers_mut().remove(X_API_KEY);
+        request.headers_mut().remove(SEC_WEBSOCKET_PROTOCOL);
         bounds = client.key.bounds;
     }
     let grant = client.as_ref().map(|client| &client.key.grant);

@@ -67,6 +67,7 @@ pub(crate) async fn open(State(front): State<Front>, request: Request) -> Respon
         return failure(StatusCode::BAD_REQUEST, words);
     };
     let accept = protocol::socket::accept_key(key.as_bytes());
+    let is_offered = has(headers, SEC_WEBSOCKET_PROTOCOL, protocol::SUBPROTOCOL);
     place.put(Opening { client, hub });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -74,6 +75,10 @@ pub(crate) async fn open(State(front): State<Front>, request: Request) -> Respon
     answers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     answers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     answers.insert(SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(&accept).expect("base64"));
+    // A browser ends a connection on which none of the subprotocols is chosen that it offered.
+    if is_offered {
+        answers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol::SUBPROTOCOL));
+    }
     response
 }
 
