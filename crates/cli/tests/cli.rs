@@ -25,8 +25,25 @@ fn error(arguments: &[&str]) -> String {
 #[test]
 fn every_command_has_a_help() {
     let commands = [
-        "run", "ps", "logs", "attach", "kill", "program", "start", "serve", "key", "stats", "new", "build", "test",
-        "model", "bench", "trace", "doctor", "completions", "man",
+        "run",
+        "ps",
+        "logs",
+        "attach",
+        "kill",
+        "program",
+        "start",
+        "serve",
+        "key",
+        "stats",
+        "new",
+        "build",
+        "test",
+        "model",
+        "bench",
+        "trace",
+        "doctor",
+        "completions",
+        "man",
     ];
     for command in commands {
         let output = run(&[command, "--help"]);

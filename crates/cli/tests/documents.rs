@@ -3,7 +3,6 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Where a path of the repository begins.
 const FOLDERS: [&str; 8] =
@@ -94,13 +93,6 @@ fn every_invariant_names_its_test() {
         assert!(held, "an invariant without a test:\n{invariant}");
     }
     assert!(invariants.len() > 20, "only {} invariants were found", invariants.len());
-}
-
-/// The first block of code in this language after `heading`.
-fn block<'a>(page: &'a str, heading: &str, language: &str) -> &'a str {
-    let (_, rest) = page.split_once(heading).unwrap_or_else(|| panic!("`{heading}` is not on the page"));
-    let (_, rest) = rest.split_once(&format!("```{language}\n")).expect("a block of code");
-    rest.split("```").next().expect("a block has an end")
 }
 
 #[test]

@@ -104,7 +104,7 @@ impl Program {
     fn with_name(&self, name: Option<&str>, is_uploaded: bool) -> Arc<Program> {
         let name = name.map(str::to_string);
         let (hash, run, handler) = (self.hash.clone(), self.run.clone(), self.handler.clone());
-        Arc::new(Program { hash, name, is_uploaded, run, handler })
+        Arc::new(Program { hash, name, is_uploaded, run, handler, needs: self.needs })
     }
 }
 

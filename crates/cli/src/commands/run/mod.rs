@@ -3,7 +3,6 @@
 mod trace;
 mod watch;
 
-use std::io::Write;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::sync::Arc;
 
