@@ -3,7 +3,7 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -14,20 +14,19 @@ use common::text;
 const PATIENCE: Duration = Duration::from_secs(600);
 
 struct Author {
-    home: PathBuf,
+    home: &'static Path,
     desk: tempfile::TempDir,
 }
 
 impl Author {
     fn new() -> Author {
-        let home = common::home("home-develop");
-        common::add_tiny_model(&home);
+        let home = common::tiny_home("home-develop");
         Author { home, desk: tempfile::tempdir().unwrap() }
     }
 
     /// `pie` where the author works. What is built is kept between runs of the tests.
     fn pie(&self, arguments: &[&str]) -> Command {
-        let mut command = common::pie(&self.home, arguments);
+        let mut command = common::pie(self.home, arguments);
         command.current_dir(self.desk.path()).env("CARGO_TARGET_DIR", self.home.join("target"));
         // What cargo set for this test is not for the author's cargo.
         for name in ["CARGO_MANIFEST_DIR", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "PIE_PROGRAMS"] {
@@ -180,7 +179,7 @@ fn shells_and_man_know_the_commands() {
     let author = Author::new();
     for shell in ["bash", "zsh", "fish"] {
         let script = author.said(&["completions", shell]);
-        assert!(script.contains("--prefill-share") && script.contains("doctor"), "{shell}: {script}");
+        assert!(script.contains("--batching-strategy") && script.contains("doctor"), "{shell}: {script}");
     }
     author.said(&["man", "pages"]);
     let page = std::fs::read_to_string(author.desk.path().join("pages/pie-run.1")).unwrap();

@@ -126,7 +126,8 @@ impl SnapshotFiles {
         let path = self.path(model, key).expect("there is a folder");
         let limits = model.engine.limits();
         let head = head(key, limits.page_tokens, in_engine.next_position, in_engine.pages, limits.page_bytes);
-        let create = move || SnapshotWriter::create(&path, &head).map_err(not_written);
+        let on_disk = self.on_disk.clone();
+        let create = move || SnapshotWriter::create(&path, &head, on_disk).map_err(not_written);
         let mut writer = workers.run(inferlet, 0, create).await?;
         let engine = model.engine.for_owner(inferlet.owner);
         let at_once = (PART_BYTES / limits.page_bytes.max(1)).max(1) as u32;
@@ -138,8 +139,9 @@ impl SnapshotFiles {
             writer = workers.run(inferlet, bytes, write).await?;
         }
         let entry = (model.fingerprint.clone(), key.to_string());
-        let (on_disk, length) = (self.on_disk.clone(), in_engine.length);
+        let length = in_engine.length;
         let finish = move || {
+            let on_disk = writer.on_disk.clone();
             // Nobody removes the file between the moment it is there and the note of it.
             let mut on_disk = on_disk.lock().unwrap_or_else(PoisonError::into_inner);
             writer.finish().map_err(not_written)?;
@@ -277,11 +279,14 @@ fn not_written(error: std::io::Error) -> ApiError {
 struct SnapshotWriter {
     file: PartFile,
     hasher: blake3::Hasher,
+    /// The list that it will be in. Dropped last: until then the file may be there, see [`SnapshotFiles::writes`].
+    on_disk: Arc<Mutex<OnDisk>>,
 }
 
 impl SnapshotWriter {
-    fn create(path: &Path, head: &[u8]) -> std::io::Result<SnapshotWriter> {
-        let mut writer = SnapshotWriter { file: PartFile::create(path)?, hasher: blake3::Hasher::new() };
+    fn create(path: &Path, head: &[u8], on_disk: Arc<Mutex<OnDisk>>) -> std::io::Result<SnapshotWriter> {
+        let (file, hasher) = (PartFile::create(path)?, blake3::Hasher::new());
+        let mut writer = SnapshotWriter { file, hasher, on_disk };
         writer.write(head)?;
         Ok(writer)
     }
@@ -348,7 +353,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("one.kv");
         let create = || {
-            SnapshotWriter::create(&path, &head("ann/prefix", 16, 40, data.pages.len() as u32, 40)).unwrap()
+            SnapshotWriter::create(
+                &path,
+                &head("ann/prefix", 16, 40, data.pages.len() as u32, 40),
+                Arc::default(),
+            )
+            .unwrap()
         };
         let mut writer = create();
         data.pages.chunks(1).for_each(|page| writer.add(page).unwrap());

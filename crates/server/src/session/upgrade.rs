@@ -44,7 +44,7 @@ pub(crate) async fn open(State(front): State<Front>, request: Request) -> Respon
         Err(refused) => return not_allowed(&refused),
     };
     let Some(hub) = front.0.sessions.get().cloned() else {
-        return failure(StatusCode::NOT_FOUND, "this server has no sessions");
+        return failure(StatusCode::NOT_IMPLEMENTED, "this server has no sessions");
     };
     let user = client.as_ref().map_or(hub.options.user.as_str(), |client| client.key.grant.user());
     belongs(&request, protocol::PATH, user);
