@@ -30,7 +30,8 @@ pub(super) fn gzip_tar<'a>(to: impl Write, files: impl Iterator<Item = (String, 
         header.set_mode(mode);
         header.set_size(bytes as u64);
         header.set_mtime(0);
-        (header.set_uid(0), header.set_gid(0));
+        header.set_uid(0);
+        header.set_gid(0);
         header
     };
     for (path, file) in files {

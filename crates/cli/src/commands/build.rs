@@ -46,7 +46,7 @@ pub(crate) async fn build(flags: &BuildFlags) -> Result<()> {
     let component = tokio::task::block_in_place(|| package.build())?;
     let program = check(&component).await?;
     let bytes = std::fs::metadata(&component)?.len();
-    let here = std::env::current_dir().and_then(|here| std::fs::canonicalize(here)).unwrap_or_default();
+    let here = std::env::current_dir().and_then(std::fs::canonicalize).unwrap_or_default();
     let shown = component.strip_prefix(&here).unwrap_or(&component).display();
     output::line(format_args!("{shown}: {} KiB, hash {}", bytes.div_ceil(1024), program.hash()))?;
     let kinds = [(program.runs(), "is run by `pie run`"), (program.answers_http(), "answers HTTP requests")];
