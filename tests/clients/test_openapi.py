@@ -74,8 +74,9 @@ def refusal(post, request, name, value):
     return None if status == 200 else answer["error"]
 
 
-# Paths of the server itself that are not for applications: docs/operating.md and docs/tracing.md have them.
-OPERATORS = {"/health/live", "/health/ready", "/metrics", "/stats", "/debug/trace"}
+# Paths of the server itself that are not for applications: docs/operating.md and docs/tracing.md have them. Sessions are
+# a WebSocket, which docs/protocol.md describes.
+OPERATORS = {"/health/live", "/health/ready", "/metrics", "/stats", "/debug/trace", "/dashboard", "/v1/session"}
 
 
 def test_the_document_is_that_of_the_source_and_has_every_path(url, document, post):

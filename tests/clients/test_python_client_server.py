@@ -26,6 +26,13 @@ INFERLETS = ROOT / "inferlets/target/wasm32-wasip2/release"
 TEST_PROGRAMS = ROOT / "tests/programs/target/wasm32-wasip2/release/test_programs.wasm"
 
 
+@pytest.fixture(scope="module")
+def url(pie):
+    """A server on which nobody else leaves anything: what is left is counted here."""
+    with pie.serving(model=model_file()) as address:
+        yield address
+
+
 def enlarged(program, size):
     """A component with a custom section behind it that makes it this large and different from all others."""
     rest = size - len(program) - 16
