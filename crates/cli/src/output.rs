@@ -52,6 +52,18 @@ pub(crate) fn event(part: Part<'_>) -> Result<()> {
     written(printed.and_then(|()| out.flush()))
 }
 
+/// Prints the result of an inferlet, if it has one.
+///
+/// # Errors
+/// The inferlet's own, and those of [`line`].
+pub(crate) fn result(ended: Result<String, impl Into<anyhow::Error>>) -> Result<()> {
+    match ended {
+        Ok(result) if result.is_empty() => Ok(()),
+        Ok(result) => line(result),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// What became of a write to stdout.
 ///
 /// # Errors

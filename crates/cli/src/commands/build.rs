@@ -43,7 +43,7 @@ pub(crate) struct TestFlags {
 
 pub(crate) async fn build(flags: &BuildFlags) -> Result<()> {
     let package = Package::open(&flags.folder)?;
-    let component = tokio::task::block_in_place(|| package.build())?;
+    let component = package.build()?;
     let program = check(&component).await?;
     let bytes = std::fs::metadata(&component)?.len();
     let here = std::env::current_dir().and_then(std::fs::canonicalize).unwrap_or_default();

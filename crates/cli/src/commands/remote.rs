@@ -78,11 +78,7 @@ pub(crate) async fn stream(inferlet: &mut protocol::client::Inferlet) -> Result<
     while let Some(next) = inferlet.next().await? {
         print_event(&next.event)?;
     }
-    match inferlet.outcome().await? {
-        Ok(result) if result.is_empty() => Ok(()),
-        Ok(result) => output::line(result),
-        Err(error) => Err(error.into()),
-    }
+    output::result(inferlet.outcome().await?)
 }
 
 impl Remote {

@@ -56,11 +56,16 @@ impl Package {
         self.manifest.parent().expect("a file is in a folder")
     }
 
-    /// Builds the program; what the compiler says goes to stderr as it comes. The component's file.
+    /// Builds the program; what the compiler says goes to stderr as it comes. The component's file. Other tasks of this
+    /// thread go on elsewhere meanwhile.
     ///
     /// # Errors
     /// When it does not build, or is no program.
     pub(crate) fn build(&self) -> Result<PathBuf> {
+        tokio::task::block_in_place(|| self.run_build())
+    }
+
+    fn run_build(&self) -> Result<PathBuf> {
         self.add_target()?;
         let mut cargo = Command::new("cargo");
         cargo.args(["build", "--release", "--target", TARGET]);

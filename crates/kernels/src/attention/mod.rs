@@ -21,6 +21,7 @@
 //! state as it is.
 
 use crate::lanes::{Kernel, Lanes, Number, Reduce, ReduceKernel, exp, run, run_wide, tanh};
+use crate::memory::prefetch;
 use crate::{Isa, Tile, TileMut};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -59,15 +60,9 @@ pub fn write_kv(page: &mut [f16], page_tokens: usize, slot: usize, key: &[f32], 
 /// Asks for a page before it is needed: pages of one layer lie far from each other, where the processor does not look by
 /// itself, and a page is short to compute. Changes nothing else.
 pub fn prefetch_page(page: &[f16]) {
-    #[cfg(target_arch = "x86_64")]
     for line in page.chunks(64 / size_of::<f16>()) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing that a program could see and never faults, wherever it points; every x86-64
-        // has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+        prefetch(line.as_ptr().cast());
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = page;
 }
 
 /// The nearest finite number; what is not a number stays so.

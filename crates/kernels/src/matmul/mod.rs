@@ -131,15 +131,10 @@ fn prefetch<const BITS: usize, const GROUPS: usize, const HAS_MIN: bool, const T
     weights: Weights<'_>,
     block: usize,
 ) {
-    use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+    use crate::memory::prefetch;
     const LINE: usize = 64;
     let block_bytes = 4 * TILE_ROWS * BITS;
     let later = block + AHEAD / block_bytes;
-    let prefetch = |from: *const u8| {
-        // SAFETY: a prefetch reads nothing that a program could see and never faults, wherever it points;
-        // every x86-64 has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
-    };
     for line in 0..block_bytes.div_ceil(LINE) {
         prefetch(weights.codes.as_ptr().wrapping_add(later * block_bytes + line * LINE));
     }

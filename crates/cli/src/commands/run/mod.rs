@@ -6,7 +6,7 @@ mod watch;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use protocol::client::Client;
 use runtime::{Event, Inferlet, InferletError, Input, LaunchOptions, Program, Runtime};
@@ -71,7 +71,7 @@ pub(crate) async fn run(flags: RunFlags, verbose: u8) -> Result<()> {
     let folder = folder.filter(|path| flags.watch || path.is_dir());
     // Before the model: what does not build needs none.
     let built = match folder {
-        Some(folder) if !flags.watch => Some(tokio::task::block_in_place(|| Package::open(folder)?.build())?),
+        Some(folder) if !flags.watch => Some(Package::open(folder)?.build()?),
         _ => None,
     };
     let passes = flags.trace.as_deref().map(trace::observer).transpose()?;
@@ -97,20 +97,8 @@ pub(crate) async fn run(flags: RunFlags, verbose: u8) -> Result<()> {
         }
     };
     let stopped = assembly.stop().await;
-    say_result(ended)?;
+    output::result(ended)?;
     stopped
-}
-
-/// Prints the result of an inferlet.
-///
-/// # Errors
-/// The inferlet's own.
-fn say_result(ended: Result<String, InferletError>) -> Result<()> {
-    match ended {
-        Ok(result) if result.is_empty() => Ok(()),
-        Ok(result) => output::line(result),
-        Err(error) => bail!("{error}"),
-    }
 }
 
 /// Whether the argument is a path, and no name of a program.
@@ -124,7 +112,7 @@ async fn run_remotely(client: &Client, flags: &RunFlags) -> Result<()> {
         true => {
             let path = Path::new(&flags.program);
             let component = match path.is_dir() {
-                true => tokio::task::block_in_place(|| Package::open(path)?.build())?,
+                true => Package::open(path)?.build()?,
                 false => path.to_path_buf(),
             };
             let bar = progress::bytes(&format!("uploading {}", flags.program), Some(0));

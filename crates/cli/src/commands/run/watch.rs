@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use runtime::{Inferlet, LaunchOptions, Runtime};
 
-use super::{say_result, stream};
+use super::stream;
 use crate::develop::cargo::Package;
 use crate::output;
 
@@ -48,11 +48,11 @@ pub(super) async fn watch(runtime: &Runtime, folder: &Path, options: &LaunchOpti
 /// Builds and runs once. Dropped, it ends the inferlet.
 async fn run_once(runtime: &Runtime, package: &Package, options: &LaunchOptions) -> Result<()> {
     let start = Instant::now();
-    let component = tokio::task::block_in_place(|| package.build())?;
+    let component = package.build()?;
     let program = runtime.load_file(&component).await?;
     eprintln!("[built in {:.1?}]", start.elapsed());
     let mut inferlet = KillOnDrop(runtime.launch(&program, options.clone())?);
-    say_result(stream(&mut inferlet.0).await?)
+    output::result(stream(&mut inferlet.0).await?)
 }
 
 struct KillOnDrop(Inferlet);
