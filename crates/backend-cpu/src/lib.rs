@@ -11,8 +11,8 @@
 //! element in one order, attention takes the pages of a sequence one after another, and every other operation
 //! is row by row. How rows are grouped, which worker computes what, and how many there are decides only when
 //! something is computed. Which physical pages hold a sequence does not matter either. Which slots hold its
-//! tokens does, since attention sums page by page: a gap left by removed or masked tokens may change the last
-//! bits.
+//! tokens does, since attention sums span by span of 64 slots: a gap left by removed or masked tokens may change
+//! the last bits.
 
 mod options;
 

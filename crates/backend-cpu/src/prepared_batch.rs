@@ -7,8 +7,8 @@ use backend::{AdapterId, BackendError, Batch, Limits, PageId};
 use model::Rope;
 use std::ops::Range;
 
-/// Rows whose queries share one pass over the pages: with three heads a group, queries, sums and a page of 16
-/// slots by 64 numbers are 32 KiB, one first-level cache.
+/// Rows whose queries share one pass over the pages: with three heads a group, the queries, sums and a span of 64
+/// slots by 64 numbers are 40 KiB, of which a block of queries reads a third at a time.
 const ATTENTION_ROWS: usize = 16;
 
 /// Rows whose keys and values a worker stores in one go.

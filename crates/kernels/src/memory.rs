@@ -1,18 +1,32 @@
 //! Hints about memory, to the processor and to the operating system: they change how long something takes, and nothing
 //! else.
 
+/// How near to the processor a line of cache is wanted.
+#[derive(Clone, Copy)]
+pub(crate) enum Level {
+    /// What is used next.
+    First,
+    /// What is used later, so that what is computed meanwhile keeps the first.
+    Second,
+}
+
 /// Asks for the cache line at an address, which may be any: nothing is read that a program could see.
 #[inline(always)]
-pub(crate) fn prefetch(from: *const u8) {
+pub(crate) fn prefetch(from: *const u8, level: Level) {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
         // SAFETY: a prefetch reads nothing that a program could see and never faults, wherever it points; every x86-64
         // has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) };
+        unsafe {
+            match level {
+                Level::First => _mm_prefetch::<_MM_HINT_T0>(from.cast()),
+                Level::Second => _mm_prefetch::<_MM_HINT_T1>(from.cast()),
+            }
+        }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = from;
+    let _ = (from, level);
 }
 
 /// Smaller memory than this has few pages anyway, in bytes.

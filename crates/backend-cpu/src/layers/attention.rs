@@ -6,8 +6,8 @@ use crate::network::{AttentionWeights, Norm, head_width};
 use crate::profile::Operation;
 use crate::state::WorkerScratch;
 use half::slice::HalfBitsSliceExt;
-use kernels::attention::Heads;
-use kernels::ops;
+use kernels::attention::{Heads, SPAN_PAGES_MAX, span_pages};
+use kernels::{f16, ops};
 use std::sync::PoisonError;
 
 /// Numbers of the matrices in [`crate::network::LINEARS`].
@@ -96,34 +96,44 @@ impl Forward<'_> {
         }
     }
 
-    /// Attention, page by page. A task is a block of rows in the query heads of one key-value head.
+    /// Attention, span by span of pages. A task is a block of rows in the query heads of one key-value head.
     fn attend(&self, layer: usize) {
         let (state, hyper, isa) = (self.state, &self.network.hyper, self.network.isa);
         let (prepared, head_dim) = (&state.prepared, head_width(hyper));
         let row_masks = prepared.masks(self.network.layers[layer].kind.window);
-        let (q, pages) = (state.q.read_rows(0..prepared.rows()), state.pages.read());
+        let (q, pool) = (state.q.read_rows(0..prepared.rows()), state.pages.read());
         let mut scratch = state.scratch[self.worker.index()].lock().unwrap_or_else(PoisonError::into_inner);
         let WorkerScratch { attention, masks, .. } = &mut *scratch;
         let group = hyper.heads / hyper.kv_heads;
         let shape = Heads { heads: group, head_dim, scale: hyper.attention_scale, cap: hyper.score_cap };
+        let page_tokens = state.pages.page_tokens();
+        let of_span = span_pages(page_tokens);
         for task in self.worker.tasks(prepared.blocks.len() * hyper.kv_heads) {
             let (block, kv_head) = (&prepared.blocks[task / hyper.kv_heads], task % hyper.kv_heads);
             let sequence = &prepared.sequences[block.sequence];
             let cols = kv_head * group * head_dim..(kv_head + 1) * group * head_dim;
             let queries = q.part(block.rows.clone(), cols.clone());
-            attention.start(block.rows.len(), shape, state.pages.page_tokens());
-            let of_sequence = &prepared.pages[sequence.pages.clone()];
-            for (index, page) in of_sequence.iter().enumerate() {
-                if let Some(next) = of_sequence.get(index + 1) {
-                    let next = pages.row(state.pages.row(*next, layer, kv_head));
-                    kernels::attention::prefetch_page(next.reinterpret_cast());
+            attention.start(block.rows.len(), shape, page_tokens);
+            let ids = &prepared.pages[sequence.pages.clone()];
+            let mut spans = ids.chunks(of_span).map(|span| {
+                let mut pages = [&[] as &[f16]; SPAN_PAGES_MAX];
+                for (to, id) in pages.iter_mut().zip(span) {
+                    *to = pool.row(state.pages.row(*id, layer, kv_head)).reinterpret_cast();
                 }
+                (pages, span.len())
+            });
+            let (mut next, mut start) = (spans.next(), 0);
+            while let Some((pages, len)) = next {
+                next = spans.next();
                 masks.clear();
-                let rows = block.rows.clone().map(|row| row - sequence.rows.start);
-                let at = |row: usize| sequence.masks + row * sequence.pages.len() + index;
-                masks.extend(rows.map(|row| row_masks[at(row)]));
-                let page = pages.row(state.pages.row(*page, layer, kv_head));
-                attention.attend_page(isa, &queries, masks, page.reinterpret_cast());
+                masks.extend(block.rows.clone().map(|row| {
+                    let first = sequence.masks + (row - sequence.rows.start) * ids.len() + start;
+                    let of_pages = row_masks[first..][..len].iter().enumerate();
+                    of_pages.fold(0, |all, (page, mask)| all | mask << (page * page_tokens))
+                }));
+                let ahead = next.as_ref().map_or(&[] as &[_], |(pages, len)| &pages[..*len]);
+                attention.attend_span(isa, &queries, masks, &pages[..len], ahead);
+                start += len;
             }
             attention.finish(isa, &mut state.attended.write(block.rows.clone(), cols));
         }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::testing::{seeded, values};
 
+#[derive(Clone)]
 struct Case {
     heads: usize,
     head_dim: usize,
@@ -53,8 +54,15 @@ impl Case {
         let mut attention = Attention::default();
         let shape = Heads { heads: self.heads, head_dim: self.head_dim, scale: 0.125, cap: self.cap };
         attention.start(rows.len(), shape, self.page_tokens);
-        for (page, masks) in self.pages.iter().zip(&self.masks) {
-            attention.attend_page(isa, &queries, &masks[rows.clone()], page);
+        let of_span = span_pages(self.page_tokens);
+        for (pages, masks) in self.pages.chunks(of_span).zip(self.masks.chunks(of_span)) {
+            let pages: Vec<&[f16]> = pages.iter().map(Vec::as_slice).collect();
+            let bits = |row: usize| {
+                let shifted = |(page, of_page): (usize, &Vec<u64>)| of_page[row] << (page * self.page_tokens);
+                masks.iter().enumerate().map(shifted).fold(0, |all, bits| all | bits)
+            };
+            let masks: Vec<u64> = rows.clone().map(bits).collect();
+            attention.attend_span(isa, &queries, &masks, &pages, &[]);
         }
         let mut out = vec![0.0; rows.len() * width];
         attention.finish(isa, &mut TileMut::from_slice(&mut out, width));
@@ -101,7 +109,7 @@ fn cases() -> Vec<Case> {
         (3, 8, 32, 4),
         (3, 72, 40, 1),
     ];
-    let case = |(heads, head_dim, page_tokens, rows)| Case::new(heads, head_dim, page_tokens, rows, 5);
+    let case = |(heads, head_dim, page_tokens, rows)| Case::new(heads, head_dim, page_tokens, rows, 11);
     let capped = shapes[..6].iter().map(|&shape| Case { cap: Some(1.5), ..case(shape) });
     shapes.iter().map(|&shape| case(shape)).chain(capped).collect()
 }
@@ -147,19 +155,35 @@ fn a_row_does_not_depend_on_the_rows_beside_it() {
 }
 
 #[test]
+fn pages_behind_a_row_change_nothing() {
+    for case in cases() {
+        for isa in Isa::available() {
+            for pages in 1..case.pages.len() {
+                let mut behind = case.clone();
+                behind.masks[pages..].iter_mut().for_each(|masks| masks.fill(0));
+                let long = behind.attend(isa, 0..case.rows);
+                behind.pages.truncate(pages);
+                behind.masks.truncate(pages);
+                assert_eq!(behind.attend(isa, 0..case.rows), long, "{isa} {pages} of {}", case.pages.len());
+            }
+        }
+    }
+}
+
+#[test]
 fn a_page_without_slots_changes_nothing() {
     let mut case = Case::new(3, 64, 16, 2, 3);
     let before = case.attend(Isa::detect(), 0..2);
-    case.pages.insert(1, vec![f16::NAN; page_len(64, 16)]);
-    case.masks.insert(1, vec![0, 0]);
+    case.pages.push(vec![f16::NAN; page_len(64, 16)]);
+    case.masks.push(vec![0, 0]);
     assert_eq!(case.attend(Isa::detect(), 0..2), before);
     case.masks.iter_mut().for_each(|masks| masks.fill(0));
     assert!(case.attend(Isa::detect(), 0..2).iter().all(|&value| value == 0.0));
 }
 
 #[test]
-#[should_panic(expected = "for a page of 16 tokens")]
-fn a_mask_beyond_the_page_is_refused() {
+#[should_panic(expected = "for 16 slots")]
+fn a_mask_beyond_the_pages_is_refused() {
     let mut case = Case::new(3, 64, 16, 1, 1);
     case.masks[0][0] = 1 << 16;
     case.attend(Isa::detect(), 0..1);
@@ -181,7 +205,7 @@ fn keys_and_values_beyond_f16_are_its_largest_number() {
         let queries = [0.01; 8];
         let mut attention = Attention::default();
         attention.start(1, Heads { heads: 1, head_dim, scale: 1.0, cap: None }, page_tokens);
-        attention.attend_page(isa, &Tile::from_slice(&queries, 8), &[0b11], &page);
+        attention.attend_span(isa, &Tile::from_slice(&queries, 8), &[0b11], &[&page], &[]);
         let mut out = [0.0; 8];
         attention.finish(isa, &mut TileMut::from_slice(&mut out, 8));
         // Its score is by far the largest, so its value is the result; with an infinite one it was zero.

@@ -47,6 +47,10 @@ pub(crate) trait Lanes: Copy {
     fn pow2(self) -> Self;
     /// Lanes where `self >= limit`, zero elsewhere.
     fn zero_below(self, value: Self, limit: Self) -> Self;
+    /// Lanes whose bit in `bits` is set, those of `other` elsewhere.
+    fn select(self, bits: u16, other: Self) -> Self;
+    /// The largest lane. Of any width, as the order of a maximum does not matter.
+    fn max_lane(self) -> f32;
 }
 
 /// A vector of eight lanes, which can be combined into one number. Sixteen would add up in another order, so
@@ -54,8 +58,6 @@ pub(crate) trait Lanes: Copy {
 pub(crate) trait Reduce: Lanes {
     /// Sum of the lanes as `((0+4)+(2+6)) + ((1+5)+(3+7))`.
     fn sum(self) -> f32;
-    /// The largest lane.
-    fn max_lane(self) -> f32;
 }
 
 /// A number format that is read as lanes of f32.

@@ -75,6 +75,16 @@ impl Lanes for [f32; 8] {
     fn zero_below(self, value: Self, limit: Self) -> Self {
         from_fn(|i| if value[i] >= limit[i] { self[i] } else { 0.0 })
     }
+    #[inline(always)]
+    fn select(self, bits: u16, other: Self) -> Self {
+        from_fn(|i| if bits >> i & 1 == 1 { self[i] } else { other[i] })
+    }
+    #[inline(always)]
+    fn max_lane(self) -> f32 {
+        let [a, b, c, d]: [f32; 4] = from_fn(|i| if self[i] > self[i + 4] { self[i] } else { self[i + 4] });
+        let (e, f) = (if a > c { a } else { c }, if b > d { b } else { d });
+        if e > f { e } else { f }
+    }
 }
 
 impl Reduce for [f32; 8] {
@@ -82,11 +92,5 @@ impl Reduce for [f32; 8] {
     fn sum(self) -> f32 {
         let [a, b, c, d] = from_fn(|i| self[i] + self[i + 4]);
         (a + c) + (b + d)
-    }
-    #[inline(always)]
-    fn max_lane(self) -> f32 {
-        let [a, b, c, d]: [f32; 4] = from_fn(|i| if self[i] > self[i + 4] { self[i] } else { self[i + 4] });
-        let (e, f) = (if a > c { a } else { c }, if b > d { b } else { d });
-        if e > f { e } else { f }
     }
 }

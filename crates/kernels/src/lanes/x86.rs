@@ -118,6 +118,23 @@ impl Lanes for Avx2 {
     fn zero_below(self, value: Self, limit: Self) -> Self {
         Self(value!(_mm256_and_ps(_mm256_cmp_ps::<_CMP_GE_OQ>(value.0, limit.0), self.0)))
     }
+    #[inline(always)]
+    fn select(self, bits: u16, other: Self) -> Self {
+        Self(value!({
+            let lanes = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+            let set = _mm256_and_si256(_mm256_set1_epi32(i32::from(bits)), lanes);
+            let set = _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, lanes));
+            _mm256_blendv_ps(other.0, self.0, set)
+        }))
+    }
+    #[inline(always)]
+    fn max_lane(self) -> f32 {
+        value!({
+            let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
+        })
+    }
 }
 
 impl Reduce for Avx2 {
@@ -127,14 +144,6 @@ impl Reduce for Avx2 {
             let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps::<1>(two, two)))
-        })
-    }
-    #[inline(always)]
-    fn max_lane(self) -> f32 {
-        value!({
-            let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
-            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps::<1>(two, two)))
         })
     }
 }
@@ -214,5 +223,13 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn zero_below(self, value: Self, limit: Self) -> Self {
         Self(value!(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(value.0, limit.0), self.0)))
+    }
+    #[inline(always)]
+    fn select(self, bits: u16, other: Self) -> Self {
+        Self(value!(_mm512_mask_blend_ps(bits, other.0, self.0)))
+    }
+    #[inline(always)]
+    fn max_lane(self) -> f32 {
+        value!(_mm512_reduce_max_ps(self.0))
     }
 }

@@ -131,17 +131,17 @@ fn prefetch<const BITS: usize, const GROUPS: usize, const HAS_MIN: bool, const T
     weights: Weights<'_>,
     block: usize,
 ) {
-    use crate::memory::prefetch;
+    use crate::memory::{Level, prefetch};
     const LINE: usize = 64;
     let block_bytes = 4 * TILE_ROWS * BITS;
     let later = block + AHEAD / block_bytes;
     for line in 0..block_bytes.div_ceil(LINE) {
-        prefetch(weights.codes.as_ptr().wrapping_add(later * block_bytes + line * LINE));
+        prefetch(weights.codes.as_ptr().wrapping_add(later * block_bytes + line * LINE), Level::First);
     }
     let scales = later * GROUPS * TILE_ROWS;
-    prefetch(weights.scales.as_ptr().wrapping_add(scales).cast());
+    prefetch(weights.scales.as_ptr().wrapping_add(scales).cast(), Level::First);
     if HAS_MIN {
-        prefetch(weights.mins.as_ptr().wrapping_add(scales).cast());
+        prefetch(weights.mins.as_ptr().wrapping_add(scales).cast(), Level::First);
     }
 }
 

@@ -1,0 +1,303 @@
+//! The kernel: a span of pages for all queries, block by block of those that attend to the same slots.
+
+use super::{Attention, SPAN_TOKENS_MAX, prefetch_page};
+use crate::Tile;
+use crate::lanes::{Kernel, Lanes, exp, tanh};
+use half::f16;
+
+/// Partial sums of the exponentials: slot `t` of a span adds to the one at `t % SUMS`, so that vectors of 8 and of 16
+/// add up in the same order.
+pub(super) const SUMS: usize = 16;
+
+/// Vectors of slots in a span, of 8 lanes each.
+const VECTORS_MAX: usize = SPAN_TOKENS_MAX / 8;
+
+/// Takes the pages of a span in.
+pub(super) struct AttendSpan<'a, 'q> {
+    pub(super) state: &'a mut Attention,
+    pub(super) queries: &'a Tile<'q, f32>,
+    /// Per row, the slots of the span that it attends to.
+    pub(super) masks: &'a [u64],
+    pub(super) pages: &'a [&'a [f16]],
+    /// The pages of the next span. They are asked for one by one while this span is computed: all at once would
+    /// be more than the processor can have under way.
+    pub(super) next: std::slice::Iter<'a, &'a [f16]>,
+}
+
+impl Kernel for AttendSpan<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(mut self) {
+        let heads = self.state.heads;
+        let mut row = 0;
+        for same in self.masks.chunk_by(|a, b| a == b) {
+            let (mut index, end) = (row * heads, (row + same.len()) * heads);
+            row += same.len();
+            if same[0] == 0 {
+                continue;
+            }
+            // As many queries as the registers hold sums of: 32 vectors of 16 numbers, or 16 of 8.
+            while L::N == 16 && end - index >= 6 {
+                self.block::<L, 6>(index, same[0]);
+                index += 6;
+            }
+            while end - index >= 3 {
+                self.block::<L, 3>(index, same[0]);
+                index += 3;
+            }
+            while index < end {
+                self.block::<L, 1>(index, same[0]);
+                index += 1;
+            }
+        }
+    }
+}
+
+/// A number for each slot of a span.
+#[repr(align(64))]
+#[derive(Clone, Copy)]
+struct OfSlots([f32; SPAN_TOKENS_MAX]);
+
+/// The vectors of slots to which a block attends at all, in order.
+struct Live {
+    vectors: [usize; VECTORS_MAX],
+    len: usize,
+}
+
+impl Live {
+    #[inline(always)]
+    fn of<L: Lanes>(mask: u64) -> Live {
+        let mut live = Live { vectors: [0; VECTORS_MAX], len: 0 };
+        for vector in 0..SPAN_TOKENS_MAX / L::N {
+            if bits::<L>(mask, vector) != 0 {
+                live.vectors[live.len] = vector;
+                live.len += 1;
+            }
+        }
+        live
+    }
+
+    #[inline(always)]
+    fn get(&self) -> &[usize] {
+        &self.vectors[..self.len]
+    }
+}
+
+/// The bits of a mask for one vector of slots.
+#[inline(always)]
+fn bits<L: Lanes>(mask: u64, vector: usize) -> u16 {
+    (mask >> (vector * L::N)) as u16 & (u16::MAX >> (16 - L::N))
+}
+
+impl AttendSpan<'_, '_> {
+    /// Takes the span in for `Q` queries from `index`, which all attend to the slots of `mask`.
+    #[inline(always)]
+    fn block<L: Lanes, const Q: usize>(&mut self, index: usize, mask: u64) {
+        let live = Live::of::<L>(mask);
+        let mut scores = [OfSlots([0.0; SPAN_TOKENS_MAX]); Q];
+        let largest = self.score::<L, Q>(index, mask, live.get(), &mut scores);
+        let factors = self.weigh::<L, Q>(index, live.get(), largest, &mut scores);
+        self.accumulate::<L, Q>(index, mask, factors, &scores);
+    }
+
+    /// The scores of the live slots, -inf where the mask has none, and per query the largest.
+    #[inline(always)]
+    fn score<L: Lanes, const Q: usize>(
+        &self,
+        index: usize,
+        mask: u64,
+        live: &[usize],
+        scores: &mut [OfSlots; Q],
+    ) -> [f32; Q] {
+        let (heads, head_dim) = (self.state.heads, self.state.head_dim);
+        let mut queries = [&[] as &[f32]; Q];
+        for (q, query) in queries.iter_mut().enumerate() {
+            *query = &self.queries.row((index + q) / heads)[(index + q) % heads * head_dim..][..head_dim];
+        }
+        let mut largest = [L::splat(f32::NEG_INFINITY); Q];
+        let mut rest = live;
+        while !rest.is_empty() {
+            let taken = match rest.len() {
+                4.. if L::N == 16 || Q == 1 => {
+                    self.score_slots::<L, Q, 4>(queries, mask, rest, scores, &mut largest)
+                }
+                2.. => self.score_slots::<L, Q, 2>(queries, mask, rest, scores, &mut largest),
+                _ => self.score_slots::<L, Q, 1>(queries, mask, rest, scores, &mut largest),
+            };
+            rest = &rest[taken..];
+        }
+        largest.map(|largest| largest.max_lane())
+    }
+
+    /// [`Self::score`] of the first `W` of some vectors of slots; returns `W`.
+    #[inline(always)]
+    fn score_slots<L: Lanes, const Q: usize, const W: usize>(
+        &self,
+        queries: [&[f32]; Q],
+        mask: u64,
+        vectors: &[usize],
+        scores: &mut [OfSlots; Q],
+        largest: &mut [L; Q],
+    ) -> usize {
+        let (head_dim, page_tokens) = (self.state.head_dim, self.state.page_tokens);
+        let mut keys = [&[] as &[f16]; W];
+        for (keys, &vector) in keys.iter_mut().zip(vectors) {
+            let slot = vector * L::N;
+            *keys = &self.pages[slot / page_tokens][slot % page_tokens..head_dim * page_tokens];
+        }
+        let mut sums = [[L::splat(0.0); W]; Q];
+        for number in 0..head_dim {
+            // The fewer stay in registers.
+            if Q > W {
+                let mut vectors = [L::splat(0.0); W];
+                for (vector, keys) in vectors.iter_mut().zip(keys) {
+                    *vector = L::load_f16(&keys[number * page_tokens..]);
+                }
+                for q in 0..Q {
+                    let factor = L::splat(queries[q][number]);
+                    for w in 0..W {
+                        sums[q][w] = vectors[w].fma(factor, sums[q][w]);
+                    }
+                }
+            } else {
+                let mut factors = [L::splat(0.0); Q];
+                for (factor, query) in factors.iter_mut().zip(queries) {
+                    *factor = L::splat(query[number]);
+                }
+                for w in 0..W {
+                    let vector = L::load_f16(&keys[w][number * page_tokens..]);
+                    for q in 0..Q {
+                        sums[q][w] = vector.fma(factors[q], sums[q][w]);
+                    }
+                }
+            }
+        }
+        let (scale, cap) = (L::splat(self.state.scale), self.state.cap);
+        for (q, sums) in sums.into_iter().enumerate() {
+            for (sum, &vector) in sums.into_iter().zip(vectors) {
+                let mut score = sum.mul(scale);
+                if let Some(cap) = cap {
+                    let cap = L::splat(cap);
+                    score = cap.mul(tanh(score.div(cap)));
+                }
+                let score = score.select(bits::<L>(mask, vector), L::splat(f32::NEG_INFINITY));
+                largest[q] = score.max(largest[q]);
+                score.store(&mut scores[q].0[vector * L::N..]);
+            }
+        }
+        W
+    }
+
+    /// Turns scores into exponentials and updates maximum and sums; returns the factors of what came before.
+    #[inline(always)]
+    fn weigh<L: Lanes, const Q: usize>(
+        &mut self,
+        index: usize,
+        live: &[usize],
+        largest: [f32; Q],
+        scores: &mut [OfSlots; Q],
+    ) -> [f32; Q] {
+        let mut factors = [0.0; SUMS];
+        for (q, largest) in largest.into_iter().enumerate() {
+            let max = &mut self.state.max[index + q];
+            let before = *max;
+            *max = if before > largest { before } else { largest };
+            factors[q] = before - *max;
+        }
+        exp(L::load(&factors)).store(&mut factors);
+        for (q, scores) in scores.iter_mut().enumerate() {
+            let (max, factor) = (L::splat(self.state.max[index + q]), L::splat(factors[q]));
+            let sums = &mut self.state.sums[index + q];
+            for sums in sums.chunks_exact_mut(L::N) {
+                L::load(sums).mul(factor).store(sums);
+            }
+            for &vector in live {
+                let (slot, sum) = (vector * L::N, vector * L::N % SUMS);
+                let weight = exp(L::load(&scores.0[slot..]).sub(max));
+                weight.store(&mut scores.0[slot..]);
+                L::load(&sums[sum..]).add(weight).store(&mut sums[sum..]);
+            }
+        }
+        let mut of_queries = [0.0; Q];
+        of_queries.copy_from_slice(&factors[..Q]);
+        of_queries
+    }
+
+    /// `acc = factor * acc + sum over the slots of the mask of p[t] v[t]`, slots in order.
+    #[inline(always)]
+    fn accumulate<L: Lanes, const Q: usize>(
+        &mut self,
+        index: usize,
+        mask: u64,
+        factors: [f32; Q],
+        weights: &[OfSlots; Q],
+    ) {
+        let head_dim = self.state.head_dim;
+        let mut first = 0;
+        while first < head_dim {
+            // Sums that are independent of each other hide how long one takes.
+            first += L::N
+                * match (head_dim - first) / L::N {
+                    8.. if Q == 1 => self.accumulate_numbers::<L, Q, 8>(index, mask, factors, weights, first),
+                    // As many as the registers hold: see `run`.
+                    4.. if L::N == 16 || Q == 1 => {
+                        self.accumulate_numbers::<L, Q, 4>(index, mask, factors, weights, first)
+                    }
+                    2.. => self.accumulate_numbers::<L, Q, 2>(index, mask, factors, weights, first),
+                    _ => self.accumulate_numbers::<L, Q, 1>(index, mask, factors, weights, first),
+                };
+        }
+    }
+
+    /// [`Self::accumulate`] for `W` vectors of numbers from `first`; returns `W`.
+    #[inline(always)]
+    fn accumulate_numbers<L: Lanes, const Q: usize, const W: usize>(
+        &mut self,
+        index: usize,
+        mask: u64,
+        factors: [f32; Q],
+        weights: &[OfSlots; Q],
+        first: usize,
+    ) -> usize {
+        let (head_dim, page_tokens) = (self.state.head_dim, self.state.page_tokens);
+        let at = |q: usize, w: usize| (index + q) * head_dim + first + w * L::N;
+        // Loops instead of closures, which are not always inlined here.
+        let mut sums = [[L::splat(0.0); W]; Q];
+        for (q, sums) in sums.iter_mut().enumerate() {
+            let factor = L::splat(factors[q]);
+            for (w, sum) in sums.iter_mut().enumerate() {
+                *sum = L::load(&self.state.acc[at(q, w)..]).mul(factor);
+            }
+        }
+        let all = u64::MAX >> (SPAN_TOKENS_MAX - page_tokens);
+        for (page, numbers) in self.pages.iter().enumerate() {
+            if let Some(next) = self.next.next() {
+                prefetch_page(next);
+            }
+            let values = &numbers[head_dim * page_tokens + first..];
+            let mut left = mask >> (page * page_tokens) & all;
+            while left != 0 {
+                let slot = left.trailing_zeros() as usize;
+                left &= left - 1;
+                let mut p = [L::splat(0.0); Q];
+                for (p, weights) in p.iter_mut().zip(weights) {
+                    *p = L::splat(weights.0[page * page_tokens + slot]);
+                }
+                let values = &values[slot * head_dim..][..W * L::N];
+                for w in 0..W {
+                    let value = L::load_f16(&values[w * L::N..]);
+                    for q in 0..Q {
+                        sums[q][w] = value.fma(p[q], sums[q][w]);
+                    }
+                }
+            }
+        }
+        for (q, sums) in sums.into_iter().enumerate() {
+            for (w, sum) in sums.into_iter().enumerate() {
+                sum.store(&mut self.state.acc[at(q, w)..]);
+            }
+        }
+        W
+    }
+}
