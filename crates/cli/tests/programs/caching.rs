@@ -103,8 +103,7 @@ fn hierarchical_attention(runs: &Runs) -> Result<()> {
 
 #[test]
 fn a_window_holds_its_few_pages_while_a_long_prompt_is_computed() {
-    let home = common::home("programs-tiny");
-    common::add_tiny_model(&home);
+    let home = common::tiny_home("programs-tiny");
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let config = folder.path().join("config.toml");
     // Longer than the context of the tiny model, too.
@@ -113,7 +112,7 @@ fn a_window_holds_its_few_pages_while_a_long_prompt_is_computed() {
         std::fs::write(&config, format!("[limits]\nkv_pages = {pages}\n")).expect("a file");
         let config = config.to_str().expect("a path in UTF-8");
         let arguments = ["run", program, "--model", "test-tiny", "--config", config, "--"];
-        let mut pie = common::pie(&home, &arguments);
+        let mut pie = common::pie(home, &arguments);
         let output = pie.args(["--max-tokens", "16", "--prompt", &prompt]).output().expect("pie runs");
         assert!(output.status.success(), "{program}: {}", common::text(&output.stderr));
     }

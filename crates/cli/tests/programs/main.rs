@@ -91,11 +91,10 @@ fn every_row(on: On, model: &str) {
             common::add_tiny_model(home);
         }
     };
-    let shared = common::home(match on {
-        On::Tiny => "programs-tiny",
-        On::Real => "programs-real",
-    });
-    add(&shared);
+    let shared = match on {
+        On::Tiny => common::tiny_home("programs-tiny").to_path_buf(),
+        On::Real => common::home("programs-real"),
+    };
     let mut failures = Vec::new();
     for row in table() {
         let fresh = tempfile::tempdir().expect("a folder for temporary files");
