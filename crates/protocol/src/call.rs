@@ -1,5 +1,6 @@
 //! What a client can ask for, and the answers.
 
+use inferlet_manifest::Manifest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -40,6 +41,11 @@ pub enum Call {
     },
     /// The programs that the user can launch. Answered with [`Answer::Programs`].
     Programs,
+    /// What a program says of itself: what it does, and what it can be given. Answered with [`Answer::Described`].
+    Describe {
+        /// As in `launch`.
+        program: String,
+    },
     /// Starts a program. The session is attached from the first event on, unless it is detached. Answered with
     /// [`Answer::Launched`].
     Launch {
@@ -97,7 +103,15 @@ pub enum Call {
 impl Call {
     /// Whether doing it twice is as good as once: then its answer is not kept.
     pub fn is_idempotent(&self) -> bool {
-        matches!(self, Call::Find { .. } | Call::Programs | Call::List | Call::Stats | Call::Usage)
+        matches!(
+            self,
+            Call::Find { .. }
+                | Call::Programs
+                | Call::Describe { .. }
+                | Call::List
+                | Call::Stats
+                | Call::Usage
+        )
     }
 }
 
@@ -148,6 +162,8 @@ pub enum Answer {
         /// Sorted by name, then by hash.
         programs: Vec<ListedProgram>,
     },
+    /// Of `describe`.
+    Described(DescribedProgram),
     /// Of `launch`.
     Launched {
         /// The id of the inferlet.
@@ -187,6 +203,18 @@ pub struct ListedProgram {
     pub hash: Option<String>,
     /// Whose it is.
     pub source: ProgramSource,
+}
+
+/// What is known of a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescribedProgram {
+    /// Its hash.
+    pub hash: String,
+    /// Whether it can be launched; one that cannot answers HTTP requests.
+    pub runs: bool,
+    /// What it says of itself; none where it says nothing, and takes any arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Manifest>,
 }
 
 /// Whose a program is.

@@ -548,8 +548,42 @@ async fn whoever_resumes_a_session_takes_it_over() {
     assert_eq!(before.receive().await.unwrap()["error"]["code"], "taken-over");
     after.call(1, json!({ "type": "usage" })).await;
     assert_eq!(after.answer(1).await["answer"]["user"], "local");
-    assert_eq!(world.front.session_counts(), SessionCounts { sessions: 1, connected: 1, inferlets: 0 });
+    assert_eq!(
+        world.front.session_counts(),
+        SessionCounts { sessions: 1, connected: 1, inferlets: 0 }
+    );
     drop(after);
+    world.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_says_what_it_takes_and_wrong_arguments_are_refused() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let described = client.describe("test-programs").await.unwrap();
+    assert!(described.runs && described.hash.len() == 64);
+    let manifest = described.manifest.expect("the SDK writes one");
+    assert_eq!(manifest.name, "test-programs");
+    let parameters = manifest.parameters.expect("it has some");
+    let names: Vec<&str> = parameters.iter().map(|one| &*one.name).collect();
+    assert_eq!(names, ["count", "case", "value", "name"]);
+    let unknown = client.describe("no-such-program").await.unwrap_err();
+    assert_eq!(unknown.code(), Some(ErrorCode::UnknownProgram));
+
+    for (arguments, said) in [
+        (&["count", "--number", "3"][..], "unknown argument `--number`; the program takes `--count`"),
+        (&["count", "--count", "300"], "`--count` is `300`, expected a whole number of 1 to 255"),
+        (&["count", "--count"], "`--count` needs a value"),
+        (&["a", "b", "c", "d"], "`d` is one argument too many"),
+    ] {
+        let refused = client.launch("test-programs", &words(arguments)).await.err().expect("it is refused");
+        assert_eq!(refused.code(), Some(ErrorCode::InvalidArgument), "{refused}");
+        assert!(refused.to_string().contains(said), "{refused}");
+    }
+    let mut inferlet = client.launch("test-programs", &words(&["count", "-n", "7"])).await.unwrap();
+    while inferlet.next().await.unwrap().is_some() {}
+    assert_eq!(inferlet.outcome().await.unwrap(), Ok("7".to_string()));
+    client.close().await;
     world.assert_clean().await;
 }
 

@@ -35,6 +35,10 @@ def programs() -> Call:
     return Call({"type": "programs"}, "programs", idempotent=True)
 
 
+def describe(program: str) -> Call:
+    return Call({"type": "describe", "program": program}, "described", idempotent=True)
+
+
 def launch(program: str, arguments: list[str], detached: bool) -> Call:
     message: Message = {"type": "launch", "program": program}
     if arguments:

@@ -15,7 +15,7 @@ from .connection import Target
 from .errors import AuthenticationError, PieError
 from .fields import Fields
 from .instance import Instance
-from .records import ListedInferlet, ListedProgram, Usage, Welcome
+from .records import DescribedProgram, ListedInferlet, ListedProgram, Usage, Welcome
 from .session import Session
 from .upload import Progress, upload
 
@@ -143,6 +143,10 @@ class PieClient:
         """The programs that can be launched."""
         read = ListedProgram.read
         return await self._open().call(calls.programs(), lambda fields: [read(p) for p in fields.items("programs")])
+
+    async def describe_program(self, program: str) -> DescribedProgram:
+        """What a program says of itself: what it does, and what it can be given."""
+        return await self._open().call(calls.describe(program), DescribedProgram.read)
 
     # Inferlets.
 

@@ -22,7 +22,7 @@ from .errors import InstanceEnded
 from .events import Event, EventKind
 from .instance import Instance as AsyncInstance
 from .portal import Portal
-from .records import ListedInferlet, ListedProgram, Usage, Welcome
+from .records import DescribedProgram, ListedInferlet, ListedProgram, Usage, Welcome
 from .upload import Progress
 
 T = TypeVar("T")
@@ -148,6 +148,10 @@ class PieClient:
     def list_programs(self) -> list[ListedProgram]:
         """The programs that can be launched."""
         return self._call(self._client.list_programs())
+
+    def describe_program(self, program: str) -> DescribedProgram:
+        """What a program says of itself: what it does, and what it can be given."""
+        return self._call(self._client.describe_program(program))
 
     def launch_instance(self, program: str, arguments: Sequence[str] = ()) -> Instance:
         """Starts a program, by its hash or by a name."""

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::{
-    Answer, Call, ErrorCode, Failure, ListedInferlet, ListedProgram, ProgramSource, State, Usage, Used,
+    Answer, Call, DescribedProgram, ErrorCode, Failure, ListedInferlet, ListedProgram, ProgramSource, State,
+    Usage, Used,
 };
 use runtime::{
     ARGUMENT_BYTES, ARGUMENTS, LaunchError, LaunchOptions, Program, ProgramError, Taken, UploadError,
@@ -53,6 +54,7 @@ impl Context {
                 session.answer_again(request, Ok(Answer::Found { known }));
             }
             Call::Programs => session.answer_again(request, Ok(self.programs())),
+            Call::Describe { program } => self.describe(request, program),
             Call::List => session.answer_again(request, Ok(self.list())),
             Call::Usage => session.answer_again(request, Ok(self.usage())),
             Call::Stats => session.answer_again(request, self.stats().await),
@@ -275,6 +277,22 @@ impl Context {
         }
     }
 
+    /// Reads the program where it has not been loaded yet, so it takes its time; and it may be asked again.
+    fn describe(&self, request: u64, program: String) {
+        let context = self.clone();
+        tokio::spawn(async move {
+            let found = context.hub.runtime.find_for(context.user(), &program).await;
+            let described = found.map_err(|error| program_failure(&error)).map(|found| {
+                Answer::Described(DescribedProgram {
+                    hash: found.hash().to_string(),
+                    runs: found.runs(),
+                    manifest: found.manifest().cloned(),
+                })
+            });
+            context.session.answer_again(request, described);
+        });
+    }
+
     fn list(&self) -> Answer {
         let hosted = self.hub.inferlets(self.user());
         let find = |id: &str| hosted.iter().find(|hosted| hosted.id == id);
@@ -379,6 +397,7 @@ fn launch_failure(error: &LaunchError) -> Failure {
         }
         LaunchError::NotAllowed(_) => ErrorCode::ProgramNotAllowed,
         LaunchError::Revoked => ErrorCode::KeyRevoked,
+        LaunchError::Arguments { .. } => ErrorCode::InvalidArgument,
         LaunchError::NoRun(_) | LaunchError::NoHandler(_) => ErrorCode::InvalidProgram,
     };
     Failure::new(code, error.to_string())
