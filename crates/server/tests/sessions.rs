@@ -196,12 +196,12 @@ async fn a_client_that_takes_nothing_holds_up_its_program_and_fills_no_memory() 
     world
         .until("all wait", async || {
             let list = client.list().await.unwrap();
-            list.len() == 4 && world.front.session_event_bytes("local") >= 4 * 7 * (64 << 10)
+            list.len() == 4 && world.front.session_counts().event_bytes >= 4 * 7 * (64 << 10)
         })
         .await;
     // It stays so: what is kept is bounded, and the programs go on when somebody takes it.
     for _ in 0..20 {
-        let kept = world.front.session_event_bytes("local");
+        let kept = world.front.session_counts().event_bytes;
         assert!(kept <= 4 << 20, "{kept} bytes");
         assert_eq!(client.list().await.unwrap().len(), 4);
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -550,9 +550,48 @@ async fn whoever_resumes_a_session_takes_it_over() {
     assert_eq!(after.answer(1).await["answer"]["user"], "local");
     assert_eq!(
         world.front.session_counts(),
-        SessionCounts { sessions: 1, connected: 1, inferlets: 0 }
+        SessionCounts { sessions: 1, connected: 1, ..SessionCounts::default() }
     );
     drop(after);
+    world.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_say_what_sessions_hold() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let mut attached = client.launch("test-programs", &words(&["echo"])).await.unwrap();
+    let detached = client.launch_detached("test-programs", &words(&["hello", "metrics"])).await.unwrap();
+    let sample = async |name: &str, state: Option<&str>| {
+        let families = world.front.metrics().await;
+        let family = families.into_iter().find(|family| family.name == name).expect("it is a metric");
+        let is_it = |labels: &std::collections::BTreeMap<String, String>| {
+            labels.get("state").map(String::as_str) == state
+        };
+        let sample =
+            family.samples.into_iter().find(|sample| is_it(&sample.labels)).expect("it has a sample");
+        serde_json::to_value(sample.value).expect("a number").as_f64().expect("a number")
+    };
+    world
+        .until("the result of the detached one is kept", async || {
+            sample("pie_session_event_bytes", None).await > 0.0
+        })
+        .await;
+    assert_eq!(sample("pie_sessions", Some("connected")).await, 1.0);
+    assert_eq!(sample("pie_sessions", Some("away")).await, 0.0);
+    assert_eq!(sample("pie_session_inferlets", Some("attached")).await, 1.0);
+    assert_eq!(sample("pie_session_inferlets", Some("detached")).await, 1.0);
+    attached.terminate().await.unwrap();
+    while attached.next().await.unwrap().is_some() {}
+    let mut taken = client.attach(&detached, None).await.unwrap();
+    while taken.next().await.unwrap().is_some() {}
+    client.close().await;
+    world
+        .until("nothing is held", async || {
+            sample("pie_sessions", Some("connected")).await == 0.0
+                && sample("pie_session_event_bytes", None).await == 0.0
+        })
+        .await;
     world.assert_clean().await;
 }
 

@@ -57,6 +57,10 @@ pub struct SessionCounts {
     pub connected: u64,
     /// Inferlets whose events are kept.
     pub inferlets: u64,
+    /// Of these, those that nobody is attached to.
+    pub detached: u64,
+    /// Bytes of events that are kept.
+    pub event_bytes: u64,
 }
 
 impl Hub {
@@ -80,6 +84,8 @@ impl Hub {
             sessions: state.sessions.len() as u64,
             connected: state.sessions.values().filter(|session| session.is_connected()).count() as u64,
             inferlets: state.inferlets.len() as u64,
+            detached: state.inferlets.values().filter(|hosted| hosted.log.readers() == 0).count() as u64,
+            event_bytes: self.budgets.taken(),
         }
     }
 
