@@ -32,6 +32,7 @@ CALLS = {
     16: [calls.stats()],
     17: [calls.usage()],
     18: [calls.describe("drafts@0.1.0")],
+    19: [calls.pages(ID)],
 }
 
 
@@ -80,6 +81,8 @@ def test_every_answer_of_the_page_is_read():
         elif kind == "described":
             described = records.DescribedProgram.read(fields)
             assert {"type": "described", **vars(described)} == said
+        elif kind == "pages":
+            assert fields.value("models") == said["models"]
         elif kind == "stats":
             assert fields.value("stats") == said["stats"]
 

@@ -94,6 +94,12 @@ pub enum Call {
     },
     /// The inferlets of the user. Answered with [`Answer::Inferlets`].
     List,
+    /// Pages of the pool that the user's inferlets hold, and the contexts of one of them. Answered with [`Answer::Pages`].
+    Pages {
+        /// The inferlet whose contexts are wanted: its whole id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inferlet: Option<String>,
+    },
     /// The metrics of the server, for keys that may see them. Answered with [`Answer::Stats`].
     Stats,
     /// What the user has taken. Answered with [`Answer::Usage`].
@@ -109,6 +115,7 @@ impl Call {
                 | Call::Programs
                 | Call::Describe { .. }
                 | Call::List
+                | Call::Pages { .. }
                 | Call::Stats
                 | Call::Usage
         )
@@ -183,6 +190,11 @@ pub enum Answer {
         /// By id.
         inferlets: Vec<ListedInferlet>,
     },
+    /// Of `pages`.
+    Pages {
+        /// One for each model.
+        models: Vec<ModelPages>,
+    },
     /// Of `stats`.
     Stats {
         /// As `/stats` answers over HTTP.
@@ -246,6 +258,62 @@ pub struct ListedInferlet {
     pub age_ms: u64,
     /// Milliseconds of processor time that its program took.
     pub cpu_ms: u64,
+}
+
+/// What the inferlets of a user hold of one model's pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelPages {
+    /// The model.
+    pub model: String,
+    /// Pages of its pool.
+    pub pool: u32,
+    /// Tokens of a page.
+    pub page_tokens: u32,
+    /// The inferlets that have contexts there, by id.
+    pub inferlets: Vec<InferletPages>,
+    /// The contexts of the inferlet that was asked for, older ones first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contexts: Vec<ContextPages>,
+    /// Contexts that are not counted or not listed, since there are too many.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Pages of an inferlet's contexts, each counted once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InferletPages {
+    /// Its id.
+    pub inferlet: String,
+    /// Its contexts.
+    pub contexts: u32,
+    /// Pages of the pool that one context holds.
+    pub private: u32,
+    /// Pages of the pool that several contexts or saved ones hold.
+    pub shared: u32,
+    /// Pages in host memory.
+    pub spilled: u32,
+}
+
+/// A context of an inferlet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextPages {
+    /// A number that no other context of the server has.
+    pub context: u64,
+    /// That which it was forked from, while that exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<u64>,
+    /// Tokens.
+    pub length: u32,
+    /// Pages.
+    pub pages: u32,
+    /// Of these, those at its beginning that are the parent's too.
+    pub shared: u32,
+    /// Of its pages, those in host memory.
+    pub spilled: u32,
 }
 
 /// What an inferlet does.

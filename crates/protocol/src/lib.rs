@@ -21,8 +21,8 @@ mod message;
 pub mod socket;
 
 pub use call::{
-    Answer, Call, DescribedProgram, Input, ListedInferlet, ListedProgram, ProgramSource, Signal, State, Usage,
-    Used,
+    Answer, Call, ContextPages, DescribedProgram, InferletPages, Input, ListedInferlet, ListedProgram,
+    ModelPages, ProgramSource, Signal, State, Usage, Used,
 };
 pub use data::Data;
 pub use error::{ErrorCode, Failure};

@@ -23,6 +23,7 @@ mod manifest;
 mod messaging;
 mod network;
 mod output;
+mod pages;
 mod passes;
 mod positions;
 mod process;
@@ -72,6 +73,7 @@ pub use limits::{InferletLimits, ServerLimits, UserLimits};
 pub use manifest::read as manifest_of;
 pub use mcp::{Limits as McpLimits, ServerConfig as McpServer, Transport as McpTransport};
 pub use network::{AllowedHosts, HostPatternError};
+pub use pages::{InferletPages, ModelPages};
 pub use passes::{ObservedPass, PassObserver, PassResult};
 pub use process::{
     ARGUMENT_BYTES, ARGUMENTS, Control, Inferlet, InferletError, Input, LaunchError, LaunchOptions,

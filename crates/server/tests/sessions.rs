@@ -596,6 +596,36 @@ async fn metrics_say_what_sessions_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pages_are_told_by_inferlet_and_to_their_user_only() {
+    let world = World::new().await;
+    let client = world.client().await;
+    // It holds a context while it waits for a message.
+    let mut inferlet = client.launch("test-programs", &words(&["hold"])).await.unwrap();
+    let of = async |inferlet: Option<&str>| client.pages(inferlet).await.unwrap().remove(0);
+    world
+        .until("it has a context and a fork", async || {
+            of(None).await.inferlets.iter().any(|one| one.contexts == 2)
+        })
+        .await;
+    let model = of(None).await;
+    assert!(model.pool > 0 && model.contexts.is_empty() && model.left_out == 0, "{model:?}");
+    let [held] = &model.inferlets[..] else { panic!("{model:?}") };
+    assert_eq!(held.inferlet, inferlet.id());
+    assert!(held.shared > 0 && held.spilled == 0, "{held:?}");
+    let contexts = of(Some(inferlet.id())).await.contexts;
+    let [first, second] = &contexts[..] else { panic!("{contexts:?}") };
+    assert_eq!((first.parent, second.parent), (None, Some(first.context)));
+    assert!(first.length > 0 && second.shared > 0 && second.shared <= second.pages, "{contexts:?}");
+    assert!(of(Some("0000")).await.contexts.is_empty(), "no such inferlet");
+    assert!(world.runtime.pages_of("somebody-else", Some(inferlet.id())).await[0].inferlets.is_empty());
+    inferlet.terminate().await.unwrap();
+    while inferlet.next().await.unwrap().is_some() {}
+    world.until("all is given back", async || of(None).await.inferlets.is_empty()).await;
+    client.close().await;
+    world.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_says_what_it_takes_and_wrong_arguments_are_refused() {
     let world = World::new().await;
     let client = world.client().await;

@@ -55,6 +55,7 @@ async fn main(options: Options) -> Result<String> {
         "nest" => hostile::nest(&value).await,
         "generate" => model::generate(&value).await,
         "seeded" => model::seeded(&value).await,
+        "hold" => model::hold().await,
         "pages" => model::pages(&value).await,
         "chunks" => model::chunks().await,
         "outputs" => model::outputs().await,

@@ -74,6 +74,11 @@ def inferlets() -> Call:
     return Call({"type": "list"}, "inferlets", idempotent=True)
 
 
+def pages(inferlet: str | None) -> Call:
+    message: Message = {"type": "pages"}
+    return Call(message if inferlet is None else {**message, "inferlet": inferlet}, "pages", idempotent=True)
+
+
 def stats() -> Call:
     return Call({"type": "stats"}, "stats", idempotent=True)
 

@@ -217,6 +217,12 @@ class PieClient:
             case _:
                 raise ValueError(f"no subject `{subject}`; expected `program_exists` or `model_status`")
 
+    async def list_pages(self, instance_id: str | None = None) -> Any:
+        """Pages of each model's pool that the user's inferlets hold, and the contexts of one of them: `models` of the
+        answer `pages` of docs/protocol.md."""
+        pages: Any = await self._open().call(calls.pages(instance_id), lambda fields: fields.value("models"))
+        return pages
+
     async def stats(self) -> Any:
         """What `/stats` answers over HTTP. On a server with keys it needs one of `pie key add --admin`."""
         stats: Any = await self._open().call(calls.stats(), lambda fields: fields.value("stats"))

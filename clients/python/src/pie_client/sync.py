@@ -189,6 +189,10 @@ class PieClient:
         """Answers `program_exists` and `model_status` with a text."""
         return self._call(self._client.query(subject, record))
 
+    def list_pages(self, instance_id: str | None = None) -> Any:
+        """Pages of each model's pool that the user's inferlets hold, and the contexts of one of them."""
+        return self._call(self._client.list_pages(instance_id))
+
     def stats(self) -> Any:
         """What `/stats` answers over HTTP."""
         return self._call(self._client.stats())

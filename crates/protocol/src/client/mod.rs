@@ -18,8 +18,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Answer, Call, DescribedProgram, ErrorCode, Failure, Limits, ListedInferlet, ListedProgram, Numbered,
-    Usage,
+    Answer, Call, DescribedProgram, ErrorCode, Failure, Limits, ListedInferlet, ListedProgram, ModelPages,
+    Numbered, Usage,
 };
 use connection::Command;
 pub use inferlet::{Inferlet, Sender};
@@ -209,6 +209,17 @@ impl Client {
     pub async fn list(&self) -> Result<Vec<ListedInferlet>, ClientError> {
         match self.call(Call::List).await? {
             Answer::Inferlets { inferlets } => Ok(inferlets),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Pages of each model's pool that the user's inferlets hold, and the contexts of one of them.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn pages(&self, inferlet: Option<&str>) -> Result<Vec<ModelPages>, ClientError> {
+        match self.call(Call::Pages { inferlet: inferlet.map(str::to_string) }).await? {
+            Answer::Pages { models } => Ok(models),
             other => Err(unexpected(&other)),
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::{
-    Answer, Call, DescribedProgram, ErrorCode, Failure, ListedInferlet, ListedProgram, ProgramSource, State,
-    Usage, Used,
+    Answer, Call, ContextPages, DescribedProgram, ErrorCode, Failure, InferletPages, ListedInferlet,
+    ListedProgram, ModelPages, ProgramSource, State, Usage, Used,
 };
 use runtime::{
     ARGUMENT_BYTES, ARGUMENTS, LaunchError, LaunchOptions, Program, ProgramError, Taken, UploadError,
@@ -20,6 +20,8 @@ use crate::{Front, Phase};
 
 /// Bytes of the arguments of an inferlet in a list.
 const LISTED_BYTES: usize = 1024;
+/// Inferlets whose pages an answer has.
+const LISTED_INFERLETS: usize = 1024;
 /// Characters of what a client sent, in an error.
 const QUOTED: usize = 200;
 
@@ -55,6 +57,7 @@ impl Context {
             }
             Call::Programs => session.answer_again(request, Ok(self.programs())),
             Call::Describe { program } => self.describe(request, program),
+            Call::Pages { inferlet } => self.pages(request, inferlet),
             Call::List => session.answer_again(request, Ok(self.list())),
             Call::Usage => session.answer_again(request, Ok(self.usage())),
             Call::Stats => session.answer_again(request, self.stats().await),
@@ -293,6 +296,16 @@ impl Context {
         });
     }
 
+    fn pages(&self, request: u64, inferlet: Option<String>) {
+        let context = self.clone();
+        tokio::spawn(async move {
+            let _turn = context.hub.look_turn(context.user()).await;
+            let models = context.hub.runtime.pages_of(context.user(), inferlet.as_deref()).await;
+            let models = models.into_iter().map(model_pages).collect();
+            context.session.answer_again(request, Ok(Answer::Pages { models }));
+        });
+    }
+
     fn list(&self) -> Answer {
         let hosted = self.hub.inferlets(self.user());
         let find = |id: &str| hosted.iter().find(|hosted| hosted.id == id);
@@ -350,6 +363,32 @@ impl Context {
             event_bytes: Used { used: events, limit: most },
             tokens: self.session.client().map_or(0, |client: Arc<Client>| client.key.grant.tokens().get()),
         })
+    }
+}
+
+fn model_pages(model: runtime::ModelPages) -> ModelPages {
+    let inferlets = model.inferlets.into_iter().take(LISTED_INFERLETS).map(|one| InferletPages {
+        inferlet: one.inferlet,
+        contexts: one.pages.contexts,
+        private: one.pages.private,
+        shared: one.pages.shared,
+        spilled: one.pages.spilled,
+    });
+    let contexts = model.contexts.into_iter().map(|one| ContextPages {
+        context: one.context.0,
+        parent: one.parent.map(|parent| parent.0),
+        length: one.length,
+        pages: one.pages,
+        shared: one.shared_with_parent,
+        spilled: one.spilled,
+    });
+    ModelPages {
+        model: model.model,
+        pool: model.pool,
+        page_tokens: model.page_tokens,
+        inferlets: inferlets.collect(),
+        contexts: contexts.collect(),
+        left_out: model.left_out,
     }
 }
 

@@ -40,11 +40,13 @@ struct OfUser {
     /// Inferlets whose events are kept.
     inferlets: usize,
     compiles: Arc<Semaphore>,
+    looks: Arc<Semaphore>,
 }
 
 impl Default for OfUser {
     fn default() -> OfUser {
-        OfUser { inferlets: 0, compiles: Arc::new(Semaphore::new(1)) }
+        let one = || Arc::new(Semaphore::new(1));
+        OfUser { inferlets: 0, compiles: one(), looks: one() }
     }
 }
 
@@ -213,6 +215,12 @@ impl Hub {
         // The user's first: who waits for that holds none of the server's.
         let of_user = take(of_user).await.expect(never_closed);
         [of_user, take(self.compiles.clone()).await.expect(never_closed)]
+    }
+
+    /// Engines answer a user what its inferlets hold one question after the other, so between two batches there is one.
+    pub(super) async fn look_turn(&self, user: &str) -> OwnedSemaphorePermit {
+        let looks = self.lock().users.entry(user.to_string()).or_default().looks.clone();
+        looks.acquire_owned().await.expect("the semaphores are never closed")
     }
 
     /// Ends what nobody has come back for in time.
