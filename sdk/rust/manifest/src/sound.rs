@@ -88,6 +88,9 @@ fn is_text(what: &str, text: &str, limit: usize) -> Result<(), String> {
 mod tests {
     use super::*;
 
+    /// What an error says, and what was changed.
+    type Change = (&'static str, fn(&mut Parameter));
+
     fn with(change: impl FnOnce(&mut Parameter)) -> Result<(), String> {
         let mut parameter = Parameter {
             name: "count".into(),
@@ -115,7 +118,7 @@ mod tests {
             parameter.positional = true;
         })
         .unwrap();
-        let changes: [(&str, fn(&mut Parameter)); 11] = [
+        let changes: [Change; 11] = [
             ("the default of `--count` is `12`", |one| one.default = Some("12".into())),
             ("given as another one", |one| one.name = "other".into()),
             ("given as another one", |one| one.short = Some('o')),
