@@ -82,6 +82,8 @@ async fn main(options: Options) -> Result<String> {
         "adapted" => adapters::adapted().await,
         "errors" => errors::all().await,
         "echo" => talk::echo().await,
+        "put" => talk::put(&value).await,
+        "got" => talk::got(&value).await,
         "store" => talk::store().await,
         "topics" => talk::topics(&value).await,
         "queues" => talk::queues().await,
