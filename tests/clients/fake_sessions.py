@@ -15,7 +15,7 @@ from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
 # Calls whose answers are not kept.
-IDEMPOTENT = ("find", "programs", "list", "stats", "usage")
+IDEMPOTENT = ("find", "programs", "describe", "list", "pages", "stats", "usage")
 
 
 class Refusal(Exception):

@@ -13,7 +13,7 @@ from playwright.sync_api import expect, sync_playwright
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 # It passes over stop tokens: nothing but the number of tokens ends it.
-ENDLESS = ("attention-sink", "--max-tokens 1000000")
+ENDLESS = ("attention-sink", {"max-tokens": "1000000"})
 
 expect.set_options(timeout=PATIENCE_S * 1000)
 
@@ -54,11 +54,12 @@ def show(page, view):
     page.get_by_role("navigation").get_by_role("link", name=view).click()
 
 
-def launch(page, program, arguments):
+def launch(page, program, parameters):
     """Launches a program by its form; its row in the list."""
     show(page, "Programs")
     page.get_by_label("Program", exact=True).select_option(program)
-    page.get_by_label("Arguments").fill(arguments)
+    for name, value in parameters.items():
+        page.get_by_label(name, exact=True).fill(value)
     page.get_by_role("button", name="Launch").click()
     return page.locator("#inferlets tr.chosen", has_text=program)
 
@@ -87,19 +88,42 @@ def test_the_page_loads_all_it_needs_from_the_server(url):
 
 
 def test_a_program_is_launched_and_watched_and_its_result_is_shown(page):
-    row = launch(page, "text-completion", '--prompt "Say \'hello\'." --max-tokens 8')
+    row = launch(page, "text-completion", {"prompt": "Say 'hello'.", "max-tokens": "8"})
     expect(row.get_by_text("finished")).to_be_visible()
     expect(output(page).locator(".text, .result").first).not_to_be_empty()
-    expect(page.locator("#inferlet-facts")).to_contain_text("\"Say 'hello'.\" --max-tokens 8")
-    page.get_by_role("button", name="Show its options").click()
-    expect(output(page)).to_contain_text("--prompt")
+    expect(page.locator("#inferlet-facts")).to_contain_text("\"--prompt=Say 'hello'.\" --max-tokens=8")
+
+
+def test_the_form_of_a_program_is_what_it_declares(page):
+    show(page, "Programs")
+    choose = page.get_by_label("Program", exact=True)
+    choose.select_option("constrained-decoding")
+    expect(page.locator("#launch-about")).to_contain_text("JSON Schema")
+    kind = page.get_by_label("kind", exact=True)
+    expect(kind.locator("option")).to_have_text(["json-schema", "json", "regex", "lark", "ebnf"])
+    expect(kind).to_have_value("json-schema")
+    tokens = page.get_by_label("max-tokens", exact=True)
+    expect(tokens).to_have_attribute("placeholder", "128")
+    expect(tokens).to_have_attribute("min", "0")
+    expect(tokens).to_have_accessible_description("Tokens to generate at most")
+    row = launch(page, "beam-search", {"max-tokens": "4"})
+    expect(row.get_by_text("finished")).to_be_visible()
+    expect(page.get_by_label("check", exact=True)).to_have_attribute("type", "checkbox")
+    # One that says nothing of what it takes has a line for arguments.
+    choose.select_option("http-server")
+    expect(page.get_by_label("Arguments")).to_be_visible()
+    expect(page.locator("#launch-error")).to_contain_text("answers HTTP requests")
+    choose.select_option("text-completion")
+    expect(page.get_by_label("Arguments")).to_be_hidden()
+    expect(page.get_by_label("prompt", exact=True)).to_be_visible()
 
 
 def test_what_a_program_writes_while_it_runs_is_shown_and_it_is_killed_by_keyboard(page):
     show(page, "Programs")
     page.get_by_label("Program", exact=True).select_option(ENDLESS[0])
-    page.get_by_label("Arguments").focus()
-    page.keyboard.type(ENDLESS[1])
+    ((name, value),) = ENDLESS[1].items()
+    page.get_by_label(name, exact=True).focus()
+    page.keyboard.type(value)
     page.keyboard.press("Enter")
     row = page.locator("#inferlets tr.chosen")
     expect(row.get_by_text("running")).to_be_visible()
@@ -142,7 +166,7 @@ def test_no_text_is_missed_or_doubled_when_the_connection_is_lost(browser, url):
         texts = []
         for cuts in (0, 3):
             # Greedy: it writes the same each time.
-            row = launch(page, ENDLESS[0], "--max-tokens 120")
+            row = launch(page, ENDLESS[0], {"max-tokens": "120"})
             for _ in range(cuts):
                 known = len(connections)
                 expect(output(page).locator(".text").first).not_to_be_empty()
@@ -157,19 +181,38 @@ def test_no_text_is_missed_or_doubled_when_the_connection_is_lost(browser, url):
         assert texts[0] == texts[1]
 
 
+def test_the_contexts_of_an_inferlet_are_a_tree_and_its_pages_a_bar(page):
+    launch(page, "parallel-generation", {"prompt": "The weather in spring is mild. " * 20, "max-tokens": "1500"})
+    contexts = page.get_by_role("region", name="Tree of contexts")
+    # A fork stands below the context that it was forked from.
+    expect(contexts.locator("ul ul .context").first).to_contain_text("of its parent")
+    expect(contexts.locator(".context").first).to_contain_text(re.compile(r"\d+ tokens, \d+ pages?"))
+    expect(contexts.get_by_role("img").first).to_have_accessible_name(re.compile(r"Context \d+: \d+ tokens"))
+    assert violations(page) == []
+    show(page, "Overview")
+    row = page.locator("#held li", has_text="parallel-generation")
+    expect(row).to_contain_text(re.compile(r"\d+ pages?, [23] contexts"))
+    expect(row.get_by_role("img")).to_have_accessible_name(re.compile(r"parallel-generation .*\d+ private"))
+    show(page, "Programs")
+    page.get_by_role("button", name="Kill").click()
+    expect(contexts).to_be_hidden()
+
+
 def test_what_is_wrong_with_a_launch_is_said(page):
-    launch(page, "text-completion", '--prompt "no end')
+    launch(page, "graph-of-thought", {"proposal-tokens": "4,x"})
+    expect(page.locator("#launch-error")).to_contain_text("`--proposal-tokens` is `x`, expected a whole number")
+    show(page, "Programs")
+    page.get_by_label("Program", exact=True).select_option("http-server")
+    page.get_by_label("Arguments").fill('"no end')
+    page.get_by_role("button", name="Launch").click()
     expect(page.locator("#launch-error")).to_have_text('a " has no other at its end')
-    row = launch(page, "text-completion", "--no-such-option")
-    expect(row.get_by_text("failed")).to_be_visible()
-    expect(output(page).locator(".failure")).to_contain_text("no-such-option")
 
 
 def test_a_chat_streams_and_says_what_it_took(page):
     show(page, "Chat")
     page.get_by_text("Settings").click()
     page.get_by_label("Most tokens").fill("12")
-    page.get_by_label("Temperature").fill("0")
+    page.get_by_label("Temperature", exact=True).fill("0")
     for turn, question in enumerate(("What is the capital of France?", "<b>And</b> of Italy?")):
         page.get_by_label("Your message").fill(question)
         page.keyboard.press("Enter")
@@ -219,7 +262,7 @@ def violations(page):
 def test_every_view_is_usable_on_every_width_and_axe_finds_nothing(browser, url, size, colours):
     with opened(browser, url, viewport=size, color_scheme=colours) as page:
         expect(page.locator(".tile").first).to_be_visible()
-        row = launch(page, "text-completion", "--max-tokens 4")
+        row = launch(page, "text-completion", {"max-tokens": "4"})
         expect(row.get_by_text("finished")).to_be_visible()
         for view in ("Overview", "Programs", "Chat"):
             show(page, view)
@@ -256,7 +299,7 @@ def test_a_key_is_asked_for_and_shows_what_it_may(browser, tmp_path):
         expect(page.get_by_text("One made with `pie key add NAME --admin` shows the whole server.")).to_be_visible()
         expect(page.get_by_role("heading", name="Page pool")).to_be_hidden()
         expect(page.locator(".tile", has_text="Tokens computed")).to_be_visible()
-        expect(launch(page, "text-completion", "--max-tokens 4").get_by_text("finished")).to_be_visible()
+        expect(launch(page, "text-completion", {"max-tokens": "4"}).get_by_text("finished")).to_be_visible()
         page.reload()
         show(page, "Chat")
         expect(page.get_by_label("Model", exact=True).locator("option")).to_have_count(1)

@@ -31,6 +31,8 @@ CALLS = {
     15: [calls.inferlets()],
     16: [calls.stats()],
     17: [calls.usage()],
+    18: [calls.describe("drafts@0.1.0")],
+    19: [calls.pages(ID)],
 }
 
 
@@ -76,6 +78,11 @@ def test_every_answer_of_the_page_is_read():
                 key: vars(value) if isinstance(value, records.Used) else value for key, value in vars(usage).items()
             }
             assert {"type": "usage", **plain} == said
+        elif kind == "described":
+            described = records.DescribedProgram.read(fields)
+            assert {"type": "described", **vars(described)} == said
+        elif kind == "pages":
+            assert fields.value("models") == said["models"]
         elif kind == "stats":
             assert fields.value("stats") == said["stats"]
 

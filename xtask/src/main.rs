@@ -121,7 +121,7 @@ fn docs() -> Result<()> {
 fn test(arguments: &[String]) -> Result<()> {
     let models = prepare_tests()?;
     // The SDK is a workspace of its own; its tests run on the host.
-    run(cargo("sdk/rust").args(["test", "--locked"]))?;
+    run(cargo("sdk/rust").args(["test", "--locked", "--workspace"]))?;
     run(cargo("sdk/openai").args(["test", "--locked"]))?;
     run(cargo("inferlets").args(["test", "--locked", "--package", "text-completion"]))?;
     let mut command = cargo("");

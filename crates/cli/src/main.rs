@@ -23,7 +23,7 @@ mod telemetry;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use logging::LogFormat;
 
@@ -69,8 +69,12 @@ enum Command {
     Attach(commands::attach::AttachFlags),
     /// End an inferlet on a server.
     Kill(commands::kill::KillFlags),
-    /// Upload, list and remove the programs of a user on a server.
-    Program(commands::program::ProgramFlags),
+    /// Install a program under a name and a version, on this machine or on a server.
+    Install(commands::install::InstallFlags),
+    /// List the programs that can be launched by name, on this machine or on a server.
+    Programs(commands::programs::ProgramsFlags),
+    /// Remove an installed program, on this machine or on a server.
+    Remove(commands::remove::RemoveFlags),
     /// Start the server, and a shell to run inferlets in it.
     Start(commands::start::StartFlags),
     /// Serve the OpenAI API: the same server, without a shell.
@@ -103,6 +107,15 @@ enum Command {
 fn main() -> ExitCode {
     let flags = Flags::parse();
     let verbose = flags.verbose;
+    if matches!(&flags.command, Command::Run(run) if run.asks_own_help()) {
+        let mut command = Flags::command();
+        command.build();
+        let run = command.find_subcommand_mut("run").expect("it is a command");
+        return match run.print_long_help() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::from(output::CLOSED),
+        };
+    }
     // The commands that read a config file start the log when they know its format.
     if !matches!(flags.command, Command::Run(_) | Command::Start(_) | Command::Serve(_)) {
         logging::start(verbose, LogFormat::Text);
@@ -116,7 +129,9 @@ fn main() -> ExitCode {
                 Command::Logs(flags) => commands::logs::logs(flags).await,
                 Command::Attach(flags) => commands::attach::attach(flags).await,
                 Command::Kill(flags) => commands::kill::kill(flags).await,
-                Command::Program(flags) => commands::program::program(flags).await,
+                Command::Install(flags) => commands::install::install(flags).await,
+                Command::Programs(flags) => commands::programs::programs(flags).await,
+                Command::Remove(flags) => commands::remove::remove(flags).await,
                 Command::Start(flags) => commands::start::start(flags, verbose).await,
                 Command::Serve(flags) => commands::start::serve(flags, verbose).await,
                 Command::Key(flags) => commands::key::key(flags),

@@ -30,7 +30,9 @@ fn every_command_has_a_help() {
         "logs",
         "attach",
         "kill",
-        "program",
+        "install",
+        "programs",
+        "remove",
         "start",
         "serve",
         "key",
@@ -61,10 +63,21 @@ fn every_command_has_a_help() {
         let expected = words(&format!("{}: {}", policy.name, policy.about));
         assert!(start.contains(&expected), "`{expected}` is not in {start}");
     }
-    // And every program has one, for which it does nothing.
-    let output = run(&["run", "graph-of-thought", "--model", "test-tiny", "--", "--help"]);
-    let help = text(&output.stdout);
-    assert!(output.status.success() && help.contains("-p, --proposal-tokens <VALUE,...>"), "{help}");
+    // And every program has one, which needs no model.
+    for arguments in
+        [&["run", "graph-of-thought", "--help"][..], &["run", "graph-of-thought", "--", "--help"]]
+    {
+        let output = run(arguments);
+        let help = text(&output.stdout);
+        assert!(output.status.success(), "{arguments:?}");
+        for expected in [
+            "Usage: pie run graph-of-thought -- [OPTIONS]",
+            "-p, --proposal-tokens <NUMBER,...>",
+            "[default: 4,32,16,8,4,16,3,32]",
+        ] {
+            assert!(help.contains(expected), "{arguments:?}: `{expected}` is not in {help}");
+        }
+    }
 }
 
 #[test]
@@ -87,8 +100,8 @@ fn mistakes_are_named_with_found_expected_and_the_way_out() {
             vec!["start", "--no-auth", "--port", &port, tiny[0], tiny[1]],
             vec!["cannot listen on 127.0.0.1", "--port"],
         ),
-        (vec!["run", "nothing", "--model", "no-such-model"], vec!["no-such-model", "pie model add"]),
-        (vec!["run", "nothing", "--model", &no_model], vec!["no.gguf", "GGUF"]),
+        (vec!["run", "text-completion", "--model", "no-such-model"], vec!["no-such-model", "pie model add"]),
+        (vec!["run", "text-completion", "--model", &no_model], vec!["no.gguf", "GGUF"]),
         (vec!["run", "no-such-program", tiny[0], tiny[1]], vec!["no-such-program", "text-completion"]),
         (vec!["run", "/no/such/file.wasm", tiny[0], tiny[1]], vec!["/no/such/file.wasm"]),
         (vec!["run", &module, tiny[0], tiny[1]], vec!["core module", "wasm32-wasip2"]),
@@ -106,7 +119,7 @@ fn mistakes_are_named_with_found_expected_and_the_way_out() {
         ),
         (
             vec!["run", "graph-of-thought", tiny[0], tiny[1], "--", "--proposal-tokens", "4,x"],
-            vec!["`--proposal-tokens x`", "expected a whole number"],
+            vec!["`--proposal-tokens` is `x`, expected a whole number"],
         ),
     ] {
         let said = error(&arguments);
@@ -114,6 +127,67 @@ fn mistakes_are_named_with_found_expected_and_the_way_out() {
             assert!(said.contains(expected), "{arguments:?}: `{expected}` is not in: {said}");
         }
     }
+}
+
+#[test]
+fn programs_are_installed_on_this_machine_under_a_version() {
+    let home = tempfile::tempdir().unwrap();
+    common::add_tiny_model(home.path());
+    let pie = |arguments: &[&str]| {
+        let mut command = common::pie(home.path(), arguments);
+        command.env_remove("PIE_PROGRAMS").output().expect("pie runs")
+    };
+    let said = |arguments: &[&str]| {
+        let output = pie(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let failed = |arguments: &[&str]| {
+        let output = pie(arguments);
+        assert!(!output.status.success(), "{arguments:?} succeeded");
+        text(&output.stderr)
+    };
+    let guest = |name: &str| common::guests("inferlets").join(name).to_str().expect("UTF-8").to_string();
+    let (healing, beams) = (guest("token_healing.wasm"), guest("beam_search.wasm"));
+    let own = common::guests("tests/programs").join("test_programs.wasm");
+    let own = own.to_str().expect("UTF-8");
+
+    assert!(failed(&["remove", "mine"]).contains("no program `mine` is installed in"), "nothing is there");
+    assert!(said(&["install", own, "mine@0.2.0"]).starts_with("mine@0.2.0: hash "));
+    assert_eq!(said(&["run", "mine", "--model", "test-tiny", "--", "hello", "one"]), "hello one\n");
+    assert!(said(&["run", "mine", "--help"]).contains("[<CASE>]"));
+    let taken = failed(&["install", &healing, "mine@0.2.0"]);
+    assert!(taken.contains("raise the version") && taken.contains("pie remove mine@0.2.0"), "{taken}");
+    assert!(said(&["run", "mine", "--help"]).contains("[<CASE>]"), "a refused one changes nothing");
+    // The version that was installed last, whatever its number is.
+    said(&["install", &healing, "mine@0.1.0"]);
+    assert!(said(&["run", "mine", "--help"]).contains("token-healing 0.1.0"));
+    said(&["install", &beams]);
+    let programs = said(&["programs"]);
+    for expected in ["mine@0.1.0", "mine@0.2.0", "beam-search@0.1.0", "text-completion", "Any width;"] {
+        assert!(programs.contains(expected), "`{expected}` is not in {programs}");
+    }
+    let lines = said(&["programs", "--json"]);
+    let found = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
+    let found = found.into_iter().find(|one| one["name"] == "beam-search@0.1.0").expect("it is listed");
+    assert!(
+        found["version"] == "0.1.0" && found["path"].as_str().is_some_and(|path| path.ends_with(".wasm")),
+        "{found}"
+    );
+    assert!(failed(&["remove", "mine"]).contains("several versions"), "which is meant");
+    assert_eq!(said(&["remove", "mine@0.1.0"]), "removed mine@0.1.0\n");
+    assert_eq!(said(&["remove", "mine"]), "removed mine@0.2.0\n");
+    assert!(failed(&["run", "mine", "--help"]).contains("no program `mine`"));
+    for (arguments, expected) in [
+        (vec!["install", own, "../mine@1"], "no name of a program"),
+        (vec!["install", "/no/such/file.wasm"], "/no/such/file.wasm"),
+        (vec!["install", own, "nameless"], "expected `NAME@VERSION`"),
+    ] {
+        let said = failed(&arguments);
+        assert!(said.contains(expected), "{arguments:?}: `{expected}` is not in {said}");
+    }
+    let left: Vec<_> = std::fs::read_dir(home.path().join("programs")).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
 }
 
 #[test]

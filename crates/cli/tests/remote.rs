@@ -116,18 +116,48 @@ fn a_detached_inferlet_is_listed_looked_at_attached_to_and_killed() {
 }
 
 #[test]
-fn programs_are_added_listed_and_removed() {
+fn programs_are_installed_listed_and_removed() {
     let server = Server::start();
     let file = common::guests("tests/programs").join("test_programs.wasm");
     let file = file.to_str().expect("UTF-8");
-    let hash = server.done(&["program", "add", file, "mine@1.0"], &[]);
-    let hash = hash.trim();
+    // One of the server's own is no program of the user's, also when it was launched.
+    server.done(&["run", "test-programs"], &["--", "hello"]);
+    let said = server.done(&["install", file, "mine@1.0"], &[]);
+    let hash = said.trim().strip_prefix("mine@1.0: hash ").expect(&said).to_string();
     assert_eq!(hash.len(), 64);
-    let list = server.done(&["program", "list"], &[]);
-    assert!(list.lines().any(|line| line.contains("mine@1.0") && line.contains(hash)), "{list}");
+    let list = server.done(&["programs"], &[]);
+    assert!(list.lines().any(|line| line.contains("mine@1.0") && line.contains(&hash)), "{list}");
     assert_eq!(server.done(&["run", "mine"], &["--", "hello", "mine"]), "hello mine\n");
-    server.done(&["program", "remove", hash], &[]);
-    assert!(!server.done(&["program", "list"], &[]).contains("mine@1.0"));
+    // The name that the program gives itself.
+    let own = server.done(&["install", file], &[]);
+    assert_eq!(own, format!("test-programs@0.1.0: hash {hash}\n"));
+    server.done(&["remove", "mine@1.0"], &[]);
+    assert!(!server.done(&["programs"], &[]).contains("mine@1.0"));
+    server.done(&["remove", &hash], &[]);
+    let left = server.done(&["programs", "--json"], &[]);
+    assert!(left.lines().count() > 0 && !left.contains("\"user\""), "{left}");
+    let unknown = server.pie(&["remove", "mine@1.0"], &[], "");
+    assert!(text(&unknown.stderr).contains("no program `mine@1.0`"), "{}", text(&unknown.stderr));
+}
+
+#[test]
+fn what_a_program_takes_is_known_and_checked_on_a_server() {
+    let server = Server::start();
+    let help = server.done(&["run", "test-programs", "--help"], &[]);
+    for expected in [
+        "Usage: pie run test-programs -- [OPTIONS] [<CASE>] [<VALUE>] [<NAME>]",
+        "-n, --count <NUMBER>",
+        "[default: 1]",
+    ] {
+        assert!(help.contains(expected), "`{expected}` is not in {help}");
+    }
+    let refused = server.pie(&["run", "test-programs"], &["--", "count", "--count", "0"], "");
+    let said = text(&refused.stderr);
+    assert!(
+        said.contains("`--count` is `0`, expected a whole number of 1 to 255") && said.contains("--help"),
+        "{said}"
+    );
+    assert!(server.states().is_empty(), "nothing was launched");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What a client can ask for, and the answers.
 
+use inferlet_manifest::Manifest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -40,6 +41,11 @@ pub enum Call {
     },
     /// The programs that the user can launch. Answered with [`Answer::Programs`].
     Programs,
+    /// What a program says of itself: what it does, and what it can be given. Answered with [`Answer::Described`].
+    Describe {
+        /// As in `launch`.
+        program: String,
+    },
     /// Starts a program. The session is attached from the first event on, unless it is detached. Answered with
     /// [`Answer::Launched`].
     Launch {
@@ -88,6 +94,12 @@ pub enum Call {
     },
     /// The inferlets of the user. Answered with [`Answer::Inferlets`].
     List,
+    /// Pages of the pool that the user's inferlets hold, and the contexts of one of them. Answered with [`Answer::Pages`].
+    Pages {
+        /// The inferlet whose contexts are wanted: its whole id.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inferlet: Option<String>,
+    },
     /// The metrics of the server, for keys that may see them. Answered with [`Answer::Stats`].
     Stats,
     /// What the user has taken. Answered with [`Answer::Usage`].
@@ -97,7 +109,16 @@ pub enum Call {
 impl Call {
     /// Whether doing it twice is as good as once: then its answer is not kept.
     pub fn is_idempotent(&self) -> bool {
-        matches!(self, Call::Find { .. } | Call::Programs | Call::List | Call::Stats | Call::Usage)
+        matches!(
+            self,
+            Call::Find { .. }
+                | Call::Programs
+                | Call::Describe { .. }
+                | Call::List
+                | Call::Pages { .. }
+                | Call::Stats
+                | Call::Usage
+        )
     }
 }
 
@@ -148,6 +169,8 @@ pub enum Answer {
         /// Sorted by name, then by hash.
         programs: Vec<ListedProgram>,
     },
+    /// Of `describe`.
+    Described(DescribedProgram),
     /// Of `launch`.
     Launched {
         /// The id of the inferlet.
@@ -166,6 +189,11 @@ pub enum Answer {
     Inferlets {
         /// By id.
         inferlets: Vec<ListedInferlet>,
+    },
+    /// Of `pages`.
+    Pages {
+        /// One for each model.
+        models: Vec<ModelPages>,
     },
     /// Of `stats`.
     Stats {
@@ -187,6 +215,18 @@ pub struct ListedProgram {
     pub hash: Option<String>,
     /// Whose it is.
     pub source: ProgramSource,
+}
+
+/// What is known of a program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DescribedProgram {
+    /// Its hash.
+    pub hash: String,
+    /// Whether it can be launched; one that cannot answers HTTP requests.
+    pub runs: bool,
+    /// What it says of itself; none where it says nothing, and takes any arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest: Option<Manifest>,
 }
 
 /// Whose a program is.
@@ -218,6 +258,62 @@ pub struct ListedInferlet {
     pub age_ms: u64,
     /// Milliseconds of processor time that its program took.
     pub cpu_ms: u64,
+}
+
+/// What the inferlets of a user hold of one model's pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelPages {
+    /// The model.
+    pub model: String,
+    /// Pages of its pool.
+    pub pool: u32,
+    /// Tokens of a page.
+    pub page_tokens: u32,
+    /// The inferlets that have contexts there, by id.
+    pub inferlets: Vec<InferletPages>,
+    /// The contexts of the inferlet that was asked for, older ones first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contexts: Vec<ContextPages>,
+    /// Contexts that are not counted or not listed, since there are too many.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Pages of an inferlet's contexts, each counted once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InferletPages {
+    /// Its id.
+    pub inferlet: String,
+    /// Its contexts.
+    pub contexts: u32,
+    /// Pages of the pool that one context holds.
+    pub private: u32,
+    /// Pages of the pool that several contexts or saved ones hold.
+    pub shared: u32,
+    /// Pages in host memory.
+    pub spilled: u32,
+}
+
+/// A context of an inferlet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContextPages {
+    /// A number that no other context of the server has.
+    pub context: u64,
+    /// That which it was forked from, while that exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<u64>,
+    /// Tokens.
+    pub length: u32,
+    /// Pages.
+    pub pages: u32,
+    /// Of these, those at its beginning that are the parent's too.
+    pub shared: u32,
+    /// Of its pages, those in host memory.
+    pub spilled: u32,
 }
 
 /// What an inferlet does.

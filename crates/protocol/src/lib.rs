@@ -21,12 +21,14 @@ mod message;
 pub mod socket;
 
 pub use call::{
-    Answer, Call, Input, ListedInferlet, ListedProgram, ProgramSource, Signal, State, Usage, Used,
+    Answer, Call, ContextPages, DescribedProgram, InferletPages, Input, ListedInferlet, ListedProgram,
+    ModelPages, ProgramSource, Signal, State, Usage, Used,
 };
 pub use data::Data;
 pub use error::{ErrorCode, Failure};
 pub use event::{Event, Numbered};
 pub use framing::{DecodeError, Frame, Framing, decode, encode};
+pub use inferlet_manifest::{Kind, Manifest, Parameter};
 pub use limits::Limits;
 pub use message::{ClientMessage, ServerMessage};
 

@@ -17,10 +17,13 @@ mod held;
 #[allow(unreachable_pub, reason = "bindgen re-exports the handle types, which must be pub for it")]
 mod host;
 mod inferlet;
+mod installed;
 mod limits;
+mod manifest;
 mod messaging;
 mod network;
 mod output;
+mod pages;
 mod passes;
 mod positions;
 mod process;
@@ -64,14 +67,18 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 pub use grant::{Grant, GrantOptions, TokenCount};
 pub use held::Held;
 pub use inferlet::Event;
+pub use inferlet_manifest::{ArgumentError, Given, Kind, Manifest, read as read_arguments};
+pub use installed::{InstallError, InstalledPrograms};
 pub use limits::{InferletLimits, ServerLimits, UserLimits};
+pub use manifest::read as manifest_of;
 pub use mcp::{Limits as McpLimits, ServerConfig as McpServer, Transport as McpTransport};
 pub use network::{AllowedHosts, HostPatternError};
+pub use pages::{InferletPages, ModelPages};
 pub use passes::{ObservedPass, PassObserver, PassResult};
 pub use process::{
     ARGUMENT_BYTES, ARGUMENTS, Control, Inferlet, InferletError, Input, LaunchError, LaunchOptions,
 };
-pub use program::{API_VERSION, Bundled, Needs, Program, ProgramError};
+pub use program::{API_VERSION, Bundled, CatalogEntry, Needs, Program, ProgramError};
 pub use record::batch_observer;
 pub use served::{ModelFacts, ServedModel};
 pub use service::{Arrival, RequestError, Service, bytes_of_body};
@@ -332,6 +339,12 @@ impl Runtime {
         }
         let name = name.to_string();
         self.blocking(move |programs| programs.find(&name)).await
+    }
+
+    /// What each program says of itself that [`Runtime::find`] knows and that was not loaded from elsewhere, by name. None is
+    /// compiled for it, but all are read: call it off the async threads.
+    pub fn catalog(&self) -> Vec<CatalogEntry> {
+        self.0.programs.catalog()
     }
 
     /// Names of programs that [`Runtime::find`] knows.

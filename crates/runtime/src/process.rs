@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared as SharedFuture};
+use inferlet_manifest::ArgumentError;
 use scheduler::ContextOp;
 use tokio::sync::oneshot;
 use tracing::Instrument;
@@ -58,6 +59,14 @@ pub enum LaunchError {
     /// The program only answers HTTP requests.
     #[error("`{0}` answers HTTP requests and has no `run`: mount it with `serve` instead of running it")]
     NoRun(String),
+    /// The program does not take these arguments.
+    #[error("`{program}` does not take these arguments: {reason}")]
+    Arguments {
+        /// The program.
+        program: String,
+        /// Which is wrong.
+        reason: ArgumentError,
+    },
     /// The program answers no HTTP requests.
     #[error("`{0}` answers no HTTP requests: it exports no WASI HTTP handler (`#[inferlet::serve]`)")]
     NoHandler(String),
@@ -212,6 +221,10 @@ pub(crate) fn launch(
     parent: Option<&Arc<InferletState>>,
 ) -> Result<Inferlet, LaunchError> {
     let entry = program.run.clone().ok_or_else(|| LaunchError::NoRun(program.label().to_string()))?;
+    program.check_arguments(&options.arguments).map_err(|reason| {
+        let program = program.label().to_string();
+        LaunchError::Arguments { program, reason }
+    })?;
     let (registration, client) = register(shared, program.into(), options, grant, parent)?;
     let inferlet = registration.inferlet.clone();
     let (done, outcome) = oneshot::channel();

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use inferlet_manifest::{ArgumentError, Manifest};
 use wasmtime::Engine;
 use wasmtime::component::{Component, Linker};
 use wasmtime_wasi_http::p3::bindings::ServicePre;
@@ -16,6 +17,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 use crate::files::{remove_parts, write_atomically};
 use crate::host::HostState;
 use crate::host::bindings::InferletPre;
+use crate::manifest;
 
 /// Package and version of the API that programs are made for.
 const API: &str = "pie:inferlet/";
@@ -38,6 +40,7 @@ pub struct Program {
     pub(crate) run: Option<InferletPre<HostState>>,
     pub(crate) handler: Option<ServicePre<HostState>>,
     needs: Option<Needs>,
+    manifest: Option<Arc<Manifest>>,
 }
 
 /// What a program takes when it is launched, before it asks for more.
@@ -86,6 +89,19 @@ impl Program {
         self.needs
     }
 
+    /// What it says of itself; none where it says nothing.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_deref()
+    }
+
+    /// Whether it takes these arguments, as far as it says what it takes.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check_arguments(&self, arguments: &[String]) -> Result<(), ArgumentError> {
+        self.manifest().map_or(Ok(()), |manifest| manifest.check(arguments))
+    }
+
     /// Its name where it has one, else the beginning of its hash.
     pub fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.hash[..12])
@@ -104,8 +120,20 @@ impl Program {
     fn with_name(&self, name: Option<&str>, is_uploaded: bool) -> Arc<Program> {
         let name = name.map(str::to_string);
         let (hash, run, handler) = (self.hash.clone(), self.run.clone(), self.handler.clone());
-        Arc::new(Program { hash, name, is_uploaded, run, handler, needs: self.needs })
+        let (needs, manifest) = (self.needs, self.manifest.clone());
+        Arc::new(Program { hash, name, is_uploaded, run, handler, needs, manifest })
     }
+}
+
+/// A program that can be launched by name, as a list shows it.
+#[derive(Debug)]
+pub struct CatalogEntry {
+    /// Its name.
+    pub name: String,
+    /// Its file; none for one of the binary.
+    pub path: Option<PathBuf>,
+    /// What it says of itself; none where it says nothing, or nothing sound.
+    pub manifest: Option<Manifest>,
 }
 
 /// Why some bytes are not a program for this server.
@@ -159,6 +187,9 @@ pub enum ProgramError {
         "the component exports neither `run` nor the WASI HTTP handler: is `#[inferlet::main]` on its main function, or `#[inferlet::serve]` on the one that answers requests?"
     )]
     NoEntry,
+    /// What it says of itself is not sound.
+    #[error("what the program says of itself cannot be relied on: {0}; rebuild it with the `inferlet` crate")]
+    Manifest(String),
     /// Something it imports is not offered.
     #[error("the program does not fit this server: {0}")]
     Link(String),
@@ -211,9 +242,18 @@ impl FileVersion {
         Ok(FileVersion { path: path.to_path_buf(), length: metadata.len(), modified })
     }
 
-    /// Whether the file is another now. One that is gone has not changed: its program can still be launched.
+    /// Whether the file is another now. One that is gone has not changed: its program can still be launched, unless it was
+    /// installed under a version, which is removed so.
     fn has_changed(&self) -> bool {
-        FileVersion::of(&self.path).is_ok_and(|now| now != *self)
+        match FileVersion::of(&self.path) {
+            Ok(now) => now != *self,
+            Err(_) => self.is_installed(),
+        }
+    }
+
+    /// Whether the file's name has a version: `NAME@VERSION.wasm`.
+    fn is_installed(&self) -> bool {
+        self.path.file_stem().is_some_and(|stem| stem.as_encoded_bytes().contains(&b'@'))
     }
 }
 
@@ -323,22 +363,26 @@ impl Programs {
     fn compile(&self, wasm: &[u8], hash: &str, name: Option<&str>) -> Result<Arc<Program>, ProgramError> {
         let component = self.component(wasm, hash)?;
         let (run, handler) = self.link(&component)?;
+        let manifest = manifest::read(wasm).map_err(ProgramError::Manifest)?.map(Arc::new);
         let (hash, name) = (hash.to_string(), name.map(str::to_string));
-        Ok(Arc::new(Program { hash, name, is_uploaded: false, run, handler, needs: Needs::of(&component) }))
+        let needs = Needs::of(&component);
+        Ok(Arc::new(Program { hash, name, is_uploaded: false, run, handler, needs, manifest }))
     }
 
     /// A program by path, name or hash. A name is looked for among the programs loaded before, whose file is
-    /// read again when it has changed, then as a file `NAME.wasm` in the folders of programs, then among those of
-    /// the binary; `-` and `_` are the same.
+    /// read again when it has changed, then as a file `NAME.wasm` in the folders of programs, then as the version that was
+    /// installed last, `NAME@VERSION.wasm` there, then among those of the binary; `-` and `_` are the same.
     pub(crate) fn find(&self, name: &str) -> Result<Arc<Program>, ProgramError> {
         if let Some(program) = self.loaded(name) {
             return Ok(program);
         }
         let changed = lock(&self.by_name).get(name).and_then(|named| named.file.clone());
-        let listed = || self.files().into_iter().find(|(known, _)| *known == name.replace('_', "-"));
-        if let Some(path) = changed.map(|file| file.path).or_else(|| listed().map(|(_, path)| path)) {
+        let changed = changed.filter(|file| !file.is_installed()).map(|file| file.path);
+        if let Some(path) = changed.or_else(|| self.file(name)) {
             return self.load_file(&path, Some(name));
         }
+        // What was loaded of a version that is removed is known no more.
+        lock(&self.by_name).remove(name);
         match self.bundled.iter().find(|(known, _)| *known == name.replace('_', "-")) {
             Some((_, wasm)) => self.load(wasm, Some(name)),
             None => Err(ProgramError::Unknown { name: name.to_string(), known: self.names().join(", ") }),
@@ -355,10 +399,16 @@ impl Programs {
 
     /// A program by name, if it was loaded before and its file is as it was.
     pub(crate) fn loaded_name(&self, name: &str) -> Option<Arc<Program>> {
-        let mut by_name = lock(&self.by_name);
-        let Named { program, file } = by_name.get(name)?;
-        let has_changed = file.as_ref().is_some_and(FileVersion::has_changed);
-        (!has_changed).then(|| program.clone())
+        let (program, file) = {
+            let mut by_name = lock(&self.by_name);
+            let Named { program, file } = by_name.get(name)?;
+            (program.clone(), file.clone())
+        };
+        let Some(file) = file else { return Some(program) };
+        // Of a name without a version, another one may have been installed meanwhile.
+        let is_last =
+            !file.is_installed() || name.contains('@') || self.file(name).as_ref() == Some(&file.path);
+        (is_last && !file.has_changed()).then_some(program)
     }
 
     /// A program by hash, whosever it is, if it was loaded before.
@@ -377,8 +427,8 @@ impl Programs {
 
     /// Whether `find` knows a program of the server's by this name.
     pub(crate) fn has_name(&self, name: &str) -> bool {
-        lock(&self.by_name).values.contains_key(name)
-            || self.files().iter().any(|(known, _)| *known == name.replace('_', "-"))
+        let is_bundled = || self.bundled.iter().any(|(known, _)| *known == name.replace('_', "-"));
+        lock(&self.by_name).values.contains_key(name) || self.file(name).is_some() || is_bundled()
     }
 
     pub(crate) fn load_file(&self, path: &Path, name: Option<&str>) -> Result<Arc<Program>, ProgramError> {
@@ -397,6 +447,43 @@ impl Programs {
         names.sort();
         names.dedup();
         names
+    }
+
+    /// The programs of the folders and of the binary, by name.
+    pub(crate) fn catalog(&self) -> Vec<CatalogEntry> {
+        let manifest_of = |wasm: &[u8]| manifest::read(wasm).ok().flatten();
+        let mut entries: Vec<CatalogEntry> = Vec::new();
+        for (name, path) in self.files() {
+            // Of two files of a name the first is found.
+            if entries.last().is_none_or(|before| before.name != name) {
+                let manifest = std::fs::read(&path).ok().and_then(|wasm| manifest_of(&wasm));
+                entries.push(CatalogEntry { name, path: Some(path), manifest });
+            }
+        }
+        for (name, wasm) in self.bundled {
+            if entries.iter().all(|entry| entry.name != *name) {
+                entries.push(CatalogEntry {
+                    name: name.to_string(),
+                    path: None,
+                    manifest: manifest_of(wasm),
+                });
+            }
+        }
+        entries.sort_by(|one, other| one.name.cmp(&other.name));
+        entries
+    }
+
+    /// The file of a name: that of exactly this name, else that of its version that was installed last.
+    fn file(&self, name: &str) -> Option<PathBuf> {
+        let (name, files) = (name.replace('_', "-"), self.files());
+        if let Some((_, path)) = files.iter().find(|(known, _)| *known == name) {
+            return Some(path.clone());
+        }
+        let versions = files
+            .into_iter()
+            .filter(|(known, _)| known.split_once('@').is_some_and(|(known, _)| known == name));
+        let since = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        versions.max_by_key(|(known, path)| (since(path), known.clone())).map(|(_, path)| path)
     }
 
     fn files(&self) -> Vec<(String, PathBuf)> {
@@ -549,6 +636,32 @@ mod tests {
         assert!(Arc::ptr_eq(&new, &programs.find("my-program").unwrap()), "as long as it is the same");
         std::fs::remove_file(&file).unwrap();
         assert!(Arc::ptr_eq(&new, &programs.find("my-program").unwrap()), "what was loaded stays");
+    }
+
+    #[test]
+    fn a_name_is_its_version_that_was_installed_last_until_that_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let install = |name: &str, seconds| {
+            std::fs::write(file(name), component(name)).unwrap();
+            let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            std::fs::File::options().append(true).open(file(name)).unwrap().set_modified(at).unwrap();
+        };
+        install("drafts@0.2.0.wasm", 1);
+        let programs = programs(vec![folder.path().to_path_buf()]);
+        let first = programs.find("drafts").unwrap();
+        install("drafts@0.1.0.wasm", 2);
+        let last = programs.find("drafts").unwrap();
+        assert_ne!(first.hash(), last.hash(), "a running server sees it");
+        assert_eq!(programs.find("drafts@0.2.0").unwrap().hash(), first.hash());
+        assert!(programs.has_name("drafts") && !programs.has_name("draft"));
+        std::fs::remove_file(file("drafts@0.1.0.wasm")).unwrap();
+        assert_eq!(programs.find("drafts").unwrap().hash(), first.hash());
+        std::fs::remove_file(file("drafts@0.2.0.wasm")).unwrap();
+        for gone in ["drafts", "drafts@0.2.0", "drafts@0.1.0"] {
+            assert!(matches!(programs.find(gone), Err(ProgramError::Unknown { .. })), "{gone}");
+        }
+        assert!(programs.names().is_empty(), "{:?}", programs.names());
     }
 
     #[test]

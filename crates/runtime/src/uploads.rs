@@ -116,8 +116,8 @@ fn check_hash(text: &str) -> Result<(), UploadError> {
     if is_hash(text) { Ok(()) } else { Err(UploadError::Hash(named())) }
 }
 
-/// A name is a name of a file too, and must be no other.
-fn is_name(text: &str) -> bool {
+/// Whether a text is a name, `NAME@VERSION`. It is a name of a file too, and must be no other.
+pub(crate) fn is_name(text: &str) -> bool {
     let part = |part: &str| {
         let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
         part.bytes().all(valid) && part.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
@@ -200,6 +200,11 @@ impl Uploads {
     /// Whether a user has a program of this hash.
     pub(crate) fn has(&self, user: &str, hash: &str) -> bool {
         lock(&self.of(user)).programs.contains_key(hash)
+    }
+
+    /// Whether a user has a program of this name, `NAME@VERSION`.
+    pub(crate) fn has_name(&self, user: &str, name: &str) -> bool {
+        lock(&self.of(user)).names.contains_key(name)
     }
 
     /// Programs and bytes of a user.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::pages::LogicalId;
 use crate::prefix::Parent;
-use crate::request::{CacheSalt, OwnerId, Priority, TenantId, Ticket};
+use crate::request::{CacheSalt, ContextId, OwnerId, Priority, TenantId, Ticket};
 
 /// A page of a context. `live` is never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(crate) struct Context {
     /// Age: older contexts have lower numbers.
     pub(crate) sequence: u64,
     pub(crate) entries: Vec<Entry>,
+    /// That which it was forked or sliced from, whether that still exists or not.
+    pub(crate) parent: Option<ContextId>,
     /// Live tokens: the bits of all entries.
     pub(crate) length: u32,
     pub(crate) next_position: u32,

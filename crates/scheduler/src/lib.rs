@@ -36,5 +36,8 @@ pub use request::{
     CacheSalt, ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, RowRuns, TenantId,
     Ticket,
 };
-pub use state::{Answered, NextStep, Saved, Scheduler, SnapshotData, SnapshotInfo, SnapshotPage};
+pub use state::{
+    Answered, ContextPages, Holdings, NextStep, OwnerPages, Saved, Scheduler, SnapshotData, SnapshotInfo,
+    SnapshotPage,
+};
 pub use stats::Stats;

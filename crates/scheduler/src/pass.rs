@@ -235,6 +235,7 @@ mod tests {
             salt: CacheSalt(0),
             priority: Priority::Normal,
             sequence: 1,
+            parent: None,
             length: context::length(&entries),
             entries,
             next_position: 20,

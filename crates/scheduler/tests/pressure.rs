@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use backend::{Backend, Batch, FakeBackend, Output, OutputKind, SamplingParams, Value};
 use scheduler::{
-    CallError, ContextId, ContextOp, ForwardError, ForwardReply, ForwardRequest, NextStep, OwnerId, Priority,
-    Scheduler, SchedulerConfig, Stats, TenantId, Ticket,
+    CallError, ContextId, ContextOp, ContextPages, ForwardError, ForwardReply, ForwardRequest, NextStep,
+    OwnerId, Priority, Scheduler, SchedulerConfig, Stats, TenantId, Ticket,
 };
 
 struct Rig {
@@ -401,4 +401,57 @@ fn outputs_beyond_those_of_a_batch_wait_for_the_next() {
     request.outputs = vec![(0, OutputKind::Entropy); 257];
     let refused = rig.scheduler.submit(request, rig.now);
     assert!(matches!(&refused, Err(ForwardError::InvalidArgument(text)) if text.contains("257 outputs")));
+}
+
+#[test]
+fn what_owners_hold_is_told_by_owner_and_by_context() {
+    let mut rig = Rig::new(64, SchedulerConfig { prefix_cache: false, ..SchedulerConfig::default() });
+    rig.create(1, Priority::Normal, 1);
+    rig.create(2, Priority::Normal, 1);
+    rig.create(3, Priority::Normal, 9);
+    let page = rig.backend.limits().page_tokens;
+    let tokens: Vec<u32> = (0..page * 2 + 1).collect();
+    for id in 1..=3 {
+        rig.submit(id, id, &tokens);
+    }
+    rig.finish();
+    let (one, two) = (OwnerId(1), OwnerId(2));
+    let held = rig.scheduler.holdings(TenantId(1), None);
+    assert_eq!(held.owners.keys().copied().collect::<Vec<_>>(), [one, two], "not those of others");
+    assert_eq!((held.owners[&one].private, held.owners[&one].shared, held.left_out), (3, 0, 0));
+    assert!(held.contexts.is_empty(), "nobody asked for them");
+
+    rig.scheduler.apply(ContextOp::Fork { from: ContextId(1), to: ContextId(11) }).unwrap();
+    rig.submit(11, 11, &[7]);
+    rig.finish();
+    let held = rig.scheduler.holdings(TenantId(1), Some(one));
+    // The fork wrote to its last page, and has one of its own for that.
+    assert_eq!((held.owners[&one].contexts, held.owners[&one].private, held.owners[&one].shared), (2, 2, 2));
+    let context = |context, parent, length, shared_with_parent| ContextPages {
+        context: ContextId(context),
+        parent,
+        length,
+        pages: 3,
+        shared_with_parent,
+        spilled: 0,
+    };
+    let length = page * 2 + 1;
+    assert_eq!(held.contexts, [context(1, None, length, 0), context(11, Some(ContextId(1)), length + 1, 2)]);
+
+    rig.scheduler.apply(ContextOp::Drop { context: ContextId(1) }).unwrap();
+    let held = rig.scheduler.holdings(TenantId(1), Some(one));
+    assert_eq!(held.contexts, [context(11, None, length + 1, 0)], "its parent is gone");
+    assert_eq!((held.owners[&one].private, held.owners[&one].shared), (3, 0));
+}
+
+#[test]
+fn a_tenant_with_too_many_contexts_is_told_so() {
+    let mut rig = Rig::new(8, SchedulerConfig::default());
+    rig.create(1, Priority::Normal, 1);
+    for id in 2..=600 {
+        rig.scheduler.apply(ContextOp::Fork { from: ContextId(1), to: ContextId(id) }).unwrap();
+    }
+    let held = rig.scheduler.holdings(TenantId(1), Some(OwnerId(1)));
+    assert_eq!((held.contexts.len(), held.left_out), (512, 88));
+    assert_eq!(held.owners[&OwnerId(1)].contexts, 600, "all are counted");
 }

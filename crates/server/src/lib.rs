@@ -267,11 +267,6 @@ impl Front {
         self.0.sessions.get().map(|hub| hub.counts()).unwrap_or_default()
     }
 
-    /// Bytes of the events of a user that are kept.
-    pub fn session_event_bytes(&self, user: &str) -> u64 {
-        self.0.sessions.get().map_or(0, |hub| hub.event_bytes(user).0)
-    }
-
     /// Makes a span of each request to a program; the first telemetry given is meant.
     pub fn send_spans(&self, telemetry: Arc<Telemetry>) {
         self.0.telemetry.get_or_init(|| telemetry);

@@ -16,6 +16,7 @@ use serde_json::json;
 
 use crate::Front;
 use crate::requests::RouteCounts;
+use crate::session::SessionCounts;
 
 /// Metrics of another part.
 pub(crate) type Source = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<Family>> + Send>> + Send + Sync>;
@@ -31,6 +32,7 @@ pub struct Reading {
     waiting: u32,
     connections: u64,
     refused: u64,
+    sessions: SessionCounts,
     started: SystemTime,
     resident_bytes: Option<u64>,
 }
@@ -92,6 +94,35 @@ pub const METRICS: &[Row<Reading>] = &[
         read: |r| one(r.refused),
     },
     Row {
+        name: "pie_sessions",
+        kind: Kind::Gauge,
+        labels: &["state"],
+        help: "Sessions: connected, or away while their client may come back",
+        read: |r| {
+            let SessionCounts { sessions, connected, .. } = r.sessions;
+            let of = |state: &str, count: u64| (vec![state.to_string()], count.into());
+            vec![of("connected", connected), of("away", sessions - connected)]
+        },
+    },
+    Row {
+        name: "pie_session_inferlets",
+        kind: Kind::Gauge,
+        labels: &["state"],
+        help: "Inferlets whose events are kept: attached to by a session, or detached",
+        read: |r| {
+            let SessionCounts { inferlets, detached, .. } = r.sessions;
+            let of = |state: &str, count: u64| (vec![state.to_string()], count.into());
+            vec![of("attached", inferlets - detached), of("detached", detached)]
+        },
+    },
+    Row {
+        name: "pie_session_event_bytes",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Bytes of events of inferlets that no session has acknowledged yet",
+        read: |r| one(r.sessions.event_bytes),
+    },
+    Row {
         name: "pie_build_info",
         kind: Kind::Gauge,
         labels: &["version"],
@@ -132,6 +163,7 @@ impl Front {
             waiting: self.0.admission.counts().waiting,
             connections: self.0.connections.open(),
             refused: self.0.connections.refused(),
+            sessions: self.session_counts(),
             started: self.0.started,
             resident_bytes: metrics::process::resident_bytes(),
         };

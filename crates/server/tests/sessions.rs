@@ -196,12 +196,12 @@ async fn a_client_that_takes_nothing_holds_up_its_program_and_fills_no_memory() 
     world
         .until("all wait", async || {
             let list = client.list().await.unwrap();
-            list.len() == 4 && world.front.session_event_bytes("local") >= 4 * 7 * (64 << 10)
+            list.len() == 4 && world.front.session_counts().event_bytes >= 4 * 7 * (64 << 10)
         })
         .await;
     // It stays so: what is kept is bounded, and the programs go on when somebody takes it.
     for _ in 0..20 {
-        let kept = world.front.session_event_bytes("local");
+        let kept = world.front.session_counts().event_bytes;
         assert!(kept <= 4 << 20, "{kept} bytes");
         assert_eq!(client.list().await.unwrap().len(), 4);
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -548,8 +548,111 @@ async fn whoever_resumes_a_session_takes_it_over() {
     assert_eq!(before.receive().await.unwrap()["error"]["code"], "taken-over");
     after.call(1, json!({ "type": "usage" })).await;
     assert_eq!(after.answer(1).await["answer"]["user"], "local");
-    assert_eq!(world.front.session_counts(), SessionCounts { sessions: 1, connected: 1, inferlets: 0 });
+    assert_eq!(
+        world.front.session_counts(),
+        SessionCounts { sessions: 1, connected: 1, ..SessionCounts::default() }
+    );
     drop(after);
+    world.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_say_what_sessions_hold() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let mut attached = client.launch("test-programs", &words(&["echo"])).await.unwrap();
+    let detached = client.launch_detached("test-programs", &words(&["hello", "metrics"])).await.unwrap();
+    let sample = async |name: &str, state: Option<&str>| {
+        let families = world.front.metrics().await;
+        let family = families.into_iter().find(|family| family.name == name).expect("it is a metric");
+        let is_it = |labels: &std::collections::BTreeMap<String, String>| {
+            labels.get("state").map(String::as_str) == state
+        };
+        let sample =
+            family.samples.into_iter().find(|sample| is_it(&sample.labels)).expect("it has a sample");
+        serde_json::to_value(sample.value).expect("a number").as_f64().expect("a number")
+    };
+    world
+        .until("the result of the detached one is kept", async || {
+            sample("pie_session_event_bytes", None).await > 0.0
+        })
+        .await;
+    assert_eq!(sample("pie_sessions", Some("connected")).await, 1.0);
+    assert_eq!(sample("pie_sessions", Some("away")).await, 0.0);
+    assert_eq!(sample("pie_session_inferlets", Some("attached")).await, 1.0);
+    assert_eq!(sample("pie_session_inferlets", Some("detached")).await, 1.0);
+    attached.terminate().await.unwrap();
+    while attached.next().await.unwrap().is_some() {}
+    let mut taken = client.attach(&detached, None).await.unwrap();
+    while taken.next().await.unwrap().is_some() {}
+    client.close().await;
+    world
+        .until("nothing is held", async || {
+            sample("pie_sessions", Some("connected")).await == 0.0
+                && sample("pie_session_event_bytes", None).await == 0.0
+        })
+        .await;
+    world.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_are_told_by_inferlet_and_to_their_user_only() {
+    let world = World::new().await;
+    let client = world.client().await;
+    // It holds a context while it waits for a message.
+    let mut inferlet = client.launch("test-programs", &words(&["hold"])).await.unwrap();
+    let of = async |inferlet: Option<&str>| client.pages(inferlet).await.unwrap().remove(0);
+    world
+        .until("it has a context and a fork", async || {
+            of(None).await.inferlets.iter().any(|one| one.contexts == 2)
+        })
+        .await;
+    let model = of(None).await;
+    assert!(model.pool > 0 && model.contexts.is_empty() && model.left_out == 0, "{model:?}");
+    let [held] = &model.inferlets[..] else { panic!("{model:?}") };
+    assert_eq!(held.inferlet, inferlet.id());
+    assert!(held.shared > 0 && held.spilled == 0, "{held:?}");
+    let contexts = of(Some(inferlet.id())).await.contexts;
+    let [first, second] = &contexts[..] else { panic!("{contexts:?}") };
+    assert_eq!((first.parent, second.parent), (None, Some(first.context)));
+    assert!(first.length > 0 && second.shared > 0 && second.shared <= second.pages, "{contexts:?}");
+    assert!(of(Some("0000")).await.contexts.is_empty(), "no such inferlet");
+    assert!(world.runtime.pages_of("somebody-else", Some(inferlet.id())).await[0].inferlets.is_empty());
+    inferlet.terminate().await.unwrap();
+    while inferlet.next().await.unwrap().is_some() {}
+    world.until("all is given back", async || of(None).await.inferlets.is_empty()).await;
+    client.close().await;
+    world.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_says_what_it_takes_and_wrong_arguments_are_refused() {
+    let world = World::new().await;
+    let client = world.client().await;
+    let described = client.describe("test-programs").await.unwrap();
+    assert!(described.runs && described.hash.len() == 64);
+    let manifest = described.manifest.expect("the SDK writes one");
+    assert_eq!(manifest.name, "test-programs");
+    let parameters = manifest.parameters.expect("it has some");
+    let names: Vec<&str> = parameters.iter().map(|one| &*one.name).collect();
+    assert_eq!(names, ["count", "case", "value", "name"]);
+    let unknown = client.describe("no-such-program").await.unwrap_err();
+    assert_eq!(unknown.code(), Some(ErrorCode::UnknownProgram));
+
+    for (arguments, said) in [
+        (&["count", "--number", "3"][..], "unknown argument `--number`; the program takes `--count`"),
+        (&["count", "--count", "300"], "`--count` is `300`, expected a whole number of 1 to 255"),
+        (&["count", "--count"], "`--count` needs a value"),
+        (&["a", "b", "c", "d"], "`d` is one argument too many"),
+    ] {
+        let refused = client.launch("test-programs", &words(arguments)).await.err().expect("it is refused");
+        assert_eq!(refused.code(), Some(ErrorCode::InvalidArgument), "{refused}");
+        assert!(refused.to_string().contains(said), "{refused}");
+    }
+    let mut inferlet = client.launch("test-programs", &words(&["count", "-n", "7"])).await.unwrap();
+    while inferlet.next().await.unwrap().is_some() {}
+    assert_eq!(inferlet.outcome().await.unwrap(), Ok("7".to_string()));
+    client.close().await;
     world.assert_clean().await;
 }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use boa_engine::{Context as Engine, Source};
 use inferlet::anyhow::anyhow;
-use inferlet::{Args, Chat, Model, Result, SamplingParams, json};
+use inferlet::{Chat, Model, Parameters, Result, SamplingParams, json};
 
 const SYSTEM: &str = "You solve a task with JavaScript, in a block between ```javascript and ```. It is run, and you \
     are told the value of its last line. Answer when you know the value.";
@@ -18,11 +18,20 @@ const TURNS: [&str; 2] = [
 ];
 const ANSWER: &str = "The sum of the first 10 prime numbers is 129.";
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// Turns with code.
+    #[parameter(short = 'f', default = 2, max = 2)]
+    turns: usize,
+    /// Tokens that each turn generates.
+    #[parameter(short = 't', default = 256)]
+    max_tokens: usize,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let turns: usize = args.option("turns", 'f', "turns with code, 2 at most", TURNS.len())?;
-    let max_tokens = args.option("max-tokens", 't', "tokens that each turn generates", 256)?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { turns, max_tokens } = options;
 
     let start = Instant::now();
     let model = Model::open_default()?;

@@ -3,7 +3,7 @@
 //! final one. `--script` replaces the first answers, so that every run does the same work.
 
 use boa_engine::{Context as Engine, JsString, JsValue, NativeFunction, Source};
-use inferlet::{Args, Chat, Documents, Model, Result, SamplingParams, json, session};
+use inferlet::{Chat, Documents, Model, Parameters, Result, SamplingParams, json, session};
 
 const DOCUMENTS: &str = include_str!("../../agent-react/src/documents.txt");
 const SYSTEM: &str = "You solve a task with JavaScript, in a block between ```javascript and ```. It is run, \
@@ -12,14 +12,26 @@ const SYSTEM: &str = "You solve a task with JavaScript, in a block between ```ja
 const FENCE: &str = "```javascript\n";
 const TASK: &str = "What is the sum of the first 10 prime numbers?";
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// The task.
+    #[parameter(short = 'p', default = TASK)]
+    prompt: String,
+    /// Turns at most.
+    #[parameter(short = 'f', default = 6)]
+    turns: usize,
+    /// Tokens of a turn at most.
+    #[parameter(short = 't', default = 256)]
+    max_tokens: usize,
+    /// Answers in place of the first ones, with --- between.
+    #[parameter(short = 's', default = "")]
+    script: String,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let task = args.option("prompt", 'p', "the task", TASK.to_string())?;
-    let turns: usize = args.option("turns", 'f', "turns at most", 6)?;
-    let max_tokens = args.option("max-tokens", 't', "tokens of a turn at most", 256)?;
-    let script =
-        args.option("script", 's', "answers in place of the first ones, with --- between", String::new())?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt: task, turns, max_tokens, script } = options;
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;

@@ -3,20 +3,35 @@
 
 use std::fmt::Write;
 
-use inferlet::{Args, Chat, Constraint, Grammar, Model, Result, SamplingParams, Value, json, mcp, session};
+use inferlet::{
+    Chat, Constraint, Grammar, Model, Parameters, Result, SamplingParams, Value, json, mcp, session,
+};
 use inferlet::{tool_call_schema, tool_calls};
 
 const SYSTEM: &str = "You answer a question in steps. Each step is two lines, a Thought and an Action, and then you are \
 given the Observation. An Action is a call of a tool. When the observations answer the question, write Final Answer: and \
 the answer. The tools are:\n";
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// The MCP server.
+    #[parameter(short = 'm', default = "math")]
+    mcp: String,
+    /// The question.
+    #[parameter(short = 'p', default = "What is 2 plus 3?")]
+    prompt: String,
+    /// Steps at most.
+    #[parameter(short = 's', default = 6)]
+    steps: usize,
+    /// Tokens of a step at most.
+    #[parameter(short = 'n', default = 96)]
+    max_tokens: usize,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let server = args.option("mcp", 'm', "the MCP server", "math".to_string())?;
-    let task = args.option("prompt", 'p', "the question", "What is 2 plus 3?".to_string())?;
-    let steps = args.option("steps", 's', "steps at most", 6)?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens of a step at most", 96)?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { mcp: server, prompt: task, steps, max_tokens } = options;
 
     let model = Model::open_default()?;
     ServerTools::of(&server, &model).await?.answer(&model, &task, steps, max_tokens).await

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use inferlet::futures::future::join_all;
-use inferlet::{Args, Chat, Context, Model, Result, SamplingParams, json, runtime, sleep};
+use inferlet::{Chat, Context, Model, Parameters, Result, SamplingParams, json, runtime, sleep};
 
 const INTRO: &str = "You are a research assistant who answers questions with the help of two tools. Think \
     first, then call one tool, then wait for what it says. Say so when the tools do not give the answer.\n\n";
@@ -26,14 +26,36 @@ const TURNS: [(&str, &str); 6] = [
     ("CodeInterpreter(\"399670 / 1000\")", "399.67"),
 ];
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// Tokens of each thought.
+    #[parameter(short = 't', default = 50)]
+    tokens_between: usize,
+    /// Milliseconds a tool takes.
+    #[parameter(short = 'd', default = 100)]
+    delay: u64,
+    /// Save the system prompt, and open it in later runs.
+    #[parameter(short = 'c')]
+    use_prefix_cache: bool,
+    /// Run three tools at once.
+    #[parameter(short = 'o')]
+    concurrent_calls: bool,
+    /// Drop the description of a tool that is done.
+    #[parameter(short = 'x')]
+    drop_tool_cache: bool,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let max_tokens = args.option("tokens-between", 't', "tokens of each thought", 50)?;
-    let delay = Duration::from_millis(args.option("delay", 'd', "milliseconds a tool takes", 100)?);
-    let cache = args.flag("use-prefix-cache", 'c', "save the system prompt, and open it in later runs");
-    let concurrent = args.flag("concurrent-calls", 'o', "run three tools at once");
-    let drop = args.flag("drop-tool-cache", 'x', "drop the description of a tool that is done");
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options {
+        tokens_between: max_tokens,
+        use_prefix_cache: cache,
+        concurrent_calls: concurrent,
+        drop_tool_cache: drop,
+        delay,
+    } = options;
+    let delay = Duration::from_millis(delay);
 
     let start = Instant::now();
     let model = Model::open_default()?;

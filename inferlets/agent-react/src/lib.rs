@@ -2,7 +2,7 @@
 //! over the documents beside this file. The context stays in the cache while a tool runs, so after an
 //! observation only the observation is computed.
 
-use inferlet::{Args, Chat, Documents, Model, Result, SamplingParams, calculate, json, session};
+use inferlet::{Chat, Documents, Model, Parameters, Result, SamplingParams, calculate, json, session};
 
 const SYSTEM: &str = "You answer a question in steps. Each step is two lines, a Thought and an Action, and \
 then you are given the Observation. The actions are Search[words], which looks up facts, and \
@@ -19,12 +19,23 @@ Thought: I know the answer.
 Final Answer: 96";
 const TASK: &str = "How high is the Eiffel Tower?";
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// The question.
+    #[parameter(short = 'p', default = TASK)]
+    prompt: String,
+    /// Steps at most.
+    #[parameter(short = 's', default = 6)]
+    steps: usize,
+    /// Tokens of a step at most.
+    #[parameter(short = 'n', default = 96)]
+    max_tokens: usize,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let task = args.option("prompt", 'p', "the question", TASK.to_string())?;
-    let steps = args.option("steps", 's', "steps at most", 6)?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens of a step at most", 96)?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt: task, steps, max_tokens } = options;
 
     let model = Model::open_default()?;
     let documents = Documents::paragraphs(include_str!("documents.txt"));

@@ -4,7 +4,7 @@
 
 use inferlet::anyhow::{Context as _, bail};
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Context, Model, Result, SamplingParams, json, serde_json};
+use inferlet::{Chat, Context, Model, Parameters, Result, SamplingParams, json, serde_json};
 use inferlet::{messaging, runtime, session};
 use serde::{Deserialize, Serialize};
 
@@ -32,14 +32,27 @@ struct Story {
     reused: usize,
 }
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// Prefix of the queues between agents.
+    #[parameter(short = 'g', default = "0")]
+    group: String,
+    /// Tokens of a section at most.
+    #[parameter(short = 't', default = 96)]
+    tokens: usize,
+    /// Theme.
+    #[parameter(short = 'p', default = "A lighthouse at the end of the world")]
+    prompt: String,
+    /// Of one agent; all four are launched without it.
+    #[parameter(positional, choices = ["idea_generator", "plot_developer", "character_creator", "dialogue_writer", "all"])]
+    role: Option<String>,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let group = args.option("group", 'g', "prefix of the queues between agents", "0".to_string())?;
-    let max_tokens = args.option("tokens", 't', "tokens of a section at most", 96)?;
-    let theme = args.option("prompt", 'p', "theme", "A lighthouse at the end of the world".to_string())?;
+async fn main(options: Options) -> Result<String> {
+    let Options { group, tokens: max_tokens, prompt: theme, role } = options;
     let names = ROLES.map(|(name, ..)| name);
-    let role = args.positional("role", &format!("{} or all", names.join(", ")));
-    args.finish()?;
 
     match role.as_deref() {
         None | Some("all") => swarm(group, max_tokens, theme).await,

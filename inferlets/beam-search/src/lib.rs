@@ -2,16 +2,29 @@
 //! `--check` compares with a plain search that computes every hypothesis from its first token.
 
 use inferlet::{
-    Args, Beam, BeamSearch, Chat, Context, Model, Result, SamplingParams, Value, json, log_softmax,
+    Beam, BeamSearch, Chat, Context, Model, Parameters, Result, SamplingParams, Value, json, log_softmax,
 };
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// What to ask.
+    #[parameter(short = 'p', default = "What is the capital of France?")]
+    prompt: String,
+    /// Tokens to generate at most.
+    #[parameter(short = 'n', default = 32)]
+    max_tokens: usize,
+    /// Beams to keep.
+    #[parameter(short = 'b', default = 3, min = 1)]
+    beams: usize,
+    /// Compare with a plain search, and with greedy decoding.
+    #[parameter(short = 'c')]
+    check: bool,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let prompt = args.option("prompt", 'p', "what to ask", "What is the capital of France?".to_string())?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 32)?;
-    let width = args.option("beams", 'b', "beams to keep", 3)?.max(1);
-    let check = args.flag("check", 'c', "compare with a plain search, and with greedy decoding");
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt, max_tokens, check, beams: width } = options;
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;

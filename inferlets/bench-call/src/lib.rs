@@ -6,20 +6,35 @@ use std::time::Instant;
 
 use inferlet::forward::{self, Input, OutputKind, OutputRequest, Pass};
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Context, Grammar, Model, Result, SamplingParams, Value, json, messaging, runtime};
+use inferlet::{
+    Context, Grammar, Model, Parameters, Result, SamplingParams, Value, json, messaging, runtime,
+};
 
 const PROMPT: &str = "The quick brown fox jumps over the lazy dog, and then goes home.";
 const SCHEMA: &str = r#"{"type": "array", "minItems": 50, "items": {"type": "object",
     "additionalProperties": false, "required": ["name", "age"], "properties": {
     "name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "minimum": 0, "maximum": 120}}}}"#;
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// Samples of each call.
+    #[parameter(short = 'n', default = 50)]
+    rounds: usize,
+    /// Control calls of one sample.
+    #[parameter(short = 'b', default = 100)]
+    batch: usize,
+    /// Programs that make passes at once.
+    #[parameter(short = 'i', default = 1)]
+    inferlets: usize,
+    /// Of the programs launched: whom to tell.
+    #[parameter(short = 'c', default = "")]
+    child: String,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let rounds: usize = args.option("rounds", 'n', "samples of each call", 50)?;
-    let batch: usize = args.option("batch", 'b', "control calls of one sample", 100)?;
-    let inferlets: usize = args.option("inferlets", 'i', "programs that make passes at once", 1)?;
-    let child = args.option("child", 'c', "of the programs launched: whom to tell", String::new())?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { rounds, batch, inferlets, child } = options;
     let (rounds, batch) = (rounds.max(1), batch.max(1));
 
     let model = Model::open_default()?;

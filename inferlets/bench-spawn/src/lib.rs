@@ -5,13 +5,22 @@
 use std::time::Instant;
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Result, json, runtime};
+use inferlet::{Parameters, Result, json, runtime};
+
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// Programs to launch at once.
+    #[parameter(short = 'n', default = 0)]
+    launches: usize,
+    /// Repetitions.
+    #[parameter(short = 'r', default = 20)]
+    rounds: usize,
+}
 
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let launches: usize = args.option("launches", 'n', "programs to launch at once", 0)?;
-    let rounds: usize = args.option("rounds", 'r', "repetitions", 20)?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { launches, rounds } = options;
     if launches == 0 {
         return Ok(String::new());
     }

@@ -5,17 +5,35 @@
 use std::collections::HashSet;
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Model, Result, SamplingParams, answer_all, json};
+use inferlet::{Chat, Model, Parameters, Result, SamplingParams, answer_all, json, random_seed};
+
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// What to ask.
+    #[parameter(short = 'p', default = "Why is the sky blue?")]
+    prompt: String,
+    /// Answers to draw.
+    #[parameter(short = 'c', default = 5)]
+    candidates: usize,
+    /// Tokens of an answer at most.
+    #[parameter(short = 'n', default = 64)]
+    max_tokens: usize,
+    /// Of the draws.
+    #[parameter(short = 't', default = 0.8)]
+    temperature: f32,
+    /// Take the answer most like the others.
+    #[parameter(short = 'm')]
+    consensus: bool,
+    /// Seed of the random draws; a random one without it.
+    #[parameter(short = 'r')]
+    seed: Option<u64>,
+}
 
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let prompt = args.option("prompt", 'p', "what to ask", "Why is the sky blue?".to_string())?;
-    let candidates = args.option("candidates", 'c', "answers to draw", 5)?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens of an answer at most", 64)?;
-    let temperature = args.option("temperature", 't', "of the draws", 0.8)?;
-    let consensus = args.flag("consensus", 'm', "take the answer most like the others");
-    let seed = args.seed()?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt, candidates, max_tokens, temperature, consensus, seed } = options;
+    let seed = seed.unwrap_or_else(random_seed);
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;

@@ -2,18 +2,34 @@
 //! of the two distributions is made larger. A negative instruction in place of none pushes away from it.
 
 use inferlet::futures::try_join;
-use inferlet::{Args, Chat, Context, Model, Result, SamplingParams, arg_max, json};
+use inferlet::{Chat, Context, Model, Parameters, Result, SamplingParams, arg_max, json};
+
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// What to ask.
+    #[parameter(short = 'p', default = "Tell me about the sea.")]
+    prompt: String,
+    /// Instruction.
+    #[parameter(short = 's', default = "Answer like a pirate.")]
+    system: String,
+    /// Instruction to push away from.
+    #[parameter(short = 'u', default = "You are helpful.")]
+    negative: String,
+    /// 1 is the plain answer.
+    #[parameter(short = 'g', default = 1.5)]
+    guidance: f32,
+    /// Tokens to generate at most.
+    #[parameter(short = 'n', default = 64)]
+    max_tokens: usize,
+    /// Compare guidance 1 with plain decoding.
+    #[parameter(short = 'c')]
+    check: bool,
+}
 
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let prompt = args.option("prompt", 'p', "what to ask", "Tell me about the sea.".to_string())?;
-    let wanted = args.option("system", 's', "instruction", "Answer like a pirate.".to_string())?;
-    let unwanted =
-        args.option("negative", 'u', "instruction to push away from", "You are helpful.".to_string())?;
-    let scale: f32 = args.option("guidance", 'g', "1 is the plain answer", 1.5)?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 64)?;
-    let check = args.flag("check", 'c', "compare guidance 1 with plain decoding");
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt, system: wanted, negative: unwanted, guidance: scale, max_tokens, check } = options;
 
     let model = Model::open_default()?;
     let (mut with, mut without) = (Chat::new(&model)?, Chat::new(&model)?);

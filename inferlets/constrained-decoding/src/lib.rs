@@ -3,22 +3,39 @@
 //! construction.
 
 use inferlet::anyhow::bail;
-use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, json, session};
+use inferlet::{Chat, Grammar, Model, Parameters, Result, SamplingParams, json, random_seed, session};
 
 const SCHEMA: &str = r#"{"type": "object", "additionalProperties": false, "required": ["name", "age", "city"],
     "properties": {"name": {"type": "string", "maxLength": 20}, "age": {"type": "integer", "minimum": 0,
     "maximum": 120}, "city": {"type": "string", "maxLength": 20}}}"#;
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// What to ask.
+    #[parameter(short = 'p', default = "Describe a person as JSON.")]
+    prompt: String,
+    /// Kind of the grammar.
+    #[parameter(short = 'k', choices = ["json-schema", "json", "regex", "lark", "ebnf"], default = "json-schema")]
+    kind: String,
+    /// Text of the grammar.
+    #[parameter(short = 'g', default = SCHEMA)]
+    grammar: String,
+    /// Tokens to generate at most.
+    #[parameter(short = 'n', default = 128)]
+    max_tokens: usize,
+    /// 0 is greedy.
+    #[parameter(short = 't', default = 0.0)]
+    temperature: f32,
+    /// Seed of the random draws; a random one without it.
+    #[parameter(short = 'r')]
+    seed: Option<u64>,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let prompt = args.option("prompt", 'p', "what to ask", "Describe a person as JSON.".to_string())?;
-    let kind =
-        args.option("kind", 'k', "json-schema, json, regex, lark or ebnf", "json-schema".to_string())?;
-    let grammar = args.option("grammar", 'g', "text of the grammar", SCHEMA.to_string())?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 128)?;
-    let temperature = args.option("temperature", 't', "0 is greedy", 0.0)?;
-    let seed = args.seed()?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt, kind, grammar, max_tokens, temperature, seed } = options;
+    let seed = seed.unwrap_or_else(random_seed);
 
     let grammar = match kind.as_str() {
         "json-schema" => Grammar::JsonSchema(grammar),

@@ -4,7 +4,9 @@
 
 use inferlet::futures::StreamExt;
 use inferlet::futures::stream::FuturesUnordered;
-use inferlet::{Args, Chat, Model, Result, SamplingParams, answer_all, choose_all, json, session};
+use inferlet::{
+    Chat, Model, Parameters, Result, SamplingParams, answer_all, choose_all, json, random_seed, session,
+};
 
 const SYSTEM: &str = "You are a thoughtful adviser who writes briefly.";
 const MERGE: &str = "Compare this with your idea and join the two into one: ";
@@ -19,17 +21,31 @@ struct Thought {
     grades: Vec<Option<usize>>,
 }
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// What to think about.
+    #[parameter(short = 'q', default = "How can a small town attract visitors?")]
+    question: String,
+    /// Tokens of each proposal at most.
+    #[parameter(short = 'p', default = "4,32,16,8,4,16,3,32")]
+    proposal_tokens: Vec<usize>,
+    /// Tokens of a merged one at most.
+    #[parameter(short = 'a', default = 128)]
+    aggregation_tokens: usize,
+    /// Of each merged one.
+    #[parameter(short = 'd', default = 2)]
+    drafts: usize,
+    /// Seed of the random draws; a random one without it.
+    #[parameter(short = 'r')]
+    seed: Option<u64>,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let default = "How can a small town attract visitors?".to_string();
-    let question = args.option("question", 'q', "what to think about", default)?;
-    let lengths = "4,32,16,8,4,16,3,32";
-    let lengths: Vec<usize> =
-        args.list("proposal-tokens", 'p', "tokens of each proposal at most", lengths)?;
-    let merged_tokens = args.option("aggregation-tokens", 'a', "tokens of a merged one at most", 128)?;
-    let drafts: usize = args.option("drafts", 'd', "of each merged one", 2)?;
-    let sampling = SamplingParams::temperature(0.8).seed(args.seed()?);
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { question, aggregation_tokens: merged_tokens, drafts, proposal_tokens, seed } = options;
+    let lengths: Vec<usize> = proposal_tokens;
+    let sampling = SamplingParams::temperature(0.8).seed(seed.unwrap_or_else(random_seed));
 
     let model = Model::open_default()?;
     let mut base = Chat::new(&model)?;

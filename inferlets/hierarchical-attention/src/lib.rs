@@ -3,7 +3,7 @@
 //! the last bit.
 
 use inferlet::forward::{OutputKind, OutputRequest};
-use inferlet::{Args, Context, Layout, Model, Result, SamplingParams, json, mask};
+use inferlet::{Context, Layout, Model, Parameters, Result, SamplingParams, json, mask};
 
 /// Text of each node, and the node above it.
 const NODES: [(&str, usize); 5] = [
@@ -14,11 +14,17 @@ const NODES: [(&str, usize); 5] = [
     ("<shelf>Cooking: <book>Bread, 15 euros.</book>", 0),
 ];
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// Question.
+    #[parameter(short = 'p', default = "</library> The book about Rome costs")]
+    prompt: String,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let question =
-        args.option("prompt", 'p', "question", "</library> The book about Rome costs".to_string())?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt: question } = options;
 
     let model = Model::open_default()?;
     let mut rows = Vec::new();

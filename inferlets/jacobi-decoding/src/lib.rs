@@ -2,7 +2,7 @@
 //! guesses that equal the model's own tokens are the text. `--check` compares with plain decoding, token by
 //! token.
 
-use inferlet::{Args, Chat, Draft, Drafter, Model, Result, SamplingParams, json, session};
+use inferlet::{Chat, Draft, Drafter, Model, Parameters, Result, SamplingParams, json, session};
 
 /// Guesses the tokens that the last pass drew after the first wrong guess.
 struct Jacobi {
@@ -22,13 +22,26 @@ impl Drafter for Jacobi {
     }
 }
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// What to ask.
+    #[parameter(short = 'p', default = "Count from 1 to 50.")]
+    prompt: String,
+    /// Tokens to generate at most.
+    #[parameter(short = 'n', default = 256)]
+    max_tokens: usize,
+    /// Guesses of one pass.
+    #[parameter(short = 'w', default = 5)]
+    window: usize,
+    /// Decode plainly too, and compare.
+    #[parameter(short = 'c')]
+    check: bool,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let prompt = args.option("prompt", 'p', "what to ask", "Count from 1 to 50.".to_string())?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 256)?;
-    let window = args.option("window", 'w', "guesses of one pass", 5)?;
-    let check = args.flag("check", 'c', "decode plainly too, and compare");
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt, max_tokens, window, check } = options;
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;

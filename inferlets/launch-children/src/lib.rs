@@ -2,14 +2,25 @@
 //! own memory and limits; here they are more of this program.
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Model, Result, SamplingParams, json, runtime};
+use inferlet::{Chat, Model, Parameters, Result, SamplingParams, json, runtime};
+
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// Programs to launch.
+    #[parameter(short = 'c', default = 3)]
+    children: usize,
+    /// Tokens of each child at most.
+    #[parameter(short = 'n', default = 16)]
+    max_tokens: usize,
+    /// Of a child: what it writes about.
+    #[parameter(short = 't', default = "")]
+    topic: String,
+}
 
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let children: usize = args.option("children", 'c', "programs to launch", 3)?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens of each child at most", 16)?;
-    let topic = args.option("topic", 't', "of a child: what it writes about", String::new())?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { children, max_tokens, topic } = options;
 
     if !topic.is_empty() {
         let mut chat = Chat::new(&Model::open_default()?)?;

@@ -2,7 +2,10 @@
 //! a step is a sentence, a rollout finishes the answer and is graded from 0 to 100 by the model itself.
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Context, FinishReason, Grammar, Model, Result, SamplingParams, json, session};
+use inferlet::{
+    Chat, Context, FinishReason, Grammar, Model, Parameters, Result, SamplingParams, json, random_seed,
+    session,
+};
 
 /// A step of reasoning after those of its parent.
 struct Node {
@@ -32,19 +35,40 @@ impl Node {
     }
 }
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// Problem to solve.
+    #[parameter(short = 'q', default = "A train goes 60 km in 40 minutes. How fast is it in km/h?")]
+    question: String,
+    /// Rollouts.
+    #[parameter(short = 'i', default = 16)]
+    iterations: usize,
+    /// Steps before a rollout at most.
+    #[parameter(short = 'd', default = 4)]
+    depth: usize,
+    /// Branches of a node.
+    #[parameter(short = 'b', default = 3)]
+    branches: usize,
+    /// Tokens of a step at most.
+    #[parameter(short = 's', default = 32)]
+    step_tokens: usize,
+    /// Tokens of a rollout at most.
+    #[parameter(short = 'l', default = 128)]
+    rollout_tokens: usize,
+    /// Weight of what was seldom tried.
+    #[parameter(short = 'c', default = 1.4142135623730951)]
+    exploration: f64,
+    /// Seed of the random draws; a random one without it.
+    #[parameter(short = 'r')]
+    seed: Option<u64>,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let default = "A train goes 60 km in 40 minutes. How fast is it in km/h?".to_string();
-    let question = args.option("question", 'q', "problem to solve", default)?;
-    let iterations: usize = args.option("iterations", 'i', "rollouts", 16)?;
-    let depth: usize = args.option("depth", 'd', "steps before a rollout at most", 4)?;
-    let branches: usize = args.option("branches", 'b', "branches of a node", 3)?;
-    let step_tokens = args.option("step-tokens", 's', "tokens of a step at most", 32)?;
-    let rollout_tokens = args.option("rollout-tokens", 'r', "tokens of a rollout at most", 128)?;
-    let exploration =
-        args.option("exploration", 'c', "weight of what was seldom tried", std::f64::consts::SQRT_2)?;
-    let seed = args.seed()?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { question, iterations, depth, branches, step_tokens, rollout_tokens, exploration, seed } =
+        options;
+    let seed = seed.unwrap_or_else(random_seed);
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;

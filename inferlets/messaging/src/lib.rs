@@ -3,12 +3,19 @@
 
 use inferlet::futures::try_join;
 use inferlet::messaging::{broadcast, pull, push, subscribe};
-use inferlet::{Args, Result, json, runtime};
+use inferlet::{Parameters, Result, json, runtime};
+
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// To send each way.
+    #[parameter(short = 'n', default = 10)]
+    messages: usize,
+}
 
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let count: usize = args.option("messages", 'n', "to send each way", 10)?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { messages: count } = options;
 
     // A name of one's own: other programs of the user do not mix in.
     let topic = format!("messaging-{}", runtime::instance_id());

@@ -4,7 +4,7 @@
 
 use inferlet::anyhow::bail;
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Context, Layout, Model, Result, SamplingParams, json};
+use inferlet::{Chat, Context, Layout, Model, Parameters, Result, SamplingParams, json};
 
 /// A name, and a text that can be understood alone.
 const MODULES: [(&str, &str); 4] = [
@@ -17,19 +17,28 @@ const MODULES: [(&str, &str); 4] = [
     ("berlin", "Berlin: on the Spree. Museum Island has five museums. Day ticket: 10 euros.\n"),
 ];
 
-#[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let names = args.option("modules", 'm', "to use, separated by commas", "role,rome,paris".to_string())?;
-    let question = args.option("prompt", 'p', "question", "When is the Louvre closed?".to_string())?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 48)?;
-    args.finish()?;
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// To use, separated by commas.
+    #[parameter(short = 'm', default = "role,rome,paris")]
+    modules: String,
+    /// Question.
+    #[parameter(short = 'p', default = "When is the Louvre closed?")]
+    prompt: String,
+    /// Tokens to generate at most.
+    #[parameter(short = 'n', default = 48)]
+    max_tokens: usize,
+}
 
+#[inferlet::main]
+async fn main(options: Options) -> Result<String> {
     let model = Model::open_default()?;
-    let wanted: Vec<&str> = names.split(',').collect();
+    let wanted: Vec<&str> = options.modules.split(',').collect();
     if let Some(unknown) = wanted.iter().find(|name| MODULES.iter().all(|(known, _)| known != *name)) {
         bail!("no module is named `{unknown}`");
     }
-    let (head, tail) = around(&model, &question)?;
+    let (head, tail) = around(&model, &options.prompt)?;
     // Every module has its place, whether the ones before it are used or not. What the template writes before
     // them is one of them.
     let tokenized = MODULES.into_iter().map(|(name, text)| Ok((name, model.tokenize(text)?)));
@@ -50,7 +59,7 @@ async fn main(mut args: Args) -> Result<String> {
         reused.extend(hit.then_some(name));
     }
     prompt.append_tokens(&tail);
-    let text = prompt.generate(SamplingParams::greedy()).max_tokens(max_tokens).answer().await?.text;
+    let text = prompt.generate(SamplingParams::greedy()).max_tokens(options.max_tokens).answer().await?.text;
     let work = model.work().json();
     let report = json!({ "text": text, "reused": reused, "module_tokens": saved_tokens, "work": work });
     Ok(report.to_string())

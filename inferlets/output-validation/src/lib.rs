@@ -3,16 +3,24 @@
 //! with those of one token at a time, from all logits.
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Chat, Context, Model, Result, json, log_softmax};
+use inferlet::{Chat, Context, Model, Parameters, Result, json, log_softmax};
 
 const PROMPT: &str = "My name is David Chen. What is my name? Answer with the name only.";
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// What to ask.
+    #[parameter(short = 'p', default = PROMPT)]
+    prompt: String,
+    /// Answers to score, separated by commas.
+    #[parameter(short = 'c', default = "John Smith,Mary Anne,David Chen,Chen David")]
+    candidates: String,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let prompt = args.option("prompt", 'p', "what to ask", PROMPT.to_string())?;
-    let candidates = "John Smith,Mary Anne,David Chen,Chen David".to_string();
-    let candidates = args.option("candidates", 'c', "answers to score, separated by commas", candidates)?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt, candidates } = options;
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;

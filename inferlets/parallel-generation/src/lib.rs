@@ -1,15 +1,28 @@
 //! Two continuations of one prompt, generated at once: the prompt is computed once, every step is one batch.
 
 use inferlet::futures::try_join;
-use inferlet::{Args, Context, Model, Result, SamplingParams, json};
+use inferlet::{Context, Model, Parameters, Result, SamplingParams, json};
+
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// Text before both.
+    #[parameter(short = 'p', default = "The weather in spring is")]
+    prompt: String,
+    /// How one goes on.
+    #[parameter(short = 'a', default = " pleasant, because")]
+    first: String,
+    /// How the other goes on.
+    #[parameter(short = 'b', default = " unpleasant, because")]
+    second: String,
+    /// Tokens to generate at most, each.
+    #[parameter(short = 'n', default = 32)]
+    max_tokens: usize,
+}
 
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let prompt = args.option("prompt", 'p', "text before both", "The weather in spring is".to_string())?;
-    let first = args.option("first", 'a', "how one goes on", " pleasant, because".to_string())?;
-    let second = args.option("second", 'b', "how the other goes on", " unpleasant, because".to_string())?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most, each", 32)?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt, first, second, max_tokens } = options;
 
     let model = Model::open_default()?;
     let mut one = Context::new(&model)?;

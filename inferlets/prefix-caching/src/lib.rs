@@ -1,16 +1,27 @@
 //! A long system prompt is computed once, saved, and opened by every later run, also after a restart of the
 //! server.
 
-use inferlet::{Args, Chat, Context, Model, Result, SamplingParams, json};
+use inferlet::{Chat, Context, Model, Parameters, Result, SamplingParams, json};
 
 const SYSTEM: &str = include_str!("system.txt");
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// What to ask.
+    #[parameter(short = 'p', default = "How do I say `good morning`?")]
+    prompt: String,
+    /// Tokens to generate at most.
+    #[parameter(short = 'n', default = 128)]
+    max_tokens: usize,
+    /// Delete the saved prompt first.
+    #[parameter(short = 'i')]
+    invalidate: bool,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let prompt = args.option("prompt", 'p', "what to ask", "How do I say `good morning`?".to_string())?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 128)?;
-    let invalidate = args.flag("invalidate", 'i', "delete the saved prompt first");
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt, max_tokens, invalidate } = options;
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;

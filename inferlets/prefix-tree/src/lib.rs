@@ -2,7 +2,7 @@
 //! answers are generated in one batch.
 
 use inferlet::futures::future::try_join_all;
-use inferlet::{Args, Context, Model, Result, SamplingParams, json, session};
+use inferlet::{Context, Model, Parameters, Result, SamplingParams, json, session};
 
 const ROOT: &str = "You are a teacher of biology who answers in one sentence.\n\n";
 /// The branches of each level.
@@ -12,10 +12,17 @@ const LEVELS: [[&str; 2]; 3] = [
     ["Question: Where does it happen?\nAnswer:", "Question: Why does it matter?\nAnswer:"],
 ];
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// Tokens of an answer at most.
+    #[parameter(short = 'n', default = 32)]
+    max_tokens: usize,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let max_tokens = args.option("max-tokens", 'n', "tokens of an answer at most", 32)?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { max_tokens } = options;
 
     let model = Model::open_default()?;
     let mut root = Context::new(&model)?;

@@ -3,7 +3,7 @@
 
 use inferlet::futures::future::LocalBoxFuture;
 use inferlet::futures::{FutureExt, try_join};
-use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, json, session};
+use inferlet::{Chat, Grammar, Model, Parameters, Result, SamplingParams, json, session};
 
 const SYSTEM: &str = "You solve a problem by splitting it into smaller ones.";
 /// The branches come first: small models take up the form that they read first.
@@ -19,13 +19,23 @@ struct Solver {
     max_tokens: usize,
 }
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// Problem to solve.
+    #[parameter(short = 'q', default = "What is the sum of 123456789 and 987654321?")]
+    question: String,
+    /// Of the recursion at most.
+    #[parameter(short = 'd', default = 5)]
+    depth: usize,
+    /// Tokens of a thought at most.
+    #[parameter(short = 't', default = 128)]
+    max_tokens: usize,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let default = "What is the sum of 123456789 and 987654321?".to_string();
-    let question = args.option("question", 'q', "problem to solve", default)?;
-    let max_depth = args.option("depth", 'd', "of the recursion at most", 5)?;
-    let max_tokens = args.option("max-tokens", 't', "tokens of a thought at most", 128)?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { question, depth: max_depth, max_tokens } = options;
 
     let model = Model::open_default()?;
     let mut base = Chat::new(&model)?;

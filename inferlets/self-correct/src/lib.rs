@@ -2,14 +2,25 @@
 //! back to where the word began, and something else is drawn there. Nothing before is computed again.
 
 use inferlet::anyhow::bail;
-use inferlet::{Args, Chat, Model, Result, SamplingParams, json};
+use inferlet::{Chat, Model, Parameters, Result, SamplingParams, json};
+
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// What to ask.
+    #[parameter(short = 'p', default = "Describe a day at the beach.")]
+    prompt: String,
+    /// Words, separated by commas.
+    #[parameter(short = 'w', default = "the,sun,sea")]
+    forbidden: String,
+    /// Tokens to generate at most.
+    #[parameter(short = 'n', default = 64)]
+    max_tokens: usize,
+}
 
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let prompt = args.option("prompt", 'p', "what to ask", "Describe a day at the beach.".to_string())?;
-    let words = args.option("forbidden", 'w', "words, separated by commas", "the,sun,sea".to_string())?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 64)?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt, forbidden: words, max_tokens } = options;
 
     let model = Model::open_default()?;
     let forbidden: Vec<String> = words.split(',').map(|word| word.trim().to_lowercase()).collect();

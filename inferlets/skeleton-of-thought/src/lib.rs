@@ -1,18 +1,30 @@
 //! Skeleton of thought: first an outline, then every point of it at once, each in a fork of the conversation
 //! with the outline in sight.
 
-use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, answer_all, json, session};
+use inferlet::{Chat, Grammar, Model, Parameters, Result, SamplingParams, answer_all, json, session};
 
 const SYSTEM: &str = "You write clear and factual texts.";
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// What to write about.
+    #[parameter(short = 'q', default = "What are the defining characteristics of Rome?")]
+    question: String,
+    /// Of the outline at most.
+    #[parameter(short = 'p', default = 3)]
+    points: usize,
+    /// Tokens of the outline at most.
+    #[parameter(short = 't', default = 80)]
+    plan_tokens: usize,
+    /// Tokens of each point at most.
+    #[parameter(short = 'e', default = 80)]
+    elaboration_tokens: usize,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let default = "What are the defining characteristics of Rome?".to_string();
-    let question = args.option("question", 'q', "what to write about", default)?;
-    let points: usize = args.option("points", 'p', "of the outline at most", 3)?;
-    let plan_tokens = args.option("plan-tokens", 't', "tokens of the outline at most", 80)?;
-    let point_tokens = args.option("elaboration-tokens", 'e', "tokens of each point at most", 80)?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { question, points, plan_tokens, elaboration_tokens: point_tokens } = options;
 
     let model = Model::open_default()?;
     let mut plan = Chat::new(&model)?;

@@ -1,21 +1,43 @@
 //! Several tokens per pass without a change of the text: the continuation of the same words before is the
 //! draft, and one pass verifies the whole draft. `--check` compares with plain decoding, token by token.
 
-use inferlet::{Args, Chat, Model, NgramDrafter, Result, SamplingParams, json, session};
+use inferlet::{Chat, Model, NgramDrafter, Parameters, Result, SamplingParams, json, random_seed, session};
 
 const PROMPT: &str = "Write the numbers from one to twenty in words, twice. Write nothing else.";
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// What to ask.
+    #[parameter(short = 'p', default = PROMPT)]
+    prompt: String,
+    /// Tokens to generate at most.
+    #[parameter(short = 'n', default = 256)]
+    max_tokens: usize,
+    /// Tokens that are looked up.
+    #[parameter(short = 'o', default = 2)]
+    order: usize,
+    /// Tokens guessed at most.
+    #[parameter(short = 'd', default = 4)]
+    draft: usize,
+    /// Continuations guessed at once.
+    #[parameter(short = 'b', default = 1)]
+    branches: usize,
+    /// 0 is greedy.
+    #[parameter(short = 't', default = 0.0)]
+    temperature: f32,
+    /// Seed of the random draws; a random one without it.
+    #[parameter(short = 'r')]
+    seed: Option<u64>,
+    /// Decode plainly too, and compare.
+    #[parameter(short = 'c')]
+    check: bool,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let prompt = args.option("prompt", 'p', "what to ask", PROMPT.to_string())?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 256)?;
-    let order = args.option("order", 'o', "tokens that are looked up", 2)?;
-    let length = args.option("draft", 'd', "tokens guessed at most", 4)?;
-    let branches = args.option("branches", 'b', "continuations guessed at once", 1)?;
-    let temperature = args.option("temperature", 't', "0 is greedy", 0.0)?;
-    let seed = args.seed()?;
-    let check = args.flag("check", 'c', "decode plainly too, and compare");
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt, max_tokens, order, draft: length, branches, temperature, check, seed } = options;
+    let seed = seed.unwrap_or_else(random_seed);
 
     let model = Model::open_default()?;
     let sampling = SamplingParams::temperature(temperature).seed(seed);

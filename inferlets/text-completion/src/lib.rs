@@ -2,18 +2,35 @@
 
 use std::time::Instant;
 
-use inferlet::{Args, Chat, Model, Result, SamplingParams, session};
+use inferlet::{Chat, Model, Parameters, Result, SamplingParams, random_seed, session};
+
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// What to ask.
+    #[parameter(short = 'p', default = "Explain the LLM decoding process ELI5.")]
+    prompt: String,
+    /// Tokens to generate at most.
+    #[parameter(short = 'n', default = 256)]
+    max_tokens: usize,
+    /// System prompt.
+    #[parameter(short = 's', default = "You are a helpful assistant.")]
+    system: String,
+    /// 0 is greedy.
+    #[parameter(short = 't', default = 0.0)]
+    temperature: f32,
+    /// Seed of the random draws; a random one without it.
+    #[parameter(short = 'r')]
+    seed: Option<u64>,
+    /// Return the text as the program's result too.
+    #[parameter(short = 'o')]
+    output: bool,
+}
 
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let prompt =
-        args.option("prompt", 'p', "what to ask", "Explain the LLM decoding process ELI5.".to_string())?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 256)?;
-    let system = args.option("system", 's', "system prompt", "You are a helpful assistant.".to_string())?;
-    let temperature = args.option("temperature", 't', "0 is greedy", 0.0)?;
-    let seed = args.seed()?;
-    let output = args.flag("output", 'o', "return the text as the program's result too");
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt, max_tokens, system, temperature, output, seed } = options;
+    let seed = seed.unwrap_or_else(random_seed);
 
     let mut chat = Chat::new(&Model::open_default()?)?;
     chat.system(&system).user(&prompt);
@@ -42,7 +59,7 @@ mod tests {
     fn the_answer_is_streamed_and_returned() {
         let host = Host::new().model(ScriptedModel::new().says("Hello?", "Hi!"));
         let arguments = ["--prompt", "Hello?", "--output"].map(str::to_string).to_vec();
-        assert_eq!(host.run(main(Args::new(arguments))).unwrap(), "Hi!");
+        assert_eq!(host.run(main(Options::from_arguments(&arguments).unwrap())).unwrap(), "Hi!");
         assert_eq!(host.sent()[..3], ["H", "i", "!"]);
     }
 }

@@ -2,13 +2,22 @@
 //! Here its last token is taken back, and the model chooses again among the tokens that begin with, or are a
 //! beginning of, the text taken back.
 
-use inferlet::{Args, Context, Grammar, Model, Result, SamplingParams, json, regex_literal};
+use inferlet::{Context, Grammar, Model, Parameters, Result, SamplingParams, json, regex_literal};
+
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// Text to complete.
+    #[parameter(short = 'p', default = "The capital city of Fra")]
+    prompt: String,
+    /// Tokens to generate at most.
+    #[parameter(short = 'n', default = 16)]
+    max_tokens: usize,
+}
 
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let prompt = args.option("prompt", 'p', "text to complete", "The capital city of Fra".to_string())?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 16)?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt, max_tokens } = options;
 
     let model = Model::open_default()?;
     let mut context = Context::new(&model)?;

@@ -2,15 +2,26 @@
 //! model calls a tool that exists with arguments of the right form; `--free` leaves it to the model whether
 //! and how to call.
 
-use inferlet::{Args, Chat, Grammar, Model, Result, SamplingParams, ToolCall, Value, json, session};
+use inferlet::{Chat, Grammar, Model, Parameters, Result, SamplingParams, ToolCall, Value, json, session};
 use inferlet::{tool_call_schema, tool_calls};
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// What to ask.
+    #[parameter(short = 'p', default = "What is 12.5 times 8?")]
+    prompt: String,
+    /// Tokens of each answer at most.
+    #[parameter(short = 'n', default = 96)]
+    max_tokens: usize,
+    /// Without a grammar.
+    #[parameter(short = 'f')]
+    free: bool,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let prompt = args.option("prompt", 'p', "what to ask", "What is 12.5 times 8?".to_string())?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens of each answer at most", 96)?;
-    let free = args.flag("free", 'f', "without a grammar");
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt, max_tokens, free } = options;
 
     // Bounds, for a number without any may be too large to be one.
     let number = json!({ "type": "number", "minimum": -1_000_000, "maximum": 1_000_000 });

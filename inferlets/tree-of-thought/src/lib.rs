@@ -5,7 +5,8 @@
 
 use inferlet::futures::future::try_join_all;
 use inferlet::{
-    Args, Chat, Model, Result, SamplingParams, Value, answer_all, choose_all, json, session, tree_tokens,
+    Chat, Model, Parameters, Result, SamplingParams, Value, answer_all, choose_all, json, random_seed,
+    session, tree_tokens,
 };
 
 const SYSTEM: &str = "You solve problems step by step and write as little as possible.";
@@ -27,16 +28,33 @@ struct Thought {
     leaves: Vec<Chat>,
 }
 
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// Problem to solve.
+    #[parameter(short = 'q', default = "What is the sum of 12345 and 54321?")]
+    question: String,
+    /// Branches of each node.
+    #[parameter(short = 'b', default = 3)]
+    branches: usize,
+    /// Ways that are carried out.
+    #[parameter(short = 'k', default = 2)]
+    keep: usize,
+    /// Tokens of a thought at most.
+    #[parameter(short = 't', default = 128)]
+    max_tokens: usize,
+    /// Of the draws.
+    #[parameter(short = 'e', default = 0.8)]
+    temperature: f32,
+    /// Seed of the random draws; a random one without it.
+    #[parameter(short = 'r')]
+    seed: Option<u64>,
+}
+
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let default = "What is the sum of 12345 and 54321?".to_string();
-    let question = args.option("question", 'q', "problem to solve", default)?;
-    let branches = args.option("branches", 'b', "branches of each node", 3)?;
-    let keep = args.option("keep", 'k', "ways that are carried out", 2)?;
-    let max_tokens = args.option("max-tokens", 't', "tokens of a thought at most", 128)?;
-    let temperature = args.option("temperature", 'e', "of the draws", 0.8)?;
-    let seed = args.seed()?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { question, branches, keep, max_tokens, temperature, seed } = options;
+    let seed = seed.unwrap_or_else(random_seed);
 
     let model = Model::open_default()?;
     let sampling = SamplingParams::temperature(temperature).seed(seed);

@@ -4,37 +4,54 @@
 
 use std::collections::HashSet;
 
-use inferlet::{Args, Chat, Model, Result, SamplingParams, json};
+use inferlet::{Chat, Model, Parameters, Result, SamplingParams, json, random_seed};
+
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// What to ask.
+    #[parameter(short = 'p', default = "Write a story about the sea.")]
+    prompt: String,
+    /// Tokens to generate at most.
+    #[parameter(short = 'n', default = 128)]
+    max_tokens: usize,
+    /// Share of green tokens.
+    #[parameter(short = 'g', default = 0.5)]
+    gamma: f64,
+    /// Added to the logits of green tokens.
+    #[parameter(short = 'd', default = 4.0)]
+    delta: f32,
+    /// Of the draws.
+    #[parameter(short = 't', default = 0.8)]
+    temperature: f32,
+    /// Text to look for the mark in, and no more.
+    #[parameter(short = 'x')]
+    detect: Option<String>,
+    /// Seed of the random draws; a random one without it.
+    #[parameter(short = 'r')]
+    seed: Option<u64>,
+}
 
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let prompt = args.option("prompt", 'p', "what to ask", "Write a story about the sea.".to_string())?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 128)?;
-    let gamma = args.option("gamma", 'g', "share of green tokens", 0.5)?;
-    let delta = args.option("delta", 'd', "added to the logits of green tokens", 4.0)?;
-    let temperature = args.option("temperature", 't', "of the draws", 0.8)?;
-    let found = args.option("detect", 'x', "text to look for the mark in, and no more", String::new())?;
-    let sampling = SamplingParams::temperature(temperature).seed(args.seed()?);
-    args.finish()?;
-
+async fn main(given: Options) -> Result<String> {
+    let draws = SamplingParams::temperature(given.temperature).seed(given.seed.unwrap_or_else(random_seed));
     let model = Model::open_default()?;
-    let z = |text: &str| model.tokenize(text).map(|tokens| z_score(&tokens, gamma));
-    if !found.is_empty() {
+    let z = |text: &str| model.tokenize(text).map(|tokens| z_score(&tokens, given.gamma));
+    if let Some(found) = given.detect {
         return Ok(json!({ "z": z(&found)?, "detected": z(&found)? > 4.0 }).to_string());
     }
     let mut chat = Chat::new(&model)?;
-    let unmarked = chat.user(&prompt).fork()?.answer(sampling.clone(), max_tokens).await?.text;
+    let plain = chat.user(&given.prompt).fork()?.answer(draws.clone(), given.max_tokens).await?.text;
     let (context, mut tokens, stops) = (chat.generation_prompt()?, Vec::new(), &model.facts().stop_tokens);
-    while tokens.len() < max_tokens && !tokens.last().is_some_and(|token| stops.contains(token)) {
+    while tokens.len() < given.max_tokens && !tokens.last().is_some_and(|token| stops.contains(token)) {
         let previous = context.tokens().last().copied().unwrap_or(0);
-        let green = (0..model.facts().vocabulary_size).filter(|token| is_green(previous, *token, gamma));
-        let sampling = sampling.clone().logit_bias(green.map(|token| (token, delta)).collect());
+        let green = (0..model.facts().vocabulary_size).filter(|t| is_green(previous, *t, given.gamma));
+        let sampling = draws.clone().logit_bias(green.map(|token| (token, given.delta)).collect());
         tokens.push(context.step(&sampling, &[]).await?.token);
     }
-    tokens.retain(|token| !stops.contains(token));
-    let text = model.detokenize(&tokens)?;
-    let (z, z_unmarked) = (z(&text)?, z(&unmarked)?);
-    Ok(json!({ "text": text, "z": z, "detected": z > 4.0, "z_unmarked": z_unmarked }).to_string())
+    let text = model.detokenize(&tokens.into_iter().filter(|t| !stops.contains(t)).collect::<Vec<_>>())?;
+    let (z, plain) = (z(&text)?, z(&plain)?);
+    Ok(json!({ "text": text, "z": z, "detected": z > 4.0, "z_unmarked": plain }).to_string())
 }
 
 /// Whether a token is green after another: a hash of the two (splitmix64), compared with the share.

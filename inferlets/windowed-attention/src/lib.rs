@@ -1,14 +1,25 @@
 //! Text without end in bounded memory: only a window of the last tokens stays, and the pages of all others
 //! are freed. So it is for the prompt, however long.
 
-use inferlet::{Args, Chat, Model, Result, SamplingParams, Window, json, runtime, session};
+use inferlet::{Chat, Model, Parameters, Result, SamplingParams, Window, json, runtime, session};
+
+/// What the program is given.
+#[derive(Parameters)]
+struct Options {
+    /// What to ask.
+    #[parameter(short = 'p', default = "Tell me a very long story.")]
+    prompt: String,
+    /// Tokens to generate.
+    #[parameter(short = 'n', default = 512)]
+    max_tokens: usize,
+    /// Tokens kept at the end.
+    #[parameter(short = 'w', default = 32)]
+    window: usize,
+}
 
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let prompt = args.option("prompt", 'p', "what to ask", "Tell me a very long story.".to_string())?;
-    let max_tokens: usize = args.option("max-tokens", 'n', "tokens to generate", 512)?;
-    let size = args.option("window", 'w', "tokens kept at the end", 32)?;
-    args.finish()?;
+async fn main(options: Options) -> Result<String> {
+    let Options { prompt, max_tokens, window: size } = options;
 
     let model = Model::open_default()?;
     let mut chat = Chat::new(&model)?;

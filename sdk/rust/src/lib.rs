@@ -2,16 +2,20 @@
 //!
 //! ```no_run
 //! # mod program {
-//! use inferlet::{Args, Context, Model, Result, SamplingParams};
+//! use inferlet::{Context, Model, Parameters, Result, SamplingParams};
+//!
+//! #[derive(Parameters)]
+//! struct Options {
+//!     /// Text to complete.
+//!     #[parameter(short = 'p', default = "Once upon a time")]
+//!     prompt: String,
+//! }
 //!
 //! #[inferlet::main]
-//! async fn main(mut args: Args) -> Result<String> {
-//!     let prompt: String = args.option("prompt", 'p', "text to complete", "Once upon a time".to_string())?;
-//!     args.finish()?;
-//!
+//! async fn main(options: Options) -> Result<String> {
 //!     let model = Model::open_default()?;
 //!     let mut context = Context::new(&model)?;
-//!     context.append(&prompt);
+//!     context.append(&options.prompt);
 //!     Ok(context.generate(SamplingParams::greedy()).max_tokens(64).answer().await?.text)
 //! }
 //! # }
@@ -22,7 +26,6 @@
 //! of this crate is built on it and has no other access. Futures compose as usual: `futures::join!`,
 //! `select!`, `FuturesUnordered`. Passes awaited together are computed in one batch.
 
-mod args;
 mod beam;
 mod calculator;
 mod chat;
@@ -31,6 +34,7 @@ mod generate;
 pub mod http;
 pub mod mcp;
 mod model;
+mod parameters;
 mod sampling;
 mod search;
 mod tools;
@@ -60,8 +64,11 @@ pub mod bindings {
     }
 }
 
+// What the derive writes names the crate as programs do.
+#[cfg(test)]
+extern crate self as inferlet;
+
 pub use anyhow;
-pub use args::Args;
 pub use beam::{Beam, BeamSearch, BeamStop};
 pub use bindings::pie::inferlet::grammar::{Constraint, Source as Grammar};
 pub use bindings::pie::inferlet::types::Error;
@@ -74,9 +81,10 @@ pub use generate::{
     Answer, Budget, Detokenizer, Draft, Drafter, FinishReason, Generation, Item, Logprob, ModelDrafter,
     NgramDrafter, Trigger, Usage, Window,
 };
-pub use inferlet_macros::{main, serve};
+pub use inferlet_macros::{Parameters, main, serve};
 pub use model::{Model, Work};
-pub use sampling::{SamplingParams, arg_max, log_softmax};
+pub use parameters::Parameters;
+pub use sampling::{SamplingParams, arg_max, log_softmax, random_seed};
 pub use schemars;
 pub use search::Documents;
 pub use serde_json::{self, Value, json};
@@ -89,6 +97,13 @@ pub use wasip3::spawn_local as spawn;
 #[doc(hidden)]
 pub use wasip3;
 
+/// What a program says of itself; [`Parameters`] is derived to what is here.
+pub mod manifest {
+    pub use inferlet_manifest::{Kind, Manifest, Parameter, Values};
+
+    pub use crate::parameters::take;
+}
+
 /// The result of almost everything here. The server's typed error is found with
 /// `error.downcast_ref::<Error>()`.
 pub type Result<T, E = anyhow::Error> = std::result::Result<T, E>;
@@ -100,7 +115,7 @@ pub fn finish(result: Result<String>) -> std::result::Result<String, String> {
         Some(error) => describe(error),
         None => cause.to_string(),
     };
-    let result = result.or_else(|error| error.downcast::<args::Help>().map(|help| help.to_string()));
+    let result = result.or_else(|error| error.downcast::<parameters::Help>().map(|help| help.to_string()));
     result.map_err(|error| error.chain().map(text).collect::<Vec<_>>().join(": "))
 }
 

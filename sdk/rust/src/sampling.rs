@@ -146,7 +146,7 @@ impl Default for SamplingParams {
 }
 
 /// 64 random bits. The keys of a `RandomState` come from the system, and no two are equal.
-pub(crate) fn random_seed() -> u64 {
+pub fn random_seed() -> u64 {
     RandomState::new().hash_one(())
 }
 

@@ -13,13 +13,31 @@ mod talk;
 mod web;
 
 use inferlet::anyhow::bail;
-use inferlet::{Args, Result};
+use inferlet::{Parameters, Result};
+
+/// What to do.
+#[derive(Parameters)]
+struct Options {
+    /// How often, of `count`.
+    #[parameter(short = 'n', default = 1, min = 1)]
+    count: u8,
+    /// What to do.
+    #[parameter(positional)]
+    case: Option<String>,
+    /// What with.
+    #[parameter(positional)]
+    value: Option<String>,
+    /// What else: it is a part of what `pages` writes.
+    #[parameter(positional)]
+    #[expect(dead_code, reason = "`pages` takes the arguments as they are")]
+    name: Option<String>,
+}
 
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let case = args.positional("case", "what to do").unwrap_or_default();
-    let value = args.positional("value", "of the case").unwrap_or_default();
+async fn main(options: Options) -> Result<String> {
+    let (case, value) = (options.case.unwrap_or_default(), options.value.unwrap_or_default());
     match case.as_str() {
+        "count" => Ok(options.count.to_string()),
         "hello" => Ok(format!("hello {value}")),
         "fail" => bail!("failed as asked"),
         "panic" => panic!("panicked as asked"),
@@ -37,6 +55,7 @@ async fn main(mut args: Args) -> Result<String> {
         "nest" => hostile::nest(&value).await,
         "generate" => model::generate(&value).await,
         "seeded" => model::seeded(&value).await,
+        "hold" => model::hold().await,
         "pages" => model::pages(&value).await,
         "chunks" => model::chunks().await,
         "outputs" => model::outputs().await,
@@ -63,6 +82,8 @@ async fn main(mut args: Args) -> Result<String> {
         "adapted" => adapters::adapted().await,
         "errors" => errors::all().await,
         "echo" => talk::echo().await,
+        "put" => talk::put(&value).await,
+        "got" => talk::got(&value).await,
         "store" => talk::store().await,
         "topics" => talk::topics(&value).await,
         "queues" => talk::queues().await,

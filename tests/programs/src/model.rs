@@ -50,6 +50,18 @@ pub async fn seeded(value: &str) -> Result<String> {
     Ok(format!("{drawn:?}"))
 }
 
+/// Holds a context and a fork of it until a message comes.
+pub async fn hold() -> Result<String> {
+    let model = Model::open_default()?;
+    let mut first = filled(&model)?;
+    first.append(PROMPT);
+    greedy(&mut first, 1).await?;
+    let mut fork = first.fork()?;
+    greedy(&mut fork, 2).await?;
+    inferlet::session::receive().await?;
+    Ok(String::new())
+}
+
 /// Grows to `value` tokens, in three contexts that share their beginning, and says what it drew.
 pub async fn pages(value: &str) -> Result<String> {
     let length: usize = value.parse()?;

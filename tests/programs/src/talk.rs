@@ -22,6 +22,23 @@ pub async fn echo() -> Result<String> {
     Ok(String::new())
 }
 
+/// Stores a value that says its key again and again.
+pub async fn put(key: &str) -> Result<String> {
+    store::set(key.to_string(), key.repeat(1000).into_bytes()).await?;
+    Ok("put".to_string())
+}
+
+/// Whether what [`put`] stored is there, whole.
+pub async fn got(key: &str) -> Result<String> {
+    let found = store::get(key)?;
+    ensure!(
+        found.as_deref() == Some(key.repeat(1000).as_bytes()),
+        "`{key}` is {:?}",
+        found.map(|value| value.len())
+    );
+    Ok("got".to_string())
+}
+
 pub async fn store() -> Result<String> {
     ensure!(store::get("a/1")?.is_none(), "the store begins empty");
     for key in ["a/2", "a/1", "b"] {

@@ -22,12 +22,13 @@ from .errors import (
 )
 from .events import Event, EventKind
 from .instance import Instance
-from .records import Limits, ListedInferlet, ListedProgram, Usage, Used, Welcome
+from .records import DescribedProgram, Limits, ListedInferlet, ListedProgram, Usage, Used, Welcome
 from .upload import Progress, program_hash
 
 __all__ = [
     "AuthenticationError",
     "ConnectionLost",
+    "DescribedProgram",
     "Event",
     "EventKind",
     "InferletFailed",

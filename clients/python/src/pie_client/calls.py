@@ -35,6 +35,10 @@ def programs() -> Call:
     return Call({"type": "programs"}, "programs", idempotent=True)
 
 
+def describe(program: str) -> Call:
+    return Call({"type": "describe", "program": program}, "described", idempotent=True)
+
+
 def launch(program: str, arguments: list[str], detached: bool) -> Call:
     message: Message = {"type": "launch", "program": program}
     if arguments:
@@ -68,6 +72,11 @@ def terminate(inferlet: str) -> Call:
 
 def inferlets() -> Call:
     return Call({"type": "list"}, "inferlets", idempotent=True)
+
+
+def pages(inferlet: str | None) -> Call:
+    message: Message = {"type": "pages"}
+    return Call(message if inferlet is None else {**message, "inferlet": inferlet}, "pages", idempotent=True)
 
 
 def stats() -> Call:

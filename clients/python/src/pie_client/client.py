@@ -15,7 +15,7 @@ from .connection import Target
 from .errors import AuthenticationError, PieError
 from .fields import Fields
 from .instance import Instance
-from .records import ListedInferlet, ListedProgram, Usage, Welcome
+from .records import DescribedProgram, ListedInferlet, ListedProgram, Usage, Welcome
 from .session import Session
 from .upload import Progress, upload
 
@@ -144,6 +144,10 @@ class PieClient:
         read = ListedProgram.read
         return await self._open().call(calls.programs(), lambda fields: [read(p) for p in fields.items("programs")])
 
+    async def describe_program(self, program: str) -> DescribedProgram:
+        """What a program says of itself: what it does, and what it can be given."""
+        return await self._open().call(calls.describe(program), DescribedProgram.read)
+
     # Inferlets.
 
     async def launch_instance(self, program: str, arguments: Sequence[str] = ()) -> Instance:
@@ -212,6 +216,12 @@ class PieClient:
                 return json.dumps(await self.stats())
             case _:
                 raise ValueError(f"no subject `{subject}`; expected `program_exists` or `model_status`")
+
+    async def list_pages(self, instance_id: str | None = None) -> Any:
+        """Pages of each model's pool that the user's inferlets hold, and the contexts of one of them: `models` of the
+        answer `pages` of docs/protocol.md."""
+        pages: Any = await self._open().call(calls.pages(instance_id), lambda fields: fields.value("models"))
+        return pages
 
     async def stats(self) -> Any:
         """What `/stats` answers over HTTP. On a server with keys it needs one of `pie key add --admin`."""

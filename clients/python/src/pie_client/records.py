@@ -1,7 +1,7 @@
 """What the server answers with, as values of Python: each class reads itself from the fields of a message."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from .errors import RequestError
 from .fields import Fields
@@ -77,6 +77,23 @@ class ListedProgram:
     @classmethod
     def read(cls, fields: Fields) -> Self:
         return cls(fields.optional_text("name"), fields.optional_text("hash"), fields.text("source"))
+
+
+@dataclass(frozen=True)
+class DescribedProgram:
+    """What is known of a program."""
+
+    hash: str
+    """BLAKE3 of its bytes."""
+    runs: bool
+    """Whether it can be launched; one that cannot answers HTTP requests."""
+    manifest: Any
+    """What it says of itself, as docs/protocol.md has it: `name`, `version`, `description`, `parameters`. None where it
+    says nothing."""
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        return cls(fields.text("hash"), fields.flag("runs"), fields.value("manifest"))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from .errors import InstanceEnded
 from .events import Event, EventKind
 from .instance import Instance as AsyncInstance
 from .portal import Portal
-from .records import ListedInferlet, ListedProgram, Usage, Welcome
+from .records import DescribedProgram, ListedInferlet, ListedProgram, Usage, Welcome
 from .upload import Progress
 
 T = TypeVar("T")
@@ -149,6 +149,10 @@ class PieClient:
         """The programs that can be launched."""
         return self._call(self._client.list_programs())
 
+    def describe_program(self, program: str) -> DescribedProgram:
+        """What a program says of itself: what it does, and what it can be given."""
+        return self._call(self._client.describe_program(program))
+
     def launch_instance(self, program: str, arguments: Sequence[str] = ()) -> Instance:
         """Starts a program, by its hash or by a name."""
         return self._instance(self._client.launch_instance(program, arguments))
@@ -184,6 +188,10 @@ class PieClient:
     def query(self, subject: str, record: str = "") -> str:
         """Answers `program_exists` and `model_status` with a text."""
         return self._call(self._client.query(subject, record))
+
+    def list_pages(self, instance_id: str | None = None) -> Any:
+        """Pages of each model's pool that the user's inferlets hold, and the contexts of one of them."""
+        return self._call(self._client.list_pages(instance_id))
 
     def stats(self) -> Any:
         """What `/stats` answers over HTTP."""

@@ -1,7 +1,7 @@
 //! A server under what months bring, in minutes: clients that leave, kill and lie, more work than it can do, many idle streams,
 //! and a process that is killed again and again.
 //!
-//! `cargo run --release --workspace --example soak -- MODEL clients|streams|overload|kills [--seconds 180] …`
+//! `cargo run --release --workspace --example soak -- MODEL clients|streams|overload|kills|writes [--seconds 180] …`
 //!
 //! Each starts a `pie` of its own (built beside this example) with a home of its own, and says at the end what it found. What
 //! must hold is checked: then this ends with an error.
@@ -15,6 +15,7 @@ mod kills;
 mod overload;
 mod server;
 mod streams;
+mod writes;
 
 use std::path::PathBuf;
 
@@ -40,6 +41,8 @@ enum Load {
     Overload(overload::Options),
     /// A server that is killed while it works.
     Kills(kills::Options),
+    /// A server that is killed while it writes: uploads, names, stored values, saved contexts; and keys that are changed.
+    Writes(writes::Options),
 }
 
 #[tokio::main]
@@ -50,5 +53,6 @@ async fn main() -> Result<()> {
         Load::Streams(load) => streams::run(&options.model, &load).await,
         Load::Overload(load) => overload::run(&options.model, &load).await,
         Load::Kills(load) => kills::run(&options.model, &load).await,
+        Load::Writes(load) => writes::run(&options.model, &load).await,
     }
 }

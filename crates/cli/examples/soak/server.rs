@@ -37,6 +37,15 @@ impl Home {
         Ok(String::from_utf8(output.stdout)?.trim().to_string())
     }
 
+    /// Starts a command of pie and kills it after so long, unless it has ended by then. Whether it had ended well.
+    pub(crate) fn killed_after(&self, arguments: &[&str], after: Duration) -> Result<bool> {
+        let mut process = self.command(arguments)?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        std::thread::sleep(after);
+        // One that has ended is not killed.
+        process.kill()?;
+        Ok(process.wait()?.success())
+    }
+
     fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(pie()?);
         let programs =
@@ -68,6 +77,16 @@ impl Home {
         below(self.0.path(), &mut files)?;
         files.sort();
         Ok(files)
+    }
+
+    /// Files of uploaded programs: what each must be, and the file.
+    pub(crate) fn uploads(&self) -> Result<Vec<(String, PathBuf)>> {
+        let named = |path: PathBuf| {
+            let hash = path.file_name()?.to_str()?.strip_suffix(".wasm")?.to_string();
+            let is_hash = hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+            is_hash.then_some((hash, path))
+        };
+        Ok(self.files()?.into_iter().filter_map(named).collect())
     }
 
     /// Starts a server and waits until it answers. Without keys, unless there are some.

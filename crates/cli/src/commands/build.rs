@@ -71,8 +71,8 @@ pub(crate) fn test(flags: &TestFlags) -> Result<()> {
 ///
 /// # Errors
 /// When it is made for another API, or imports what there is not.
-async fn check(component: &Path) -> Result<Arc<Program>> {
+pub(super) async fn check(component: &Path) -> Result<Arc<Program>> {
     let config = RuntimeConfig { cache: Some(Home::find()?.cache()), ..RuntimeConfig::default() };
     let runtime = Runtime::start(config, Vec::new()).await?;
-    runtime.load_file(component).await.context("it is built, and this server does not take it")
+    runtime.load_file(component).await.context("this server does not take it")
 }

@@ -21,6 +21,30 @@ pub(crate) struct ServerFlags {
     key: Option<String>,
 }
 
+/// Flags of commands that do something on this machine, or on a server.
+#[derive(Args)]
+pub(crate) struct ElsewhereFlags {
+    /// Do it on a server: its address, for instance http://10.0.0.2:8080.
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// Key to show to the server, where it wants one. Also: PIE_KEY.
+    #[arg(long, requires = "server")]
+    key: Option<String>,
+}
+
+impl ElsewhereFlags {
+    /// A session on the server; none where this machine is meant.
+    ///
+    /// # Errors
+    /// When there is no server, or it refuses the key.
+    pub(crate) async fn session(self) -> Result<Option<Client>> {
+        match self.server {
+            Some(server) => Remote::new(&server, self.key).session().await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
 /// A server, and the key for it.
 pub(crate) struct Remote {
     /// Its address, without a slash at its end.

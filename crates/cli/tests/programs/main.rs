@@ -149,7 +149,7 @@ fn the_table_has_a_row_for_each_program() {
     assert!(table().all(|row| !row.tiny.is_empty() && !row.real.is_empty()), "a row without runs");
 }
 
-/// Lines of Rust in a program's sources but for blank ones, comments and tests.
+/// Lines of Rust in a program's sources but for blank ones, comments, attributes and tests.
 fn lines_of_code(program: &str) -> usize {
     let files = std::fs::read_dir(inferlets().join(program).join("src")).expect("a folder of sources");
     let files = files.map(|file| file.expect("an entry").path());
@@ -157,7 +157,7 @@ fn lines_of_code(program: &str) -> usize {
     let count = |path: PathBuf| {
         let source = std::fs::read_to_string(path).expect("a source in UTF-8");
         let lines = source.lines().map(str::trim).take_while(|line| *line != "#[cfg(test)]");
-        lines.filter(|line| !line.is_empty() && !line.starts_with("//")).count()
+        lines.filter(|line| !line.is_empty() && !line.starts_with("//") && !line.starts_with("#[")).count()
     };
     sources.map(count).sum()
 }

@@ -17,7 +17,10 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Answer, Call, ErrorCode, Failure, Limits, ListedInferlet, ListedProgram, Numbered, Usage};
+use crate::{
+    Answer, Call, DescribedProgram, ErrorCode, Failure, Limits, ListedInferlet, ListedProgram, ModelPages,
+    Numbered, Usage,
+};
 use connection::Command;
 pub use inferlet::{Inferlet, Sender};
 
@@ -210,6 +213,17 @@ impl Client {
         }
     }
 
+    /// Pages of each model's pool that the user's inferlets hold, and the contexts of one of them.
+    ///
+    /// # Errors
+    /// When the session is over.
+    pub async fn pages(&self, inferlet: Option<&str>) -> Result<Vec<ModelPages>, ClientError> {
+        match self.call(Call::Pages { inferlet: inferlet.map(str::to_string) }).await? {
+            Answer::Pages { models } => Ok(models),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// The programs that the user can launch.
     ///
     /// # Errors
@@ -217,6 +231,17 @@ impl Client {
     pub async fn programs(&self) -> Result<Vec<ListedProgram>, ClientError> {
         match self.call(Call::Programs).await? {
             Answer::Programs { programs } => Ok(programs),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// What a program says of itself, by name or by hash.
+    ///
+    /// # Errors
+    /// When there is none, or the session is over.
+    pub async fn describe(&self, program: &str) -> Result<DescribedProgram, ClientError> {
+        match self.call(Call::Describe { program: program.to_string() }).await? {
+            Answer::Described(described) => Ok(described),
             other => Err(unexpected(&other)),
         }
     }

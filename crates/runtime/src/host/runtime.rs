@@ -107,7 +107,9 @@ impl<T: Send + 'static> runtime::HostWithStore<T> for HasSelf<HostState> {
         };
         let child = process::launch(&runtime.0, &found, options, None, Some(&inferlet));
         let mut child = child.map_err(|error| match error {
-            LaunchError::NoRun(_) | LaunchError::NoHandler(_) => invalid(error.to_string()),
+            LaunchError::NoRun(_) | LaunchError::NoHandler(_) | LaunchError::Arguments { .. } => {
+                invalid(error.to_string())
+            }
             LaunchError::NotAllowed(_) | LaunchError::Revoked => ApiError::Denied(error.to_string()),
             LaunchError::Overloaded(_) | LaunchError::TooDeep(_) | LaunchError::Memory { .. } => {
                 ApiError::LimitExceeded(error.to_string())

@@ -13,7 +13,8 @@ pub struct Reserved(#[expect(dead_code, reason = "dropping it gives the bytes ba
 
 impl Runtime {
     /// A program as a user names it: by a name of the server's; by `NAME@VERSION` or `NAME` of those that the user has
-    /// installed, of which that which was installed last is meant; by the hash of one of these.
+    /// installed, of which that which was installed last is meant; by the hash of one of these. A version of the user's goes
+    /// before one of the server's.
     ///
     /// # Errors
     /// When there is none; the error lists the names there are.
@@ -28,6 +29,9 @@ impl Runtime {
                 return programs.find(&name);
             }
             runtime.0.uploads.find(programs, &user, &name).unwrap_or_else(|| {
+                if programs.has_name(&name) {
+                    return programs.find(&name);
+                }
                 let of_user = runtime.0.uploads.list(&user).into_iter().filter_map(|(name, _)| name);
                 let known = programs.names().into_iter().chain(of_user).collect::<Vec<_>>().join(", ");
                 let name = name.chars().take(NAME_BYTES).collect();
@@ -45,7 +49,12 @@ impl Runtime {
             return of_user.or_else(|| programs.loaded_server_hash(name));
         }
         if name.contains('@') {
-            return self.0.uploads.loaded(programs, user, name);
+            let of_user = self.0.uploads.loaded(programs, user, name);
+            // A file of the user's that is to be read goes before what the server has loaded.
+            return match self.0.uploads.has_name(user, name) {
+                true => of_user,
+                false => programs.loaded_name(name),
+            };
         }
         let of_server = programs.loaded_name(name);
         // A name of the server's goes before, whether it is loaded or not.
@@ -55,9 +64,10 @@ impl Runtime {
         }
     }
 
-    /// Whether a user can launch a program by this hash.
+    /// Whether a user has uploaded a program of this hash, so can name it and launch it by its hash. Those of the server's
+    /// are known by their names.
     pub fn has_program(&self, user: &str, hash: &str) -> bool {
-        self.0.uploads.has(user, hash) || self.0.programs.loaded_server_hash(hash).is_some()
+        self.0.uploads.has(user, hash)
     }
 
     /// Refuses a program of so many bytes where its user has no room for it.

@@ -12,7 +12,7 @@ use crate::ops::{CallError, ContextInfo, ContextOp, Overloaded};
 use crate::request::{
     ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, TenantId, Ticket,
 };
-use crate::state::{Saved, Scheduler, SnapshotData, SnapshotInfo, SnapshotPage};
+use crate::state::{Holdings, Saved, Scheduler, SnapshotData, SnapshotInfo, SnapshotPage};
 use crate::stats::Stats;
 
 /// An answer to come. It always comes, unless the engine's thread died; treat that as closed.
@@ -183,6 +183,11 @@ impl EngineHandle {
     /// Distinct pages that an owner holds.
     pub fn usage(&self, owner: OwnerId) -> Reply<u32, CallError> {
         self.call(move |scheduler, _| Ok(scheduler.usage(owner)))
+    }
+
+    /// What the owners of a tenant hold, and the contexts of one of them. Batches wait while it is found.
+    pub fn holdings(&self, tenant: TenantId, owner: Option<OwnerId>) -> Reply<Holdings, CallError> {
+        self.call(move |scheduler, _| Ok(scheduler.holdings(tenant, owner)))
     }
 
     /// Makes an adapter usable under `id`, chosen by the caller and never used before. It is unloaded when

@@ -178,6 +178,7 @@ impl Scheduler {
             salt: CacheSalt::default(),
             priority,
             sequence: self.sequence,
+            parent: None,
             length: context::length(&entries),
             prefix_node: self.memory.prefix_node(tenant, CacheSalt::default(), &entries),
             entries,
@@ -199,6 +200,7 @@ impl Scheduler {
     ) -> Result<(), CallError> {
         let Context { owner, priority, tenant, salt, .. } = *self.get(from)?;
         self.create(to, owner, priority, tenant, entries, next)?;
+        self.contexts.get_mut(&to).expect("just made").parent = Some(from);
         self.set_cache_salt(to, salt)
     }
 

@@ -5,10 +5,12 @@
 //! [`Scheduler::replies`]. Submitting and applying are allowed at any point but between planning and carrying out.
 //!
 //! The parts, in reading order: `apply` (bookkeeping), `plan` (who goes into the batch), `room` (who gives up pages),
-//! `write` (rows into the batch), `complete` (what a computed row changes), `snapshots`.
+//! `write` (rows into the batch), `complete` (what a computed row changes), `snapshots`,
+//! `holdings` (what there is, for people).
 
 mod apply;
 mod complete;
+mod holdings;
 mod plan;
 mod room;
 mod snapshots;
@@ -34,6 +36,7 @@ use crate::request::{
 };
 use crate::stats::Stats;
 
+pub use holdings::{ContextPages, Holdings, OwnerPages};
 pub(crate) use snapshots::Snapshot;
 pub use snapshots::{Saved, SnapshotData, SnapshotInfo, SnapshotPage};
 

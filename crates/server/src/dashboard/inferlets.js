@@ -88,7 +88,10 @@ class Inferlet {
   }
 }
 
-/** All of them. Tells by events: `list` (something is new of any), `output` with the id (it wrote something). */
+/**
+ * All of them. Tells by events: `list` (something is new of any), `listed` (the server has said which there are), `output` with
+ * the id (it wrote something).
+ */
 export class Inferlets extends EventTarget {
   all = new Map();
   programs = [];
@@ -160,6 +163,7 @@ export class Inferlets extends EventTarget {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.list(), pause);
     this.changed();
+    this.dispatchEvent(new Event("listed"));
   }
 
   merge(listed) {
@@ -204,6 +208,16 @@ export class Inferlets extends EventTarget {
       announce(`${inferlet.program} has ${inferlet.outcome === "finished" ? "finished" : `ended: ${inferlet.outcome}`}`);
       this.changed();
     }
+  }
+
+  /** The pages that the inferlets of this user hold, and the contexts of one of them. */
+  async pages(inferlet) {
+    return (await this.session.call({ type: "pages", inferlet })).models;
+  }
+
+  /** What the server knows of a program. */
+  describe(program) {
+    return this.session.call({ type: "describe", program });
   }
 
   /** Starts a program; its id. */

@@ -4,6 +4,7 @@ import { $, setText, span } from "./dom.js";
 import { Chat } from "./chat.js";
 import { Inferlets } from "./inferlets.js";
 import { Overview } from "./overview.js";
+import { ContextTree, PagesByInferlet } from "./pages.js";
 import { Programs } from "./programs.js";
 import { Server } from "./server.js";
 
@@ -14,7 +15,9 @@ const server = new Server();
 const inferlets = new Inferlets();
 const overview = new Overview(server, inferlets);
 const chat = new Chat(server);
-new Programs(inferlets);
+const programs = new Programs(inferlets);
+const pages = new PagesByInferlet(inferlets);
+const contexts = new ContextTree();
 
 function showView() {
   const wanted = location.hash.slice(1);
@@ -102,6 +105,25 @@ server.addEventListener("health", () => {
   if (server.health === "ok" && server.isIn) chat.loadModels();
 });
 
+let asksPages = false;
+/** Asks for the pages of inferlets, once at a time and only while they are looked at. */
+async function showPages() {
+  const isShown = (view) => !document.hidden && !document.querySelector(`[data-section=${view}]`).hidden;
+  const chosen = isShown("programs") && inferlets.all.get(programs.chosen)?.state === "running" ? programs.chosen : null;
+  if (!chosen) contexts.clear();
+  if (asksPages || !inferlets.session?.connected || !(chosen || isShown("overview"))) return;
+  asksPages = true;
+  try {
+    const models = await inferlets.pages(chosen ?? undefined);
+    pages.update(models);
+    if (chosen && chosen === programs.chosen) contexts.update(models);
+  } catch {
+    // Without a connection the head says so, and what was drawn stays.
+  } finally {
+    asksPages = false;
+  }
+}
+
 let isDrawn = false;
 /** Draws at the next frame, however much is new until then. */
 function draw() {
@@ -115,6 +137,7 @@ function draw() {
 }
 server.addEventListener("sample", draw);
 inferlets.addEventListener("list", draw);
+inferlets.addEventListener("listed", showPages);
 
 try {
   $("theme").value = localStorage.getItem(THEME) ?? "";

@@ -50,6 +50,8 @@ const FILES: &[File] = &[
     file!("overview.js", "text/javascript"),
     file!("charts.js", "text/javascript"),
     file!("programs.js", "text/javascript"),
+    file!("pages.js", "text/javascript"),
+    file!("parameters.js", "text/javascript"),
     file!("arguments.js", "text/javascript"),
     file!("inferlets.js", "text/javascript"),
     file!("session.js", "text/javascript"),

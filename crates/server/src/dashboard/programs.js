@@ -2,6 +2,7 @@
 
 import { $, announce, el, NONE, seconds, setText, span } from "./dom.js";
 import { parseArguments } from "./arguments.js";
+import { Parameters } from "./parameters.js";
 
 // A list of more is shortened: its end is what began first.
 const SHOWN_ROWS = 200;
@@ -17,9 +18,9 @@ export class Programs {
     inferlets.addEventListener("output", ({ detail }) => detail === this.chosen && this.updateChosen());
     $("launch").addEventListener("submit", (event) => {
       event.preventDefault();
-      this.launch(() => parseArguments($("launch-arguments").value), $("launch-detached").checked);
+      this.launch($("launch-detached").checked);
     });
-    $("launch-help").addEventListener("click", () => this.launch(() => ["--help"], false));
+    $("launch-program").addEventListener("change", () => this.describe());
     $("launch-arguments").addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
       event.preventDefault();
@@ -55,12 +56,47 @@ export class Programs {
     }
   }
 
-  async launch(args, detached) {
+  /** Shows the form of the program that is chosen, once the server has said what it takes. Until then there is none. */
+  describe() {
+    const program = $("launch-program").value;
+    if (!program || program === this.described || !this.canLaunch()) return;
+    this.described = program;
+    this.showForm(null);
+    $("launch-line").hidden = true;
+    this.describing = this.inferlets.describe(program).then(
+      (described) => {
+        if (this.described !== program) return;
+        this.showForm(described.manifest ?? null);
+        setText($("launch-error"), described.runs ? "" : "This program answers HTTP requests, and cannot be launched.");
+      },
+      (error) => {
+        if (this.described !== program) return;
+        this.showForm(null);
+        // Of a lost connection: the next session asks again.
+        if (error.code === "ended") this.described = null;
+        else setText($("launch-error"), error.message);
+      },
+    );
+  }
+
+  showForm(manifest) {
+    this.parameters = manifest?.parameters ? new Parameters(manifest) : null;
+    const fields = $("launch-parameters");
+    fields.replaceChildren(fields.firstElementChild, ...(this.parameters ? [this.parameters.element] : []));
+    fields.hidden = !manifest?.parameters?.length;
+    $("launch-line").hidden = Boolean(this.parameters);
+    $("launch-about").hidden = !manifest?.description;
+    setText($("launch-about"), manifest ? `${manifest.description} (${manifest.version})` : "");
+  }
+
+  async launch(detached) {
     setText($("launch-error"), "");
     const button = $("launch").querySelector("[type=submit]");
     button.disabled = true;
     try {
-      this.choose(await this.inferlets.launch($("launch-program").value, args(), detached));
+      await this.describing;
+      const given = this.parameters ? await this.parameters.arguments() : parseArguments($("launch-arguments").value);
+      this.choose(await this.inferlets.launch($("launch-program").value, given, detached));
     } catch (error) {
       setText($("launch-error"), error.message);
     } finally {
@@ -95,7 +131,8 @@ export class Programs {
       select.replaceChildren(...this.inferlets.programs.map((program, index) => el("option", { value: names[index] }, shown(program))));
       if (names.includes(chosen)) select.value = chosen;
     }
-    for (const button of [$("launch-help"), $("launch").querySelector("[type=submit]")]) button.disabled = !this.canLaunch();
+    $("launch").querySelector("[type=submit]").disabled = !this.canLaunch();
+    if (this.canLaunch()) this.describe();
     const { why } = this.inferlets;
     if (why) setText($("launch-error"), `No session with the server: ${why}. Trying again.`);
     else if ($("launch-error").textContent.startsWith("No session")) setText($("launch-error"), "");

@@ -52,6 +52,11 @@ impl Budgets {
         (self.of_user - self.semaphore(user).available_permits()) as u64
     }
 
+    /// Bytes that all have taken.
+    pub(super) fn taken(&self) -> u64 {
+        (self.total - self.server.available_permits()) as u64
+    }
+
     pub(super) fn limit(&self) -> u64 {
         self.of_user as u64
     }

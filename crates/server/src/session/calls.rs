@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::{
-    Answer, Call, ErrorCode, Failure, ListedInferlet, ListedProgram, ProgramSource, State, Usage, Used,
+    Answer, Call, ContextPages, DescribedProgram, ErrorCode, Failure, InferletPages, ListedInferlet,
+    ListedProgram, ModelPages, ProgramSource, State, Usage, Used,
 };
 use runtime::{
     ARGUMENT_BYTES, ARGUMENTS, LaunchError, LaunchOptions, Program, ProgramError, Taken, UploadError,
@@ -19,6 +20,8 @@ use crate::{Front, Phase};
 
 /// Bytes of the arguments of an inferlet in a list.
 const LISTED_BYTES: usize = 1024;
+/// Inferlets whose pages an answer has.
+const LISTED_INFERLETS: usize = 1024;
 /// Characters of what a client sent, in an error.
 const QUOTED: usize = 200;
 
@@ -53,6 +56,8 @@ impl Context {
                 session.answer_again(request, Ok(Answer::Found { known }));
             }
             Call::Programs => session.answer_again(request, Ok(self.programs())),
+            Call::Describe { program } => self.describe(request, program),
+            Call::Pages { inferlet } => self.pages(request, inferlet),
             Call::List => session.answer_again(request, Ok(self.list())),
             Call::Usage => session.answer_again(request, Ok(self.usage())),
             Call::Stats => session.answer_again(request, self.stats().await),
@@ -275,6 +280,32 @@ impl Context {
         }
     }
 
+    /// Reads the program where it has not been loaded yet, so it takes its time; and it may be asked again.
+    fn describe(&self, request: u64, program: String) {
+        let context = self.clone();
+        tokio::spawn(async move {
+            let found = context.hub.runtime.find_for(context.user(), &program).await;
+            let described = found.map_err(|error| program_failure(&error)).map(|found| {
+                Answer::Described(DescribedProgram {
+                    hash: found.hash().to_string(),
+                    runs: found.runs(),
+                    manifest: found.manifest().cloned(),
+                })
+            });
+            context.session.answer_again(request, described);
+        });
+    }
+
+    fn pages(&self, request: u64, inferlet: Option<String>) {
+        let context = self.clone();
+        tokio::spawn(async move {
+            let _turn = context.hub.look_turn(context.user()).await;
+            let models = context.hub.runtime.pages_of(context.user(), inferlet.as_deref()).await;
+            let models = models.into_iter().map(model_pages).collect();
+            context.session.answer_again(request, Ok(Answer::Pages { models }));
+        });
+    }
+
     fn list(&self) -> Answer {
         let hosted = self.hub.inferlets(self.user());
         let find = |id: &str| hosted.iter().find(|hosted| hosted.id == id);
@@ -335,6 +366,32 @@ impl Context {
     }
 }
 
+fn model_pages(model: runtime::ModelPages) -> ModelPages {
+    let inferlets = model.inferlets.into_iter().take(LISTED_INFERLETS).map(|one| InferletPages {
+        inferlet: one.inferlet,
+        contexts: one.pages.contexts,
+        private: one.pages.private,
+        shared: one.pages.shared,
+        spilled: one.pages.spilled,
+    });
+    let contexts = model.contexts.into_iter().map(|one| ContextPages {
+        context: one.context.0,
+        parent: one.parent.map(|parent| parent.0),
+        length: one.length,
+        pages: one.pages,
+        shared: one.shared_with_parent,
+        spilled: one.spilled,
+    });
+    ModelPages {
+        model: model.model,
+        pool: model.pool,
+        page_tokens: model.page_tokens,
+        inferlets: inferlets.collect(),
+        contexts: contexts.collect(),
+        left_out: model.left_out,
+    }
+}
+
 /// As many arguments as a list has room for.
 fn listed(arguments: &[String]) -> Vec<String> {
     let mut left = LISTED_BYTES;
@@ -379,6 +436,7 @@ fn launch_failure(error: &LaunchError) -> Failure {
         }
         LaunchError::NotAllowed(_) => ErrorCode::ProgramNotAllowed,
         LaunchError::Revoked => ErrorCode::KeyRevoked,
+        LaunchError::Arguments { .. } => ErrorCode::InvalidArgument,
         LaunchError::NoRun(_) | LaunchError::NoHandler(_) => ErrorCode::InvalidProgram,
     };
     Failure::new(code, error.to_string())

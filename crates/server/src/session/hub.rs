@@ -40,11 +40,13 @@ struct OfUser {
     /// Inferlets whose events are kept.
     inferlets: usize,
     compiles: Arc<Semaphore>,
+    looks: Arc<Semaphore>,
 }
 
 impl Default for OfUser {
     fn default() -> OfUser {
-        OfUser { inferlets: 0, compiles: Arc::new(Semaphore::new(1)) }
+        let one = || Arc::new(Semaphore::new(1));
+        OfUser { inferlets: 0, compiles: one(), looks: one() }
     }
 }
 
@@ -57,6 +59,10 @@ pub struct SessionCounts {
     pub connected: u64,
     /// Inferlets whose events are kept.
     pub inferlets: u64,
+    /// Of these, those that nobody is attached to.
+    pub detached: u64,
+    /// Bytes of events that are kept.
+    pub event_bytes: u64,
 }
 
 impl Hub {
@@ -80,6 +86,8 @@ impl Hub {
             sessions: state.sessions.len() as u64,
             connected: state.sessions.values().filter(|session| session.is_connected()).count() as u64,
             inferlets: state.inferlets.len() as u64,
+            detached: state.inferlets.values().filter(|hosted| hosted.log.readers() == 0).count() as u64,
+            event_bytes: self.budgets.taken(),
         }
     }
 
@@ -207,6 +215,12 @@ impl Hub {
         // The user's first: who waits for that holds none of the server's.
         let of_user = take(of_user).await.expect(never_closed);
         [of_user, take(self.compiles.clone()).await.expect(never_closed)]
+    }
+
+    /// Engines answer a user what its inferlets hold one question after the other, so between two batches there is one.
+    pub(super) async fn look_turn(&self, user: &str) -> OwnedSemaphorePermit {
+        let looks = self.lock().users.entry(user.to_string()).or_default().looks.clone();
+        looks.acquire_owned().await.expect("the semaphores are never closed")
     }
 
     /// Ends what nobody has come back for in time.

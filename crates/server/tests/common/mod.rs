@@ -83,13 +83,11 @@ impl World {
         for _ in 0..3000 {
             let (counts, running) = (self.front.session_counts(), self.runtime.list());
             let stats = self.engine.0.stats().await.unwrap().unwrap();
-            let events = self.front.session_event_bytes("local");
             let engine = (stats.contexts, stats.owners, stats.pages_held);
-            if counts == SessionCounts::default() && running.is_empty() && events == 0 && engine == (0, 0, 0)
-            {
+            if counts == SessionCounts::default() && running.is_empty() && engine == (0, 0, 0) {
                 return;
             }
-            left = format!("{counts:?}, {events} bytes of events, {running:?}, {stats:?}");
+            left = format!("{counts:?}, {running:?}, {stats:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("something is left: {left}");

@@ -1,5 +1,6 @@
 //! `pie run`: one inferlet on models loaded for it alone, or with `--server` on a server.
 
+mod arguments;
 mod trace;
 mod watch;
 
@@ -19,10 +20,14 @@ use crate::{logging, output, progress};
 
 /// Flags of `pie run`.
 #[derive(Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, disable_help_flag = true)]
 pub(crate) struct RunFlags {
     /// A program: a name, a `.wasm` file, or the folder of its source, which is built (`.`, or with a `/`).
-    program: String,
+    #[arg(required_unless_present = "help")]
+    program: Option<String>,
+    /// Print this help; behind a program, what the program takes.
+    #[arg(short, long)]
+    help: bool,
     /// After each edit in the folder, build and run the program again, on the model that is loaded already. It then gets no lines of stdin.
     #[arg(long)]
     watch: bool,
@@ -48,6 +53,7 @@ pub(crate) struct RunFlags {
 const EXAMPLES: &str = "\
 Examples:
   pie run text-completion -- --prompt \"What is the capital of France?\"
+  pie run text-completion --help
   pie run my_program.wasm -- --my-flag 3
   pie run --watch my-program -- --my-flag 3
   pie run --trace passes.jsonl beam-search
@@ -57,23 +63,44 @@ Examples:
 Lines of stdin reach the program as messages (session.receive).
 
 Programs known by name are those of `pie stats`: files NAME.wasm in the folders of PIE_PROGRAMS and in
-PIE_HOME/programs, then those that come with pie; on a server, those of `pie program list`.";
+PIE_HOME/programs (`pie install`), then those that come with pie; on a server, those of `pie programs --server URL`.";
 
-pub(crate) async fn run(flags: RunFlags, verbose: u8) -> Result<()> {
+impl RunFlags {
+    /// Whether the help of this command is asked for, and not that of a program.
+    pub(crate) fn asks_own_help(&self) -> bool {
+        self.help && self.program.is_none()
+    }
+}
+
+pub(crate) use arguments::library;
+
+pub(crate) async fn run(mut flags: RunFlags, verbose: u8) -> Result<()> {
+    let name = flags.program.take().expect("clap asks for it, and its own help is printed before");
+    if flags.help {
+        flags.arguments.insert(0, "--help".to_string());
+    }
     if let Some(server) = &flags.server {
         logging::start(verbose, logging::LogFormat::Text);
         let client = Remote::new(server, flags.key.clone()).session().await?;
-        return run_remotely(&client, &flags).await;
+        return run_remotely(&client, &name, &flags).await;
     }
     let settings = flags.common.settings(&[])?;
     logging::start(verbose, settings.server.log_format());
-    let folder = (flags.watch || is_path(&flags.program)).then(|| Path::new(&flags.program));
+    let folder = (flags.watch || is_path(&name)).then(|| Path::new(&name));
     let folder = folder.filter(|path| flags.watch || path.is_dir());
-    // Before the model: what does not build needs none.
-    let built = match folder {
-        Some(folder) if !flags.watch => Some(Package::open(folder)?.build()?),
+    // Before the model: what does not build, or does not take its arguments, needs none.
+    let component = match folder {
+        Some(folder) if !flags.watch || flags.help => Some(Package::open(folder)?.build()?),
         _ => None,
     };
+    if !flags.watch || flags.help {
+        let found = component.as_deref().map_or_else(|| name.clone(), |path| path.display().to_string());
+        let manifest = arguments::manifest(&found).await?;
+        match arguments::prepare(manifest.as_ref(), &name, &flags.arguments)? {
+            arguments::Prepared::Help(help) => return output::line(help.trim_end()),
+            arguments::Prepared::Arguments(arguments) => flags.arguments = arguments,
+        }
+    }
     let passes = flags.trace.as_deref().map(trace::observer).transpose()?;
     let assembly = Assembly::start_observed(&settings, passes).await?;
     let options = LaunchOptions { arguments: flags.arguments, user: LOCAL_USER.into(), limits: None };
@@ -81,9 +108,9 @@ pub(crate) async fn run(flags: RunFlags, verbose: u8) -> Result<()> {
         let watched = watch::watch(&assembly.runtime, folder, &options).await;
         return watched.and(assembly.stop().await);
     }
-    let program = match built {
+    let program = match component {
         Some(component) => assembly.runtime.load_file(&component).await?,
-        None => find_program(&assembly.runtime, &flags.program).await?,
+        None => find_program(&assembly.runtime, &name).await?,
     };
     let mut inferlet = assembly.runtime.launch(&program, options)?;
     if let Some(input) = inferlet.take_input() {
@@ -107,15 +134,15 @@ pub(crate) fn is_path(program: &str) -> bool {
 }
 
 /// Runs the program on a server.
-async fn run_remotely(client: &Client, flags: &RunFlags) -> Result<()> {
-    let program = match is_path(&flags.program) {
+async fn run_remotely(client: &Client, name: &str, flags: &RunFlags) -> Result<()> {
+    let program = match is_path(name) {
         true => {
-            let path = Path::new(&flags.program);
+            let path = Path::new(name);
             let component = match path.is_dir() {
                 true => Package::open(path)?.build()?,
                 false => path.to_path_buf(),
             };
-            let bar = progress::bytes(&format!("uploading {}", flags.program), Some(0));
+            let bar = progress::bytes(&format!("uploading {name}"), Some(0));
             let uploaded = client.upload_file(&component, |done, total| {
                 bar.set_length(total);
                 bar.set_position(done);
@@ -124,12 +151,24 @@ async fn run_remotely(client: &Client, flags: &RunFlags) -> Result<()> {
             bar.finish_and_clear();
             uploaded?
         }
-        false => flags.program.clone(),
+        false => name.to_string(),
+    };
+    // Without arguments there is nothing to prepare: the server says what is missing.
+    let manifest = match flags.arguments.is_empty() {
+        true => None,
+        false => client.describe(&program).await?.manifest,
+    };
+    let given = match arguments::prepare(manifest.as_ref(), name, &flags.arguments)? {
+        arguments::Prepared::Help(help) => {
+            client.clone().close().await;
+            return output::line(help.trim_end());
+        }
+        arguments::Prepared::Arguments(given) => given,
     };
     if flags.detach {
-        return output::line(client.launch_detached(&program, &flags.arguments).await?);
+        return output::line(client.launch_detached(&program, &given).await?);
     }
-    let mut inferlet = client.launch(&program, &flags.arguments).await?;
+    let mut inferlet = client.launch(&program, &given).await?;
     remote::forward_stdin(inferlet.sender(), true);
     let ended = tokio::select! {
         ended = remote::stream(&mut inferlet) => ended,

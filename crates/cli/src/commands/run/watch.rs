@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use runtime::{Inferlet, LaunchOptions, Runtime};
 
+use super::arguments::{self, Prepared};
 use super::stream;
 use crate::develop::cargo::Package;
 use crate::output;
@@ -51,7 +52,11 @@ async fn run_once(runtime: &Runtime, package: &Package, options: &LaunchOptions)
     let component = package.build()?;
     let program = runtime.load_file(&component).await?;
     eprintln!("[built in {:.1?}]", start.elapsed());
-    let mut inferlet = KillOnDrop(runtime.launch(&program, options.clone())?);
+    let arguments = match arguments::prepare(program.manifest(), program.label(), &options.arguments)? {
+        Prepared::Help(help) => return output::line(help.trim_end()),
+        Prepared::Arguments(arguments) => arguments,
+    };
+    let mut inferlet = KillOnDrop(runtime.launch(&program, LaunchOptions { arguments, ..options.clone() })?);
     output::result(stream(&mut inferlet.0).await?)
 }
 

@@ -170,12 +170,19 @@ fn routes(metrics: &Metrics<'_>) -> Option<Table> {
 
 fn server(metrics: &Metrics<'_>) -> String {
     let memory = metrics.number("process_resident_memory_bytes", &[]);
+    let events = metrics.number("pie_session_event_bytes", &[]);
     let memory = memory.map_or(String::new(), |bytes| format!("; memory: {}", HumanBytes(bytes as u64)));
     format!(
-        " requests running: {}; connections: {}, refused: {}{memory}",
+        " requests running: {}; connections: {}, refused: {}{memory}\n sessions connected: {}, away: {}; their \
+        inferlets attached: {}, detached: {}; events kept: {}",
         metrics.count("pie_http_requests_running", &[]),
         metrics.count("pie_http_connections", &[]),
         metrics.count("pie_http_connections_refused_total", &[]),
+        metrics.count("pie_sessions", &[("state", "connected")]),
+        metrics.count("pie_sessions", &[("state", "away")]),
+        metrics.count("pie_session_inferlets", &[("state", "attached")]),
+        metrics.count("pie_session_inferlets", &[("state", "detached")]),
+        events.map_or("–".to_string(), |bytes| HumanBytes(bytes as u64).to_string()),
     )
 }
 
@@ -259,6 +266,9 @@ mod tests {
             ),
             family("pie_http_requests_running", &[("", 2.0)]),
             family("pie_http_connections", &[("", 3.0)]),
+            family("pie_sessions", &[("state=connected", 2.0), ("state=away", 1.0)]),
+            family("pie_session_inferlets", &[("state=attached", 4.0), ("state=detached", 5.0)]),
+            family("pie_session_event_bytes", &[("", 2048.0)]),
             family("process_resident_memory_bytes", &[("", f64::from(3 << 20))]),
         ];
         let expected = r" model                              small  large
@@ -290,7 +300,8 @@ mod tests {
  route                 requests  2xx  4xx  5xx  p50 / p95
  /v1/chat/completions        10    9    1    0          –
 
- requests running: 2; connections: 3, refused: –; memory: 3.00 MiB";
+ requests running: 2; connections: 3, refused: –; memory: 3.00 MiB
+ sessions connected: 2, away: 1; their inferlets attached: 4, detached: 5; events kept: 2.00 KiB";
         let found = tables(&families);
         assert_eq!(found, expected, "\n{found}");
         // Models are being loaded.

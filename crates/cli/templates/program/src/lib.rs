@@ -1,16 +1,23 @@
 //! Answers a question, and streams the answer to the client.
 
-use inferlet::{Args, Chat, Model, Result, SamplingParams, session};
+use inferlet::{Chat, Model, Parameters, Result, SamplingParams, session};
+
+/// What the program can be given: `pie run . --help` shows it.
+#[derive(Parameters)]
+struct Options {
+    /// What to ask.
+    #[parameter(short = 'q', default = "What is the capital of France?")]
+    question: String,
+    /// Tokens to generate at most.
+    #[parameter(short = 'n', default = 128)]
+    max_tokens: usize,
+}
 
 #[inferlet::main]
-async fn main(mut args: Args) -> Result<String> {
-    let question = args.option("question", 'q', "what to ask", "What is the capital of France?".to_string())?;
-    let max_tokens = args.option("max-tokens", 'n', "tokens to generate at most", 128)?;
-    args.finish()?;
-
+async fn main(options: Options) -> Result<String> {
     let mut chat = Chat::new(&Model::open_default()?)?;
-    chat.user(&question);
-    let mut generation = chat.generate(SamplingParams::greedy())?.max_tokens(max_tokens);
+    chat.user(&options.question);
+    let mut generation = chat.generate(SamplingParams::greedy())?.max_tokens(options.max_tokens);
     while let Some(item) = generation.next().await? {
         session::send(item.text).await?;
     }
@@ -28,8 +35,8 @@ mod tests {
     #[test]
     fn the_answer_is_streamed() {
         let host = Host::new().model(ScriptedModel::new().says("Where?", "There."));
-        let arguments = ["--question", "Where?"].map(str::to_string).to_vec();
-        let result = host.run(main(Args::new(arguments))).unwrap();
+        let options = Options::from_arguments(&["--question", "Where?"]).unwrap();
+        let result = host.run(main(options)).unwrap();
         assert_eq!(host.sent().concat(), "There.");
         assert_eq!(result, "\n(6 tokens)");
     }
