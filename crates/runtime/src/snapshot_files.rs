@@ -34,66 +34,131 @@ const PART_BYTES: usize = 4 << 20;
 /// The folder of snapshot files; without one, a snapshot lives as long as the server.
 pub(crate) struct SnapshotFiles {
     folder: Option<PathBuf>,
-    /// Tokens of the snapshots that the engine does not have, by the model's fingerprint and the key. A file that is not
-    /// the engine's is in here from when it is there until it is gone, whatever becomes of the call that made it.
-    on_disk: Arc<Mutex<OnDisk>>,
+    /// The files that there are: each is in here from when it has its name until it is gone, both under the lock, whatever
+    /// becomes of the call that made it. So a persistent snapshot is there as long as it is in this list, wherever its
+    /// pages are.
+    files: Arc<Mutex<Files>>,
 }
 
-type OnDisk = BTreeMap<(String, String), u32>;
+#[derive(Default)]
+struct Files {
+    /// By the model's fingerprint and the key.
+    entries: BTreeMap<(String, String), Entry>,
+    changes: u64,
+}
 
-/// Those of a model whose key begins so.
-fn beginning<'a>(
-    on_disk: &'a OnDisk,
-    model: &'a ServedModel,
-    prefix: &'a str,
-) -> impl Iterator<Item = (&'a String, &'a u32)> {
-    let from = (model.fingerprint.clone(), prefix.to_string());
-    let matching = on_disk.range(from..).map(|((fingerprint, key), length)| (fingerprint, key, length));
-    let matching = matching.take_while(move |(fingerprint, key, _)| {
-        **fingerprint == model.fingerprint && key.starts_with(prefix)
-    });
-    matching.map(|(_, key, length)| (key, length))
+/// A file.
+struct Entry {
+    /// Tokens of the snapshot.
+    length: u32,
+    /// Whether the engine has none of this key, as far as is known: what the engine does is heard later, and by several
+    /// tasks in any order. Where it is wrong, a snapshot counts twice.
+    only_on_disk: bool,
+    /// Which change of the list was the last of this entry.
+    version: Version,
+}
+
+/// A state of a file: what was asked of the engine before it tells nothing of what it is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Version(u64);
+
+impl Files {
+    fn change(&mut self) -> Version {
+        self.changes += 1;
+        Version(self.changes)
+    }
+
+    /// A file is there, and perhaps in place of another.
+    fn insert(&mut self, entry: (String, String), length: u32, only_on_disk: bool) -> Version {
+        let version = self.change();
+        self.entries.insert(entry, Entry { length, only_on_disk, version });
+        version
+    }
+
+    /// The engine has a snapshot of this key, of which the file was so before it was told. If the file has changed since,
+    /// or the engine has forgotten it again, this is late.
+    fn is_in_engine(&mut self, entry: &(String, String), version: Version) {
+        if let Some(found) = self.entries.get_mut(entry).filter(|found| found.version == version) {
+            found.only_on_disk = false;
+        }
+    }
+
+    /// The engine has forgotten a persistent snapshot. Where its file was removed meanwhile, there is none.
+    fn is_forgotten(&mut self, entry: &(String, String)) {
+        let version = self.change();
+        if let Some(found) = self.entries.get_mut(entry) {
+            (found.only_on_disk, found.version) = (true, version);
+        }
+    }
+
+    /// Whether a file is there and as it was.
+    fn is_unchanged(&self, entry: &(String, String), version: Version) -> bool {
+        self.entries.get(entry).is_some_and(|found| found.version == version)
+    }
+
+    /// Those of a model whose key begins so, and that only the disk has.
+    fn only_on_disk<'a>(
+        &'a self,
+        model: &'a ServedModel,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a String, u32)> {
+        let all = self.beginning(model, prefix).filter(|(_, entry)| entry.only_on_disk);
+        all.map(|(key, entry)| (key, entry.length))
+    }
+
+    /// Those of a model whose key begins so.
+    fn beginning<'a>(
+        &'a self,
+        model: &'a ServedModel,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a Entry)> {
+        let from = (model.fingerprint.clone(), prefix.to_string());
+        let from = self.entries.range(from..);
+        let matching = from.take_while(move |((fingerprint, key), _)| {
+            *fingerprint == model.fingerprint && key.starts_with(prefix)
+        });
+        matching.map(|((_, key), entry)| (key, entry))
+    }
+}
+
+fn entry(model: &ServedModel, key: &str) -> (String, String) {
+    (model.fingerprint.clone(), key.to_string())
 }
 
 impl SnapshotFiles {
     pub(crate) fn new(folder: Option<PathBuf>) -> SnapshotFiles {
-        SnapshotFiles { folder, on_disk: Arc::default() }
+        SnapshotFiles { folder, files: Arc::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, OnDisk> {
-        self.on_disk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The snapshots of a model that only the disk has and whose key begins so: each key with its tokens.
-    pub(crate) fn only_on_disk(&self, model: &ServedModel, prefix: &str) -> Vec<(String, u32)> {
-        let on_disk = self.lock();
-        let matching = beginning(&on_disk, model, prefix);
-        matching.map(|(key, length)| (key.clone(), *length)).collect()
+    /// The persistent snapshots of a model whose key begins so: each key with its tokens.
+    pub(crate) fn list(&self, model: &ServedModel, prefix: &str) -> Vec<(String, u32)> {
+        let files = self.lock();
+        files.beginning(model, prefix).map(|(key, entry)| (key.clone(), entry.length)).collect()
     }
 
-    /// How many there are of [`SnapshotFiles::only_on_disk`].
-    pub(crate) fn count_on_disk(&self, model: &ServedModel, prefix: &str) -> usize {
-        beginning(&self.lock(), model, prefix).count()
+    /// How many of them the engine does not have.
+    pub(crate) fn count_only_on_disk(&self, model: &ServedModel, prefix: &str) -> usize {
+        self.lock().only_on_disk(model, prefix).count()
     }
 
-    /// Whether only the disk has this one.
-    pub(crate) fn is_only_on_disk(&self, model: &ServedModel, key: &str) -> bool {
-        self.lock().contains_key(&(model.fingerprint.clone(), key.to_string()))
+    /// The file of a snapshot, if there is one, and whether only the disk has it.
+    pub(crate) fn find(&self, model: &ServedModel, key: &str) -> Option<(Version, bool)> {
+        self.lock().entries.get(&entry(model, key)).map(|found| (found.version, found.only_on_disk))
     }
 
     /// Files that are being written now.
     pub(crate) fn writes(&self) -> usize {
         // Each of them holds the list, which it will be in.
-        Arc::strong_count(&self.on_disk) - 1
+        Arc::strong_count(&self.files) - 1
     }
 
-    fn note(&self, model: &ServedModel, key: String, length: u32) {
-        self.lock().insert((model.fingerprint.clone(), key), length);
-    }
-
-    /// A snapshot of this key is the engine's, or is no more.
-    pub(crate) fn forget(&self, model: &ServedModel, key: &str) {
-        self.lock().remove(&(model.fingerprint.clone(), key.to_string()));
+    /// The engine has a snapshot of this key, of which the file was so before it was told.
+    pub(crate) fn is_in_engine(&self, model: &ServedModel, key: &str, version: Version) {
+        self.lock().is_in_engine(&entry(model, key), version);
     }
 
     fn path(&self, model: &ServedModel, key: &str) -> Option<PathBuf> {
@@ -111,8 +176,8 @@ impl SnapshotFiles {
         }
     }
 
-    /// Writes a snapshot that the engine has under `in_engine`; it is on disk when this returns, and only there:
-    /// [`SnapshotFiles::forget`] it once the engine has it under its own key. Read and written in parts, so that neither
+    /// Writes a snapshot that the engine has under `in_engine`; it is on disk when this returns, and only there, until
+    /// the engine has it under its own key ([`SnapshotFiles::is_in_engine`]). Read and written in parts, so that neither
     /// the engine nor the memory of the host has to do with all of it at once. Dropped, it leaves nothing, or all.
     pub(crate) async fn write(
         &self,
@@ -121,13 +186,13 @@ impl SnapshotFiles {
         model: &ServedModel,
         in_engine: &SnapshotInfo,
         key: &str,
-    ) -> Result<(), ApiError> {
+    ) -> Result<Version, ApiError> {
         self.check_folder()?;
         let path = self.path(model, key).expect("there is a folder");
         let limits = model.engine.limits();
         let head = head(key, limits.page_tokens, in_engine.next_position, in_engine.pages, limits.page_bytes);
-        let on_disk = self.on_disk.clone();
-        let create = move || SnapshotWriter::create(&path, &head, on_disk).map_err(not_written);
+        let files = self.files.clone();
+        let create = move || SnapshotWriter::create(&path, &head, files).map_err(not_written);
         let mut writer = workers.run(inferlet, 0, create).await?;
         let engine = model.engine.for_owner(inferlet.owner);
         let at_once = (PART_BYTES / limits.page_bytes.max(1)).max(1) as u32;
@@ -138,15 +203,13 @@ impl SnapshotFiles {
             let write = move || writer.add(&pages).map(|()| writer).map_err(not_written);
             writer = workers.run(inferlet, bytes, write).await?;
         }
-        let entry = (model.fingerprint.clone(), key.to_string());
-        let length = in_engine.length;
+        let (entry, length) = (entry(model, key), in_engine.length);
         let finish = move || {
-            let on_disk = writer.on_disk.clone();
+            let files = writer.files.clone();
             // Nobody removes the file between the moment it is there and the note of it.
-            let mut on_disk = on_disk.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut files = files.lock().unwrap_or_else(PoisonError::into_inner);
             writer.finish().map_err(not_written)?;
-            on_disk.insert(entry, length);
-            Ok(())
+            Ok(files.insert(entry, length, true))
         };
         workers.run(inferlet, 0, finish).await
     }
@@ -161,6 +224,7 @@ impl SnapshotFiles {
         key: &str,
     ) -> Result<bool, ApiError> {
         let Some(path) = self.path(model, key) else { return Ok(false) };
+        let file = self.find(model, key);
         let tenant = inferlet.user.tenant;
         let unusable =
             |reason: String| ApiError::Backend(format!("the snapshot's file cannot be used: {reason}"));
@@ -169,39 +233,52 @@ impl SnapshotFiles {
         let pages = data.pages.len() as u32;
         let forgotten = model.engine.forget_persistent(pages).await.map_err(engine_gone)?;
         for info in forgotten.map_err(ApiError::from)? {
-            self.note(model, info.key, info.length);
+            self.lock().is_forgotten(&entry(model, &info.key));
         }
         // Not on the inferlet's share: it would be given up with it, and the file with what it holds.
         let imported = model.engine.import(key.to_string(), tenant, true, data).await.map_err(engine_gone)?;
         imported.map_err(ApiError::from)?;
-        self.forget(model, key);
+        if let Some((version, _)) = file {
+            self.is_in_engine(model, key, version);
+        }
         Ok(true)
     }
 
     /// Removes a snapshot, its file and what the engine has, if there is one: both or neither, wherever the program is
     /// ended.
     pub(crate) fn remove(&self, model: &ServedModel, key: &str) -> Result<(), ApiError> {
-        let mut on_disk = self.lock();
-        self.remove_from(&mut on_disk, model, key)?;
+        let mut files = self.lock();
+        self.remove_from(&mut files, model, key)?;
         // Under the lock, and on nobody's share, which may be put off: of whoever writes a file of this key next, the engine
         // hears later. Never refused.
         let _ = model.engine.apply(ContextOp::DropSnapshot { key: key.to_string() });
         Ok(())
     }
 
-    /// Removes a snapshot's file, if there is one.
-    pub(crate) fn remove_file(&self, model: &ServedModel, key: &str) -> Result<(), ApiError> {
-        self.remove_from(&mut self.lock(), model, key)
+    /// Removes a snapshot's file, unless it has changed since.
+    pub(crate) fn remove_file(
+        &self,
+        model: &ServedModel,
+        key: &str,
+        version: Version,
+    ) -> Result<(), ApiError> {
+        let mut files = self.lock();
+        match files.is_unchanged(&entry(model, key), version) {
+            true => self.remove_from(&mut files, model, key),
+            false => Ok(()),
+        }
     }
 
-    fn remove_from(&self, on_disk: &mut OnDisk, model: &ServedModel, key: &str) -> Result<(), ApiError> {
-        on_disk.remove(&(model.fingerprint.clone(), key.to_string()));
+    fn remove_from(&self, files: &mut Files, model: &ServedModel, key: &str) -> Result<(), ApiError> {
         let Some(path) = self.path(model, key) else { return Ok(()) };
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(ApiError::Backend(format!("cannot remove the snapshot's file: {error}")))
             }
-            _ => Ok(()),
+            _ => {
+                files.entries.remove(&entry(model, key));
+                Ok(())
+            }
         }
     }
 
@@ -225,15 +302,15 @@ impl SnapshotFiles {
         let (key, data) = read(path)?.ok_or("the file is gone")?;
         let length = data.pages.iter().map(|page| page.live.count_ones()).sum();
         let tenant = users.of(user_of(&key)).tenant;
-        match model.engine.import(key.clone(), tenant, true, data).await.map_err(|e| e.to_string())? {
-            Ok(_) => Ok(()),
-            // It is read again when a program opens it.
-            Err(CallError::OutOfPages { .. }) => {
-                self.note(model, key, length);
-                Ok(())
-            }
-            Err(error) => Err(error.to_string()),
-        }
+        let only_on_disk =
+            match model.engine.import(key.clone(), tenant, true, data).await.map_err(|e| e.to_string())? {
+                Ok(_) => false,
+                // It is read again when a program opens it.
+                Err(CallError::OutOfPages { .. }) => true,
+                Err(error) => return Err(error.to_string()),
+            };
+        self.lock().insert(entry(model, &key), length, only_on_disk);
+        Ok(())
     }
 }
 
@@ -280,13 +357,13 @@ struct SnapshotWriter {
     file: PartFile,
     hasher: blake3::Hasher,
     /// The list that it will be in. Dropped last: until then the file may be there, see [`SnapshotFiles::writes`].
-    on_disk: Arc<Mutex<OnDisk>>,
+    files: Arc<Mutex<Files>>,
 }
 
 impl SnapshotWriter {
-    fn create(path: &Path, head: &[u8], on_disk: Arc<Mutex<OnDisk>>) -> std::io::Result<SnapshotWriter> {
+    fn create(path: &Path, head: &[u8], files: Arc<Mutex<Files>>) -> std::io::Result<SnapshotWriter> {
         let (file, hasher) = (PartFile::create(path)?, blake3::Hasher::new());
-        let mut writer = SnapshotWriter { file, hasher, on_disk };
+        let mut writer = SnapshotWriter { file, hasher, files };
         writer.write(head)?;
         Ok(writer)
     }
@@ -345,6 +422,33 @@ fn take_u32(rest: &mut &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Two programs of a user save, open and delete one name at once, and what they hear of the engine comes in any order: a
+    /// file was lost sight of, and stayed when its user had deleted everything.
+    #[test]
+    fn what_is_heard_late_does_not_hide_a_file() {
+        let one = ("model".to_string(), "ann\0one".to_string());
+        let mut files = Files::default();
+        let only_on_disk = |files: &Files| files.entries.get(&one).map(|found| found.only_on_disk);
+        let first = files.insert(one.clone(), 3, true);
+        files.is_in_engine(&one, first);
+        assert_eq!(only_on_disk(&files), Some(false));
+        files.is_forgotten(&one);
+        files.is_in_engine(&one, first);
+        assert_eq!(
+            only_on_disk(&files),
+            Some(true),
+            "forgotten after it was there, though that is heard later"
+        );
+        let second = files.insert(one.clone(), 4, true);
+        files.is_in_engine(&one, first);
+        assert_eq!(only_on_disk(&files), Some(true), "the engine has what was before");
+        assert!(files.is_unchanged(&one, second) && !files.is_unchanged(&one, first));
+        files.entries.remove(&one);
+        files.is_forgotten(&one);
+        files.is_in_engine(&one, second);
+        assert_eq!(only_on_disk(&files), None, "without a file there is none");
+    }
 
     #[test]
     fn a_snapshot_survives_its_file_and_damage_does_not() {

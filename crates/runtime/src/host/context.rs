@@ -369,30 +369,33 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
         let all = snapshot_key(user, "");
         let saved = copy.engine.saved(all.clone(), key.clone()).await;
         let saved = saved.map_err(engine_gone)?.map_err(ApiError::from)?;
-        let on_disk = shared.snapshots.count_on_disk(model, &all);
-        let is_on_disk = shared.snapshots.is_only_on_disk(model, &key);
-        let is_new = saved.persistent.is_none() && !is_on_disk;
-        if saved.count + on_disk >= SNAPSHOTS && is_new {
+        let on_disk = shared.snapshots.count_only_on_disk(model, &all);
+        let file = shared.snapshots.find(model, &key);
+        if saved.count + on_disk >= SNAPSHOTS && saved.persistent.is_none() && file.is_none() {
             return Err(too_many_snapshots().into());
         }
-        let replaced_persistent = saved.persistent == Some(true) || is_on_disk;
+        let mut written = None;
         if persistent {
             // On disk first, from a snapshot that no user sees: when that fails, all is as before.
             let hidden = copy.save_hidden().await?;
-            shared.snapshots.write(&shared.workers, &inferlet, model, &hidden, &key).await?;
+            written = Some(shared.snapshots.write(&shared.workers, &inferlet, model, &hidden, &key).await?);
         }
-        let others_on_disk = on_disk - usize::from(is_on_disk);
-        if let Err(refused) = copy.save(user, key.clone(), persistent, others_on_disk).await {
-            if persistent && is_new {
-                shared.snapshots.remove_file(model, &key)?;
+        let this = usize::from(file.is_some_and(|(_, only_on_disk)| only_on_disk));
+        let others_on_disk = on_disk.saturating_sub(this);
+        let refused = copy.save(user, key.clone(), persistent, others_on_disk).await.err();
+        match (written, file) {
+            (Some(written), _) if refused.is_none() => {
+                shared.snapshots.is_in_engine(model, &key, written);
             }
-            return Err(refused);
+            // There was none.
+            (Some(written), None) => shared.snapshots.remove_file(model, &key, written)?,
+            // The engine has another in its place, which is not persistent.
+            (None, Some((before, _))) if refused.is_none() => {
+                shared.snapshots.remove_file(model, &key, before)?;
+            }
+            _ => {}
         }
-        if replaced_persistent && !persistent {
-            shared.snapshots.remove_file(model, &key)?;
-        }
-        shared.snapshots.forget(model, &key);
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 }
 
@@ -465,11 +468,8 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             let engine = model.engine.for_owner(state.inferlet.owner);
             Ok::<_, Failure>((state.shared.clone(), model, engine, key))
         })?;
-        let on_disk = || shared.snapshots.only_on_disk(&model, &key).iter().any(|(other, _)| *other == key);
-        // Looked at before and after: it may move to the engine, or from it, in between.
-        let was_on_disk = on_disk();
         let in_engine = engine.has(key.clone()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
-        if !(was_on_disk || in_engine || on_disk()) {
+        if !in_engine && shared.snapshots.find(&model, &key).is_none() {
             return Err(named(CallError::NotFound(key), &name).into());
         }
         Ok(shared.snapshots.remove(&model, &key)?)
@@ -487,13 +487,11 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             let engine = model.engine.for_owner(state.inferlet.owner);
             Ok::<_, Failure>((shared, model, engine, prefix))
         })?;
-        // Looked at before and after: one may move to the engine, and another from it, in between.
-        let before = shared.snapshots.only_on_disk(&model, &prefix);
         let saved = engine.list(prefix.clone()).await.map_err(engine_gone)?.map_err(ApiError::from)?;
-        let on_disk = before.into_iter().chain(shared.snapshots.only_on_disk(&model, &prefix));
+        let on_disk = shared.snapshots.list(&model, &prefix).into_iter();
         let on_disk = on_disk.map(|(key, length)| (key, length, true));
         let saved = saved.into_iter().map(|info| (info.key, info.length, info.persistent));
-        // By key: one that is read from disk meanwhile is there once.
+        // By key: what both have is there once.
         let all = on_disk.chain(saved).map(|(key, length, persistent)| (key, (length, persistent)));
         let all: std::collections::BTreeMap<_, _> = all.collect();
         let snapshot = |(key, (length, persistent)): (String, (u32, bool))| context::Snapshot {
