@@ -64,8 +64,8 @@ pub struct PaperFlags {
     /// Sources of the programs, for table2.
     #[arg(long, default_value = "inferlets", value_name = "FOLDER")]
     inferlets: PathBuf,
-    /// The built programs, which a pie that is started runs; PIE_PROGRAMS or inferlets/target/wasm32-wasip2/release by
-    /// default.
+    /// Built programs that a pie that is started runs instead of its own; PIE_PROGRAMS by default. table2 has the sizes
+    /// of these, or of what was built in the folder of the sources.
     #[arg(long, value_name = "FOLDER")]
     programs: Option<PathBuf>,
     /// Folder for the files.
@@ -85,7 +85,7 @@ Examples:
   pie-bench paper fig6 --baseline http://127.0.0.1:8081           beside llama.cpp's server
   pie-bench paper all --scale 1 --pie http://gpu:8080 --baseline http://gpu:8000
 
-The programs are built by `cargo xtask guests`. docs/benchmarks.md has the paper's commands beside these.";
+docs/benchmarks.md has the paper's commands beside these.";
 
 /// Measures, prints and writes.
 ///
@@ -142,10 +142,10 @@ pub fn run(flags: PaperFlags) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The folder that is named, `$PIE_PROGRAMS`, or where they are built.
-fn programs(named: Option<PathBuf>) -> PathBuf {
+/// The folder that is named, or `$PIE_PROGRAMS`.
+fn programs(named: Option<PathBuf>) -> Option<PathBuf> {
     let set = || std::env::var_os("PIE_PROGRAMS").filter(|value| !value.is_empty()).map(PathBuf::from);
-    named.or_else(set).unwrap_or_else(|| "inferlets/target/wasm32-wasip2/release".into())
+    named.or_else(set)
 }
 
 fn chosen(names: &[String]) -> anyhow::Result<Vec<&'static Experiment>> {

@@ -31,8 +31,8 @@ pub struct Start {
     pub threads: Option<usize>,
     /// Batching strategy; the default of the server where none is named.
     pub strategy: Option<String>,
-    /// Folder of the programs.
-    pub programs: PathBuf,
+    /// Folder of programs; without one the binary's own.
+    pub programs: Option<PathBuf>,
 }
 
 /// A server that launches programs.
@@ -62,9 +62,8 @@ impl Pie {
         let mut options = ClientOptions::new(url.parse()?, Spoken::COMPLETIONS);
         options.api_key = api_key;
         let pie = Self { options, child: None };
-        pie.launch("bench-spawn", &[]).with_context(|| {
-            format!("pie at {url}: start it with --serve {ROUTE}=launch-server, and PIE_PROGRAMS with the programs")
-        })?;
+        pie.launch("bench-spawn", &[])
+            .with_context(|| format!("pie at {url}: start it with --serve {ROUTE}=launch-server"))?;
         Ok(pie)
     }
 
@@ -94,7 +93,7 @@ impl Pie {
         let server = Server::start(&child::Start {
             binary: start.binary.clone(),
             arguments: vec!["--config".as_ref(), config.as_os_str()],
-            programs: Some(&start.programs),
+            programs: start.programs.as_deref(),
             log: &folder.join("server.log"),
             patience: READY,
             // A signal ends this command at once, children first.
@@ -104,8 +103,10 @@ impl Pie {
         let mut options = ClientOptions::new(server.url.parse()?, Spoken::COMPLETIONS);
         options.api_key = api_key;
         let pie = Self { options, child: Some((server, folder.into())) };
-        pie.launch("bench-spawn", &[])
-            .with_context(|| format!("programs of `{}`", start.programs.display()))?;
+        pie.launch("bench-spawn", &[]).with_context(|| match &start.programs {
+            Some(folder) => format!("programs of `{}`", folder.display()),
+            None => format!("the programs of `{}`", start.binary.display()),
+        })?;
         Ok(pie)
     }
 

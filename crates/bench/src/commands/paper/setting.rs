@@ -23,8 +23,8 @@ pub struct Servers {
     pub models: Vec<String>,
     /// Threads for it.
     pub threads: Option<usize>,
-    /// Folder of the built programs.
-    pub programs: PathBuf,
+    /// Folder of built programs; without one a pie that is started has its own.
+    pub programs: Option<PathBuf>,
     /// Whose a started pie becomes one of.
     pub children: Children,
 }
@@ -49,12 +49,11 @@ impl Servers {
         if let Some(url) = &self.pie {
             bail!("pie must be started with other settings; leave --pie out, which is {url}");
         }
-        let programs = self.programs.canonicalize().with_context(|| {
-            format!(
-                "no programs in `{}`: build them, or name their folder with PIE_PROGRAMS",
-                self.programs.display()
-            )
-        })?;
+        let whole = |folder: &PathBuf| {
+            let whole = folder.canonicalize();
+            whole.with_context(|| format!("--programs or PIE_PROGRAMS: no folder `{}`", folder.display()))
+        };
+        let programs = self.programs.as_ref().map(whole).transpose()?;
         let start = Start {
             binary: self.binary.clone(),
             model: model.to_string(),

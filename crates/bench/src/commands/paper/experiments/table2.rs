@@ -34,6 +34,8 @@ const PROGRAMS: [(&str, u32, u32); 18] = [
 const SWARM: (&str, u32, u32) = ("agent-swarm", 95, 135);
 
 pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
+    let built = || setting.inferlets.join("target/wasm32-wasip2/release");
+    let folder = setting.servers.programs.clone().unwrap_or_else(built);
     let mut table = Table::new(["program", "lines", "paper", "KB", "paper"]);
     let (mut sum, mut data) = ([0; 4], Vec::new());
     for (name, paper_lines, paper_kb) in PROGRAMS.into_iter().chain([SWARM]) {
@@ -41,7 +43,7 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
         let text = std::fs::read_to_string(&source).with_context(|| {
             format!("no source at `{}`; name its folder with --inferlets", source.display())
         })?;
-        let file = setting.servers.programs.join(format!("{}.wasm", name.replace('-', "_")));
+        let file = folder.join(format!("{}.wasm", name.replace('-', "_")));
         let bytes = size(&file)?;
         let (lines, kb) = (lines_of_code(&text), bytes.div_ceil(1000));
         for (sum, value) in
@@ -71,7 +73,10 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
 
 fn size(file: &Path) -> anyhow::Result<u64> {
     let found = std::fs::metadata(file).with_context(|| {
-        format!("no program at `{}`; build it, or name the folder with --programs", file.display())
+        format!(
+            "no program at `{}`; build it with `cargo xtask guests`, or name the folder with --programs",
+            file.display()
+        )
     })?;
     ensure!(found.is_file() && found.len() > 0, "`{}` is no program", file.display());
     Ok(found.len())
