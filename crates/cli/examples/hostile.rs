@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use attacks::ATTACKS;
 use backend_cpu::{CpuBackend, CpuOptions};
+use clap::Parser;
 use memory::{Peak, resident_bytes};
 use model::Model;
 use runtime::{Inferlet, InferletLimits, LaunchOptions, Program, Runtime, RuntimeConfig, ServedModel};
@@ -103,9 +104,17 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * share) as usize]
 }
 
+/// What each attack costs a stream of another user
+#[derive(Parser)]
+struct Flags {
+    /// A model, `FILE.gguf`, the tiny one by default; then the attacks, all by default
+    #[arg(value_name = "MODEL.gguf | ATTACK")]
+    arguments: Vec<String>,
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments = Flags::parse().arguments;
     let folder = std::env::temp_dir().join(format!("pie-hostile-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let path = match arguments.first().filter(|first| first.ends_with(".gguf")) {
