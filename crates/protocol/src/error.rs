@@ -73,7 +73,7 @@ codes! {
     LimitExceeded = "limit-exceeded",
     /// No inferlet of this id that the user may see.
     UnknownInferlet = "unknown-inferlet",
-    /// The inferlet has no log: it answers an HTTP request, or another program launched it.
+    /// The inferlet has no log: it answers an HTTP request, another program launched it, or it has just ended.
     NotAttachable = "not-attachable",
     /// The session is not attached to the inferlet.
     NotAttached = "not-attached",

@@ -237,7 +237,8 @@ impl Context {
             true => Failure::new(
                 ErrorCode::NotAttachable,
                 format!(
-                    "inferlet {id} has no log: it answers an HTTP request, or another program launched it"
+                    "inferlet {id} has no log: it answers an HTTP request, another program launched it, or it has just \
+                    ended"
                 ),
             ),
             false => Failure::new(
