@@ -219,7 +219,7 @@ fn a_client_launches_programs_by_one_request() {
             200,
             r#"\"launches\":2"#,
         ),
-        (r#"{"program": "bench-spawn", "arguments": ["--wrong"]}"#, 502, "unknown argument `--wrong`"),
+        (r#"{"program": "bench-spawn", "arguments": ["--wrong"]}"#, 400, "unknown argument `--wrong`"),
         (r#"{"program": "no-such-program"}"#, 404, "no program `no-such-program`"),
         (r#"{"arguments": []}"#, 400, "`program`"),
     ] {
