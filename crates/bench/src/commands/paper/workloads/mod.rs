@@ -135,12 +135,14 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), AGENTS.len() + TASKS.len());
         for workload in AGENTS.iter().chain(&TASKS) {
+            let program = workload.program;
+            let parameters = workload.source.split_once("#[derive(Parameters)]");
+            let parameters = parameters.and_then(|(_, rest)| rest.split_once("\n}"));
+            let (parameters, _) = parameters.unwrap_or_else(|| panic!("{program}: no parameters"));
             for argument in (workload.arguments)(Case { number: 0, full: false }) {
                 let name = argument.split('=').next().unwrap_or_default().trim_start_matches("--");
-                // A field of the program's parameters.
                 let declared = format!("    {}: ", name.replace('-', "_"));
-                let program = workload.program;
-                assert!(workload.source.contains(&declared), "{program}: no option `{name}`");
+                assert!(parameters.contains(&declared), "{program}: no option `{name}`");
             }
         }
     }
