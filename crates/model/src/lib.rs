@@ -26,5 +26,5 @@ pub use hyper::{
     RopePairing, Rows,
 };
 pub use model::{Model, OpenError};
-pub use tokenizer::{SpecialTokens, TokenKind, Tokenizer, TokenizerError};
+pub use tokenizer::{SpecialTokens, TokenKind, Tokenizer, TokenizerError, Wanted};
 pub use weights::{Tensor, Weights};

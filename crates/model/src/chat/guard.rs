@@ -13,7 +13,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::tokenizer::{TokenNames, Tokenizer, TokenizerError};
+use crate::tokenizer::{TokenNames, Tokenizer, TokenizerError, Wanted};
 
 /// Breaks a name.
 pub(super) const MARK: char = '\u{fdd0}';
@@ -124,7 +124,11 @@ pub(super) fn controls(mut text: &str, names: &TokenNames) -> Vec<u32> {
 }
 
 /// Token ids of a rendered text with marks: names are control tokens, all else is text, without its marks.
-pub(super) fn encode(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>, TokenizerError> {
+pub(super) fn encode(
+    text: &str,
+    tokenizer: &Tokenizer,
+    wanted: Wanted<'_>,
+) -> Result<Vec<u32>, TokenizerError> {
     let names = tokenizer.control_names();
     let mut ids = Vec::new();
     let mut rest = text;
@@ -139,7 +143,7 @@ pub(super) fn encode(text: &str, tokenizer: &Tokenizer) -> Result<Vec<u32>, Toke
             plain = plain.trim_end();
         }
         if !plain.is_empty() {
-            ids.extend(tokenizer.encode(&plain.replace(MARK, ""))?);
+            ids.extend(tokenizer.encode_while(&plain.replace(MARK, ""), false, wanted)?);
         }
         let Some(token) = token else { return Ok(ids) };
         ids.push(token.id);

@@ -23,7 +23,7 @@ use minijinja::Environment;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::tokenizer::{TokenNames, Tokenizer, TokenizerError};
+use crate::tokenizer::{TokenNames, Tokenizer, TokenizerError, Wanted};
 pub use error::ChatError;
 use guard::Marks;
 
@@ -233,6 +233,19 @@ impl ChatTemplate {
     /// # Errors
     /// What the template refuses, and mistakes in it.
     pub fn encode(&self, request: &ChatRequest, tokenizer: &Tokenizer) -> Result<Vec<u32>, ChatError> {
+        self.encode_while(request, tokenizer, &|| true)
+    }
+
+    /// [`Self::encode`] of a conversation that may be long, for as long as it is wanted.
+    ///
+    /// # Errors
+    /// As there; when it is not wanted any more.
+    pub fn encode_while(
+        &self,
+        request: &ChatRequest,
+        tokenizer: &Tokenizer,
+        wanted: Wanted<'_>,
+    ) -> Result<Vec<u32>, ChatError> {
         let names = tokenizer.control_names();
         let values = Values::new(request, self.content_form());
         let sparing = values.clone().marked(request, names, Marks::Names);
@@ -245,7 +258,7 @@ impl ChatTemplate {
             let is_same = guard::controls(&sparing, names) == guard::controls(&thorough, names);
             if is_same { sparing } else { thorough }
         };
-        let ids = guard::encode(&text, tokenizer);
+        let ids = guard::encode(&text, tokenizer, wanted);
         Ok(tokenizer.with_bos(ids.map_err(|error: TokenizerError| ChatError::Encode(Box::new(error)))?))
     }
 

@@ -84,6 +84,9 @@ pub enum TokenizerError {
     /// The library refused to build the tokenizer.
     #[error("the tokenizer cannot be built: {0}")]
     Build(#[source] tokenizers::Error),
+    /// Whoever wanted the tokens does not want them any more.
+    #[error("the tokens are not wanted any more")]
+    Stopped,
     /// The library refused a text.
     #[error("the text cannot be tokenized: {0}")]
     Encode(#[source] tokenizers::Error),

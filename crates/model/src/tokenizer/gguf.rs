@@ -2,13 +2,12 @@
 
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::Replace;
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::{AddedToken, SplitDelimiterBehavior};
 
-use super::bytes::{ByteEncoding, TokenTable};
+use super::byte_pair::{BytePair, Parts};
+use super::bytes::{ByteEncoding, TokenTable, byte_level_char};
+use super::names::{NamedToken, TokenNames};
 use super::sentence_piece::{PieceKind, SentencePiece};
 use super::{SpecialTokens, Splitter, TokenKind, Tokenizer, TokenizerError, pre, stop};
 use crate::gguf::Gguf;
@@ -20,6 +19,7 @@ const MERGES: &str = "tokenizer.ggml.merges";
 
 /// Values of `tokenizer.ggml.token_type`.
 mod kind {
+    pub(super) const NORMAL: i64 = 1;
     pub(super) const UNKNOWN: i64 = 2;
     pub(super) const CONTROL: i64 = 3;
     pub(super) const USER_DEFINED: i64 = 4;
@@ -30,7 +30,7 @@ mod kind {
 /// The vocabulary as the file has it.
 struct Vocabulary<'a> {
     tokens: &'a [String],
-    /// One of [`kind`] per token, 1 being normal.
+    /// One of [`kind`] per token.
     types: Vec<i64>,
 }
 
@@ -61,29 +61,26 @@ impl Tokenizer {
 
 fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, TokenizerError> {
     let name = gguf.get_str("tokenizer.ggml.pre")?.unwrap_or("default");
-    let pre = pre::find(name)
-        .ok_or_else(|| TokenizerError::PreTokenizer { found: name.to_owned(), known: pre::known() })?;
+    let pre = pre::find(name).ok_or_else(|| TokenizerError::PreTokenizer {
+        found: name.to_owned(),
+        known: pre::all().collect::<Vec<_>>().join(", "),
+    })?;
     let (ids, merges) = vocabulary.ids_and_merges(gguf)?;
-    let bpe = BPE::builder()
-        .vocab_and_merges(ids, merges)
-        .ignore_merges(pre.ignore_merges)
-        .build()
-        .map_err(TokenizerError::Build)?;
-
-    let mut steps = Vec::new();
-    for &pattern in pre.patterns {
-        let pattern = SplitPattern::Regex(pattern.to_owned());
-        let split =
-            Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(TokenizerError::Build)?;
-        steps.push(PreTokenizerWrapper::from(split));
-    }
-    let space_prefix = gguf.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(false);
-    steps.push(ByteLevel::new(space_prefix, false, false).into());
-    let mut tokenizer = tokenizers::Tokenizer::new(bpe);
-    tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(steps)));
-    tokenizer.add_tokens(vocabulary.added_tokens()).map_err(TokenizerError::Build)?;
-    let splitter = Splitter::library(tokenizer);
-    vocabulary.finish(gguf, splitter, ByteEncoding::ByteLevel, pre.add_bos, space_prefix)
+    let id = |token: &str| ids[token];
+    let merges = merges.iter().map(|(left, right)| (id(left), id(right), id(&[&left[..], right].concat())));
+    let is_normal = |&(token, _): &(&String, &u32)| vocabulary.types[ids[token] as usize] == kind::NORMAL;
+    let words = ids.iter().filter(|_| pre.ignore_merges).filter(is_normal);
+    let words = words.map(|(token, &id)| (ByteEncoding::ByteLevel.bytes(token).into(), id));
+    let parts = Parts {
+        bytes: std::array::from_fn(|byte| ids.get(&byte_level_char(byte as u8).to_string()).copied()),
+        merges: merges.collect(),
+        words: words.collect(),
+        user_defined: vocabulary.names(&[kind::USER_DEFINED]),
+        user_defined_and_control: vocabulary.names(&[kind::USER_DEFINED, kind::CONTROL, kind::UNKNOWN]),
+    };
+    let splitter = Splitter::BytePair(Box::new(BytePair::new(pre, parts)?));
+    // Whatever `tokenizer.ggml.add_space_prefix` says: it is of SentencePiece, and llama.cpp reads it there only.
+    vocabulary.finish(gguf, splitter, ByteEncoding::ByteLevel, pre.add_bos, false)
 }
 
 /// Gemma 4: merges like a byte-level vocabulary, but of characters, with spaces and bytes as SentencePiece
@@ -142,6 +139,18 @@ impl Vocabulary<'_> {
             ids.entry(token.clone()).or_insert(id as u32);
         }
         ids
+    }
+
+    /// The names of the tokens of these kinds.
+    fn names(&self, kinds: &[i64]) -> TokenNames {
+        let tokens = self.tokens.iter().zip(&self.types).enumerate();
+        let tokens = tokens.filter(|(_, (_, kind))| kinds.contains(kind));
+        TokenNames::new(tokens.map(|(id, (token, _))| {
+            (
+                token.as_str(),
+                NamedToken { id: id as u32, takes_space_before: false, takes_space_after: false },
+            )
+        }))
     }
 
     /// The tokens that the library takes whole.

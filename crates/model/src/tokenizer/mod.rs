@@ -1,13 +1,15 @@
 //! Text to token ids and back.
 //!
-//! Splitting and merging is done by the `tokenizers` library, whose `Tokenizer` is built from GGUF
-//! metadata, a tokenizer.json, or the files of before it; for SentencePiece vocabularies of GGUF files, whose scores it cannot
-//! follow in all cases, by [`sentence_piece`]. The way back is our own: a table of the bytes of every token,
-//! which constrained decoding needs anyway, and which makes streaming a matter of appending bytes.
+//! Splitting and merging is done by the `tokenizers` library, whose `Tokenizer` is built from a tokenizer.json, or the
+//! files of before it; for GGUF files by [`byte_pair`], which is several times faster and can be stopped at any point, and
+//! by [`sentence_piece`] where there are scores, which the library cannot follow in all cases; Gemma 4 is left to the
+//! library. The way back is our own: a table of the bytes of every token, which constrained decoding needs anyway, and
+//! which makes streaming a matter of appending bytes.
 //!
 //! Texts are taken as they are. A tokenizer.json may compose characters first (Qwen's wants NFC); a GGUF file
 //! says nothing of it, llama.cpp does not do it, and neither does a tokenizer that is made from one.
 
+mod byte_pair;
 mod bytes;
 mod error;
 mod gguf;
@@ -20,12 +22,17 @@ mod vocab;
 
 use std::sync::OnceLock;
 
+use byte_pair::BytePair;
 use bytes::TokenTable;
 pub(crate) use bytes::byte_level_char;
 pub use error::TokenizerError;
 use names::NamedToken;
 pub(crate) use names::TokenNames;
 use sentence_piece::SentencePiece;
+use tokenizers::{OffsetType, PreTokenizer as _, PreTokenizerWrapper};
+
+/// Whether the tokens of a long text are still wanted: asked again and again while they are made.
+pub type Wanted<'a> = &'a dyn Fn() -> bool;
 
 /// What kind of token an id is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +65,7 @@ enum Splitter {
         /// tokenizer; made when first needed, as it takes some ten megabytes.
         plain: Box<OnceLock<tokenizers::Tokenizer>>,
     },
+    BytePair(Box<BytePair>),
     SentencePiece(Box<SentencePiece>),
 }
 
@@ -66,9 +74,10 @@ impl Splitter {
         Self::Library { parsing: Box::new(parsing), plain: Box::default() }
     }
 
-    fn encode(&self, text: &str, with_control: bool) -> Result<Vec<u32>, TokenizerError> {
+    fn encode(&self, text: &str, with_control: bool, wanted: Wanted<'_>) -> Result<Vec<u32>, TokenizerError> {
         let tokenizer = match self {
-            Self::SentencePiece(model) => return Ok(model.encode(text, with_control)),
+            Self::BytePair(model) => return model.encode(text, with_control, wanted),
+            Self::SentencePiece(model) => return model.encode(text, with_control, wanted),
             Self::Library { parsing, .. } if with_control => parsing,
             Self::Library { parsing, plain } => plain.get_or_init(|| {
                 let mut plain = tokenizers::Tokenizer::clone(parsing);
@@ -76,7 +85,28 @@ impl Splitter {
                 plain
             }),
         };
-        let encoding = tokenizer.encode_fast(text, false).map_err(TokenizerError::Encode)?;
+        // The steps of the library's `encode_fast`, with a question between them.
+        let go_on = || if wanted() { Ok(()) } else { Err(TokenizerError::Stopped) };
+        let mut words =
+            tokenizer.get_added_vocabulary().extract_and_normalize(tokenizer.get_normalizer(), text);
+        let rules = match tokenizer.get_pre_tokenizer() {
+            Some(PreTokenizerWrapper::Sequence(rules)) => rules.as_ref(),
+            Some(rule) => std::slice::from_ref(rule),
+            None => &[],
+        };
+        for rule in rules {
+            go_on()?;
+            rule.pre_tokenize(&mut words).map_err(TokenizerError::Encode)?;
+        }
+        let word = |word: &tokenizers::NormalizedString| {
+            go_on()?;
+            tokenizers::Model::tokenize(tokenizer.get_model(), word.get())
+        };
+        words.tokenize(word).map_err(|error| match error.downcast::<TokenizerError>() {
+            Ok(stopped) => *stopped,
+            Err(error) => TokenizerError::Encode(error),
+        })?;
+        let encoding = words.into_encoding(None, 0, OffsetType::None).map_err(TokenizerError::Encode)?;
         Ok(encoding.get_ids().to_vec())
     }
 
@@ -84,7 +114,7 @@ impl Splitter {
     fn strips(&self) -> impl Fn(u32) -> (bool, bool) + use<> {
         let added = match self {
             Self::Library { parsing, .. } => parsing.get_added_tokens_decoder(),
-            Self::SentencePiece(_) => Default::default(),
+            Self::BytePair(_) | Self::SentencePiece(_) => Default::default(),
         };
         move |id| added.get(&id).map_or((false, false), |token| (token.lstrip, token.rstrip))
     }
@@ -125,7 +155,7 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Encode`] when the library refuses the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        self.splitter.encode(text, false)
+        self.encode_while(text, false, &|| true)
     }
 
     /// Token ids of `text`, in which control tokens become their ids. For rendered chat templates and trusted
@@ -134,7 +164,22 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizerError::Encode`] when the library refuses the text.
     pub fn encode_with_control(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        self.splitter.encode(text, true)
+        self.encode_while(text, true, &|| true)
+    }
+
+    /// [`Self::encode_with_control`] or [`Self::encode`] of a text that may be long, for as long as it is wanted. The
+    /// tokenizers of GGUF files ask every few milliseconds, the library's between its rules and after each word.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Stopped`] when it is not wanted any more; [`TokenizerError::Encode`] when the library refuses
+    /// the text.
+    pub fn encode_while(
+        &self,
+        text: &str,
+        with_control: bool,
+        wanted: Wanted<'_>,
+    ) -> Result<Vec<u32>, TokenizerError> {
+        self.splitter.encode(text, with_control, wanted)
     }
 
     /// `ids` with BOS in front, if the model wants one and it is not there already: templates often write it.

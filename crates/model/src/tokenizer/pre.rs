@@ -4,6 +4,12 @@
 //! case folding. They are applied one after the other: each splits the pieces that the one before left, and a
 //! piece that does not match stays a piece.
 
+/// What most rules end with: white space, of which the last character belongs to what comes after. The only part of them
+/// that looks ahead.
+pub(super) const SPACES: &str = r"|\s+(?!\S)|\s+";
+/// Digits in groups of three, counted from their end.
+pub(super) const THOUSANDS: &str = r"(?=(\d{3})+(?!\d))";
+
 /// One rule.
 pub(super) struct PreTokenizer {
     /// Names in `tokenizer.ggml.pre`.
@@ -167,7 +173,7 @@ const TABLE: &[PreTokenizer] = &[
     PreTokenizer { names: &["seed-coder"], patterns: &[SEED_CODER], ignore_merges: false, add_bos: false },
     PreTokenizer {
         names: &["superbpe"],
-        patterns: &[r"\p{N}+", r"(?=(\d{3})+(?!\d))"],
+        patterns: &[r"\p{N}+", THOUSANDS],
         ignore_merges: false,
         add_bos: false,
     },
@@ -197,9 +203,9 @@ pub(super) fn find(name: &str) -> Option<&'static PreTokenizer> {
     TABLE.iter().find(|pre| pre.names.contains(&name))
 }
 
-/// All names, for messages.
-pub(super) fn known() -> String {
-    TABLE.iter().flat_map(|pre| pre.names).copied().collect::<Vec<_>>().join(", ")
+/// All names.
+pub(super) fn all() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().flat_map(|pre| pre.names).copied()
 }
 
 #[cfg(test)]

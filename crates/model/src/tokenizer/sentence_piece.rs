@@ -13,6 +13,10 @@ use std::collections::{BinaryHeap, HashMap};
 
 use super::bytes::byte_token;
 use super::names::{NamedToken, TokenNames};
+use super::{TokenizerError, Wanted};
+
+/// Pairs between two questions whether the tokens are still wanted.
+const STEPS: usize = 1 << 12;
 
 /// What a token of the vocabulary is to a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,22 +97,29 @@ impl SentencePiece {
         }
     }
 
-    pub(super) fn encode(&self, text: &str, with_control: bool) -> Vec<u32> {
+    /// # Errors
+    /// [`TokenizerError::Stopped`] when the tokens are not wanted any more.
+    pub(super) fn encode(
+        &self,
+        text: &str,
+        with_control: bool,
+        wanted: Wanted<'_>,
+    ) -> Result<Vec<u32>, TokenizerError> {
         let names = if with_control { &self.user_defined_and_control } else { &self.user_defined };
         let mut ids = Vec::new();
         let mut rest = text;
         while let Some((start, length, token)) = names.find(rest) {
-            self.encode_part(&rest[..start], &mut ids);
+            self.encode_part(&rest[..start], &mut ids, wanted)?;
             ids.push(token.id);
             rest = &rest[start + length..];
         }
-        self.encode_part(rest, &mut ids);
-        ids
+        self.encode_part(rest, &mut ids, wanted)?;
+        Ok(ids)
     }
 
-    fn encode_part(&self, text: &str, ids: &mut Vec<u32>) {
+    fn encode_part(&self, text: &str, ids: &mut Vec<u32>, wanted: Wanted<'_>) -> Result<(), TokenizerError> {
         if text.is_empty() {
-            return;
+            return Ok(());
         }
         let prefix = if self.space_prefix { "▁" } else { "" };
         let text = [prefix, &text.replace(' ', "▁")].concat();
@@ -125,7 +136,12 @@ impl SentencePiece {
         }
         let mut pairs: BinaryHeap<Pair> =
             (1..symbols.len()).filter_map(|right| self.pair(&text, &symbols, right - 1, right)).collect();
+        let mut steps = 0_usize;
         while let Some(Pair { left: Reverse(left), right, length, .. }) = pairs.pop() {
+            steps += 1;
+            if steps.is_multiple_of(STEPS) && !wanted() {
+                return Err(TokenizerError::Stopped);
+            }
             let lengths = (symbols[left].length, symbols[right].length);
             if lengths.0 == 0 || lengths.1 == 0 || lengths.0 + lengths.1 != length {
                 continue;
@@ -148,6 +164,7 @@ impl SentencePiece {
                     .extend(piece.bytes().map(|byte| self.bytes[usize::from(byte)].unwrap_or(self.unknown))),
             }
         }
+        Ok(())
     }
 
     fn pair(&self, text: &str, symbols: &[Symbol], left: usize, right: usize) -> Option<Pair> {
@@ -214,7 +231,7 @@ mod tests {
                 let length = random.next() % 40;
                 let text: String = (0..length).map(|_| ['a', 'b'][(random.next() % 2) as usize]).collect();
                 assert_eq!(
-                    model.encode(&text, false),
+                    model.encode(&text, false, &|| true).unwrap(),
                     naive(&pieces, &text),
                     "case {case}: {text} with {pieces:?}"
                 );
