@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use model::Wanted;
 use model::chat::ChatRequest;
 use model::formats::Format;
 use scheduler::EngineHandle;
@@ -136,11 +137,14 @@ pub(crate) struct Text {
 }
 
 impl Text {
-    pub(crate) fn tokenize(&self, text: &str, special: bool) -> Vec<u32> {
-        let tokenizer = &self.model.tokenizer;
-        let tokens = if special { tokenizer.encode_with_control(text) } else { tokenizer.encode(text) };
-        // The library fails only on vocabularies without a token for some byte; such bytes then give no token.
-        tokens.unwrap_or_default()
+    pub(crate) fn tokenize(
+        &self,
+        text: &str,
+        special: bool,
+        wanted: Wanted<'_>,
+    ) -> Result<Vec<u32>, ApiError> {
+        let tokens = self.model.tokenizer.encode_while(text, special, wanted);
+        tokens.map_err(|error| invalid(error.to_string()))
     }
 
     pub(crate) fn token_bytes(&self, token: u32) -> &[u8] {
@@ -148,9 +152,14 @@ impl Text {
     }
 
     /// The tokens of a conversation. Texts of messages cannot write control tokens.
-    pub(crate) fn encode_chat(&self, request: &ChatRequest) -> Result<Vec<u32>, ApiError> {
+    pub(crate) fn encode_chat(
+        &self,
+        request: &ChatRequest,
+        wanted: Wanted<'_>,
+    ) -> Result<Vec<u32>, ApiError> {
         let template = self.model.chat_template().map_err(|error| invalid(error.to_string()))?;
-        template.encode(request, &self.model.tokenizer).map_err(|error| invalid(error.to_string()))
+        let tokens = template.encode_while(request, &self.model.tokenizer, wanted);
+        tokens.map_err(|error| invalid(error.to_string()))
     }
 
     /// How the model writes calls and reasoning.

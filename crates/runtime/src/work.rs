@@ -3,12 +3,14 @@
 //! The threads that run programs must not do it, for the others would stand still meanwhile. It runs on a few threads of
 //! its own, of which one user has half at most; the program pays for it with its processor time and, while it lasts,
 //! with the memory of its input. A program that is ended, or that drops the call, is told at once: what has not begun
-//! does not begin, and what has begun ends by itself, for every input is bounded, and holds its thread until then.
+//! does not begin, and what has begun is told that it is not wanted any more. A text to tokenize ends there; other work
+//! ends by itself, for every input is bounded, and holds its thread until then.
 
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Instant;
 
+use model::Wanted;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::apart::{apart, while_wanted};
@@ -52,6 +54,22 @@ impl Workers {
         bytes: usize,
         work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
+        self.run_while(inferlet, bytes, |_| work()).await
+    }
+
+    /// The same with work that can stop in the middle: what it gets says whether its result is still wanted.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub(crate) async fn run_while<T: Send + 'static>(
+        &self,
+        inferlet: &Arc<InferletState>,
+        bytes: usize,
+        work: impl FnOnce(Wanted<'_>) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        // Gone when this call is dropped, which the end of its program does.
+        let asker = Arc::new(());
+        let asked = Arc::downgrade(&asker);
         let call = inferlet.calls.clone().try_acquire_owned().map_err(|_| {
             ApiError::LimitExceeded(format!("{CALLS} calls of this inferlet wait for long work of the host"))
         })?;
@@ -66,7 +84,7 @@ impl Workers {
             let work = move || {
                 let _held = (call, held, share, thread);
                 let (start, before) = (Instant::now(), thread_time());
-                let result = work();
+                let result = work(&|| asked.strong_count() > 0);
                 inferlet.spend_cpu(thread_time() - before);
                 inferlet.user.turns.ran(start);
                 result
@@ -82,7 +100,9 @@ impl Workers {
             result.await.ok()
         });
         let panicked = || Err(ApiError::Backend("the host failed: its work panicked".into()));
-        done.await.ok().flatten().unwrap_or_else(panicked)
+        let result = done.await.ok().flatten().unwrap_or_else(panicked);
+        drop(asker);
+        result
     }
 }
 
@@ -152,6 +172,27 @@ mod tests {
         assert_eq!(ends.iter().filter(|end| matches!(end, Ok(Ok(())))).count(), share);
         until(|| workers.busy() == 0).await;
         assert_eq!(begun.load(Ordering::SeqCst), share + 1, "what was given up in time has not begun");
+        assert_eq!((ann.host_memory.taken(), ann.user.host_memory.taken()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn work_that_has_begun_is_told_when_it_is_given_up() {
+        let (workers, [ann, _]) = workers();
+        let (begun, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let call = tokio::spawn({
+            let (workers, ann, begun, asked) = (workers.clone(), ann.clone(), begun.clone(), asked.clone());
+            let work = move |wanted: Wanted<'_>| {
+                begun.store(1, Ordering::SeqCst);
+                while wanted() {
+                    asked.fetch_add(1, Ordering::SeqCst);
+                }
+                Ok(())
+            };
+            async move { workers.run_while(&ann, 1000, work).await }
+        });
+        until(|| begun.load(Ordering::SeqCst) == 1 && asked.load(Ordering::SeqCst) > 1000).await;
+        call.abort();
+        until(|| workers.busy() == 0).await;
         assert_eq!((ann.host_memory.taken(), ann.user.host_memory.taken()), (0, 0));
     }
 

@@ -21,6 +21,7 @@ pub(crate) mod store;
 
 use std::sync::Arc;
 
+use ::model::Wanted;
 use scheduler::CacheSalt;
 use trace::{Call, Value};
 use wasmtime::component::{Accessor, HasSelf, Linker, ResourceTable, ResourceTableError};
@@ -88,8 +89,17 @@ impl HostState {
         bytes: usize,
         work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, Failure> {
+        self.work_while(bytes, |_| work()).await
+    }
+
+    /// The same with work that can stop in the middle: what it gets says whether its result is still wanted.
+    pub(crate) async fn work_while<T: Send + 'static>(
+        &mut self,
+        bytes: usize,
+        work: impl FnOnce(Wanted<'_>) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, Failure> {
         let (shared, inferlet) = (self.shared.clone(), self.inferlet.clone());
-        Ok(shared.workers.run(&inferlet, bytes, work).await?)
+        Ok(shared.workers.run_while(&inferlet, bytes, work).await?)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ::model::Wanted;
 use ::model::chat::{ChatEnd, ChatRequest, Message};
 use wasmtime::component::Resource;
 
@@ -71,9 +72,10 @@ impl model::HostModel for HostState {
         let model = self.table.get(&model)?.0.clone();
         check_length("the text", text.len(), TEXT_BYTES)?;
         if text.len() <= SHORT_BYTES {
-            return Ok(model.text.tokenize(&text, special));
+            return Ok(model.text.tokenize(&text, special, &|| true)?);
         }
-        self.work(text.len() * TOKENIZER_BYTES, move || Ok(model.text.tokenize(&text, special))).await
+        let bytes = text.len() * TOKENIZER_BYTES;
+        self.work_while(bytes, move |wanted| model.text.tokenize(&text, special, wanted)).await
     }
 
     async fn detokenize(
@@ -106,7 +108,10 @@ impl model::HostModel for HostState {
         options: model::ChatOptions,
     ) -> Result<Vec<u32>, Failure> {
         let _call = self.call("model.encode-chat", || vec![("messages", messages.len().into())]);
-        self.chat(&model, messages, options, |model, request| model.text.encode_chat(&request)).await
+        self.chat(&model, messages, options, |model, request, wanted| {
+            model.text.encode_chat(&request, wanted)
+        })
+        .await
     }
 
     async fn format_chat(
@@ -116,7 +121,7 @@ impl model::HostModel for HostState {
         options: model::ChatOptions,
     ) -> Result<String, Failure> {
         let _call = self.call("model.format-chat", || vec![("messages", messages.len().into())]);
-        self.chat(&model, messages, options, |model, request| model.text.format_chat(&request)).await
+        self.chat(&model, messages, options, |model, request, _| model.text.format_chat(&request)).await
     }
 
     fn drop(&mut self, model: Resource<ModelHandle>) -> wasmtime::Result<()> {
@@ -142,14 +147,14 @@ impl HostState {
         model: &Resource<ModelHandle>,
         messages: Vec<model::Message>,
         options: model::ChatOptions,
-        work: impl FnOnce(&ServedModel, ChatRequest) -> Result<T, ApiError> + Send + 'static,
+        work: impl FnOnce(&ServedModel, ChatRequest, Wanted<'_>) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, Failure> {
         let model = self.table.get(model)?.0.clone();
         let bytes = chat_bytes(&messages, &options);
         check_length("the chat", bytes, TEXT_BYTES)?;
         let is_short = bytes <= SHORT_BYTES && messages.len() <= SHORT_MESSAGES;
-        let work = move || work(&model, chat_request(messages, options)?);
-        if is_short { Ok(work()?) } else { self.work(bytes * TOKENIZER_BYTES, work).await }
+        let work = move |wanted: Wanted<'_>| work(&model, chat_request(messages, options)?, wanted);
+        if is_short { Ok(work(&|| true)?) } else { self.work_while(bytes * TOKENIZER_BYTES, work).await }
     }
 }
 
