@@ -96,6 +96,10 @@ impl Files {
         self.entries.get(entry).is_some_and(|found| found.version == version)
     }
 
+    fn version(&self, model: &ServedModel, key: &str) -> Option<Version> {
+        self.entries.get(&entry(model, key)).map(|found| found.version)
+    }
+
     /// Those of a model whose key begins so, and that only the disk has.
     fn only_on_disk<'a>(
         &'a self,
@@ -140,14 +144,21 @@ impl SnapshotFiles {
         files.beginning(model, prefix).map(|(key, entry)| (key.clone(), entry.length)).collect()
     }
 
-    /// How many of them the engine does not have.
-    pub(crate) fn count_only_on_disk(&self, model: &ServedModel, prefix: &str) -> usize {
-        self.lock().only_on_disk(model, prefix).count()
+    /// The file of a snapshot, if there is one, and how many others of a model whose key begins so only the disk has.
+    pub(crate) fn find_beside(
+        &self,
+        model: &ServedModel,
+        key: &str,
+        prefix: &str,
+    ) -> (Option<Version>, usize) {
+        let files = self.lock();
+        let others = files.only_on_disk(model, prefix).filter(|(other, _)| *other != key).count();
+        (files.version(model, key), others)
     }
 
-    /// The file of a snapshot, if there is one, and whether only the disk has it.
-    pub(crate) fn find(&self, model: &ServedModel, key: &str) -> Option<(Version, bool)> {
-        self.lock().entries.get(&entry(model, key)).map(|found| (found.version, found.only_on_disk))
+    /// The file of a snapshot, if there is one.
+    pub(crate) fn find(&self, model: &ServedModel, key: &str) -> Option<Version> {
+        self.lock().version(model, key)
     }
 
     /// Files that are being written now.
@@ -238,7 +249,7 @@ impl SnapshotFiles {
         // Not on the inferlet's share: it would be given up with it, and the file with what it holds.
         let imported = model.engine.import(key.to_string(), tenant, true, data).await.map_err(engine_gone)?;
         imported.map_err(ApiError::from)?;
-        if let Some((version, _)) = file {
+        if let Some(version) = file {
             self.is_in_engine(model, key, version);
         }
         Ok(true)

@@ -83,9 +83,9 @@ impl SavedCopy {
         user: &str,
         key: String,
         persistent: bool,
-        only_on_disk: usize,
+        others_on_disk: usize,
     ) -> Result<(), Failure> {
-        let (prefix, most) = (snapshot_key(user, ""), SNAPSHOTS.saturating_sub(only_on_disk));
+        let (prefix, most) = (snapshot_key(user, ""), SNAPSHOTS.saturating_sub(others_on_disk));
         let saved = self.engine.save_within(self.context, key, persistent, prefix, most);
         match saved.await.map_err(engine_gone)?.map_err(ApiError::from)? {
             Some(_) => Ok(()),
@@ -369,9 +369,8 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
         let all = snapshot_key(user, "");
         let saved = copy.engine.saved(all.clone(), key.clone()).await;
         let saved = saved.map_err(engine_gone)?.map_err(ApiError::from)?;
-        let on_disk = shared.snapshots.count_only_on_disk(model, &all);
-        let file = shared.snapshots.find(model, &key);
-        if saved.count + on_disk >= SNAPSHOTS && saved.persistent.is_none() && file.is_none() {
+        let (file, others_on_disk) = shared.snapshots.find_beside(model, &key, &all);
+        if saved.count + others_on_disk >= SNAPSHOTS && saved.persistent.is_none() && file.is_none() {
             return Err(too_many_snapshots().into());
         }
         let mut written = None;
@@ -380,8 +379,6 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
             let hidden = copy.save_hidden().await?;
             written = Some(shared.snapshots.write(&shared.workers, &inferlet, model, &hidden, &key).await?);
         }
-        let this = usize::from(file.is_some_and(|(_, only_on_disk)| only_on_disk));
-        let others_on_disk = on_disk.saturating_sub(this);
         let refused = copy.save(user, key.clone(), persistent, others_on_disk).await.err();
         match (written, file) {
             (Some(written), _) if refused.is_none() => {
@@ -390,7 +387,7 @@ impl<T: Send + 'static> context::HostContextWithStore<T> for HasSelf<HostState> 
             // There was none.
             (Some(written), None) => shared.snapshots.remove_file(model, &key, written)?,
             // The engine has another in its place, which is not persistent.
-            (None, Some((before, _))) if refused.is_none() => {
+            (None, Some(before)) if refused.is_none() => {
                 shared.snapshots.remove_file(model, &key, before)?;
             }
             _ => {}
