@@ -7,7 +7,7 @@ use inferlet::http::Response;
 use inferlet::{Context, Model, Value, json};
 
 use crate::fields::kind;
-use crate::generation::{CHOICES, Served, Settings, TOP_LOGPROBS, open_model};
+use crate::generation::{CHOICES, Served, Settings, TOP_LOGPROBS, as_vllm, open_model};
 use crate::logprobs::{self, Lists};
 use crate::{ApiError, Events, Fields, OutputFormat, Result, inputs, json as response, usage};
 
@@ -89,6 +89,8 @@ impl CompletionRequest {
             include_usage,
         };
         fields.only("suffix", &[json!("")])?;
+        fields.only("add_special_tokens", &[json!(true)])?;
+        as_vllm(&mut fields)?;
         fields.ignore(&["user"]);
         fields.finish()?;
         Ok(request)

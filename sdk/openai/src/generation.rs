@@ -6,7 +6,7 @@ use std::rc::Rc;
 use inferlet::bindings::pie::inferlet::adapter::{self, Adapter, Source};
 use inferlet::http::StatusCode;
 use inferlet::serde_json::Map;
-use inferlet::{Generation, Model, SamplingParams, Value};
+use inferlet::{Generation, Model, SamplingParams, Value, json};
 
 use crate::fields::kind;
 use crate::{ApiError, Fields, Result};
@@ -48,6 +48,20 @@ pub async fn open_model(fields: &mut Fields) -> Result<Served> {
     let known = Model::names().join(", ");
     let message = format!("there is no model `{name}`; the server has: {known}");
     Err(ApiError::new(StatusCode::NOT_FOUND, message).about("model").with_code("model_not_found"))
+}
+
+/// Reads what requests for vLLM say in full though it is the default there, and holds here in any case.
+///
+/// # Errors
+/// 400 when it is to be another way.
+pub(crate) fn as_vllm(fields: &mut Fields) -> Result<()> {
+    fields.only("use_beam_search", &[json!(false)])?;
+    fields.only("length_penalty", &[json!(1.0), json!(1)])?;
+    fields.only("skip_special_tokens", &[json!(true)])?;
+    fields.only("spaces_between_special_tokens", &[json!(true)])?;
+    fields.only("include_stop_str_in_output", &[json!(false)])?;
+    fields.only("return_token_ids", &[json!(false)])?;
+    fields.only("return_tokens_as_token_ids", &[json!(false)])
 }
 
 /// How the tokens of an answer are drawn, and what ends it.

@@ -11,7 +11,7 @@ use inferlet::serde_json::Map;
 use inferlet::{Chat, Logprob, Model, Value, json};
 
 use crate::completions::{check_length, now, random, streaming};
-use crate::generation::{CHOICES, Served, Settings, TOP_LOGPROBS, open_model};
+use crate::generation::{CHOICES, Served, Settings, TOP_LOGPROBS, as_vllm, open_model};
 use crate::turn::reader::{Delta, Message};
 use crate::turn::reasoning;
 use crate::turn::tools::Tools;
@@ -94,6 +94,9 @@ impl ChatRequest {
         };
         fields.only("modalities", &[json!(["text"])])?;
         fields.only("store", &[json!(false)])?;
+        fields.only("echo", &[json!(false)])?;
+        fields.only("add_special_tokens", &[json!(false)])?;
+        as_vllm(&mut fields)?;
         fields.ignore(&["user", "metadata", "service_tier", "safety_identifier", "prompt_cache_key"]);
         fields.finish()?;
         Ok(request)
