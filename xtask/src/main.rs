@@ -81,8 +81,7 @@ fn guests() -> Result<()> {
 }
 
 fn build() -> Result<()> {
-    // The whole workspace, as the tests do: another selection may choose other features, and compile wasmtime
-    // again.
+    // The whole workspace: another selection may choose other features, and compile wasmtime again.
     run(cargo("").args(["build", "--release", "--locked", "--workspace"]))
 }
 
@@ -132,7 +131,10 @@ fn test(arguments: &[String]) -> Result<()> {
 /// Builds the guests and the binary, and gives the folder with the model that tests use.
 fn prepare_tests() -> Result<PathBuf> {
     guests()?;
-    build()?;
+    // With the tests beside the binary: what only they depend on adds features to some libraries, and a binary built
+    // without them would mean to compile these, and all that stands on them, twice.
+    let targets = ["--bins", "--tests", "--examples"];
+    run(cargo("").args(["build", "--release", "--locked", "--workspace"]).args(targets))?;
     run(pie().args(["model", "add", MODEL]))?;
     let found = pie().args(["model", "info", MODEL, "--path"]).output().context("cannot run pie")?;
     ensure!(found.status.success(), "`pie model info` failed");
