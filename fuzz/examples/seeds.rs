@@ -108,6 +108,15 @@ fn main() -> std::io::Result<()> {
         put("formats", &format!("{index}"), &[&[&[format, 0, 1, 6], text.as_bytes()].concat()])?;
     }
 
+    // Each line: a message, a tab, the same in MessagePack.
+    for (index, line) in include_str!("../../crates/protocol/tests/golden.txt").lines().enumerate() {
+        let (text, digits) = line.split_once('\t').expect("a line has a tab");
+        let digit = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).expect("digits");
+        let packed: Vec<u8> = (0..digits.len()).step_by(2).map(digit).collect();
+        put("frame", &format!("{index}.json"), &[text.as_bytes()])?;
+        put("frame", &format!("{index}.msgpack"), &[&packed])?;
+    }
+
     let config = json!({"peft_type": "LORA", "r": 2, "lora_alpha": 4.0, "use_rslora": true});
     let layer = "base_model.model.model.layers.0.self_attn.q_proj";
     let tensors = safetensors(&[

@@ -7,6 +7,7 @@
 mod gbnf;
 
 mod formats;
+mod frames;
 
 use std::path::Path;
 use std::sync::LazyLock;
@@ -20,6 +21,7 @@ use model::{Hyperparameters, TokenKind, Tokenizer, lora, safetensors, test_model
 use serde_json::json;
 
 pub use formats::formats;
+pub use frames::frame;
 
 /// Between the two files of an input that has two.
 pub const SEPARATOR: &[u8] = b"\n---\n";
