@@ -55,7 +55,8 @@ async fn main() -> Result<()> {
     let options = Options::parse();
     let mut session = Session::new(options.url.clone());
     session.key.clone_from(&options.key);
-    let client = Client::connect(session).await.with_context(|| format!("no session with {}", options.url))?;
+    let client =
+        Client::connect(session).await.with_context(|| format!("no session with {}", options.url))?;
     // The first ones fill the pool of instances.
     for _ in 0..32 {
         launch(&client).await?;
@@ -67,7 +68,12 @@ async fn main() -> Result<()> {
         ended.push(other);
     }
     println!("{:<28} {:>9} {:>9}", "one after the other, ms", "p50", "p99");
-    println!("{:<28} {:>9.3} {:>9.3}", "launched", percentile(&mut launched, 50), percentile(&mut launched, 99));
+    println!(
+        "{:<28} {:>9.3} {:>9.3}",
+        "launched",
+        percentile(&mut launched, 50),
+        percentile(&mut launched, 99)
+    );
     println!("{:<28} {:>9.3} {:>9.3}", "its result", percentile(&mut ended, 50), percentile(&mut ended, 99));
     println!("{:<28} {:>9} {:>9} {:>9}", "at once, ms", "median", "least", "most");
     for &count in &options.at_once {
