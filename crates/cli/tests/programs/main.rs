@@ -69,13 +69,19 @@ fn inferlets() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../inferlets")
 }
 
+/// Programs whose check is of what their passes share: `batching.toml` says when these run.
+const SHARE_BATCHES: [&str; 2] = ["parallel-generation", "skeleton-of-thought"];
+
 /// Runs a program.
 ///
 /// # Errors
 /// When it fails, with what it said.
 fn run(home: &Path, model: &str, program: &str, arguments: Arguments) -> Result<Run> {
-    let mut command = common::pie(home, &["run", program, "--model", model, "--"]);
-    let output = command.args(arguments).output()?;
+    let mut command = common::pie(home, &["run", program, "--model", model]);
+    if SHARE_BATCHES.contains(&program) {
+        command.arg("--config").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/batching.toml"));
+    }
+    let output = command.arg("--").args(arguments).output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "it failed: {said}\n{complaint}");
