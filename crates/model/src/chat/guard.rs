@@ -114,13 +114,8 @@ fn mark_text(text: &mut String, names: &TokenNames, marks: Marks) {
 }
 
 /// The ids of the control tokens of a rendered text with marks.
-pub(super) fn controls(mut text: &str, names: &TokenNames) -> Vec<u32> {
-    let mut ids = Vec::new();
-    while let Some((start, length, token)) = names.find(text) {
-        ids.push(token.id);
-        text = &text[start + length..];
-    }
-    ids
+pub(super) fn controls(text: &str, names: &TokenNames) -> Vec<u32> {
+    names.parts(text).filter_map(|(_, token)| Some(token?.id)).collect()
 }
 
 /// Token ids of a rendered text with marks: names are control tokens, all else is text, without its marks.

@@ -85,13 +85,10 @@ impl BytePair {
     ) -> Result<Vec<u32>, TokenizerError> {
         let names = if with_control { &self.user_defined_and_control } else { &self.user_defined };
         let mut joining = Joining { model: self, ids: Vec::new(), steps: 0, wanted };
-        let mut rest = text;
-        while let Some((start, length, token)) = names.find(rest) {
-            self.split(&self.rules, &rest[..start], &mut joining)?;
-            joining.ids.push(token.id);
-            rest = &rest[start + length..];
+        for (part, token) in names.parts(text) {
+            self.split(&self.rules, part, &mut joining)?;
+            joining.ids.extend(token.map(|token| token.id));
         }
-        self.split(&self.rules, rest, &mut joining)?;
         Ok(joining.ids)
     }
 

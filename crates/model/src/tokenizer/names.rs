@@ -87,6 +87,20 @@ impl TokenNames {
             .next()
     }
 
+    /// The text cut at its names: what is before each with its token, and what is behind the last.
+    pub(crate) fn parts<'a>(
+        &self,
+        text: &'a str,
+    ) -> impl Iterator<Item = (&'a str, Option<NamedToken>)> + use<'a, '_> {
+        let mut rest = Some(text);
+        std::iter::from_fn(move || {
+            let text = rest.take()?;
+            let Some((start, length, token)) = self.find(text) else { return Some((text, None)) };
+            rest = Some(&text[start + length..]);
+            Some((&text[..start], Some(token)))
+        })
+    }
+
     /// Whether text in front of `text` can make its start the rest of a name. True for any text when there
     /// are too many names to tell.
     pub(crate) fn may_end_at_the_start_of(&self, text: &str) -> bool {

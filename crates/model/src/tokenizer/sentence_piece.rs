@@ -107,13 +107,10 @@ impl SentencePiece {
     ) -> Result<Vec<u32>, TokenizerError> {
         let names = if with_control { &self.user_defined_and_control } else { &self.user_defined };
         let mut ids = Vec::new();
-        let mut rest = text;
-        while let Some((start, length, token)) = names.find(rest) {
-            self.encode_part(&rest[..start], &mut ids, wanted)?;
-            ids.push(token.id);
-            rest = &rest[start + length..];
+        for (part, token) in names.parts(text) {
+            self.encode_part(part, &mut ids, wanted)?;
+            ids.extend(token.map(|token| token.id));
         }
-        self.encode_part(rest, &mut ids, wanted)?;
         Ok(ids)
     }
 
