@@ -80,8 +80,8 @@ pub fn tokenizer(bytes: &[u8]) {
 pub fn adapter(bytes: &[u8]) {
     let Some((config, tensors)) = split(bytes) else { return };
     let found = match std::str::from_utf8(config) {
-        Ok(config) if !config.is_empty() => lora::read_peft(config, tensors, &HYPERPARAMETERS),
-        _ => lora::read_gguf(tensors),
+        Ok(config) if !config.is_empty() => lora::read_peft(config, tensors, &HYPERPARAMETERS, &|| true),
+        _ => lora::read_gguf(tensors, &|| true),
     };
     for pair in found.iter().flat_map(|lora| lora.pairs.values()) {
         assert!(pair.a.len().is_multiple_of(pair.rank as usize));

@@ -105,6 +105,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    without_backtraces();
     let flags = Flags::parse();
     let verbose = flags.verbose;
     if matches!(&flags.command, Command::Run(run) if run.asks_own_help()) {
@@ -157,6 +158,19 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Errors keep no backtraces, whatever `RUST_BACKTRACE` asks for panics. The library of grammars makes an error anew for
+/// every rule on the way back to the first one, and a backtrace for each takes half a minute where the error takes a
+/// twentieth of a second.
+fn without_backtraces() {
+    if std::env::var_os("RUST_LIB_BACKTRACE").is_none() {
+        // SAFETY: no other thread runs yet that could read the environment.
+        #[expect(unsafe_code, reason = "the standard library asks the environment alone")]
+        unsafe {
+            std::env::set_var("RUST_LIB_BACKTRACE", "0");
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::arch::{Part, TensorSpec};
 use crate::gguf::Gguf;
-use crate::{Hyperparameters, RopePairing, Weights};
+use crate::{Hyperparameters, RopePairing, Wanted, Weights};
 
 /// An adapter, by canonical tensor name (`blk.0.attn_q.weight`).
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +55,9 @@ pub enum LoraError {
     /// No pair of matrices at all.
     #[error("the adapter holds no pair of lora_A and lora_B matrices")]
     Empty,
+    /// It is not wanted any more.
+    #[error("the adapter is not wanted any more")]
+    Stopped,
 }
 
 /// What is used of `adapter_config.json`.
@@ -72,15 +75,24 @@ struct PeftConfig {
     fan_in_fan_out: bool,
 }
 
+/// Values that are read between two questions whether the adapter is still wanted, some milliseconds.
+const VALUES: usize = 1 << 20;
+
 /// A matrix as read: rows, columns, values.
 type Matrix = (usize, usize, Vec<f32>);
 
 /// Reads PEFT's files. `hyper` is the model's: its weight file may hold the rows of queries and keys in
-/// another order than PEFT's, which is put right here.
+/// another order than PEFT's, which is put right here. It is read for as long as it is wanted.
 ///
 /// # Errors
-/// When the files are damaged, use a feature other than plain LoRA, or name layers that are not adapted here.
-pub fn read_peft(config: &str, tensors: &[u8], hyper: &Hyperparameters) -> Result<Lora, LoraError> {
+/// When the files are damaged, use a feature other than plain LoRA, or name layers that are not adapted here; when it is
+/// not wanted any more.
+pub fn read_peft(
+    config: &str,
+    tensors: &[u8],
+    hyper: &Hyperparameters,
+    wanted: Wanted<'_>,
+) -> Result<Lora, LoraError> {
     let config: PeftConfig = serde_json::from_str(config).map_err(|e| LoraError::Config(e.to_string()))?;
     if config.peft_type.as_deref().is_some_and(|kind| kind != "LORA")
         || config.use_dora
@@ -100,7 +112,7 @@ pub fn read_peft(config: &str, tensors: &[u8], hyper: &Hyperparameters) -> Resul
         let wrong = |reason: String| LoraError::Tensor { name: name.clone(), reason };
         let (layer, tensor, half) = peft_name(&name, hyper)
             .ok_or_else(|| wrong("not a LoRA matrix of an attention or feed-forward projection".into()))?;
-        let (rows, cols, values) = matrix(&name, &view)?;
+        let (rows, cols, values) = matrix(&name, &view, wanted)?;
         let heights = tensor.parts.iter().map(|part| part.shape(hyper).map_or(0, |shape| shape[0]));
         let total: usize = heights.clone().sum();
         if matches!(half, Half::B) && rows != total {
@@ -133,11 +145,11 @@ pub fn read_peft(config: &str, tensors: &[u8], hyper: &Hyperparameters) -> Resul
     Ok(lora)
 }
 
-/// Reads a GGUF adapter. Its rows are in the order of a GGUF model of the same architecture.
+/// Reads a GGUF adapter, for as long as it is wanted. Its rows are in the order of a GGUF model of the same architecture.
 ///
 /// # Errors
-/// When the file is damaged or no adapter.
-pub fn read_gguf(bytes: &[u8]) -> Result<Lora, LoraError> {
+/// When the file is damaged or no adapter; when it is not wanted any more.
+pub fn read_gguf(bytes: &[u8], wanted: Wanted<'_>) -> Result<Lora, LoraError> {
     let gguf = Gguf::parse(bytes.to_vec()).map_err(|e| LoraError::File(e.to_string()))?;
     let text = |key: &str| gguf.get_str(key).ok().flatten().unwrap_or_default().to_string();
     if text("general.type") != "adapter" || text("adapter.type") != "lora" {
@@ -158,8 +170,7 @@ pub fn read_gguf(bytes: &[u8]) -> Result<Lora, LoraError> {
         let (tensor, half) =
             split.ok_or_else(|| wrong("expected a name that ends with .lora_a or .lora_b"))?;
         let view = weights.get(name).ok_or_else(|| wrong("missing"))?;
-        let mut values = vec![0.0; view.rows * view.cols];
-        view.dtype.dequantize(view.bytes, &mut values);
+        let values = values(view.dtype, view.bytes, view.rows, view.cols, wanted)?;
         halves.insert(tensor.to_string(), half, (view.rows, view.cols, values));
     }
     // llama.cpp divides by the rank where alpha is set, and takes 1 where it is 0.
@@ -216,7 +227,7 @@ fn peft_name(name: &str, hyper: &Hyperparameters) -> Option<(u32, &'static Tenso
     tensor.parts.iter().all(is_matrix).then_some((layer, tensor, half))
 }
 
-fn matrix(name: &str, view: &TensorView<'_>) -> Result<Matrix, LoraError> {
+fn matrix(name: &str, view: &TensorView<'_>, wanted: Wanted<'_>) -> Result<Matrix, LoraError> {
     let wrong = |reason: String| LoraError::Tensor { name: name.to_string(), reason };
     let &[rows, cols] = view.shape() else {
         return Err(wrong(format!("shape {:?}: expected two dimensions", view.shape())));
@@ -227,9 +238,27 @@ fn matrix(name: &str, view: &TensorView<'_>) -> Result<Matrix, LoraError> {
         safetensors::Dtype::BF16 => DType::BF16,
         other => return Err(wrong(format!("type {other:?}: expected F32, F16 or BF16"))),
     };
+    Ok((rows, cols, values(dtype, view.data(), rows, cols, wanted)?))
+}
+
+/// The values of a matrix, some rows at a time.
+fn values(
+    dtype: DType,
+    bytes: &[u8],
+    rows: usize,
+    cols: usize,
+    wanted: Wanted<'_>,
+) -> Result<Vec<f32>, LoraError> {
     let mut values = vec![0.0; rows * cols];
-    dtype.dequantize(view.data(), &mut values);
-    Ok((rows, cols, values))
+    let rows = (VALUES / cols.max(1)).max(1);
+    let pieces = bytes.chunks((rows * dtype.row_bytes(cols)).max(1));
+    for (bytes, values) in pieces.zip(values.chunks_mut((rows * cols).max(1))) {
+        if !wanted() {
+            return Err(LoraError::Stopped);
+        }
+        dtype.dequantize(bytes, values);
+    }
+    Ok(values)
 }
 
 /// Rows of `b` from Hugging Face's order within a head (first halves, then second halves of the rotated
@@ -272,8 +301,25 @@ mod tests {
     }
 
     #[test]
+    fn an_adapter_is_read_in_pieces_for_as_long_as_it_is_wanted() {
+        let (rows, cols) = (5, VALUES / 2);
+        let source: Vec<f32> = (0..rows * cols).map(|v| v as f32).collect();
+        let bytes: Vec<u8> = source.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let view = TensorView::new(safetensors::Dtype::F32, vec![rows, cols], &bytes).unwrap();
+        let asked = std::cell::Cell::new(0);
+        let times = |limit: u32| {
+            asked.set(0);
+            matrix("a", &view, &|| asked.replace(asked.get() + 1) < limit)
+        };
+        assert_eq!(times(u32::MAX).unwrap(), (rows, cols, source));
+        assert_eq!(asked.get(), 3, "two rows at a time");
+        assert!(matches!(times(2), Err(LoraError::Stopped)));
+        assert_eq!(asked.get(), 3);
+    }
+
+    #[test]
     fn bytes_that_are_no_adapter_are_refused() {
-        assert!(matches!(read_gguf(b"nothing"), Err(LoraError::File(_))));
+        assert!(matches!(read_gguf(b"nothing", &|| true), Err(LoraError::File(_))));
         let config = r#"{"peft_type": "LORA", "r": 0, "lora_alpha": 1}"#;
         assert!(serde_json::from_str::<PeftConfig>(config).is_ok());
     }

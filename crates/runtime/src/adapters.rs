@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use backend::LoraMatrix;
+use model::Wanted;
 
 use crate::error::{ApiError, invalid};
 
@@ -72,19 +73,23 @@ impl AdapterFile {
         }
     }
 
-    /// The matrices, by canonical tensor name.
-    pub(crate) fn read(self, hyper: &model::Hyperparameters) -> Result<Vec<LoraMatrix>, ApiError> {
+    /// The matrices, by canonical tensor name, read for as long as they are wanted.
+    pub(crate) fn read(
+        self,
+        hyper: &model::Hyperparameters,
+        wanted: Wanted<'_>,
+    ) -> Result<Vec<LoraMatrix>, ApiError> {
         let lora = match &self {
-            AdapterFile::Gguf(bytes) => model::lora::read_gguf(bytes),
-            AdapterFile::Peft { config, tensors } => model::lora::read_peft(config, tensors, hyper),
+            AdapterFile::Gguf(bytes) => model::lora::read_gguf(bytes, wanted),
+            AdapterFile::Peft { config, tensors } => model::lora::read_peft(config, tensors, hyper, wanted),
             AdapterFile::Path { name, path } => {
                 let read = |path: &Path| std::fs::read(path).map_err(|e| unreadable(name, path, e));
                 if !path.is_dir() {
-                    return AdapterFile::Gguf(read(path)?).read(hyper);
+                    return AdapterFile::Gguf(read(path)?).read(hyper, wanted);
                 }
                 let [config, tensors] = PEFT_FILES.map(|file| path.join(file));
                 let config = String::from_utf8(read(&config)?).map_err(|e| unreadable(name, &config, e))?;
-                return AdapterFile::Peft { config, tensors: read(&tensors)? }.read(hyper);
+                return AdapterFile::Peft { config, tensors: read(&tensors)? }.read(hyper, wanted);
             }
         };
         let lora = lora.map_err(|error| invalid(error.to_string()))?;

@@ -83,7 +83,7 @@ fn steps(name: &str) -> u32 {
         "long-passes" => 3,
         "pass-outputs" => 10,
         "store-reads" => 50,
-        "many-passes" | "short-launches" => 200,
+        "many-passes" | "short-launches" | "deep-grammars" => 200,
         "grammars" => 2000,
         "abandoned-passes" | "vocabulary" | "stderr" => 500,
         "free-calls" | "inbox" | "tokenize-often" | "broadcasts" | "masks" | "facts" => 10_000,
@@ -245,9 +245,9 @@ impl Attack {
             }
             "compile-bomb" => {
                 let compile = |number| {
-                    // A hundred kilobytes, none of them a text that was compiled before.
+                    // Fifty kilobytes, none of them a text that was compiled before.
                     let word = |at| format!("\"{number} {at} {}\"", at * 7919 % 10_007);
-                    let words: Vec<String> = (0..5000).map(word).collect();
+                    let words: Vec<String> = (0..2500).map(word).collect();
                     let schema = format!("{{\"enum\": [{}]}}", words.join(", "));
                     Constraint::compile(&self.model, Source::JsonSchema(schema))
                 };
@@ -256,6 +256,12 @@ impl Attack {
                 let limited = answers.into_iter().filter_map(Result::err);
                 let limited = limited.filter(|error| !matches!(error, Error::InvalidArgument(_)));
                 limited.map(Err).next().unwrap_or(Ok(()))?;
+            }
+            "deep-grammars" => {
+                // Rules that need each other, as many as a text may have.
+                let rules: String = (0..3600).map(|at| format!("r{at}: \"a\" r{}\n", at + 1)).collect();
+                let lark = format!("start: r0\n{rules}r3600: \"{step}\"\n");
+                drop(Constraint::compile(&self.model, Source::Lark(lark)).await?);
             }
             "masks" => {
                 if self.constraints.is_empty() {

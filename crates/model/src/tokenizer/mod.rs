@@ -31,7 +31,7 @@ pub(crate) use names::TokenNames;
 use sentence_piece::SentencePiece;
 use tokenizers::{OffsetType, PreTokenizer as _, PreTokenizerWrapper};
 
-/// Whether the tokens of a long text are still wanted: asked again and again while they are made.
+/// Whether the result of long work is still wanted, such as the tokens of a text: asked again and again meanwhile.
 pub type Wanted<'a> = &'a dyn Fn() -> bool;
 
 /// What kind of token an id is.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use llguidance::Matcher;
+use model::Wanted;
 
 use crate::ServedModel;
 use crate::error::{ApiError, invalid};
@@ -63,10 +64,11 @@ impl Matching {
         Ok(words.into())
     }
 
-    /// Accepts all of the tokens, or none and says which is not allowed.
-    pub(crate) fn advance(&mut self, tokens: &[u32]) -> Result<(), ApiError> {
+    /// Accepts all of the tokens, or none: it says which is not allowed, or that nobody wants it any more.
+    pub(crate) fn advance(&mut self, tokens: &[u32], wanted: Wanted<'_>) -> Result<(), ApiError> {
         for (index, token) in tokens.iter().enumerate() {
-            if let Err(refused) = self.accept(*token) {
+            let accepted = if wanted() { self.accept(*token) } else { Err(ApiError::Cancelled) };
+            if let Err(refused) = accepted {
                 self.rollback(index)?;
                 return Err(refused);
             }

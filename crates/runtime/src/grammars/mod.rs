@@ -12,7 +12,7 @@ use scheduler::TenantId;
 use toktrie::{TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
 use crate::account::Taken;
-use crate::error::{ApiError, invalid};
+use crate::error::{ApiError, check_length, invalid};
 use crate::users::User;
 
 pub(crate) use matching::Matching;
@@ -21,8 +21,22 @@ pub(crate) use matching::Matching;
 const CACHED: usize = 32;
 /// Bytes that a grammar takes at least.
 const BYTES_MIN: u64 = 64 << 10;
+/// Bytes of a grammar's text.
+pub(crate) const SOURCE_BYTES: usize = 64 << 10;
+/// Stack that a grammar is compiled on. The library follows the rules of a grammar from one to the next by recursion,
+/// some kilobytes for each: four times of what the longest chain of rules took that fits into [`SOURCE_BYTES`]. Only
+/// what is used takes memory.
+const STACK_BYTES: usize = 128 << 20;
+
+// The library's own limits are made for grammars of the operator. Compiling cannot be stopped in its middle, and its time
+// grows faster than the text: with these, and with no more text than that, it is about a second at the very worst.
+
 /// States of one lexer, some tens of megabytes.
 const LEXER_STATES: usize = 20_000;
+/// Nodes of the regular expressions that a grammar starts with.
+const LEXER_NODES: u64 = 300_000;
+/// Symbols of the rules of a grammar.
+const SYMBOLS: usize = 50_000;
 
 /// A grammar, as text in one of its notations.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,8 +92,9 @@ impl Grammars {
         Grammars { model, vocabulary_size, factory: OnceLock::new(), cache: Mutex::default() }
     }
 
-    /// A fresh matcher for a grammar of a user.
+    /// A fresh matcher for a grammar of a user, whose text is at most [`SOURCE_BYTES`] long.
     pub(crate) fn compile(&self, user: &User, source: Source) -> Result<Compiled, ApiError> {
+        check_length("the grammar", source.text().len(), SOURCE_BYTES)?;
         let known = {
             let cache = self.lock();
             let mut cached = cache.get(&user.tenant).into_iter().flatten();
@@ -92,8 +107,9 @@ impl Grammars {
         let factory = self.factory.get_or_init(|| self.factory());
         let factory = factory.as_ref().map_err(|reason| ApiError::Backend(reason.clone()))?;
         let refused = |reason: String| invalid(format!("the grammar does not compile: {reason}"));
-        let parser = factory.create_parser(top_level(source.clone())?);
-        let parser = parser.map_err(|error| refused(error.to_string()))?;
+        let parser = stacker::grow(STACK_BYTES, || {
+            factory.create_parser(top_level(source.clone())?).map_err(|error| refused(error.to_string()))
+        })?;
         let bytes = (parser.parser.lexer_stats().num_bytes + source.text().len()) as u64;
         let bytes = bytes.max(BYTES_MIN);
         let matcher = Matcher::new(Ok(parser));
@@ -119,8 +135,12 @@ impl Grammars {
         let environment: TokEnv = Arc::new(Vocabulary::new(self.model.clone(), self.vocabulary_size));
         let mut factory = ParserFactory::new_simple(&environment).map_err(|error| error.to_string())?;
         factory.quiet();
-        // A state of the lexer takes a kilobyte or two, and a program can make a grammar need any number.
-        factory.limits_mut().max_lexer_states = LEXER_STATES;
+        let limits = factory.limits_mut();
+        limits.max_lexer_states = LEXER_STATES;
+        limits.initial_lexer_fuel = LEXER_NODES;
+        limits.max_grammar_size = SYMBOLS;
+        // It belongs to the masks, of which each is bounded.
+        limits.precompute_large_lexemes = false;
         Ok(factory)
     }
 }
@@ -176,5 +196,73 @@ impl TokenizerEnv for Vocabulary {
     fn tokenize_bytes(&self, bytes: &[u8]) -> Vec<TokenId> {
         let encode = |text: &str| self.model.tokenizer.encode(text).unwrap_or_default();
         self.trie.tokenize_with_greedy_fallback(bytes, encode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RuntimeConfig;
+    use crate::turns::Threads;
+    use crate::users::Users;
+    use crate::work::Workers;
+
+    /// Rules that need each other, as many as fit.
+    fn chain(start: &str, rule: impl Fn(usize, usize) -> String, end: impl Fn(usize) -> String) -> String {
+        let mut text = start.to_owned();
+        let mut count = 0;
+        loop {
+            let next = rule(count, count + 1);
+            if text.len() + next.len() + end(count + 1).len() > SOURCE_BYTES {
+                return text + &end(count);
+            }
+            text += &next;
+            count += 1;
+        }
+    }
+
+    #[test]
+    fn the_longest_chains_of_rules_compile_on_a_thread_with_little_stack() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        model::test_model::write(file.path(), kernels::DType::F32, 1).unwrap();
+        let model = Arc::new(model::Model::open(file.path()).unwrap());
+        let grammars = Grammars::new(model.clone(), model.tokenizer.vocabulary_size() as u32);
+        let (config, workers) = (RuntimeConfig::default(), Workers::new());
+        let users = Users::new(&config, &workers, &Arc::new(Threads::new(2)));
+        let user = users.of("ann");
+        let lark = |first: char| {
+            let rule = |this, next| format!("{first}{this}:\"a\" {first}{next}\n");
+            chain(&format!("start:{first}0\n"), rule, |last| format!("{first}{last}:\"z\"\n"))
+        };
+        let schema = |rule: fn(usize) -> String| {
+            let rule = |this, next| format!("\"a{this}\":{},", rule(next));
+            chain("{\"$ref\":\"#/$defs/a0\",\"$defs\":{", rule, |last| format!("\"a{last}\":{{}}}}}}"))
+        };
+        let sources = [
+            Source::Lark(lark('r')),
+            Source::Lark(lark('T')),
+            Source::JsonSchema(schema(|next| format!("{{\"$ref\":\"#/$defs/a{next}\"}}"))),
+            Source::JsonSchema(schema(|next| format!("{{\"items\":{{\"$ref\":\"#/$defs/a{next}\"}}}}"))),
+            Source::JsonSchema(schema(|next| format!("{{\"allOf\":[{{\"$ref\":\"#/$defs/a{next}\"}}]}}"))),
+            Source::Ebnf(chain(
+                "root::=r0\n",
+                |this, next| format!("r{this}::=\"a\" r{next}\n"),
+                |last| format!("r{last}::=\"z\"\n"),
+            )),
+        ];
+        // The threads that do long work have 2 MiB, and a step in a grammar may have less.
+        let work = move || {
+            for source in sources {
+                let text = source.text()[..40].to_owned();
+                let bytes = source.text().len();
+                let compiled = grammars.compile(&user, source);
+                let matcher = compiled.unwrap_or_else(|error| panic!("{text}: {error}")).matcher;
+                assert!(bytes > SOURCE_BYTES - 200, "{text} is as long as may be");
+                assert!(!matcher.deep_clone().compute_mask().unwrap().is_zero(), "{text} allows something");
+            }
+            let long = Source::Regex("a".repeat(SOURCE_BYTES + 1));
+            assert!(matches!(grammars.compile(&user, long), Err(ApiError::LimitExceeded(_))));
+        };
+        std::thread::Builder::new().stack_size(512 << 10).spawn(work).unwrap().join().unwrap();
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use backend::AdapterId;
+use model::Wanted;
 use scheduler::ContextOp;
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
@@ -124,8 +125,8 @@ async fn load(
     // Half-precision numbers become twice as many bytes; the file goes when they are there.
     let mut held = inferlet.host_memory.take(bytes)?;
     let served = model.clone();
-    let read = move || file.read(served.hyperparameters());
-    let matrices = shared.workers.run(inferlet, bytes as usize, read).await?;
+    let read = move |wanted: Wanted<'_>| file.read(served.hyperparameters(), wanted);
+    let matrices = shared.workers.run_while(inferlet, bytes as usize, read).await?;
     let in_backend: usize = matrices.iter().map(|m| 4 * (m.a.len() + m.b.len())).sum();
     held.grow((in_backend as u64).saturating_sub(bytes))?;
     let rank = matrices.iter().map(|m| m.rank).max().unwrap_or(0);

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use model::Wanted;
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::grammar;
@@ -12,10 +13,8 @@ use super::{Failure, HostState, call};
 use crate::ServedModel;
 use crate::account::Taken;
 use crate::error::{ApiError, check_length, invalid};
-use crate::grammars::{Compiled, Matching, Source};
+use crate::grammars::{Compiled, Matching, SOURCE_BYTES, Source};
 
-/// Bytes of a grammar's text.
-const SOURCE_BYTES: usize = 1 << 20;
 /// A step in a grammar that takes longer is work for other threads, and so are the next ones.
 const LONG_STEP: Duration = Duration::from_millis(1);
 /// Steps after a long one that go to other threads.
@@ -90,15 +89,15 @@ impl HostState {
     async fn step<T: Send + 'static>(
         &mut self,
         constraint: &Resource<Constraint>,
-        work: impl FnOnce(&mut Matching) -> Result<T, ApiError> + Send + 'static,
+        work: impl FnOnce(&mut Matching, Wanted<'_>) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, Failure> {
         let (state, is_short) = self.table.get_mut(constraint)?.begin()?;
-        let work = move || {
+        let work = move |wanted: Wanted<'_>| {
             let start = Instant::now();
-            let result = work(&mut state.state());
+            let result = work(&mut state.state(), wanted);
             Ok((result, start.elapsed()))
         };
-        let (result, time) = if is_short { work()? } else { self.work(0, work).await? };
+        let (result, time) = if is_short { work(&|| true)? } else { self.work_while(0, work).await? };
         self.table.get_mut(constraint)?.took(time);
         Ok(result?)
     }
@@ -130,7 +129,7 @@ impl grammar::HostConstraint for HostState {
         let _call = self.call("grammar.advance", || vec![("tokens", tokens.len().into())]);
         let model = self.table.get(&constraint)?.model.clone();
         super::forward::check_tokens(&model, &tokens)?;
-        self.step(&constraint, move |state| state.advance(&tokens)).await
+        self.step(&constraint, move |state, wanted| state.advance(&tokens, wanted)).await
     }
 
     fn rollback(&mut self, constraint: Resource<Constraint>, tokens: u32) -> Result<(), Failure> {
@@ -139,12 +138,12 @@ impl grammar::HostConstraint for HostState {
 
     async fn allowed(&mut self, constraint: Resource<Constraint>) -> Result<Vec<u32>, Failure> {
         let _call = self.call("grammar.allowed", Vec::new);
-        self.step(&constraint, |state| Ok(state.mask()?.to_vec())).await
+        self.step(&constraint, |state, _| Ok(state.mask()?.to_vec())).await
     }
 
     async fn forced(&mut self, constraint: Resource<Constraint>) -> Result<Vec<u32>, Failure> {
         let _call = self.call("grammar.forced", Vec::new);
-        self.step(&constraint, |state| Ok(state.forced())).await
+        self.step(&constraint, |state, _| Ok(state.forced())).await
     }
 
     fn complete(&mut self, constraint: Resource<Constraint>) -> Result<bool, Failure> {
