@@ -382,7 +382,11 @@ fn answers(refused: &mut Refused, model: &Model) -> Result<()> {
 
 async fn grammars(refused: &mut Refused, model: &Model) -> Result<()> {
     let handle = model.handle();
-    let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(100_000), close.repeat(100_000));
+    // As deep as a text may be.
+    let deep = |open: &str, close: &str| {
+        let levels = 60_000 / (open.len() + close.len());
+        format!("{}1{}", open.repeat(levels), close.repeat(levels))
+    };
     let sources = [
         Source::JsonSchema(String::new()),
         Source::JsonSchema("{".into()),
@@ -416,7 +420,7 @@ async fn grammars(refused: &mut Refused, model: &Model) -> Result<()> {
             other => return Err(anyhow!("{said}: expected InvalidArgument, got {:?}", other.err())),
         }
     }
-    let long = || "x".repeat((1 << 20) + 1);
+    let long = || "x".repeat((64 << 10) + 1);
     for source in
         [Source::JsonSchema(long()), Source::Regex(long()), Source::Lark(long()), Source::Ebnf(long())]
     {
