@@ -110,40 +110,43 @@ mod tests {
 
     #[test]
     fn a_panic_of_the_scheduler_fails_what_it_holds_and_ends_the_engine() {
-        panics_with(|handle| handle);
-        // What waits in its owner's queue is held too.
-        panics_with(|handle| handle.for_owner(OwnerId(1)));
-    }
-
-    fn panics_with(sender: impl FnOnce(EngineHandle) -> EngineHandle) {
         let (config, engine) = (SchedulerConfig::default(), EngineConfig::default());
         let backend = Box::new(FakeBackend::new(64, 50));
         let (handle, engine) = Engine::start(backend, config, engine).unwrap();
-        let handle = sender(handle);
-        let (context, owner) = (ContextId(1), OwnerId(1));
-        let op = ContextOp::Create { context, owner, priority: Priority::Normal, tenant: TenantId(0) };
-        handle.apply(op).unwrap();
+        let owner = OwnerId(1);
+        let owned = handle.for_owner(owner);
+        let contexts = [ContextId(1), ContextId(2)];
+        for context in contexts {
+            let op = ContextOp::Create { context, owner, priority: Priority::Normal, tenant: TenantId(0) };
+            handle.apply(op).unwrap();
+        }
         // All in the inbox before the thread takes any of it: it is busy with the first call meanwhile.
         let (begin, begun) = std::sync::mpsc::channel::<()>();
         let first = handle.call(move |_, _| {
             begun.recv().ok();
             Ok(())
         });
-        let before = handle.forward(ForwardRequest::new(Ticket(1), context, vec![1, 2]));
+        // The owner's share is spent with this, so its pass waits in its queue.
+        let slow = owned.call(|_, _| {
+            std::thread::sleep(2 * driver::SHARE);
+            Ok(())
+        });
+        let held = owned.forward(ForwardRequest::new(Ticket(1), contexts[0], vec![1]));
+        let before = handle.forward(ForwardRequest::new(Ticket(2), contexts[1], vec![1, 2]));
         let panicking = handle.call(|_, _| -> Result<(), CallError> { panic!("a broken invariant") });
-        let after = handle.forward(ForwardRequest::new(Ticket(2), context, vec![3]));
+        let after = handle.forward(ForwardRequest::new(Ticket(3), contexts[1], vec![3]));
         let call = handle.stats();
         begin.send(()).unwrap();
-        assert_eq!(wait(first), Ok(Ok(())));
+        assert_eq!((wait(first), wait(slow)), (Ok(Ok(())), Ok(Ok(()))));
         assert!(wait(panicking).is_err(), "its answer went with it");
-        for pass in [before, after] {
+        for pass in [held, before, after] {
             let answer = wait(pass).unwrap().map(drop);
             let Err(ForwardError::Backend(text)) = answer else { panic!("{answer:?}") };
             assert!(text.contains("a broken invariant"), "{text}");
         }
         assert_eq!(wait(call).unwrap().map(drop), Err(CallError::Closed));
         assert!(!handle.alive());
-        let later = handle.forward(ForwardRequest::new(Ticket(3), context, vec![4]));
+        let later = handle.forward(ForwardRequest::new(Ticket(4), contexts[0], vec![4]));
         assert_eq!(wait(later).unwrap().map(drop), Err(ForwardError::Closed));
         assert!(engine.join().unwrap_err().contains("a broken invariant"));
     }
