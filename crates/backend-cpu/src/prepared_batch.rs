@@ -4,15 +4,25 @@
 use crate::network::Network;
 use crate::pages::Pages;
 use backend::{AdapterId, BackendError, Batch, Limits, PageId};
+use kernels::attention::{SPLIT_SPANS, span_pages};
 use model::Rope;
+use std::cmp::Reverse;
 use std::ops::Range;
 
 /// Rows whose queries share one pass over the pages: with three heads a group, the queries, sums and a span of 64
 /// slots by 64 numbers are 40 KiB, of which a block of queries reads a third at a time.
 const ATTENTION_ROWS: usize = 16;
 
+/// Tasks of attention that a worker should have at least, so that the last of them is not long.
+const SHARES: usize = 8;
+
 /// Rows whose keys and values a worker stores in one go.
 const WRITE_ROWS: usize = 8;
+
+/// The pages of a split.
+pub(crate) fn split_pages(page_tokens: usize) -> usize {
+    SPLIT_SPANS * span_pages(page_tokens)
+}
 
 /// Rows of one sequence that write one page.
 pub(crate) struct PageWrite {
@@ -24,6 +34,14 @@ pub(crate) struct PageWrite {
 pub(crate) struct AttentionBlock {
     pub(crate) sequence: usize,
     pub(crate) rows: Range<usize>,
+    /// Where the parts of its splits begin, if they are tasks of their own: the rows of the first split, of the second, …
+    pub(crate) parts: Option<usize>,
+}
+
+/// Some splits of the context of a block: all of them, or one.
+pub(crate) struct AttentionTask {
+    pub(crate) block: usize,
+    pub(crate) splits: Range<usize>,
 }
 
 /// One sequence of the batch.
@@ -52,6 +70,9 @@ pub(crate) struct PreparedBatch {
     /// Which of `writes` a worker does together: their rows follow each other.
     pub(crate) write_tasks: Vec<Range<usize>>,
     pub(crate) blocks: Vec<AttentionBlock>,
+    pub(crate) attention_tasks: Vec<AttentionTask>,
+    /// Rows of all parts of splits.
+    pub(crate) part_rows: usize,
     pub(crate) output_rows: Vec<OutputRow>,
     /// One for each rotation of the model.
     pub(crate) ropes: Vec<RopeTables>,
@@ -161,14 +182,9 @@ impl PreparedBatch {
             self.blocks.extend(starts.map(|start| AttentionBlock {
                 sequence: index,
                 rows: start..(start + ATTENTION_ROWS).min(rows.end),
+                parts: None,
             }));
         }
-        // The longest work first, so that no worker is left alone with it at the end.
-        let sequences = &self.sequences;
-        self.blocks.sort_by_key(|block| {
-            let sequence = &sequences[block.sequence];
-            (std::cmp::Reverse(block.rows.len() * sequence.pages.len()), std::cmp::Reverse(block.rows.start))
-        });
         self.group_writes();
         self.group_outputs();
         self.ropes.resize_with(ropes.len(), RopeTables::default);
@@ -177,6 +193,35 @@ impl PreparedBatch {
         }
         self.mask_windows(windows, limits.page_tokens as usize, kv);
         Ok(())
+    }
+
+    /// Makes tasks of the blocks, for so many workers and key-value heads. A block whose context is more than its share is
+    /// cut into its splits, so that all workers have some of it: that changes no bit.
+    pub(crate) fn plan_attention(&mut self, workers: usize, kv_heads: usize, page_tokens: usize) {
+        let of_split = split_pages(page_tokens);
+        let PreparedBatch { blocks, sequences, attention_tasks, part_rows, .. } = self;
+        let work = |block: &AttentionBlock| block.rows.len() * sequences[block.sequence].pages.len();
+        let all: usize = blocks.iter().map(|block| work(block) * kv_heads).sum();
+        attention_tasks.clear();
+        *part_rows = 0;
+        for (index, block) in blocks.iter_mut().enumerate() {
+            let splits = sequences[block.sequence].pages.len().div_ceil(of_split);
+            let is_cut = workers > 1 && splits > 1 && work(block) * workers * SHARES > all;
+            block.parts = is_cut.then_some(*part_rows);
+            if is_cut {
+                *part_rows += splits * block.rows.len();
+                let tasks = (0..splits).map(|split| AttentionTask { block: index, splits: split..split + 1 });
+                attention_tasks.extend(tasks);
+            } else {
+                attention_tasks.push(AttentionTask { block: index, splits: 0..splits });
+            }
+        }
+        // The longest work first, so that no worker is left alone with it at the end.
+        attention_tasks.sort_by_key(|AttentionTask { block, splits }| {
+            let block = &blocks[*block];
+            let pages = sequences[block.sequence].pages.len().min(splits.len() * of_split);
+            (Reverse(block.rows.len() * pages), Reverse(block.rows.start), splits.start)
+        });
     }
 
     /// The masks of all rows of a sequence, from live slots, rows before, and masks given.
@@ -263,5 +308,47 @@ impl PreparedBatch {
             self.output_rows.push(OutputRow { row: same[0].row, requests: start..start + same.len() });
             start += same.len();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks of one row each, over contexts of so many pages of 16 slots.
+    fn planned(workers: usize, pages: &[usize]) -> PreparedBatch {
+        let mut prepared = PreparedBatch::default();
+        for (index, &pages) in pages.iter().enumerate() {
+            let rows = index..index + 1;
+            let block = AttentionBlock { sequence: index, rows: rows.clone(), parts: None };
+            prepared.sequences.push(Sequence { rows, pages: 0..pages, masks: 0, adapter: None });
+            prepared.blocks.push(block);
+        }
+        prepared.plan_attention(workers, 3, 16);
+        prepared
+    }
+
+    fn tasks(prepared: &PreparedBatch) -> Vec<(usize, Range<usize>)> {
+        prepared.attention_tasks.iter().map(|task| (task.block, task.splits.clone())).collect()
+    }
+
+    #[test]
+    fn a_context_is_cut_where_it_is_more_than_its_share() {
+        assert_eq!(split_pages(16), 16);
+        let one = planned(2, &[40]);
+        assert_eq!(tasks(&one), [(0, 0..1), (0, 1..2), (0, 2..3)]);
+        assert_eq!((one.blocks[0].parts, one.part_rows), (Some(0), 3));
+        assert_eq!(tasks(&planned(1, &[40])), [(0, 0..3)], "there is nobody to share with");
+        assert_eq!(tasks(&planned(2, &[16])), [(0, 0..1)], "it has one split");
+        assert_eq!(planned(2, &[40; 8]).part_rows, 0, "24 tasks are enough for two");
+        // Beside short ones; the second of the long ones has its parts behind those of the first.
+        let mixed = planned(4, &[1, 33, 1, 32]);
+        assert_eq!(
+            mixed.blocks.iter().map(|block| block.parts).collect::<Vec<_>>(),
+            [None, Some(0), None, Some(3)]
+        );
+        assert_eq!(mixed.part_rows, 5);
+        let expected = [(3, 0..1), (3, 1..2), (1, 0..1), (1, 1..2), (1, 2..3), (2, 0..1), (0, 0..1)];
+        assert_eq!(tasks(&mixed), expected);
     }
 }

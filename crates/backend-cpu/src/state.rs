@@ -1,11 +1,12 @@
 //! What changes from batch to batch: the prepared batch, the buffers, the pages, the adapters, the answers.
 
 use crate::adapters::Adapters;
-use crate::network::Network;
+use crate::network::{Network, head_width};
 use crate::pages::Pages;
 use crate::prepared_batch::PreparedBatch;
 use crate::sample;
 use backend::Value;
+use kernels::attention::part_len;
 use kernels::{Activations, Attention, Shared};
 use std::sync::Mutex;
 
@@ -24,6 +25,8 @@ pub(crate) struct RowBuffers {
     /// The stream after a norm, as f32 and as codes.
     pub(crate) normed: Buffer,
     pub(crate) normed_codes: Activations,
+    /// The attended values, where rows have parts to join.
+    pub(crate) joined: Buffer,
     /// Codes of the attended values, and of the gated values.
     pub(crate) attended_codes: Activations,
     pub(crate) gated_codes: Activations,
@@ -66,6 +69,8 @@ impl std::ops::DerefMut for Buffer {
 #[derive(Default)]
 pub(crate) struct WorkerScratch {
     pub(crate) attention: Attention,
+    /// Parts of a row that are joined.
+    pub(crate) joined: Vec<f32>,
     pub(crate) masks: Vec<u64>,
     pub(crate) sample: sample::Scratch,
 }
@@ -81,6 +86,8 @@ pub(crate) struct State {
     pub(crate) k: Buffer,
     pub(crate) v: Buffer,
     pub(crate) attended: Buffer,
+    /// What splits of long contexts give, see [`AttentionBlock::parts`](crate::prepared_batch::AttentionBlock::parts).
+    pub(crate) parts: Buffer,
     /// What the last product of the feed-forward part reads.
     pub(crate) gate: Buffer,
     pub(crate) up: Buffer,
@@ -106,6 +113,7 @@ impl State {
             k: Buffer::default(),
             v: Buffer::default(),
             attended: Buffer::default(),
+            parts: Buffer::default(),
             gate: Buffer::default(),
             up: Buffer::default(),
             of_experts: Buffer::default(),
@@ -127,7 +135,8 @@ impl State {
     pub(crate) fn reshape(&mut self, network: &Network, workers: usize) {
         self.workers = workers;
         let hyper = &network.hyper;
-        let rows = self.prepared.rows();
+        self.prepared.plan_attention(workers, hyper.kv_heads, self.pages.page_tokens());
+        let (rows, part_rows) = (self.prepared.rows(), self.prepared.part_rows);
         let replicas = if self.is_replicated() { workers } else { 1 };
         let output_rows = self.prepared.output_rows.len().min(LOGIT_ROWS);
         let rank = self.adapters.rank_max();
@@ -139,6 +148,7 @@ impl State {
             buffers.x.reshape(rows, hyper.hidden);
             buffers.normed.reshape(rows, hyper.hidden);
             buffers.normed_codes.reshape(rows, block(hyper.hidden));
+            buffers.joined.reshape(if part_rows > 0 { rows } else { 0 }, network.q_width());
             buffers.attended_codes.reshape(rows, block(network.q_width()));
             buffers.gated_codes.reshape(inner_rows, block(hyper.ffn));
             buffers.routes.reshape(rows, 2 * used);
@@ -153,6 +163,7 @@ impl State {
         self.k.reshape(rows, network.kv_width());
         self.v.reshape(rows, network.kv_width());
         self.attended.reshape(rows, network.q_width());
+        self.parts.reshape(part_rows, part_len(hyper.heads, head_width(hyper)));
         self.gate.reshape(inner_rows, hyper.ffn);
         self.up.reshape(inner_rows, hyper.ffn);
         self.of_experts.reshape(rows * used, hyper.hidden);

@@ -66,6 +66,39 @@ fn small_batches_on_one_thread_between_others_change_no_bit() {
     }
 }
 
+#[test]
+fn splits_of_long_contexts_among_threads_change_no_bit() {
+    // Three splits of 256 slots, the last begun.
+    let (long, short) = (random_tokens(21, 600), random_tokens(22, 40));
+    for tiny in models().filter(|tiny| tiny.dtype == DType::F32) {
+        let mut alone = tiny.open(1);
+        let whole = logits(&mut alone, &mut Sequence::new(0..38), &long, 300);
+        let beside = logits(&mut alone, &mut Sequence::new(40..43), &short, 40);
+        for threads in [2, 3] {
+            let mut backend = tiny.open(threads);
+            let (mut first, mut second) = (Sequence::new(0..38), Sequence::new(40..43));
+            let mut found = logits(&mut backend, &mut first, &long[..571], 300);
+            found.extend(logits(&mut backend, &mut first, &long[571..580], 1));
+            let mut found_beside = logits(&mut backend, &mut second, &short[..20], 20);
+            // One row each is computed by every worker for itself, four are shared out.
+            for of_each in [1, 1, 4, 4, 10] {
+                let mut batch = Batch::default();
+                let (at, at_beside) = (found.len(), found_beside.len());
+                let rows = first.push(&mut batch, &long[at..at + of_each]);
+                ask(&mut batch, rows, &OutputKind::Logits);
+                let rows = second.push(&mut batch, &short[at_beside..at_beside + of_each]);
+                ask(&mut batch, rows, &OutputKind::Logits);
+                let mut both: Vec<_> = run(&mut backend, &batch).into_iter().map(into_logits).collect();
+                found_beside.extend(both.split_off(of_each));
+                found.extend(both);
+            }
+            assert_eq!((found.len(), found_beside.len()), (600, 40));
+            assert_same_bits(&whole, &found, &format!("{tiny:?} {threads} threads"));
+            assert_same_bits(&beside, &found_beside, &format!("{tiny:?} {threads} threads, beside it"));
+        }
+    }
+}
+
 /// Attention sums page by page, so where a token lies decides what is summed first. A last bit that differs may
 /// round a key or value to another f16, 2^-11 of it away.
 #[test]

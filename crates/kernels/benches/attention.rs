@@ -3,7 +3,7 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark reports to its user")]
 
-use kernels::attention::{Attention, Heads, SPAN_TOKENS_MAX, page_len, span_pages, write_kv};
+use kernels::attention::{Attention, Heads, SPAN_TOKENS_MAX, SPLIT_SPANS, page_len, span_pages, write_kv};
 use kernels::{Isa, Tile, TileMut, f16};
 use std::time::Instant;
 
@@ -43,7 +43,10 @@ fn measure(isa: Isa) {
         while begun.elapsed().as_millis() < 300 {
             let start = Instant::now();
             attention.start(rows, Heads { heads, head_dim, scale: 0.125, cap: None }, PAGE_TOKENS);
-            for pages in pages.chunks(span_pages(PAGE_TOKENS)) {
+            for (index, pages) in pages.chunks(span_pages(PAGE_TOKENS)).enumerate() {
+                if index > 0 && index.is_multiple_of(SPLIT_SPANS) {
+                    attention.end_split(isa);
+                }
                 let mut span = [pages[0].as_slice(); SPAN_TOKENS_MAX / PAGE_TOKENS];
                 for (to, page) in span.iter_mut().zip(pages) {
                     *to = page;
@@ -94,6 +97,9 @@ fn from_memory(isa: Isa) {
                         attention.start(1, Heads { heads, head_dim, scale: 0.125, cap: None }, PAGE_TOKENS);
                         for span in (first..first + 32).step_by(span_pages(PAGE_TOKENS)) {
                             let end = span + span_pages(PAGE_TOKENS);
+                            if span == first + SPLIT_SPANS * span_pages(PAGE_TOKENS) {
+                                attention.end_split(isa);
+                            }
                             let next: [&[f16]; 4] = std::array::from_fn(|i| page((end + i).min(first + 31)));
                             let of_span: [&[f16]; 4] = std::array::from_fn(|i| page(span + i));
                             attention.attend_span(

@@ -3,11 +3,13 @@
 use super::Forward;
 use super::product::{Product, Source};
 use crate::network::{AttentionWeights, Norm, head_width};
+use crate::prepared_batch::split_pages;
 use crate::profile::Operation;
 use crate::state::WorkerScratch;
 use half::slice::HalfBitsSliceExt;
-use kernels::attention::{Heads, SPAN_PAGES_MAX, span_pages};
+use kernels::attention::{Heads, SPAN_PAGES_MAX, join_splits, part_len, span_pages};
 use kernels::{f16, ops};
+use std::ops::Range;
 use std::sync::PoisonError;
 
 /// Numbers of the matrices in [`crate::network::LINEARS`].
@@ -38,17 +40,15 @@ impl Forward<'_> {
         self.attend(layer);
         self.barrier();
         self.watch.begin(Operation::Rows);
+        let has_parts = state.prepared.part_rows > 0;
+        let attended = if has_parts { &buffers.joined } else { &state.attended };
         self.by_rows(state.prepared.rows(), |rows| {
-            self.prepare_inputs(
-                &state.attended,
-                &buffers.attended_codes,
-                rows,
-                layer,
-                OUTPUT,
-                &[&weights.output],
-            );
+            if has_parts {
+                self.join_splits(rows.clone());
+            }
+            self.prepare_inputs(attended, &buffers.attended_codes, rows, layer, OUTPUT, &[&weights.output]);
         });
-        let source = Source { values: &state.attended, codes: &buffers.attended_codes };
+        let source = Source { values: attended, codes: &buffers.attended_codes };
         let product = Product { linear: &weights.output, index: OUTPUT, out: &state.delta };
         self.watch.begin(Operation::AttentionOutput);
         self.products(layer, OUTPUT, source, &[product]);
@@ -96,7 +96,8 @@ impl Forward<'_> {
         }
     }
 
-    /// Attention, span by span of pages. A task is a block of rows in the query heads of one key-value head.
+    /// Attention, span by span of pages. A task is a block of rows in the query heads of one key-value head, over all of
+    /// the context or one split of it.
     fn attend(&self, layer: usize) {
         let (state, hyper, isa) = (self.state, &self.network.hyper, self.network.isa);
         let (prepared, head_dim) = (&state.prepared, head_width(hyper));
@@ -107,14 +108,18 @@ impl Forward<'_> {
         let group = hyper.heads / hyper.kv_heads;
         let shape = Heads { heads: group, head_dim, scale: hyper.attention_scale, cap: hyper.score_cap };
         let page_tokens = state.pages.page_tokens();
-        let of_span = span_pages(page_tokens);
-        for task in self.worker.tasks(prepared.blocks.len() * hyper.kv_heads) {
-            let (block, kv_head) = (&prepared.blocks[task / hyper.kv_heads], task % hyper.kv_heads);
+        let (of_span, of_split) = (span_pages(page_tokens), split_pages(page_tokens));
+        for task in self.worker.tasks(prepared.attention_tasks.len() * hyper.kv_heads) {
+            let (task, kv_head) = (&prepared.attention_tasks[task / hyper.kv_heads], task % hyper.kv_heads);
+            let block = &prepared.blocks[task.block];
             let sequence = &prepared.sequences[block.sequence];
             let cols = kv_head * group * head_dim..(kv_head + 1) * group * head_dim;
             let queries = q.part(block.rows.clone(), cols.clone());
             attention.start(block.rows.len(), shape, page_tokens);
-            let ids = &prepared.pages[sequence.pages.clone()];
+            let all_ids = &prepared.pages[sequence.pages.clone()];
+            let (mut start, end) =
+                (task.splits.start * of_split, all_ids.len().min(task.splits.end * of_split));
+            let ids = &all_ids[start..end];
             let mut spans = ids.chunks(of_span).map(|span| {
                 let mut pages = [&[] as &[f16]; SPAN_PAGES_MAX];
                 for (to, id) in pages.iter_mut().zip(span) {
@@ -122,20 +127,58 @@ impl Forward<'_> {
                 }
                 (pages, span.len())
             });
-            let (mut next, mut start) = (spans.next(), 0);
+            let mut next = spans.next();
             while let Some((pages, len)) = next {
                 next = spans.next();
                 masks.clear();
                 masks.extend(block.rows.clone().map(|row| {
-                    let first = sequence.masks + (row - sequence.rows.start) * ids.len() + start;
+                    let first = sequence.masks + (row - sequence.rows.start) * all_ids.len() + start;
                     let of_pages = row_masks[first..][..len].iter().enumerate();
                     of_pages.fold(0, |all, (page, mask)| all | mask << (page * page_tokens))
                 }));
                 let ahead = next.as_ref().map_or(&[] as &[_], |(pages, len)| &pages[..*len]);
                 attention.attend_span(isa, &queries, masks, &pages[..len], ahead);
                 start += len;
+                if next.is_some() && start.is_multiple_of(of_split) {
+                    attention.end_split(isa);
+                }
             }
-            attention.finish(isa, &mut state.attended.write(block.rows.clone(), cols));
+            match block.parts {
+                None => attention.finish(isa, &mut state.attended.write(block.rows.clone(), cols)),
+                Some(first) => {
+                    let first = first + task.splits.start * block.rows.len();
+                    let len = part_len(group, head_dim);
+                    let cols = kv_head * len..(kv_head + 1) * len;
+                    attention.save_split(&mut state.parts.write(first..first + block.rows.len(), cols));
+                }
+            }
+        }
+    }
+
+    /// The attended values of rows: the parts of their splits joined, or what is there already.
+    fn join_splits(&self, rows: Range<usize>) {
+        let (state, prepared) = (self.state, &self.state.prepared);
+        let (isa, head_dim) = (self.network.isa, head_width(&self.network.hyper));
+        let mut scratch = state.scratch[self.worker.index()].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut out = self.row_buffers().joined.write_rows(rows.clone());
+        let (attended, parts) =
+            (state.attended.read_rows(rows.clone()), state.parts.read_rows(0..prepared.part_rows));
+        for block in &prepared.blocks {
+            let splits = prepared.sequences[block.sequence]
+                .pages
+                .len()
+                .div_ceil(split_pages(state.pages.page_tokens()));
+            for row in block.rows.start.max(rows.start)..block.rows.end.min(rows.end) {
+                let to = out.row(row - rows.start);
+                match block.parts {
+                    None => to.copy_from_slice(attended.row(row - rows.start)),
+                    Some(first) => {
+                        let of_split =
+                            |split| parts.row(first + split * block.rows.len() + row - block.rows.start);
+                        join_splits(isa, head_dim, (0..splits).map(of_split), &mut scratch.joined, to);
+                    }
+                }
+            }
         }
     }
 }

@@ -17,12 +17,17 @@
 //! m'   = max(m, s);  p[t] = exp(s[t] - m')
 //! acc  = exp(m - m') * acc + sum of p[t] v[t];  sum likewise, by t % 16;  m = m'
 //! ```
+//! Every [`SPLIT_SPANS`] spans begin a split, whose queries start afresh; the splits of a query are joined in order,
+//! with the same two lines. So the splits of a long context can be taken in by several threads (flash decoding), and
+//! the bits are the same when one thread takes all of them.
+//!
 //! A query's result depends on its own mask and pages only: slots outside the mask are skipped, not
 //! multiplied by zero, so what they hold (even NaN) never matters, and a span without any slot leaves the
-//! state as it is. Spans begin at every so many pages of the sequence, so a row gets the same bits however many
-//! come after it, and in whichever batch.
+//! state as it is. Spans and splits begin at every so many pages of the sequence, so a row gets the same bits however
+//! many come after it, and in whichever batch.
 
 mod span;
+mod split;
 
 use crate::lanes::{Kernel, run, run_wide};
 use crate::memory::{Level, prefetch};
@@ -30,6 +35,7 @@ use crate::{Isa, Tile, TileMut};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use span::{AttendSpan, SUMS};
+use split::{Join, MAX, PART_EXTRA, SUM};
 
 /// The most slots of a span, and so of a page: the bits of a mask.
 pub const SPAN_TOKENS_MAX: usize = 64;
@@ -43,6 +49,14 @@ pub const SPAN_PAGES_MAX: usize = SPAN_TOKENS_MAX / PAGE_TOKENS_MULTIPLE;
 /// The pages of a span: as many as have [`SPAN_TOKENS_MAX`] slots together, one at least.
 pub fn span_pages(page_tokens: usize) -> usize {
     (SPAN_TOKENS_MAX / page_tokens.max(1)).max(1)
+}
+
+/// Spans of a split: 256 slots, many enough that joining costs little, and few enough that the threads end together.
+pub const SPLIT_SPANS: usize = 4;
+
+/// Numbers that [`Attention::save_split`] writes for a row.
+pub fn part_len(heads: usize, head_dim: usize) -> usize {
+    heads * (head_dim + PART_EXTRA)
 }
 
 /// Numbers in a page of one key-value head: keys and values.
@@ -114,6 +128,10 @@ pub struct Attention {
     max: Vec<f32>,
     sums: Vec<[f32; SUMS]>,
     acc: Vec<f32>,
+    /// The parts of the splits before, joined; empty in the first split.
+    joined: Vec<f32>,
+    /// The part of the split that ends.
+    part: Vec<f32>,
 }
 
 impl Attention {
@@ -131,15 +149,19 @@ impl Attention {
                 && page_tokens <= SPAN_TOKENS_MAX,
             "{page_tokens} tokens per page is not a multiple of {PAGE_TOKENS_MULTIPLE} up to {SPAN_TOKENS_MAX}"
         );
-        let queries = rows * heads;
         (self.head_dim, self.page_tokens, self.heads) = (head_dim, page_tokens, heads);
         (self.scale, self.cap) = (scale, cap);
+        self.joined.clear();
+        self.start_split(rows * heads);
+    }
+
+    fn start_split(&mut self, queries: usize) {
         self.max.clear();
         self.max.resize(queries, f32::NEG_INFINITY);
         self.sums.clear();
         self.sums.resize(queries, [0.0; SUMS]);
         self.acc.clear();
-        self.acc.resize(queries * head_dim, 0.0);
+        self.acc.resize(queries * self.head_dim, 0.0);
     }
 
     /// Takes the pages of a span in. `queries` is the rectangle `[rows][heads * head_dim]`; bit `t` of
@@ -176,19 +198,95 @@ impl Attention {
         self.head_dim.is_multiple_of(16) && self.page_tokens.is_multiple_of(16)
     }
 
-    /// Ends: writes `acc / sum` per query to the rectangle `[rows][heads * head_dim]`; zeros where nothing
-    /// was attended. Panics when the shape differs from [`Attention::start`].
-    pub fn finish(&self, isa: Isa, out: &mut TileMut<'_, f32>) {
-        let (width, rows) = (self.heads * self.head_dim, self.max.len() / self.heads.max(1));
-        assert_eq!((out.rows().len(), out.cols().len()), (rows, width), "shape of the output");
-        for (query, acc) in self.acc.chunks_exact(self.head_dim).enumerate() {
-            let out = &mut out.row(query / self.heads)[query % self.heads * self.head_dim..][..self.head_dim];
-            let sum = total(self.sums[query]);
-            let inverse = if sum > 0.0 { 1.0 / sum } else { 0.0 };
-            out.copy_from_slice(acc);
-            crate::ops::scale(isa, out, inverse);
+    /// Ends a split after [`SPLIT_SPANS`] spans, where others come after it, and begins the next.
+    pub fn end_split(&mut self, isa: Isa) {
+        self.join_part(isa);
+        self.start_split(self.max.len());
+    }
+
+    /// Joins the split that ends with those before.
+    fn join_part(&mut self, isa: Isa) {
+        let mut part = std::mem::take(&mut self.part);
+        part.clear();
+        part.resize(part_len(self.max.len(), self.head_dim), 0.0);
+        for (query, to) in part.chunks_exact_mut(self.head_dim + PART_EXTRA).enumerate() {
+            self.write_part(query, to);
+        }
+        match self.joined.is_empty() {
+            true => self.joined.extend_from_slice(&part),
+            false => join(isa, self.head_dim, &mut self.joined, &part),
+        }
+        self.part = part;
+    }
+
+    fn write_part(&self, query: usize, to: &mut [f32]) {
+        to[..self.head_dim].copy_from_slice(&self.acc[query * self.head_dim..][..self.head_dim]);
+        to[self.head_dim + MAX] = self.max[query];
+        to[self.head_dim + SUM] = total(self.sums[query]);
+    }
+
+    /// Ends a split that was taken in alone, of a context with others: writes what [`join_splits`] makes the result of, to
+    /// the rectangle `[rows][part_len]`. Panics when the shape differs from [`Attention::start`].
+    pub fn save_split(&self, out: &mut TileMut<'_, f32>) {
+        let (width, rows) = (part_len(self.heads, self.head_dim), self.max.len() / self.heads.max(1));
+        assert_eq!((out.rows().len(), out.cols().len()), (rows, width), "shape of the parts");
+        for row in 0..rows {
+            let parts = out.row(row).chunks_exact_mut(self.head_dim + PART_EXTRA);
+            parts.enumerate().for_each(|(head, to)| self.write_part(row * self.heads + head, to));
         }
     }
+
+    /// Ends: writes `acc / sum` per query to the rectangle `[rows][heads * head_dim]`; zeros where nothing
+    /// was attended. Panics when the shape differs from [`Attention::start`].
+    pub fn finish(&mut self, isa: Isa, out: &mut TileMut<'_, f32>) {
+        let (width, rows) = (self.heads * self.head_dim, self.max.len() / self.heads.max(1));
+        assert_eq!((out.rows().len(), out.cols().len()), (rows, width), "shape of the output");
+        if !self.joined.is_empty() {
+            self.join_part(isa);
+            for (row, joined) in self.joined.chunks_exact(part_len(self.heads, self.head_dim)).enumerate() {
+                finish_row(isa, self.head_dim, joined, out.row(row));
+            }
+            return;
+        }
+        for (query, acc) in self.acc.chunks_exact(self.head_dim).enumerate() {
+            let out = &mut out.row(query / self.heads)[query % self.heads * self.head_dim..][..self.head_dim];
+            finish_query(isa, acc, total(self.sums[query]), out);
+        }
+    }
+}
+
+/// Makes the result of a row out of the parts that [`Attention::save_split`] wrote of it, in the order of the splits: for
+/// some heads of `head_dim` numbers, to `out`. Panics unless there is a part, and when the lengths differ.
+pub fn join_splits<'a>(
+    isa: Isa,
+    head_dim: usize,
+    mut parts: impl Iterator<Item = &'a [f32]>,
+    joined: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    joined.clear();
+    joined.extend_from_slice(parts.next().expect("a context has a split"));
+    parts.for_each(|part| join(isa, head_dim, joined, part));
+    finish_row(isa, head_dim, joined, out);
+}
+
+fn join(isa: Isa, head_dim: usize, joined: &mut [f32], part: &[f32]) {
+    assert_eq!(joined.len(), part.len(), "length of a part");
+    run_in(isa, head_dim.is_multiple_of(16), Join { joined, part, head_dim });
+}
+
+/// `acc / sum` of each head of a row, which is a part.
+fn finish_row(isa: Isa, head_dim: usize, part: &[f32], out: &mut [f32]) {
+    assert_eq!(part.len(), part_len(out.len() / head_dim, head_dim), "length of a part");
+    for (part, out) in part.chunks_exact(head_dim + PART_EXTRA).zip(out.chunks_exact_mut(head_dim)) {
+        finish_query(isa, &part[..head_dim], part[head_dim + SUM], out);
+    }
+}
+
+fn finish_query(isa: Isa, acc: &[f32], sum: f32, out: &mut [f32]) {
+    let inverse = if sum > 0.0 { 1.0 / sum } else { 0.0 };
+    out.copy_from_slice(acc);
+    crate::ops::scale(isa, out, inverse);
 }
 
 /// The sum, halves first.

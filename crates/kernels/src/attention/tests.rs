@@ -47,25 +47,65 @@ impl Case {
         case
     }
 
-    /// The output of the rows `rows`, computed together.
-    fn attend(&self, isa: Isa, rows: std::ops::Range<usize>) -> Vec<f32> {
+    /// Starts on the rows `rows`, computed together, and takes the pages of some splits in; `between` is done after each.
+    fn attend_splits(
+        &self,
+        isa: Isa,
+        rows: std::ops::Range<usize>,
+        mut between: impl FnMut(&mut Attention, bool),
+    ) -> Attention {
         let width = self.heads * self.head_dim;
         let queries = Tile::from_slice(&self.queries[rows.start * width..rows.end * width], width);
         let mut attention = Attention::default();
         let shape = Heads { heads: self.heads, head_dim: self.head_dim, scale: 0.125, cap: self.cap };
         attention.start(rows.len(), shape, self.page_tokens);
         let of_span = span_pages(self.page_tokens);
-        for (pages, masks) in self.pages.chunks(of_span).zip(self.masks.chunks(of_span)) {
-            let pages: Vec<&[f16]> = pages.iter().map(Vec::as_slice).collect();
-            let bits = |row: usize| {
-                let shifted = |(page, of_page): (usize, &Vec<u64>)| of_page[row] << (page * self.page_tokens);
-                masks.iter().enumerate().map(shifted).fold(0, |all, bits| all | bits)
-            };
-            let masks: Vec<u64> = rows.clone().map(bits).collect();
-            attention.attend_span(isa, &queries, &masks, &pages, &[]);
+        let spans: Vec<_> = self.pages.chunks(of_span).zip(self.masks.chunks(of_span)).collect();
+        for (index, split) in spans.chunks(SPLIT_SPANS).enumerate() {
+            for (pages, masks) in split {
+                let pages: Vec<&[f16]> = pages.iter().map(Vec::as_slice).collect();
+                let bits = |row: usize| {
+                    let shifted =
+                        |(page, of_page): (usize, &Vec<u64>)| of_page[row] << (page * self.page_tokens);
+                    masks.iter().enumerate().map(shifted).fold(0, |all, bits| all | bits)
+                };
+                let masks: Vec<u64> = rows.clone().map(bits).collect();
+                attention.attend_span(isa, &queries, &masks, &pages, &[]);
+            }
+            between(&mut attention, (index + 1) * SPLIT_SPANS >= spans.len());
         }
+        attention
+    }
+
+    /// The output of the rows `rows`, computed together.
+    fn attend(&self, isa: Isa, rows: std::ops::Range<usize>) -> Vec<f32> {
+        let width = self.heads * self.head_dim;
         let mut out = vec![0.0; rows.len() * width];
+        let mut attention = self.attend_splits(isa, rows, |attention, is_last| {
+            if !is_last {
+                attention.end_split(isa);
+            }
+        });
         attention.finish(isa, &mut TileMut::from_slice(&mut out, width));
+        out
+    }
+
+    /// The same, each split taken in alone.
+    fn attend_apart(&self, isa: Isa) -> Vec<f32> {
+        let (width, part) = (self.heads * self.head_dim, part_len(self.heads, self.head_dim));
+        let mut splits = Vec::new();
+        self.attend_splits(isa, 0..self.rows, |attention, _| {
+            let mut parts = vec![f32::NAN; self.rows * part];
+            attention.save_split(&mut TileMut::from_slice(&mut parts, part));
+            splits.push(parts);
+            let shape = Heads { heads: self.heads, head_dim: self.head_dim, scale: 0.125, cap: self.cap };
+            attention.start(self.rows, shape, self.page_tokens);
+        });
+        let mut out = vec![0.0; self.rows * width];
+        for (row, out) in out.chunks_exact_mut(width).enumerate() {
+            let parts = splits.iter().map(|parts| &parts[row * part..][..part]);
+            join_splits(isa, self.head_dim, parts, &mut Vec::new(), out);
+        }
         out
     }
 
@@ -94,6 +134,9 @@ impl Case {
     }
 }
 
+/// Five splits of the smallest pages, and the beginning of a sixth.
+const PAGES: usize = 5 * SPLIT_SPANS * SPAN_PAGES_MAX + 3;
+
 fn cases() -> Vec<Case> {
     let shapes = [
         (3, 64, 16, 1),
@@ -109,7 +152,7 @@ fn cases() -> Vec<Case> {
         (3, 8, 32, 4),
         (3, 72, 40, 1),
     ];
-    let case = |(heads, head_dim, page_tokens, rows)| Case::new(heads, head_dim, page_tokens, rows, 11);
+    let case = |(heads, head_dim, page_tokens, rows)| Case::new(heads, head_dim, page_tokens, rows, PAGES);
     let capped = shapes[..6].iter().map(|&shape| Case { cap: Some(1.5), ..case(shape) });
     shapes.iter().map(|&shape| case(shape)).chain(capped).collect()
 }
@@ -158,7 +201,7 @@ fn a_row_does_not_depend_on_the_rows_beside_it() {
 fn pages_behind_a_row_change_nothing() {
     for case in cases() {
         for isa in Isa::available() {
-            for pages in 1..case.pages.len() {
+            for pages in (1..case.pages.len()).step_by(7) {
                 let mut behind = case.clone();
                 behind.masks[pages..].iter_mut().for_each(|masks| masks.fill(0));
                 let long = behind.attend(isa, 0..case.rows);
@@ -166,6 +209,21 @@ fn pages_behind_a_row_change_nothing() {
                 behind.masks.truncate(pages);
                 assert_eq!(behind.attend(isa, 0..case.rows), long, "{isa} {pages} of {}", case.pages.len());
             }
+        }
+    }
+}
+
+#[test]
+fn splits_taken_in_apart_are_joined_to_the_same_bits() {
+    for mut case in cases() {
+        // A row of which two splits have nothing, the first and one in the middle.
+        let of_split = SPLIT_SPANS * span_pages(case.page_tokens);
+        for split in [0, 2] {
+            let masks = case.masks.iter_mut().skip(split * of_split).take(of_split);
+            masks.for_each(|masks| masks[0] = 0);
+        }
+        for isa in Isa::available() {
+            assert_eq!(case.attend_apart(isa), case.attend(isa, 0..case.rows), "{isa}");
         }
     }
 }
