@@ -185,8 +185,14 @@ def test_what_a_key_allows(tmp_path):
         "requests": home.add_key("c", "--requests-per-minute", "2"),
         "tokens": home.add_key("d", "--tokens-per-minute", "30"),
         "pages": home.add_key("e", "--kv-pages", "1"),
+        "nothing": home.add_key("f", "--programs", "none"),
     }
-    with home.serving(model=model_file(), keys=True) as url:
+    log = tmp_path / "log"
+    with log.open("w") as stderr, home.serving(model=model_file(), keys=True, stderr=stderr) as url:
+        warnings = [line for line in log.read_text().splitlines() if "which the key allows" in line]
+        assert len(warnings) == 1 and "no model `another`" in warnings[0], "a typo would allow nothing"
+        assert ask(url, keys["nothing"]).status_code == 403
+
         denied = ask(url, keys["programs"])
         assert denied.status_code == 403 and "api-chat" in denied.json()["error"]["message"]
         assert ask(url, keys["programs"], "/tokenize", {"prompt": "a"}).status_code == 200

@@ -106,9 +106,22 @@ pub(crate) struct KeyLimits {
 }
 
 impl KeyLimits {
-    /// The only models that may be opened; empty for all.
-    pub(crate) fn models(&self) -> &[String] {
-        self.models.as_deref().unwrap_or_default()
+    /// Names that are allowed and that nothing has, as a typo makes them: each with what it should be a name of, and those
+    /// there are. `none` is a way to allow nothing, and a hash means what a user has uploaded or will.
+    pub(crate) fn unknown<'a>(&'a self, names: &'a Names) -> Vec<(&'static str, &'a str, &'a [String])> {
+        let lists = [
+            ("model", &self.models, &names.models),
+            ("program", &self.programs, &names.programs),
+            ("MCP server", &self.mcp, &names.mcp),
+        ];
+        let unknown = lists.into_iter().flat_map(|(what, allowed, known)| {
+            let wrong = move |name: &&String| {
+                !known.contains(name) && *name != NOTHING && blake3::Hash::from_hex(name.as_bytes()).is_err()
+            };
+            let allowed = allowed.iter().flatten().filter(wrong);
+            allowed.map(move |name| (what, name.as_str(), known.as_slice()))
+        });
+        unknown.collect()
     }
 
     /// For people; empty where there are none.
@@ -117,6 +130,16 @@ impl KeyLimits {
         let fields = fields.as_object().into_iter().flatten();
         fields.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ").replace('"', "")
     }
+}
+
+/// A name that nothing has.
+const NOTHING: &str = "none";
+
+/// What the names in lists of keys can mean.
+pub(crate) struct Names {
+    pub(crate) models: Vec<String>,
+    pub(crate) programs: Vec<String>,
+    pub(crate) mcp: Vec<String>,
 }
 
 /// A new key, and what the file keeps of it.
@@ -339,6 +362,32 @@ mod tests {
             use std::os::unix::fs::PermissionsExt;
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
+    }
+
+    #[test]
+    fn names_that_nothing_has_are_told_but_for_none_and_hashes() {
+        let list = |names: &[&str]| Some(names.iter().map(|name| name.to_string()).collect::<Vec<_>>());
+        let names = |names: &[&str]| list(names).unwrap();
+        let known = Names {
+            models: names(&["small"]),
+            programs: names(&["api-chat", "api-models"]),
+            mcp: Vec::new(),
+        };
+        let hash = blake3::hash(b"a program").to_hex().to_string();
+        let limits = KeyLimits {
+            models: list(&["small", "smal"]),
+            programs: list(&["api-chat", "api_chat", &hash]),
+            mcp: list(&["files"]),
+            ..KeyLimits::default()
+        };
+        let expected: [(&str, &str, &[String]); 3] = [
+            ("model", "smal", &known.models),
+            ("program", "api_chat", &known.programs),
+            ("MCP server", "files", &[]),
+        ];
+        assert_eq!(limits.unknown(&known), expected);
+        let nothing = KeyLimits { programs: list(&["none"]), mcp: list(&["none"]), ..KeyLimits::default() };
+        assert!(nothing.unknown(&known).is_empty() && KeyLimits::default().unknown(&known).is_empty());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use server::Front;
 
 use crate::config::{HttpSettings, Settings};
 use crate::home::Home;
-use crate::keys::Keys;
+use crate::keys::{Keys, Names};
 
 /// Between two looks at the files.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -144,7 +144,7 @@ impl Reload {
             return Ok(());
         }
         let keys = Keys::read_existing(&self.keys_file)?;
-        self.warn_of_unknown_models(&keys);
+        self.warn_of_unknown_names(&keys);
         let limits = &self.settings.limits;
         let keys =
             keys.keys.iter().map(|entry| entry.key(&self.runtime, limits)).collect::<Result<Vec<_>>>()?;
@@ -155,15 +155,18 @@ impl Reload {
     }
 
     /// A name that is mistyped allows nothing.
-    fn warn_of_unknown_models(&self, keys: &Keys) {
-        let models: Vec<&str> = self.runtime.models().iter().map(|model| model.name()).collect();
+    fn warn_of_unknown_names(&self, keys: &Keys) {
+        let names = Names {
+            models: self.runtime.models().iter().map(|model| model.name().to_string()).collect(),
+            programs: self.runtime.programs(),
+            mcp: self.settings.mcp.iter().map(|server| server.name.clone()).collect(),
+        };
         for entry in &keys.keys {
-            let unknown = entry.limits.models().iter().filter(|name| !models.contains(&name.as_str()));
-            for name in unknown {
+            for (what, name, known) in entry.limits.unknown(&names) {
+                let known = if known.is_empty() { "none".to_string() } else { known.join(", ") };
                 tracing::warn!(
                     key = entry.id,
-                    "no model `{name}`, which the key allows; there are: {}",
-                    models.join(", ")
+                    "no {what} `{name}`, which the key allows; there are: {known}; `none` allows nothing"
                 );
             }
         }
