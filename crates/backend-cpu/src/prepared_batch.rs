@@ -16,6 +16,9 @@ const ATTENTION_ROWS: usize = 16;
 /// Tasks of attention that a worker should have at least, so that the last of them is not long.
 const SHARES: usize = 8;
 
+/// Rows of parts of splits that a batch has at most: they take memory, 16 KiB each where a row has 32 heads of 128 numbers.
+const PART_ROWS: usize = 4096;
+
 /// Rows whose keys and values a worker stores in one go.
 const WRITE_ROWS: usize = 8;
 
@@ -206,10 +209,13 @@ impl PreparedBatch {
         *part_rows = 0;
         for (index, block) in blocks.iter_mut().enumerate() {
             let splits = sequences[block.sequence].pages.len().div_ceil(of_split);
-            let is_cut = workers > 1 && splits > 1 && work(block) * workers * SHARES > all;
+            let rows = splits * block.rows.len();
+            let is_more_than_its_share = work(block) * workers * SHARES > all;
+            let is_cut =
+                workers > 1 && splits > 1 && is_more_than_its_share && *part_rows + rows <= PART_ROWS;
             block.parts = is_cut.then_some(*part_rows);
             if is_cut {
-                *part_rows += splits * block.rows.len();
+                *part_rows += rows;
                 let tasks = (0..splits).map(|split| AttentionTask { block: index, splits: split..split + 1 });
                 attention_tasks.extend(tasks);
             } else {
@@ -341,6 +347,12 @@ mod tests {
         assert_eq!(tasks(&planned(1, &[40])), [(0, 0..3)], "there is nobody to share with");
         assert_eq!(tasks(&planned(2, &[16])), [(0, 0..1)], "it has one split");
         assert_eq!(planned(2, &[40; 8]).part_rows, 0, "24 tasks are enough for two");
+        let many = planned(64, &[16 * PART_ROWS / 4; 6]);
+        assert_eq!(
+            (many.part_rows, many.attention_tasks.len()),
+            (PART_ROWS, PART_ROWS + 2),
+            "memory is bounded"
+        );
         // Beside short ones; the second of the long ones has its parts behind those of the first.
         let mixed = planned(4, &[1, 33, 1, 32]);
         assert_eq!(
