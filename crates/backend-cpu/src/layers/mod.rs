@@ -9,7 +9,8 @@
 //! hyper-parameters. `experts` has the feed-forward part that is a choice of several.
 //! Norms and quantization are split by rows and end at a barrier; up to 3 rows every worker computes all of
 //! them into row buffers of its own and needs none. Products are split by output columns, attention by rows
-//! and key-value heads. No split changes any number.
+//! and key-value heads, and by splits of long contexts where these are too few (`PreparedBatch::plan_attention`). No split
+//! changes any number.
 
 mod answer;
 mod attention;

@@ -51,7 +51,7 @@ pub fn span_pages(page_tokens: usize) -> usize {
     (SPAN_TOKENS_MAX / page_tokens.max(1)).max(1)
 }
 
-/// Spans of a split: 256 slots, many enough that joining costs little, and few enough that the threads end together.
+/// Spans of a split: 256 slots, or fewer where pages do not fill a span; many enough that joining costs little, and few enough that the threads end together.
 pub const SPLIT_SPANS: usize = 4;
 
 /// Numbers that [`Attention::save_split`] writes for a row.
