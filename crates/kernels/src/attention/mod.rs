@@ -51,7 +51,8 @@ pub fn span_pages(page_tokens: usize) -> usize {
     (SPAN_TOKENS_MAX / page_tokens.max(1)).max(1)
 }
 
-/// Spans of a split: 256 slots, or fewer where pages do not fill a span; many enough that joining costs little, and few enough that the threads end together.
+/// Spans of a split: 256 slots, or fewer where pages do not fill a span; many enough that joining costs little, and few
+/// enough that the threads end together.
 pub const SPLIT_SPANS: usize = 4;
 
 /// Numbers that [`Attention::save_split`] writes for a row.
@@ -204,19 +205,24 @@ impl Attention {
         self.start_split(self.max.len());
     }
 
-    /// Joins the split that ends with those before.
+    /// Joins the split that ends with those before; the first one begins them.
     fn join_part(&mut self, isa: Isa) {
-        let mut part = std::mem::take(&mut self.part);
-        part.clear();
+        let is_first = self.joined.is_empty();
+        let mut part = std::mem::take(if is_first { &mut self.joined } else { &mut self.part });
         part.resize(part_len(self.max.len(), self.head_dim), 0.0);
-        for (query, to) in part.chunks_exact_mut(self.head_dim + PART_EXTRA).enumerate() {
-            self.write_part(query, to);
+        self.write_parts(0, &mut part);
+        if is_first {
+            self.joined = part;
+            return;
         }
-        match self.joined.is_empty() {
-            true => self.joined.extend_from_slice(&part),
-            false => join(isa, self.head_dim, &mut self.joined, &part),
-        }
+        join(isa, self.head_dim, &mut self.joined, &part);
         self.part = part;
+    }
+
+    /// Writes the parts of the queries from `first` on, as many as `to` has room for.
+    fn write_parts(&self, first: usize, to: &mut [f32]) {
+        let parts = to.chunks_exact_mut(self.head_dim + PART_EXTRA);
+        parts.enumerate().for_each(|(query, to)| self.write_part(first + query, to));
     }
 
     fn write_part(&self, query: usize, to: &mut [f32]) {
@@ -230,10 +236,7 @@ impl Attention {
     pub fn save_split(&self, out: &mut TileMut<'_, f32>) {
         let (width, rows) = (part_len(self.heads, self.head_dim), self.max.len() / self.heads.max(1));
         assert_eq!((out.rows().len(), out.cols().len()), (rows, width), "shape of the parts");
-        for row in 0..rows {
-            let parts = out.row(row).chunks_exact_mut(self.head_dim + PART_EXTRA);
-            parts.enumerate().for_each(|(head, to)| self.write_part(row * self.heads + head, to));
-        }
+        (0..rows).for_each(|row| self.write_parts(row * self.heads, out.row(row)));
     }
 
     /// Ends: writes `acc / sum` per query to the rectangle `[rows][heads * head_dim]`; zeros where nothing
