@@ -63,7 +63,7 @@ pub enum HyperError {
         /// How.
         what: String,
     },
-    /// A feature that changes the results and is not implemented.
+    /// A feature that changes the results and that no part of pie computes.
     #[error("the model uses {what}, which is not supported; {instead}")]
     Unsupported {
         /// The feature.

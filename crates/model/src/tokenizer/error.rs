@@ -19,7 +19,7 @@ pub enum TokenizerError {
         /// The key.
         key: &'static str,
     },
-    /// A tokenizer kind that is not implemented.
+    /// A tokenizer kind that is none of ours.
     #[error(
         "the file's tokenizer is of kind `{found}`, which is not supported; supported are gpt2 (byte-level BPE), llama (SentencePiece) and gemma4"
     )]
