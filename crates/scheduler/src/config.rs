@@ -26,7 +26,8 @@ pub struct SchedulerConfig {
     pub priority_across_tenants: bool,
     /// Of the time of a batch in which streams decode, that of prompts, in hundredths: 1 to 100, which is as many rows as
     /// fit. A step of the streams takes 100 / (100 - share) times as long beside a prompt, and the prompt 100 / share times as
-    /// long as without them. Default: 58, so 2.4 and 1.7.
+    /// long as without them. Default: 64, so 2.8 and 1.6 of the time of batches; of what a client sees less, since it waits for
+    /// more than batches.
     pub prefill_share: u32,
     /// A pass that waited this long goes before everybody of its tenant who waited less, whatever the priorities, and the
     /// one of each tenant that waited longest gets pages before all tenants: nobody waits for ever. Default: 5 s.
@@ -45,7 +46,7 @@ impl Default for SchedulerConfig {
             tenant_pages: None,
             prefix_cache: true,
             priority_across_tenants: false,
-            prefill_share: 58,
+            prefill_share: 64,
             patience: Duration::from_secs(5),
             idle_after: Duration::from_millis(50),
         }
