@@ -63,6 +63,21 @@ def test_a_stream_is_the_same_answer(chat):
     assert not any(chunk.usage for chunk in chat(stream=True)), "usage comes only where it is asked for"
 
 
+def test_each_event_says_what_its_answer_has_cost_so_far(chat):
+    each = {"include_usage": True, "continuous_usage_stats": True}
+    *events, last = chat(n=2, temperature=1, seed=3, stream=True, stream_options=each)
+    of_choice = {0: [], 1: []}
+    for event in events:
+        assert event.usage.prompt_tokens == last.usage.prompt_tokens
+        assert event.usage.total_tokens == event.usage.prompt_tokens + event.usage.completion_tokens
+        of_choice[event.choices[0].index].append(event.usage.completion_tokens)
+    for counts in of_choice.values():
+        assert counts[0] == 0 and counts == sorted(counts) and len(set(counts)) > 3
+    assert sum(counts[-1] for counts in of_choice.values()) == last.usage.completion_tokens
+    only_each = chat(stream=True, stream_options={"continuous_usage_stats": True})
+    assert not any(event.usage for event in only_each), "without the one the other has no effect"
+
+
 def test_several_answers_differ_and_the_first_is_that_of_one(chat):
     several = chat(n=3, temperature=1, seed=11)
     texts = [text(several, at) for at in range(3)]

@@ -44,6 +44,17 @@ def test_a_stream_is_the_same_text(complete):
     assert chunks[-2].choices[0].finish_reason == whole.choices[0].finish_reason
 
 
+def test_each_event_says_what_its_text_has_cost_so_far(complete, tokens):
+    each = {"include_usage": True, "continuous_usage_stats": True}
+    *events, last = complete([PROMPT, OTHER], stream=True, stream_options=each)
+    for index, prompt in enumerate([PROMPT, OTHER]):
+        of_choice = [event.usage for event in events if event.choices[0].index == index]
+        counts = [usage.completion_tokens for usage in of_choice]
+        assert counts == sorted(counts) and counts[0] <= 2 and counts[-1] == 6
+        assert {usage.prompt_tokens for usage in of_choice} == {len(tokens(prompt))}
+    assert last.usage.completion_tokens == 12
+
+
 def test_the_prompt_is_repeated_with_its_log_probabilities(complete, tokens):
     echoed = complete(echo=True, logprobs=2).choices[0]
     assert echoed.text == PROMPT + texts(complete())[0]

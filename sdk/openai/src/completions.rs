@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use inferlet::futures::future::try_join_all;
 use inferlet::http::Response;
-use inferlet::{Context, Model, Value, json};
+use inferlet::{Context, Model, Usage, Value, json};
 
 use crate::fields::kind;
 use crate::generation::{CHOICES, Served, Settings, TOP_LOGPROBS, as_vllm, open_model};
@@ -27,8 +27,7 @@ pub struct CompletionRequest {
     echo: bool,
     logprobs: bool,
     prompt_logprobs: Option<u32>,
-    stream: bool,
-    include_usage: bool,
+    streaming: Streaming,
 }
 
 /// An answer to one of the prompts.
@@ -57,20 +56,20 @@ impl CompletionRequest {
         settings.check()?;
         let logprobs = fields.number("logprobs", 0..=TOP_LOGPROBS)?;
         settings.top_logprobs = logprobs;
-        let (stream, include_usage) = streaming(&mut fields)?;
+        let streaming = Streaming::read(&mut fields)?;
         let n = fields.number("n", CHOICES)?.unwrap_or(1);
         let best_of = fields.number("best_of", CHOICES)?.unwrap_or(n);
         if best_of < n {
             return Err(ApiError::invalid("best_of", format!("{best_of} is less than `n`, which is {n}")));
         }
-        if stream && best_of > n {
+        if streaming.is_on && best_of > n {
             return Err(ApiError::invalid(
                 "best_of",
                 "the best of several is not known while they are streamed",
             ));
         }
         let prompt_logprobs = fields.number("prompt_logprobs", 0..=TOP_LOGPROBS)?;
-        if stream && prompt_logprobs.is_some() {
+        if streaming.is_on && prompt_logprobs.is_some() {
             return Err(ApiError::invalid("prompt_logprobs", "an answer that is streamed has none"));
         }
         let request = CompletionRequest {
@@ -85,8 +84,7 @@ impl CompletionRequest {
             settings,
             n,
             best_of,
-            stream,
-            include_usage,
+            streaming,
         };
         fields.only("suffix", &[json!("")])?;
         fields.only("add_special_tokens", &[json!(true)])?;
@@ -101,7 +99,7 @@ impl CompletionRequest {
     /// # Errors
     /// As for a generation.
     pub async fn answer(self) -> Result<Response> {
-        if self.stream {
+        if self.streaming.is_on {
             return Ok(Events::response(async move |events| self.stream(events).await));
         }
         let of_prompts = self.prompts.iter().enumerate().map(|(at, _)| self.choices(at, None));
@@ -127,7 +125,7 @@ impl CompletionRequest {
     async fn stream(&self, events: &Events) -> Result<()> {
         let of_prompts = self.prompts.iter().enumerate().map(|(at, _)| self.choices(at, Some(events)));
         let of_prompts = try_join_all(of_prompts).await?;
-        if self.include_usage {
+        if self.streaming.ends_with_usage {
             let mut last = self.answer_with(json!([]));
             last["usage"] = self.usage(&of_prompts);
             events.send(&last).await?;
@@ -151,6 +149,15 @@ impl CompletionRequest {
             "model": self.served.name,
             "choices": choices,
         })
+    }
+
+    /// An event with a piece of one choice, which has cost so much.
+    fn piece(&self, shown: Value, prompt: usize, cost: Usage) -> Value {
+        let mut piece = self.answer_with(json!([shown]));
+        if self.streaming.has_usage_in_each {
+            piece["usage"] = usage(self.prompts[prompt].len(), cost.prompt_cached, cost.generated, 0);
+        }
+        piece
     }
 
     fn shown(&self, index: usize, text: &str, logprobs: &Value) -> Value {
@@ -220,7 +227,7 @@ impl CompletionRequest {
                 text.push_str(&item.text);
                 let logprobs = if self.logprobs { lists.take() } else { Value::Null };
                 let shown = self.shown(index, &text, &logprobs);
-                events.send(&self.answer_with(json!([shown]))).await?;
+                events.send(&self.piece(shown, prompt, generation.usage())).await?;
             }
         }
         let mut text = String::new();
@@ -238,7 +245,7 @@ impl CompletionRequest {
             let logprobs = if self.logprobs { lists.take() } else { Value::Null };
             let mut shown = self.shown(index, shown_text, &logprobs);
             shown["finish_reason"] = json!(finish_reason);
-            events.send(&self.answer_with(json!([shown]))).await?;
+            events.send(&self.piece(shown, prompt, generation.usage())).await?;
         }
         Ok(Choice {
             text,
@@ -268,19 +275,34 @@ impl CompletionRequest {
     }
 }
 
-/// `stream`, and whether it ends with the usage.
-pub(crate) fn streaming(fields: &mut Fields) -> Result<(bool, bool)> {
-    let stream = fields.get("stream")?.unwrap_or(false);
-    let name = fields.name("stream_options");
-    let Some(options) = fields.value("stream_options") else { return Ok((stream, false)) };
-    if !stream {
-        return Err(ApiError::invalid(&name, "only an answer that is streamed has these"));
+/// `stream` and `stream_options`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Streaming {
+    pub(crate) is_on: bool,
+    /// Whether the last event has the usage.
+    pub(crate) ends_with_usage: bool,
+    /// Whether each event has that of its choice so far, `continuous_usage_stats` as vLLM has it.
+    pub(crate) has_usage_in_each: bool,
+}
+
+impl Streaming {
+    pub(crate) fn read(fields: &mut Fields) -> Result<Streaming> {
+        let mut streaming =
+            Streaming { is_on: fields.get("stream")?.unwrap_or(false), ..Streaming::default() };
+        let name = fields.name("stream_options");
+        let Some(options) = fields.value("stream_options") else { return Ok(streaming) };
+        if !streaming.is_on {
+            return Err(ApiError::invalid(&name, "only an answer that is streamed has these"));
+        }
+        let mut options = Fields::of_value(options, &name)?;
+        streaming.ends_with_usage = options.get("include_usage")?.unwrap_or(false);
+        let in_each = options.get("continuous_usage_stats")?.unwrap_or(false);
+        // Without the one the other has no effect, as in vLLM.
+        streaming.has_usage_in_each = streaming.ends_with_usage && in_each;
+        options.only("include_obfuscation", &[json!(false)])?;
+        options.finish()?;
+        Ok(streaming)
     }
-    let mut options = Fields::of_value(options, &name)?;
-    let include_usage = options.get("include_usage")?.unwrap_or(false);
-    options.only("include_obfuscation", &[json!(false)])?;
-    options.finish()?;
-    Ok((stream, include_usage))
 }
 
 /// The tokens of a text, or of a list of tokens.

@@ -3,7 +3,7 @@
 use inferlet::http::Response;
 use inferlet::{Context, FinishReason, Usage, Value, json};
 
-use crate::completions::{streaming, tokens_of};
+use crate::completions::{Streaming, tokens_of};
 use crate::generation::{Served, Settings, open_model};
 use crate::{ApiError, Events, Fields, OutputFormat, Result, json as response, usage};
 
@@ -63,12 +63,12 @@ pub async fn generate(mut fields: Fields) -> Result<Response> {
     settings.max_tokens = Some(fields.get("max_tokens")?.unwrap_or(MAX_TOKENS));
     settings.check()?;
     let format = OutputFormat::read(&mut fields)?;
-    let (stream, _) = streaming(&mut fields)?;
+    let streaming = Streaming::read(&mut fields)?;
     fields.ignore(&["user"]);
     fields.finish()?;
 
     let continuation = Continuation { served, prompt, settings, format };
-    if stream {
+    if streaming.is_on {
         return Ok(Events::response(async move |events| {
             let more = async |text: &str| events.send(&json!({ "text": text })).await;
             let written = continuation.write(more).await?;

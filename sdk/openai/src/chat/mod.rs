@@ -8,14 +8,14 @@ mod tools;
 use inferlet::futures::future::try_join_all;
 use inferlet::http::Response;
 use inferlet::serde_json::Map;
-use inferlet::{Chat, Logprob, Model, Value, json};
+use inferlet::{Chat, Model, Value, json};
 
-use crate::completions::{check_length, now, random, streaming};
+use crate::completions::{Streaming, check_length, now, random};
 use crate::generation::{CHOICES, Served, Settings, TOP_LOGPROBS, as_vllm, open_model};
 use crate::turn::reader::{Delta, Message};
 use crate::turn::reasoning;
 use crate::turn::tools::Tools;
-use crate::turn::{Answered, Cost, Turn, has_form};
+use crate::turn::{Answered, Cost, Piece, Turn, has_form};
 use crate::{ApiError, Events, Fields, OutputFormat, Result, json as response, logprobs, usage};
 use end::PromptEnd;
 
@@ -33,8 +33,7 @@ pub struct ChatRequest {
     format: Option<OutputFormat>,
     n: usize,
     logprobs: bool,
-    stream: bool,
-    include_usage: bool,
+    streaming: Streaming,
     include_reasoning: bool,
 }
 
@@ -76,7 +75,7 @@ impl ChatRequest {
             return Err(ApiError::invalid("top_logprobs", "`logprobs` must be true to have these"));
         }
         settings.top_logprobs = logprobs.then_some(top.unwrap_or(0));
-        let (stream, include_usage) = streaming(&mut fields)?;
+        let streaming = Streaming::read(&mut fields)?;
         let request = ChatRequest {
             id: format!("chatcmpl-{:016x}", random()),
             created: now(),
@@ -89,8 +88,7 @@ impl ChatRequest {
             tools,
             format,
             logprobs,
-            stream,
-            include_usage,
+            streaming,
         };
         fields.only("modalities", &[json!(["text"])])?;
         fields.only("store", &[json!(false)])?;
@@ -119,7 +117,7 @@ impl ChatRequest {
             context.prefill_but_last().await?;
         }
         let chats = (0..self.n).map(|_| self.chat.fork()).collect::<inferlet::Result<Vec<_>>>()?;
-        if self.stream {
+        if self.streaming.is_on {
             return Ok(Events::response(async move |events| self.stream(chats, events).await));
         }
         let choices =
@@ -143,7 +141,7 @@ impl ChatRequest {
         let choices =
             try_join_all(chats.into_iter().enumerate().map(|(at, chat)| self.choice(chat, at, Some(events))))
                 .await?;
-        if self.include_usage {
+        if self.streaming.ends_with_usage {
             let mut last = self.answer_with("chat.completion.chunk", json!([]));
             last["usage"] = self.usage(&choices);
             events.send(&last).await?;
@@ -174,15 +172,17 @@ impl ChatRequest {
 
     async fn choice(&self, mut chat: Chat, at: usize, events: Option<&Events>) -> Result<Choice> {
         let (model, format) = (&self.served.model, self.format.as_ref());
-        self.send(events, at, json!({ "role": "assistant", "content": "" }), None, Value::Null).await?;
+        let begin = Cost { prompt: chat.context().tokens().len(), ..Cost::default() };
+        self.send(events, at, json!({ "role": "assistant", "content": "" }), None, Value::Null, begin)
+            .await?;
         let mut entries = Vec::new();
         let turn = Turn { model, settings: &self.settings, tools: &self.tools, format };
-        let more = async |deltas, logprobs: &[Logprob]| {
+        let more = async |piece: Piece<'_>| {
             let mut new = Vec::new();
-            for logprob in logprobs.iter().filter(|_| self.logprobs) {
+            for logprob in piece.logprobs.iter().filter(|_| self.logprobs) {
                 new.push(logprobs::of_chat(model, logprob)?);
             }
-            self.send_deltas(events, at, deltas, &new).await?;
+            self.send_deltas(events, at, piece.deltas, &new, piece.cost).await?;
             entries.extend(new);
             Ok(())
         };
@@ -191,7 +191,7 @@ impl ChatRequest {
             "stop" if !message.calls.is_empty() => "tool_calls",
             reason => reason,
         };
-        self.send(events, at, json!({}), Some(finish_reason), Value::Null).await?;
+        self.send(events, at, json!({}), Some(finish_reason), Value::Null, cost).await?;
         Ok(Choice { message, finish_reason, logprobs: entries, cost })
     }
 
@@ -201,6 +201,7 @@ impl ChatRequest {
         at: usize,
         deltas: Vec<Delta>,
         logprobs: &[Value],
+        cost: Cost,
     ) -> Result<()> {
         let shown = deltas.into_iter().filter_map(|delta| shown::delta(delta, self.include_reasoning));
         let mut shown: Vec<Value> = shown.collect();
@@ -212,7 +213,7 @@ impl ChatRequest {
             let has_logprobs = self.logprobs && delta_at == 0 && !logprobs.is_empty();
             let logprobs =
                 if has_logprobs { json!({ "content": logprobs, "refusal": null }) } else { Value::Null };
-            self.send(events, at, delta, None, logprobs).await?;
+            self.send(events, at, delta, None, logprobs, cost).await?;
         }
         Ok(())
     }
@@ -224,11 +225,16 @@ impl ChatRequest {
         delta: Value,
         finish_reason: Option<&str>,
         logprobs: Value,
+        cost: Cost,
     ) -> Result<()> {
         let Some(events) = events else { return Ok(()) };
         let choice =
             json!({ "index": at, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason });
-        events.send(&self.answer_with("chat.completion.chunk", json!([choice]))).await
+        let mut piece = self.answer_with("chat.completion.chunk", json!([choice]));
+        if self.streaming.has_usage_in_each {
+            piece["usage"] = usage(cost.prompt, cost.cached, cost.generated, cost.reasoning);
+        }
+        events.send(&piece).await
     }
 }
 

@@ -192,3 +192,27 @@ fn message_of_both(
     assert_eq!(&called(&told), expected);
     told
 }
+
+#[test]
+fn events_have_the_usage_so_far_where_it_is_asked_for() {
+    let host = Host::new().model(ScriptedModel::new().says("ask", "<think>ab</think>cde"));
+    let events = |options: Value| -> Vec<Value> {
+        let body = json!({
+            "messages": [{ "role": "user", "content": "ask" }], "stream": true, "stream_options": options,
+        });
+        let (_, text) = send(&host, body);
+        let events = text.as_str().unwrap().split("\n\n").filter_map(|event| event.strip_prefix("data: "));
+        events.filter(|event| *event != "[DONE]").map(|event| serde_json::from_str(event).unwrap()).collect()
+    };
+    let all = events(json!({ "include_usage": true, "continuous_usage_stats": true }));
+    let counts: Vec<u64> =
+        all.iter().map(|event| event["usage"]["completion_tokens"].as_u64().unwrap()).collect();
+    let (last, before) = counts.split_last().unwrap();
+    assert!(before[0] == 0 && before.is_sorted() && before.last() == Some(last), "{counts:?}");
+    assert!(before.windows(2).all(|pair| pair[1] - pair[0] < 12), "in pieces: {counts:?}");
+    let with = |options: Value| events(options).iter().filter(|event| !event["usage"].is_null()).count();
+    assert_eq!(
+        (with(json!({ "include_usage": true })), with(json!({ "continuous_usage_stats": true }))),
+        (1, 0)
+    );
+}

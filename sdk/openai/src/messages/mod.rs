@@ -8,7 +8,7 @@ mod conversation;
 mod tools;
 
 use inferlet::http::{Method, Request, Response, StatusCode};
-use inferlet::{Chat, FinishReason, Logprob, Value, json};
+use inferlet::{Chat, FinishReason, Value, json};
 
 use crate::completions::{check_length, random};
 use crate::generation::{Served, Settings, open_model};
@@ -16,7 +16,7 @@ use crate::server::{nothing_below, only};
 use crate::turn::reader::Delta;
 use crate::turn::reasoning;
 use crate::turn::tools::Tools;
-use crate::turn::{Answered, Cost, Turn};
+use crate::turn::{Answered, Cost, Piece, Turn};
 use crate::{ApiError, Events, Fields, Result, json as response};
 use blocks::Blocks;
 
@@ -177,7 +177,7 @@ impl MessageRequest {
     async fn turn(&mut self, mut more: impl AsyncFnMut(Vec<Delta>) -> Result<()>) -> Result<Answered> {
         let (settings, tools) = (&self.settings, &self.tools);
         let turn = Turn { model: &self.served.model, settings, tools, format: None };
-        let more = async |deltas, _: &[Logprob]| more(deltas).await;
+        let more = async |piece: Piece<'_>| more(piece.deltas).await;
         turn.answer(self.chat.context_mut(), 0, more).await
     }
 

@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use inferlet::futures::future::{Either, select};
 use inferlet::http::Response;
-use inferlet::{Logprob, Value, json, runtime, spawn};
+use inferlet::{Value, json, runtime, spawn};
 
 use super::events::Sink;
 use super::items::Conversation;
@@ -14,9 +14,8 @@ use super::record::{Record, Wishes, begin_to_make, end_making};
 use super::request::ResponseRequest;
 use super::room::Room;
 use crate::completions::{check_length, now};
-use crate::turn::reader::Delta;
 use crate::turn::reasoning;
-use crate::turn::{Cost, Turn, has_form};
+use crate::turn::{Cost, Piece, Turn, has_form};
 use crate::{ApiError, Events, Result, json as response};
 
 impl ResponseRequest {
@@ -70,8 +69,8 @@ impl ResponseRequest {
             let (model, format) = (&self.served.model, self.format.as_ref());
             let turn = Turn { model, settings: &settings, tools: &tools, format };
             let begin = output.items().len();
-            let more = async |deltas: Vec<Delta>, _: &[Logprob]| {
-                for event in deltas.into_iter().flat_map(|delta| output.take(delta)) {
+            let more = async |piece: Piece<'_>| {
+                for event in piece.deltas.into_iter().flat_map(|delta| output.take(delta)) {
                     events.send(event).await?;
                 }
                 Ok(())

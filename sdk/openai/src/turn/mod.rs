@@ -6,7 +6,7 @@ pub(crate) mod reasoning;
 pub(crate) mod tools;
 
 use inferlet::bindings::pie::inferlet::answer;
-use inferlet::{Constraint, Context, FinishReason, Logprob, Model, Trigger};
+use inferlet::{Constraint, Context, FinishReason, Logprob, Model, Trigger, Usage};
 
 use crate::{OutputFormat, Result, Settings};
 use reader::{Delta, Message, Reader};
@@ -28,6 +28,15 @@ pub(crate) struct Answered {
     pub(crate) cost: Cost,
 }
 
+/// A piece of an answer.
+pub(crate) struct Piece<'a> {
+    pub(crate) deltas: Vec<Delta>,
+    /// Log-probabilities of its tokens.
+    pub(crate) logprobs: &'a [Logprob],
+    /// What the answer has cost so far.
+    pub(crate) cost: Cost,
+}
+
 /// What an answer cost, in tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cost {
@@ -37,6 +46,12 @@ pub(crate) struct Cost {
     pub(crate) generated: usize,
     /// Of those generated: those of reasoning.
     pub(crate) reasoning: usize,
+}
+
+impl Cost {
+    fn new(usage: Usage, reasoning: usize) -> Cost {
+        Cost { prompt: usage.prompt, cached: usage.prompt_cached, generated: usage.generated, reasoning }
+    }
 }
 
 impl std::ops::AddAssign for Cost {
@@ -54,13 +69,12 @@ pub(crate) fn has_form(tools: &Tools, format: Option<&OutputFormat>) -> bool {
 }
 
 impl Turn<'_> {
-    /// Draws the `index`th answer after the prompt in `context`. `more` is told of each piece, and of the
-    /// log-probabilities of its tokens.
+    /// Draws the `index`th answer after the prompt in `context`. `more` is told of each piece.
     pub(crate) async fn answer(
         &self,
         context: &mut Context,
         index: usize,
-        mut more: impl AsyncFnMut(Vec<Delta>, &[Logprob]) -> Result<()>,
+        mut more: impl AsyncFnMut(Piece<'_>) -> Result<()>,
     ) -> Result<Answered> {
         let in_reasoning = answer::opens_reasoning(self.model.handle(), context.tokens())?;
         let mut reader = Reader::new(self.model, self.tools, in_reasoning)?;
@@ -98,18 +112,14 @@ impl Turn<'_> {
         }
         while let Some(item) = generation.next().await? {
             let deltas = reader.read(&item.text, item.tokens.len())?;
-            more(deltas, &item.logprobs).await?;
+            let cost = Cost::new(generation.usage(), reader.reasoning_tokens());
+            more(Piece { deltas, logprobs: &item.logprobs, cost }).await?;
         }
-        more(reader.finish(), &[]).await?;
-        let usage = generation.usage();
+        let deltas = reader.finish();
+        let cost = Cost::new(generation.usage(), reader.reasoning_tokens());
+        more(Piece { deltas, logprobs: &[], cost }).await?;
         let finish_reason = generation.finish_reason().cloned().unwrap_or(FinishReason::MaxTokens);
         let message = reader.into_message();
-        let cost = Cost {
-            prompt: usage.prompt,
-            cached: usage.prompt_cached,
-            generated: usage.generated,
-            reasoning: message.reasoning_tokens,
-        };
         Ok(Answered { message, finish_reason, cost })
     }
 }

@@ -69,6 +69,11 @@ impl Reader {
         Ok(deltas)
     }
 
+    /// Tokens of reasoning so far.
+    pub(crate) fn reasoning_tokens(&self) -> usize {
+        self.message.reasoning_tokens
+    }
+
     /// The answer has ended.
     pub(crate) fn finish(&mut self) -> Vec<Delta> {
         let parts = self.reader.finish();
