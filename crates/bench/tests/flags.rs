@@ -159,3 +159,23 @@ fn wrong_values_are_refused_before_anything_is_sent() {
         assert!(Flags::try_parse_from(all).is_err(), "{arguments:?}");
     }
 }
+
+#[test]
+fn what_a_program_cannot_be_given_is_refused_with_it() {
+    let parsed = |rest: &str| Flags::try_parse_from(format!("pie-bench serve {rest}").split(' '));
+    assert!(parsed("--program p --program-argument=--prompt --program-argument {prompt} --model m").is_ok());
+    for (flag, value) in [
+        ("--backend", "openai-chat"),
+        ("--temperature", "0"),
+        ("--extra-body", "{}"),
+        ("--header", "a=b"),
+        ("--body-template", "x"),
+        ("--ca-cert", "f"),
+        ("--session-header", "s"),
+    ] {
+        let error =
+            parsed(&format!("--program p {flag} {value}")).map(drop).expect_err("a conflict").to_string();
+        assert!(error.contains(flag) && error.contains("--program"), "{error}");
+    }
+    assert!(parsed("--program-argument x").is_err(), "of no program");
+}

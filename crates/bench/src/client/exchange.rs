@@ -6,6 +6,7 @@ use super::api::{Api, Ask};
 use super::connection::{Connection, Deadlines, ReadError, broken};
 use super::event::{self, Gathered};
 use super::framing::{self, Head};
+use super::launch::launched;
 use super::sse::Sse;
 use super::worker::{Job, Worker};
 use crate::clock::Nanos;
@@ -17,14 +18,17 @@ const ANSWER_LIMIT: usize = 256 << 20;
 /// How much of the body of an answer with an error status is kept for the message.
 const SHOWN_BYTES: usize = 500;
 
-fn failed(class: ErrorClass, message: impl Into<String>) -> Failure {
+pub(super) fn failed(class: ErrorClass, message: impl Into<String>) -> Failure {
     Failure { class, message: message.into() }
 }
 
 /// Carries out one request. `record` is filled as it goes, so that it is right when this is given up in the middle.
 pub(super) async fn exchange(worker: &Worker, job: &Job, record: &mut Record) {
     record.started = Some(worker.clock.now());
-    let outcome = attempts(worker, job, record).await;
+    let outcome = match &worker.options.api {
+        Api::Program(launch) => launched(worker, job, launch, record).await,
+        _ => attempts(worker, job, record).await,
+    };
     record.end = worker.clock.now();
     record.outcome = match outcome {
         Ok(()) => Outcome::Completed,
@@ -98,7 +102,7 @@ fn request(worker: &Worker, job: &Job, record: &Record) -> Result<Vec<u8>, Failu
     Ok(bytes)
 }
 
-fn after(start: Instant, timeout: Option<Duration>) -> Option<Instant> {
+pub(super) fn after(start: Instant, timeout: Option<Duration>) -> Option<Instant> {
     timeout.and_then(|timeout| start.checked_add(timeout))
 }
 

@@ -18,6 +18,7 @@ mod event;
 mod exchange;
 mod fetch;
 mod framing;
+mod launch;
 mod observer;
 mod options;
 mod sse;
@@ -26,6 +27,7 @@ mod worker;
 
 pub use address::{Address, AddressError};
 pub use fetch::{Fetched, fetch};
+pub(crate) use launch::session_options;
 pub use observer::{Observer, Progress, Silent, Stop};
 pub use options::{Abandon, ClientOptions, Timeouts};
 pub use sse::Sse;

@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use super::ClientOptions;
 use super::connection::{self, Connection, Scratch};
 use super::exchange::exchange;
+use super::launch::Session;
 use crate::clock::{Clock, Nanos};
 use crate::dataset::Message;
 use crate::record::{ErrorClass, Failure, Outcome, Record};
@@ -69,6 +70,8 @@ pub(super) struct Worker {
     pub(super) tls: Option<TlsConnector>,
     /// Connections without a request, the one used last at the end.
     pub(super) idle: RefCell<Vec<Connection>>,
+    /// What launches of programs share.
+    pub(super) session: Session,
     pub(super) keeps_text: bool,
     pub(super) scratch: Scratch,
     cancelled: Cell<bool>,
@@ -107,6 +110,7 @@ async fn serve(shared: Arc<Shared>, mut orders: UnboundedReceiver<Order>, report
         addresses: shared.addresses.clone(),
         tls: shared.tls.clone(),
         idle: RefCell::default(),
+        session: Session::default(),
         keeps_text: shared.options.keep_text
             || shared.plan.requests.iter().any(|request| request.after.is_some()),
         scratch: connection::scratch(),
@@ -136,6 +140,7 @@ async fn serve(shared: Arc<Shared>, mut orders: UnboundedReceiver<Order>, report
             }
         }
     }
+    worker.session.close().await;
 }
 
 async fn carry_out(worker: &Worker, mut job: Job) -> Record {

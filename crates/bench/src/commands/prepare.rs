@@ -81,7 +81,7 @@ impl MeasureFlags {
         options.seed = self.dataset.seed;
         options.keep_text = self.output.save_detailed;
         let (tokens, tokenizer) = self.dataset.tokens(self.target.model.as_deref())?;
-        if options.model.is_none() && !options.api.is_template() {
+        if options.model.is_none() && !options.api.is_users() {
             options.model = Some(first_model(&options)?);
         }
         let mut dataset = self.dataset.load(&tokens)?;
@@ -102,7 +102,10 @@ impl MeasureFlags {
         }
         let route = options.route.as_deref().unwrap_or(options.api.route());
         let context = Context {
-            backend: self.target.backend.clone(),
+            backend: match &self.target.program {
+                Some(program) => format!("program {program}"),
+                None => self.target.backend.clone(),
+            },
             url: format!("{}{}", options.address, route),
             label: self.output.label.clone(),
             model: self.target.model.clone().or_else(|| options.model.clone()).unwrap_or_default(),

@@ -1,5 +1,5 @@
 //! What is spoken with a server: how a request's body is made, on which route. Answers are read by one reader for all,
-//! see `event`.
+//! see `event`; but for a program of pie, which is launched and not asked.
 
 mod chat;
 mod completions;
@@ -37,7 +37,27 @@ pub struct Spec {
     pub body: fn(&Ask<'_>) -> Result<Map<String, Value>, String>,
 }
 
-/// Every API but the raw template.
+/// A program of pie that each request launches over a session, WebSocket at `/v1/session`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// Its name, or the hash of one that was uploaded.
+    pub program: String,
+    /// Its arguments, in which `{prompt}`, `{max_tokens}` and `{model}` are replaced.
+    pub arguments: Vec<String>,
+}
+
+impl Launch {
+    /// The arguments of a request.
+    ///
+    /// # Errors
+    /// That the prompt is no text.
+    pub fn arguments(&self, ask: &Ask<'_>) -> Result<Vec<String>, String> {
+        let replace = template::replacement(ask)?;
+        Ok(self.arguments.iter().map(|argument| replace(argument)).collect())
+    }
+}
+
+/// Every API but the raw template and the launch of a program.
 pub const TABLE: [Spec; 3] = [completions::SPEC, chat::SPEC, generate::SPEC];
 
 /// What is spoken.
@@ -47,6 +67,8 @@ pub enum Api {
     Known(usize),
     /// A text, in which `{prompt}`, `{max_tokens}` and `{model}` are replaced.
     Template(String),
+    /// A program that is launched.
+    Program(Launch),
 }
 
 impl Api {
@@ -72,12 +94,13 @@ impl Api {
         match self {
             Self::Known(index) => TABLE[*index].names[0],
             Self::Template(_) => "template",
+            Self::Program(_) => "program",
         }
     }
 
-    /// Whether the body is the user's, who names a model if there is one.
-    pub fn is_template(&self) -> bool {
-        matches!(self, Self::Template(_))
+    /// Whether what is sent is the user's, who names a model if there is one.
+    pub fn is_users(&self) -> bool {
+        matches!(self, Self::Template(_) | Self::Program(_))
     }
 
     /// Its route.
@@ -85,10 +108,11 @@ impl Api {
         match self {
             Self::Known(index) => TABLE[*index].route,
             Self::Template(_) => "/",
+            Self::Program(_) => "/v1/session",
         }
     }
 
-    /// The body of a request.
+    /// The body of a request; of a launch, its arguments.
     ///
     /// # Errors
     /// What this API cannot ask, in words.
@@ -99,6 +123,9 @@ impl Api {
                 template::Filled::Object(object) => object,
                 template::Filled::Raw(bytes) => return Ok(bytes),
             },
+            Self::Program(launch) => {
+                return serde_json::to_vec(&launch.arguments(ask)?).map_err(|error| error.to_string());
+            }
         };
         for (name, value) in ask.extra.into_iter().flatten() {
             // A member that is null takes the API's own away.

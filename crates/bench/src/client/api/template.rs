@@ -7,17 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::{Ask, as_text};
 
-/// A template with its replacements.
-pub(super) enum Filled {
-    /// A JSON object.
-    Object(Map<String, Value>),
-    /// Anything else.
-    Raw(Vec<u8>),
-}
-
-pub(super) fn fill(template: &str, ask: &Ask<'_>) -> Result<Filled, String> {
+/// What replaces the placeholders of a text.
+pub(super) fn replacement<'a>(ask: &'a Ask<'_>) -> Result<impl Fn(&str) -> String + 'a, String> {
     let prompt = as_text(ask).ok_or("token ids cannot be put into a template")?;
-    let replace = |text: &str| {
+    Ok(move |text: &str| {
         // One pass, so that a prompt that holds `{model}` stays as it is.
         let mut out = String::with_capacity(text.len() + prompt.len());
         let mut rest = text;
@@ -41,7 +34,19 @@ pub(super) fn fill(template: &str, ask: &Ask<'_>) -> Result<Filled, String> {
             }
         }
         out + rest
-    };
+    })
+}
+
+/// A template with its replacements.
+pub(super) enum Filled {
+    /// A JSON object.
+    Object(Map<String, Value>),
+    /// Anything else.
+    Raw(Vec<u8>),
+}
+
+pub(super) fn fill(template: &str, ask: &Ask<'_>) -> Result<Filled, String> {
+    let replace = replacement(ask)?;
     match serde_json::from_str::<Value>(template) {
         Ok(mut value) => {
             visit(&mut value, &|text| match text {

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value, json};
 
 use super::key_value;
-use crate::client::api::Api;
+use crate::client::api::{Api, Launch};
 use crate::client::{Abandon, Address, ClientOptions, Timeouts, fetch};
 use crate::dataset::Sample;
 
@@ -20,6 +20,36 @@ pub enum LoraAssignment {
     /// One after the other.
     RoundRobin,
 }
+
+/// Flags that say how a backend is asked, and have no meaning for a program: it has its arguments.
+const NOT_OF_PROGRAMS: [&str; 26] = [
+    "backend",
+    "session_header",
+    "request_id_prefix",
+    "endpoint",
+    "body_template",
+    "lora_modules",
+    "header",
+    "extra_body",
+    "chat_template_kwargs",
+    "no_stream",
+    "no_reuse",
+    "insecure",
+    "ca_cert",
+    "ignore_eos",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "repetition_penalty",
+    "logprobs",
+    "use_beam_search",
+    "served_model_name",
+    "lora_assignment",
+    "profile",
+];
 
 /// Which server, and how it is asked.
 #[derive(Clone, Debug, Args)]
@@ -43,6 +73,13 @@ pub struct TargetFlags {
     /// A body with {prompt}, {max_tokens} and {model} in place of that of the backend.
     #[arg(long, value_name = "TEXT")]
     pub body_template: Option<String>,
+    /// Launch this program of pie for each request, over a session, in place of asking a backend: its name, or the hash of
+    /// one that was uploaded. What it sends and writes to stdout is the answer, each event counted as a token.
+    #[arg(long, value_name = "NAME", conflicts_with_all = NOT_OF_PROGRAMS)]
+    pub program: Option<String>,
+    /// An argument of the program, with {prompt}, {max_tokens} and {model} in it; once for each, in their order.
+    #[arg(long, value_name = "TEXT", requires = "program", allow_hyphen_values = true)]
+    pub program_argument: Vec<String>,
     /// Model to name; the first that the server lists by default.
     #[arg(long)]
     pub model: Option<String>,
@@ -183,9 +220,12 @@ impl TargetFlags {
             format!("http://{host}:{}", self.port)
         });
         let address: Address = text.parse()?;
-        let api = match &self.body_template {
-            Some(template) => Api::Template(template.clone()),
-            None => Api::find(&self.backend).with_context(|| {
+        let api = match (&self.program, &self.body_template) {
+            (Some(program), _) => {
+                Api::Program(Launch { program: program.clone(), arguments: self.program_argument.clone() })
+            }
+            (None, Some(template)) => Api::Template(template.clone()),
+            (None, None) => Api::find(&self.backend).with_context(|| {
                 format!("--backend: found `{}`, expected one of {}", self.backend, Api::names().join(", "))
             })?,
         };

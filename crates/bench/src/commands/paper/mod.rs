@@ -10,6 +10,7 @@ pub mod markup;
 pub mod measure;
 pub mod pie;
 pub mod progress;
+pub mod session;
 pub mod setting;
 pub mod table;
 pub mod workloads;

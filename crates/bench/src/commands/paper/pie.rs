@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::api::post;
 use crate::client::api::Api as Spoken;
-use crate::client::{ClientOptions, Stop, fetch};
+use crate::client::{ClientOptions, Stop, fetch, session_options};
 use crate::commands::child::{self, Children, Server};
 use crate::telemetry::prometheus;
 
@@ -113,6 +113,11 @@ impl Pie {
     /// Its address.
     pub fn url(&self) -> String {
         self.options.address.to_string()
+    }
+
+    /// How a session with it is opened.
+    pub(super) fn session_options(&self) -> protocol::client::Options {
+        session_options(&self.options)
     }
 
     /// Runs a program and gives its result, a text.
