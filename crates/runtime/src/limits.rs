@@ -210,9 +210,12 @@ mod tests {
         assert!(
             !inferlet.is_out_of_cpu() && run(works) >= Duration::from_millis(6) && inferlet.is_out_of_cpu()
         );
-        // What runs shortly pays for the clock's time.
-        run(|| ());
-        assert!(run(|| std::thread::sleep(crate::TICK)) >= crate::TICK);
+        // What runs shortly pays for the clock's time: behind a short run, which one that waited for a processor is not.
+        let pays_for_clock = || {
+            run(|| ());
+            run(|| std::thread::sleep(crate::TICK)) >= crate::TICK
+        };
+        assert!((0..20).any(|_| pays_for_clock()));
     }
 
     #[test]
