@@ -4,6 +4,7 @@
 //! the line, such as `request_id`, and its own: the text is `message`.
 
 use std::fmt;
+use std::io::IsTerminal;
 
 use serde_json::{Map, Value};
 use tracing::{Event, Subscriber};
@@ -30,7 +31,11 @@ pub(crate) fn start(verbose: u8, format: LogFormat) {
     let filter = EnvFilter::try_from_env("PIE_LOG").unwrap_or_else(|_| default.into());
     // Whatever is chosen, it has the ids of requests: their spans are of this target.
     let filter = filter.add_directive("request=error".parse().expect("a directive"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people: a journal and a file would keep their codes.
+    let is_coloured =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_coloured);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.fmt_fields(JsonFields::new()).event_format(JsonLines).init(),

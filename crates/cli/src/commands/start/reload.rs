@@ -229,8 +229,8 @@ impl Reload {
 
 fn report(what: &str, result: Result<()>) {
     match result {
-        Ok(()) => tracing::info!("{what} were read again"),
-        Err(error) => tracing::error!("{what} are not used, those before stay: {error:#}"),
+        Ok(()) => tracing::info!("read again: {what}"),
+        Err(error) => tracing::error!("not used, what was there stays: {what}: {error:#}"),
     }
 }
 
