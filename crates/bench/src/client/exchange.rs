@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::api::{Api, Ask};
+use super::api::Api;
 use super::connection::{Connection, Deadlines, ReadError, broken};
 use super::event::{self, Gathered};
 use super::framing::{self, Head};
@@ -61,17 +61,8 @@ async fn attempts(worker: &Worker, job: &Job, record: &mut Record) -> Result<(),
 /// The bytes of the request.
 fn request(worker: &Worker, job: &Job, record: &Record) -> Result<Vec<u8>, Failure> {
     let options = &worker.options;
-    let sample = &worker.plan.samples[worker.plan.requests[job.index].sample];
-    let body = options.api.body(&Ask {
-        model: options.model.as_deref(),
-        prompt: &sample.prompt,
-        history: &job.history,
-        output_tokens: sample.output_tokens,
-        stream: options.stream,
-        extra: [&options.extra_body, &sample.extra_body],
-    });
     // Whether every sample can be asked was checked before the run.
-    let body = body.map_err(|why| failed(ErrorClass::MalformedHttp, why))?;
+    let body = options.api.body(&worker.ask(job)).map_err(|why| failed(ErrorClass::MalformedHttp, why))?;
     let route = options.route.as_deref().unwrap_or(options.api.route());
     let mut bytes = Vec::with_capacity(body.len() + 512);
     let mut line = |parts: [&str; 3]| {

@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout_at;
 
 use super::ClientOptions;
-use super::api::{Ask, Launch};
+use super::api::Launch;
 use super::exchange::{after, failed};
 use super::worker::{Job, Worker};
 use crate::clock::Nanos;
@@ -67,13 +67,18 @@ fn of_session(error: ClientError) -> Failure {
 }
 
 /// A program that runs. When the request is given up, the program is ended: the session would let it go on.
-struct Running(Option<Inferlet>);
+struct Running {
+    client: Client,
+    inferlet: Inferlet,
+    is_over: bool,
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(inferlet) = self.0.take() {
+        if !self.is_over {
+            let (client, id) = (self.client.clone(), self.inferlet.id().to_string());
             // When the session is over, so is the program.
-            tokio::task::spawn_local(async move { inferlet.terminate().await.is_ok() });
+            tokio::task::spawn_local(async move { client.terminate(&id).await.is_ok() });
         }
     }
 }
@@ -95,17 +100,8 @@ pub(super) async fn launched(
 
 async fn attempt(worker: &Worker, job: &Job, launch: &Launch, record: &mut Record) -> Result<(), Failure> {
     let options = &worker.options;
-    let sample = &worker.plan.samples[worker.plan.requests[job.index].sample];
-    let arguments = launch.arguments(&Ask {
-        model: options.model.as_deref(),
-        prompt: &sample.prompt,
-        history: &job.history,
-        output_tokens: sample.output_tokens,
-        stream: true,
-        extra: [&options.extra_body, &sample.extra_body],
-    });
     // Whether every sample can be asked was checked before the run.
-    let arguments = arguments.map_err(|why| failed(ErrorClass::Client, why))?;
+    let arguments = launch.arguments(&worker.ask(job)).map_err(|why| failed(ErrorClass::Client, why))?;
     let started = worker.clock.instant(record.service_start());
     let total = after(started, options.timeouts.total);
     let (client, was_there) = worker.session.client(worker).await?;
@@ -115,10 +111,9 @@ async fn attempt(worker: &Worker, job: &Job, launch: &Launch, record: &mut Recor
     let mut wait = Wait { total, next: first, started, worker };
     let inferlet = wait.within(client.launch(&launch.program, &arguments), record).await?;
     record.headers = Some(worker.clock.now());
-    let mut running = Running(Some(inferlet));
+    let mut running = Running { client, inferlet, is_over: false };
     let result = loop {
-        let Some(inferlet) = &mut running.0 else { break None };
-        let Some(next) = wait.within(inferlet.next(), record).await? else { break None };
+        let Some(next) = wait.within(running.inferlet.next(), record).await? else { break None };
         let at = worker.clock.now();
         wait.next = after(Instant::now(), options.timeouts.stall);
         record.bytes_received += next.event.bytes() as u64;
@@ -132,7 +127,7 @@ async fn attempt(worker: &Worker, job: &Job, launch: &Launch, record: &mut Recor
             Event::Error { error } => break Some(Err(error)),
         }
     };
-    running.0 = None;
+    running.is_over = true;
     match result {
         Some(Ok(text)) => {
             if record.chunks.is_empty() && worker.keeps_text {

@@ -14,6 +14,7 @@ use tokio::task::LocalSet;
 use tokio_rustls::TlsConnector;
 
 use super::ClientOptions;
+use super::api::Ask;
 use super::connection::{self, Connection, Scratch};
 use super::exchange::exchange;
 use super::launch::Session;
@@ -81,6 +82,19 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn count_connection(&self) {
         self.shared.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What a job asks for.
+    pub(super) fn ask<'a>(&'a self, job: &'a Job) -> Ask<'a> {
+        let sample = &self.plan.samples[self.plan.requests[job.index].sample];
+        Ask {
+            model: self.options.model.as_deref(),
+            prompt: &sample.prompt,
+            history: &job.history,
+            output_tokens: sample.output_tokens,
+            stream: self.options.stream,
+            extra: [&self.options.extra_body, &sample.extra_body],
+        }
     }
 }
 

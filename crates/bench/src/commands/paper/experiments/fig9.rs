@@ -68,16 +68,11 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
             cold.into(),
         ]);
     }
-    let at = || sizes.iter().map(|size| *size as f64);
     let from_within = within.iter().map(|[value, low, high]| Some(Reading::between(*value, *low, *high)));
-    let line = |name: &str, readings: &mut dyn Iterator<Item = Option<Reading>>| Line {
-        name: name.into(),
-        points: at().zip(readings).filter_map(|(size, reading)| Some((size, reading?))).collect(),
-    };
     let lines = vec![
-        line("within", &mut from_within.into_iter()),
-        line("over a session", &mut ended.iter().map(Measured::reading)),
-        line("over a session, until answered", &mut answered.iter().map(Measured::reading)),
+        line("within", &sizes, from_within),
+        line("over a session", &sizes, ended.iter().map(Measured::reading)),
+        line("over a session, until answered", &sizes, answered.iter().map(Measured::reading)),
     ];
     let title = "Figure 9: launches at once";
     let (x_label, y_label) = ("launches at once".into(), "ms until all have ended".into());
@@ -92,10 +87,18 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
         tables: vec![table],
         figure: Some(Figure::of(title, plot)),
         notes: vec![
-            "the time is until the last program has ended, the paper's until the reply to the last launch".into(),
-            "over a session the launches are calls on one connection, as an application makes them; \"until answered\" is the paper's measure".into(),
+            "the time is until the last program has ended, the paper's until the reply to the last launch, as \"until answered\"".into(),
+            "over a session the launches are calls on one connection, as an application makes them".into(),
             "a program is compiled once and kept on disk, so there is no cold launch with its upload".into(),
         ],
         data: json!(data.collect::<Vec<_>>()),
     })
+}
+
+fn line(name: &str, sizes: &[usize], readings: impl Iterator<Item = Option<Reading>>) -> Line {
+    let points = sizes.iter().zip(readings);
+    Line {
+        name: name.into(),
+        points: points.filter_map(|(size, reading)| Some((*size as f64, reading?))).collect(),
+    }
 }
