@@ -17,7 +17,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use scheduler::{CallError, ContextOp, SnapshotData, SnapshotInfo, SnapshotPage};
+use scheduler::{CallError, ContextInfo, ContextOp, NewContext, SnapshotData, SnapshotInfo, SnapshotPage};
 
 use crate::error::{ApiError, engine_gone};
 use crate::files::{PartFile, remove_parts};
@@ -225,34 +225,34 @@ impl SnapshotFiles {
         workers.run(inferlet, 0, finish).await
     }
 
-    /// Gives the engine a snapshot that only the disk has, in place of others where host memory is full;
-    /// whether there is its file. Dropped in the middle, it would lose sight of those others.
+    /// Opens a snapshot that only the disk has, in place of others in the engine where host memory is full; none where there
+    /// is no file, or where the context is no longer wanted. Dropped in the middle, it would lose sight of those others.
     pub(crate) async fn load(
         &self,
         workers: &Workers,
         inferlet: &Arc<InferletState>,
         model: &ServedModel,
         key: &str,
-    ) -> Result<bool, ApiError> {
-        let Some(path) = self.path(model, key) else { return Ok(false) };
+        context: NewContext,
+        wanted: impl FnOnce() -> bool + Send + 'static,
+    ) -> Result<Option<ContextInfo>, ApiError> {
+        let Some(path) = self.path(model, key) else { return Ok(None) };
         let file = self.find(model, key);
-        let tenant = inferlet.user.tenant;
         let unusable =
             |reason: String| ApiError::Backend(format!("the snapshot's file cannot be used: {reason}"));
         let read = move || read(&path).map_err(unusable);
-        let Some((_, data)) = workers.run(inferlet, 0, read).await? else { return Ok(false) };
-        let pages = data.pages.len() as u32;
-        let forgotten = model.engine.forget_persistent(pages).await.map_err(engine_gone)?;
-        for info in forgotten.map_err(ApiError::from)? {
+        let Some((_, data)) = workers.run(inferlet, 0, read).await? else { return Ok(None) };
+        // Not on the inferlet's share: it would be given up with it, and with it what was forgotten.
+        let loaded = model.engine.load(key.to_string(), data, context, wanted).await.map_err(engine_gone)?;
+        let Some(loaded) = loaded.map_err(ApiError::from)? else { return Ok(None) };
+        for info in loaded.forgotten {
             self.lock().is_forgotten(&entry(model, &info.key));
         }
-        // Not on the inferlet's share: it would be given up with it, and the file with what it holds.
-        let imported = model.engine.import(key.to_string(), tenant, true, data).await.map_err(engine_gone)?;
-        imported.map_err(ApiError::from)?;
+        let opened = loaded.opened.map_err(ApiError::from)?;
         if let Some(version) = file {
             self.is_in_engine(model, key, version);
         }
-        Ok(true)
+        Ok(Some(opened))
     }
 
     /// Removes a snapshot, its file and what the engine has, if there is one: both or neither, wherever the program is

@@ -37,7 +37,7 @@ pub use request::{
     Ticket,
 };
 pub use state::{
-    Answered, ContextPages, Holdings, NextStep, OwnerPages, Saved, Scheduler, SnapshotData, SnapshotInfo,
-    SnapshotPage,
+    Answered, ContextPages, Holdings, Loaded, NewContext, NextStep, OwnerPages, Saved, Scheduler,
+    SnapshotData, SnapshotInfo, SnapshotPage,
 };
 pub use stats::Stats;

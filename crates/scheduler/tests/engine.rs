@@ -13,7 +13,8 @@ use backend::{
 };
 use scheduler::{
     CallError, ContextId, ContextOp, Engine, EngineConfig, EngineHandle, ForwardError, ForwardReply,
-    ForwardRequest, OwnerId, Priority, Reply, SchedulerConfig, SnapshotData, TenantId, Ticket,
+    ForwardRequest, NewContext, OwnerId, Priority, Reply, SchedulerConfig, SnapshotData, SnapshotPage,
+    TenantId, Ticket,
 };
 
 struct Unpark(Thread);
@@ -63,6 +64,10 @@ fn create(handle: &EngineHandle, id: u64) {
     let (context, owner) = (ContextId(id), OwnerId(id));
     let op = ContextOp::Create { context, owner, priority: Priority::Normal, tenant: TenantId(0) };
     handle.apply(op).unwrap();
+}
+
+fn new_context(id: u64) -> NewContext {
+    NewContext { id: ContextId(id), owner: OwnerId(id), priority: Priority::Normal, tenant: TenantId(0) }
 }
 
 fn request(ticket: u64, context: u64, tokens: &[u32]) -> ForwardRequest {
@@ -281,7 +286,7 @@ fn snapshots_outlive_their_owner_and_the_engine() {
     assert_eq!(wait(handle.list("ann/".into())).unwrap(), [info]);
     assert_eq!(wait(handle.list("bob/".into())).unwrap(), []);
     let open = |handle: &EngineHandle, id: u64| {
-        wait(handle.open("ann/a".into(), ContextId(id), OwnerId(id), Priority::Normal, TenantId(0))).unwrap();
+        wait(handle.open("ann/a".into(), new_context(id))).unwrap();
         token(wait(handle.forward(request(id + 10, id, &[7]))))
     };
     assert_eq!(open(&handle, 2), expected);
@@ -304,6 +309,53 @@ fn snapshots_outlive_their_owner_and_the_engine() {
     ));
     wait(handle.import("ann/a".into(), TenantId(0), true, data)).unwrap();
     assert_eq!(open(&handle, 3), expected);
+}
+
+/// Host memory has room for one of two snapshots: the one that is loaded takes the other's place, and has its context.
+#[test]
+fn a_loaded_snapshot_takes_the_place_of_another() {
+    let config = SchedulerConfig { host_pages: 3, ..SchedulerConfig::default() };
+    let (handle, _engine) =
+        Engine::start(Box::new(FakeBackend::new(100, 50)), config, EngineConfig::default()).unwrap();
+    let page_tokens = handle.limits().page_tokens;
+    let page = SnapshotPage {
+        live: 1,
+        positions: vec![0; page_tokens as usize],
+        bytes: vec![0; handle.limits().page_bytes],
+    };
+    let data = SnapshotData { page_tokens, next_position: 1, pages: vec![page.clone(), page] };
+    let keys = |handle: &EngineHandle| {
+        let list = wait(handle.list(String::new())).unwrap();
+        list.into_iter().map(|info| info.key).collect::<Vec<_>>()
+    };
+    let load = |key: &str, id, wanted: bool| {
+        wait(handle.load(key.into(), data.clone(), new_context(id), move || wanted)).unwrap()
+    };
+    let first = load("a", 1, true).unwrap();
+    assert_eq!((first.forgotten, first.opened.unwrap().length), (vec![], 2));
+    // Its context keeps its pages, so that there is room for none: what was forgotten is said all the same.
+    let refused = load("b", 2, true).unwrap();
+    assert_eq!(refused.forgotten.iter().map(|info| &*info.key).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(refused.opened, Err(CallError::OutOfPages { needed: 2, available: 1 }));
+    assert_eq!(keys(&handle), Vec::<String>::new());
+    handle.apply(ContextOp::Drop { context: ContextId(1) }).unwrap();
+    assert_eq!(load("a", 3, true).unwrap().opened.unwrap().length, 2);
+    handle.apply(ContextOp::Drop { context: ContextId(3) }).unwrap();
+    // Nobody wants it: nothing is forgotten for it.
+    assert!(load("b", 4, false).is_none());
+    assert_eq!(keys(&handle), ["a"]);
+    let second = load("b", 5, true).unwrap();
+    assert_eq!(second.forgotten.iter().map(|info| &*info.key).collect::<Vec<_>>(), ["a"]);
+    assert_eq!((second.opened.unwrap().length, keys(&handle)), (2, vec!["b".to_string()]));
+    // What is there by now is opened as it is, also where its file cannot be used.
+    let damaged = SnapshotData { page_tokens: 1, ..data.clone() };
+    let again = wait(handle.load("b".into(), damaged.clone(), new_context(6), || true)).unwrap().unwrap();
+    assert_eq!((again.forgotten, again.opened.unwrap().length), (vec![], 2));
+    let damaged = wait(handle.load("c".into(), damaged, new_context(7), || true)).unwrap().unwrap();
+    assert_eq!(damaged.forgotten, []);
+    assert!(matches!(damaged.opened, Err(CallError::Mismatch(_))));
+    assert_eq!(keys(&handle), ["b"]);
+    wait(handle.check()).unwrap();
 }
 
 /// A fake that counts its adapters.

@@ -4,9 +4,12 @@
 //! to the engine without waiting. Operations and passes of an inferlet reach the engine in the order they were made.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use scheduler::{CacheSalt, CallError, ContextId, ContextOp, EngineHandle, Priority, SnapshotInfo};
+use scheduler::{
+    CacheSalt, CallError, ContextId, ContextInfo, ContextOp, EngineHandle, NewContext, Priority, SnapshotInfo,
+};
 use wasmtime::component::{Accessor, HasSelf, Resource};
 
 use super::bindings::api::context;
@@ -109,7 +112,9 @@ impl Drop for SavedCopy {
 /// A context being opened from a snapshot. Dropped before it is done, it goes from the engine as well.
 struct Opening {
     engine: EngineHandle,
-    context: ContextId,
+    context: NewContext,
+    /// No longer, once it was dropped: a load that the engine comes to after that makes no context.
+    wanted: Arc<AtomicBool>,
     done: bool,
 }
 
@@ -124,23 +129,30 @@ impl Opening {
 impl Drop for Opening {
     fn drop(&mut self) {
         if !self.done {
+            // First, so that what is loaded from now on is not opened, and what was loaded before is dropped.
+            self.wanted.store(false, Ordering::Release);
             // Never refused. The engine ignores contexts that it does not know.
-            let _ = self.engine.apply(ContextOp::Drop { context: self.context });
+            let _ = self.engine.apply(ContextOp::Drop { context: self.context.id });
         }
     }
 }
 
-/// Gives the engine a snapshot that only the disk has; whether there is one. It is a task of its own, so that it comes to
-/// its end whatever becomes of the program.
+/// Opens a snapshot that only the disk has, if there is one. It is a task of its own, so that it comes to its end
+/// whatever becomes of the program.
 async fn load_from_disk(
     shared: &Arc<RuntimeState>,
     inferlet: &Arc<InferletState>,
     model: &Arc<ServedModel>,
     key: &str,
-) -> Result<bool, ApiError> {
+    opening: &Opening,
+) -> Result<Option<ContextInfo>, ApiError> {
     let (shared, inferlet) = (shared.clone(), inferlet.clone());
     let (model, key) = (model.clone(), key.to_string());
-    let load = async move { shared.snapshots.load(&shared.workers, &inferlet, &model, &key).await };
+    let (context, wanted) = (opening.context, opening.wanted.clone());
+    let load = async move {
+        let wanted = move || wanted.load(Ordering::Acquire);
+        shared.snapshots.load(&shared.workers, &inferlet, &model, &key, context, wanted).await
+    };
     tokio::spawn(load).await.map_err(|error| ApiError::Backend(error.to_string()))?
 }
 
@@ -412,20 +424,20 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             state.contexts += 1;
             let (shared, inferlet) = (state.shared.clone(), state.inferlet.clone());
             let engine = model.engine.for_owner(inferlet.owner);
-            let opening = Opening { engine, context: shared.next_context(), done: false };
+            let (id, owner, tenant) = (shared.next_context(), inferlet.owner, inferlet.user.tenant);
+            let context = NewContext { id, owner, priority: Priority::Normal, tenant };
+            let opening = Opening { engine, context, wanted: Arc::new(true.into()), done: false };
             let key = snapshot_key(&inferlet.user.name, &name);
             Ok::<_, Failure>((shared, opening, model, inferlet, key))
         })?;
-        let (owner, tenant) = (inferlet.owner, inferlet.user.tenant);
-        let id = opening.context;
+        let NewContext { id, priority, .. } = opening.context;
         let opened = async {
-            let open = || opening.engine.open(key.clone(), id, owner, Priority::Normal, tenant);
-            let opened = match open().await.map_err(engine_gone)? {
-                Err(CallError::NotFound(_)) if load_from_disk(&shared, &inferlet, &model, &key).await? => {
-                    open().await.map_err(engine_gone)?
-                }
-                opened => opened,
-            };
+            let opened = opening.engine.open(key.clone(), opening.context).await.map_err(engine_gone)?;
+            if let Err(CallError::NotFound(_)) = opened
+                && let Some(info) = load_from_disk(&shared, &inferlet, &model, &key, &opening).await?
+            {
+                return Ok(info);
+            }
             opened.map_err(|error| named(error, &name))
         };
         let opened = opened.await;
@@ -442,7 +454,7 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
                 }
             };
             let positions = Positions::of_runs(&info.positions, info.next_position);
-            let (engine, priority) = (opening.done(), Priority::Normal);
+            let engine = opening.done();
             if let Some(salt) = state.cache_salt {
                 HostState::apply(&engine, ContextOp::SetCacheSalt { context: id, salt })?;
             }

@@ -46,7 +46,7 @@ struct World {
 
 impl World {
     /// So few pages of host memory that not all that is on disk fits.
-    async fn new(data: &Path) -> World {
+    async fn new(data: &Path, host_pages: u32) -> World {
         let mut seen = Arc::default();
         let backend = |fake: FakeBackend| {
             let (backend, counts) = FaultyBackend::new(fake, 0, 0);
@@ -54,7 +54,7 @@ impl World {
             Box::new(backend) as Box<dyn Backend>
         };
         let config = RuntimeConfig { data: Some(data.to_path_buf()), inferlets: 4, ..Bench::config() };
-        let scheduler = SchedulerConfig { host_pages: 6, ..SchedulerConfig::default() };
+        let scheduler = SchedulerConfig { host_pages, ..SchedulerConfig::default() };
         let bench = Bench::of(&["tiny"], 64, config, &scheduler, backend).await;
         World { bench, seen }
     }
@@ -128,7 +128,7 @@ impl World {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_every_await_it_gives_everything_back() {
     let folder = tempfile::tempdir().unwrap();
-    let world = World::new(folder.path()).await;
+    let world = World::new(folder.path(), 6).await;
     for order in ["one-by-one", "together"] {
         let mut at = 1;
         loop {
@@ -151,7 +151,7 @@ async fn killed_at_every_await_it_gives_everything_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_future_dropped_at_every_poll_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let world = World::new(folder.path()).await;
+    let world = World::new(folder.path(), 6).await;
     for order in ["one-by-one", "together"] {
         for delay_ms in [0, 2] {
             let mut at = 1;
@@ -175,13 +175,13 @@ async fn killed_while_a_snapshot_is_read_it_leaves_none_unknown() {
     let folder = tempfile::tempdir().unwrap();
     let names = ["persistent one", "persistent two", "persistent three"];
     for at in 1.. {
-        let world = World::new(folder.path()).await;
+        let world = World::new(folder.path(), 6).await;
         for name in names {
             world.run(&["save", name]).await.unwrap();
         }
         drop(world);
         // The engine has some of them now.
-        let world = World::new(folder.path()).await;
+        let world = World::new(folder.path(), 6).await;
         let mut ended = true;
         for name in names {
             let (pending, outcome) = world.kill_at(&["open", name], at).await;
@@ -201,4 +201,30 @@ async fn killed_while_a_snapshot_is_read_it_leaves_none_unknown() {
             return;
         }
     }
+}
+
+/// Host memory has room for four of eight snapshots when the server starts, and as many programs open the others at
+/// once: none takes the room that another has made, or what another is about to open.
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_that_are_read_at_once_are_all_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = [1, 2, 3, 4, 5, 6, 7, 8].map(|nth| format!("persistent {nth}"));
+    let world = World::new(folder.path(), 21).await;
+    for name in &names {
+        world.run(&["save", name]).await.unwrap();
+    }
+    drop(world);
+    for turn in 0..20 {
+        let world = World::new(folder.path(), 21).await;
+        let open = async |name: &str| {
+            world.run(&["open", name]).await.unwrap_or_else(|error| panic!("{name}, {turn}: {error}"));
+        };
+        for names in names.chunks(4) {
+            tokio::join!(open(&names[0]), open(&names[1]), open(&names[2]), open(&names[3]));
+        }
+        world.bench.settled().await;
+    }
+    let world = World::new(folder.path(), 21).await;
+    assert_eq!(world.run(&["random", "clean"]).await.unwrap(), "8");
+    world.check("opened at once", folder.path()).await;
 }

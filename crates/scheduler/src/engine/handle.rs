@@ -9,10 +9,10 @@ use futures_channel::oneshot;
 use super::driver::guard;
 use super::inbox::{Call, Inbox, Message, Refused};
 use crate::ops::{CallError, ContextInfo, ContextOp, Overloaded};
-use crate::request::{
-    ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, Priority, TenantId, Ticket,
+use crate::request::{ContextId, ForwardError, ForwardReply, ForwardRequest, OwnerId, TenantId, Ticket};
+use crate::state::{
+    Holdings, Loaded, NewContext, Saved, Scheduler, SnapshotData, SnapshotInfo, SnapshotPage,
 };
-use crate::state::{Holdings, Saved, Scheduler, SnapshotData, SnapshotInfo, SnapshotPage};
 use crate::stats::Stats;
 
 /// An answer to come. It always comes, unless the engine's thread died; treat that as closed.
@@ -116,15 +116,21 @@ impl EngineHandle {
     }
 
     /// Makes a context from a snapshot.
-    pub fn open(
+    pub fn open(&self, key: String, context: NewContext) -> Reply<ContextInfo, CallError> {
+        self.call(move |scheduler, _| scheduler.open(&key, context))
+    }
+
+    /// Makes a persistent snapshot from what [`EngineHandle::export_pages`] gave, unless it is there by now, in place of other
+    /// persistent ones where host memory has no room, and a context from it. Where the context is no longer wanted when the
+    /// engine comes to it, nothing is done, and the answer is `None`.
+    pub fn load(
         &self,
         key: String,
-        context: ContextId,
-        owner: OwnerId,
-        priority: Priority,
-        tenant: TenantId,
-    ) -> Reply<ContextInfo, CallError> {
-        self.call(move |scheduler, _| scheduler.open(&key, context, owner, priority, tenant))
+        data: SnapshotData,
+        context: NewContext,
+        wanted: impl FnOnce() -> bool + Send + 'static,
+    ) -> Reply<Option<Loaded>, CallError> {
+        self.call(move |scheduler, _| Ok(wanted().then(|| scheduler.load(key, data, context))))
     }
 
     /// Whether there is a snapshot, which [`ContextOp::DropSnapshot`] deletes.
@@ -159,11 +165,6 @@ impl EngineHandle {
         data: SnapshotData,
     ) -> Reply<SnapshotInfo, CallError> {
         self.call(move |scheduler, _| scheduler.import(key, tenant, persistent, data))
-    }
-
-    /// Forgets persistent snapshots until so many pages fit host memory, or none is left; says which.
-    pub fn forget_persistent(&self, pages: u32) -> Reply<Vec<SnapshotInfo>, CallError> {
-        self.call(move |scheduler, _| Ok(scheduler.forget_persistent(pages)))
     }
 
     /// Counts for metrics.

@@ -38,7 +38,7 @@ use crate::stats::Stats;
 
 pub use holdings::{ContextPages, Holdings, OwnerPages};
 pub(crate) use snapshots::Snapshot;
-pub use snapshots::{Saved, SnapshotData, SnapshotInfo, SnapshotPage};
+pub use snapshots::{Loaded, NewContext, Saved, SnapshotData, SnapshotInfo, SnapshotPage};
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

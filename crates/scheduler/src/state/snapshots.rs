@@ -27,6 +27,28 @@ pub struct SnapshotInfo {
     pub persistent: bool,
 }
 
+/// A context to be made from a snapshot.
+#[derive(Clone, Copy, Debug)]
+pub struct NewContext {
+    /// New id.
+    pub id: ContextId,
+    /// Who holds it.
+    pub owner: OwnerId,
+    /// Its priority.
+    pub priority: Priority,
+    /// Who may share its cached prefixes.
+    pub tenant: TenantId,
+}
+
+/// What [`Scheduler::load`] did.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The persistent snapshots that only the disk has now, also where nothing was opened.
+    pub forgotten: Vec<SnapshotInfo>,
+    /// The context; an error as of [`Scheduler::import`] and [`Scheduler::open`].
+    pub opened: Result<ContextInfo, CallError>,
+}
+
 /// What of a list a new snapshot needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Saved {
@@ -105,18 +127,28 @@ impl Scheduler {
     ///
     /// # Errors
     /// When there is no such snapshot or the context id is in use.
-    pub fn open(
-        &mut self,
-        key: &str,
-        context: ContextId,
-        owner: OwnerId,
-        priority: Priority,
-        tenant: TenantId,
-    ) -> Result<ContextInfo, CallError> {
+    pub fn open(&mut self, key: &str, context: NewContext) -> Result<ContextInfo, CallError> {
         let snapshot = self.snapshots.get(key).ok_or_else(|| CallError::NotFound(key.into()))?;
         let (entries, next_position) = (snapshot.entries.clone(), snapshot.next_position);
-        self.create(context, owner, priority, tenant, entries, next_position)?;
-        self.info(context)
+        let NewContext { id, owner, priority, tenant } = context;
+        self.create(id, owner, priority, tenant, entries, next_position)?;
+        self.info(id)
+    }
+
+    /// Makes a persistent snapshot of what its file has, unless it is there by now, in place of other persistent ones where
+    /// host memory has no room, and a context from it: in one step, so that no other load takes its room in between.
+    pub fn load(&mut self, key: String, data: SnapshotData, context: NewContext) -> Loaded {
+        let mut forgotten = Vec::new();
+        if !self.has(&key) {
+            let checked = self.check_data(&data).and_then(|()| {
+                forgotten = self.forget_persistent(data.pages.len() as u32);
+                self.import(key.clone(), context.tenant, true, data)
+            });
+            if let Err(error) = checked {
+                return Loaded { forgotten, opened: Err(error) };
+            }
+        }
+        Loaded { forgotten, opened: self.open(&key, context) }
     }
 
     /// Whether there is a snapshot.
@@ -136,7 +168,7 @@ impl Scheduler {
 
     /// Forgets persistent snapshots, which their saver has on disk, until so many pages fit host memory or
     /// none is left; says which. Contexts opened from them keep their pages.
-    pub fn forget_persistent(&mut self, pages: u32) -> Vec<SnapshotInfo> {
+    fn forget_persistent(&mut self, pages: u32) -> Vec<SnapshotInfo> {
         let mut forgotten = Vec::new();
         while self.memory.pages.host_left() < pages {
             let persistent = self.snapshots.iter().find(|(_, snapshot)| snapshot.persistent);
@@ -201,6 +233,24 @@ impl Scheduler {
         persistent: bool,
         data: SnapshotData,
     ) -> Result<SnapshotInfo, CallError> {
+        self.check_data(&data)?;
+        let (needed, available) = (data.pages.len() as u32, self.memory.pages.host_left());
+        if needed > available {
+            return Err(CallError::OutOfPages { needed, available });
+        }
+        let room = self.memory.accounts.check_room(Account::Tenant(tenant), needed);
+        room.map_err(|e| CallError::OutOfPages { needed: e.needed, available: e.quota })?;
+        let mut entries = Vec::with_capacity(data.pages.len());
+        for SnapshotPage { live, positions, bytes } in data.pages {
+            let page = self.memory.pages.create_on_host(bytes);
+            self.memory.pages.get_mut(page).positions = positions;
+            entries.push(Entry { page, live });
+        }
+        Ok(self.keep(key, Snapshot { entries, tenant, next_position: data.next_position, persistent }))
+    }
+
+    /// Refuses what does not fit the model.
+    fn check_data(&self, data: &SnapshotData) -> Result<(), CallError> {
         let limits = &self.limits;
         let mismatch = |text: String| Err(CallError::Mismatch(text));
         if data.page_tokens != limits.page_tokens {
@@ -223,19 +273,7 @@ impl Scheduler {
                 ));
             }
         }
-        let (needed, available) = (data.pages.len() as u32, self.memory.pages.host_left());
-        if needed > available {
-            return Err(CallError::OutOfPages { needed, available });
-        }
-        let room = self.memory.accounts.check_room(Account::Tenant(tenant), needed);
-        room.map_err(|e| CallError::OutOfPages { needed: e.needed, available: e.quota })?;
-        let mut entries = Vec::with_capacity(data.pages.len());
-        for SnapshotPage { live, positions, bytes } in data.pages {
-            let page = self.memory.pages.create_on_host(bytes);
-            self.memory.pages.get_mut(page).positions = positions;
-            entries.push(Entry { page, live });
-        }
-        Ok(self.keep(key, Snapshot { entries, tenant, next_position: data.next_position, persistent }))
+        Ok(())
     }
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use backend::{Backend, Batch, FakeBackend, Limits, Output};
 use scheduler::{
-    ContextId, ContextOp, ForwardError, ForwardReply, NextStep, OwnerId, PolicyKind, Priority, Scheduler,
-    SchedulerConfig, SnapshotData, Stats, TenantId, Ticket,
+    ContextId, ContextOp, ForwardError, ForwardReply, NewContext, NextStep, OwnerId, PolicyKind, Priority,
+    Scheduler, SchedulerConfig, SnapshotData, Stats, TenantId, Ticket,
 };
 
 use super::ops::{Bounds, Nth, Op, request};
@@ -373,7 +373,8 @@ impl World {
             return;
         };
         let context = ContextId(self.id());
-        self.scheduler.open(key, context, owner, Priority::Low, tenant(owner)).unwrap();
+        let new = NewContext { id: context, owner, priority: Priority::Low, tenant: tenant(owner) };
+        self.scheduler.open(key, new).unwrap();
         self.contexts.insert(context, (owner, plain));
     }
 
