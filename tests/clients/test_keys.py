@@ -240,6 +240,31 @@ def test_requests_beyond_the_places_wait_and_then_are_refused(tmp_path):
         assert answers and answers[0].status_code == 200
 
 
+def test_what_goes_on_behind_its_answer_has_a_place(tmp_path):
+    home = Pie(tmp_path)
+    config = tmp_path / "config.toml"
+    config.write_text("[admission]\nrunning = 2\nwaiting = 0\n")
+    with home.serving("--config", str(config), model=model_file()) as url:
+
+        def begin(tokens):
+            body = {"input": "one two", "background": True, "max_output_tokens": tokens, "ignore_eos": True}
+            begun = ask(url, "", "/v1/responses", body)
+            assert begun.json()["status"] == "in_progress", begun.text
+            return begun.json()["id"]
+
+        def cancel(answer):
+            return requests.post(f"{url}/v1/responses/{answer}/cancel", timeout=PATIENCE_S).status_code
+
+        long = begin(4000)
+        assert ask(url, "").status_code == 200, "there is a second place"
+        begin(1000)
+        refused = ask(url, "")
+        assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
+        assert cancel(long) == 429, "the second one makes an answer, too"
+        wait_until("the second ends", lambda: cancel(long) == 200)
+        wait_until("all places are free", lambda: begin(1) and begin(1))
+
+
 def test_settings_are_read_again_on_a_signal(tmp_path):
     home = Pie(tmp_path)
     config = tmp_path / "config.toml"

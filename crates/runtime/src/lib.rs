@@ -81,7 +81,7 @@ pub use process::{
 pub use program::{API_VERSION, Bundled, CatalogEntry, Needs, Program, ProgramError};
 pub use record::batch_observer;
 pub use served::{ModelFacts, ServedModel};
-pub use service::{Arrival, RequestError, Service, bytes_of_body};
+pub use service::{Arrival, KeptToTheEnd, RequestError, Service, bytes_of_body};
 pub use stats::{METRICS, Reading};
 pub use uploads::{Reserved, UploadError};
 pub use usage::{Taken, UserUsage};

@@ -40,6 +40,10 @@ pub struct Service {
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival(pub Instant);
 
+/// Among the extensions of a request: what is kept until its inferlet has ended, which may be long after its answer is out.
+#[derive(Clone)]
+pub struct KeptToTheEnd(pub Arc<dyn Send + Sync>);
+
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
@@ -80,7 +84,7 @@ impl Service {
     /// Answers one request, under a grant or as the user of the service. The head of the answer is here as soon as the program gives it; the body follows
     /// while the program writes it. Dropping the future, or the body before its end, ends the inferlet unless it has
     /// detached itself; what the program does after its answer, it may finish. The inferlet's span is below the
-    /// [`SpanParent`] among the extensions of the request, if there is one.
+    /// [`SpanParent`] among the extensions of the request, if there is one; [`KeptToTheEnd`] is taken out of them.
     ///
     /// # Errors
     /// When the program cannot be started, or ended without an answer.
@@ -95,7 +99,8 @@ impl Service {
     {
         let is_head = request.method() == Method::HEAD;
         let broken = |error: B::Error| wasmtime_wasi_http::Error::InternalError(Some(error.to_string()));
-        let request = request.map(|body| body.map_err(broken));
+        let mut request = request.map(|body| body.map_err(broken));
+        let kept = request.extensions_mut().remove::<KeptToTheEnd>();
         let names = (&*self.program).into();
         let (registration, client) = register(&self.shared, names, self.options.clone(), grant, None)?;
         if let Some(Arrival(time)) = request.extensions().get() {
@@ -122,6 +127,9 @@ impl Service {
                 }
             }
             let _ = ended.send(outcome);
+            // It has given back all else before whatever is kept for it goes.
+            drop(registration);
+            drop(kept);
         };
         // What it writes to the log is of the request that it answers.
         turns.spawn(work.in_current_span()).detach();

@@ -14,7 +14,7 @@ use http::header::{
 };
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use runtime::{Arrival, Grant, InferletError, LaunchError, RequestError, Service};
+use runtime::{Arrival, Grant, InferletError, KeptToTheEnd, LaunchError, RequestError, Service};
 use serde_json::json;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer, ExposeHeaders};
 
@@ -311,9 +311,10 @@ async fn admit(front: &Front, service: &Service, mount: &str, route: &str, mut r
     let grant = client.as_ref().map(|client| &client.key.grant);
     let (id, tokens) = (grant.map_or("", |grant| grant.name()), grant.map(|grant| grant.tokens()));
     let place = match front.0.admission.enter(id, bounds, tokens).await {
-        Ok(place) => place,
+        Ok(place) => Arc::new(place),
         Err(refused) => return busy(&format!("{refused}; try again later"), RETRY_SECONDS),
     };
+    request.extensions_mut().insert(KeptToTheEnd(place.clone()));
     let answer = run(front, service, mount, request, grant).await;
     answer.map(|body| observed(body, place))
 }
@@ -321,8 +322,8 @@ async fn admit(front: &Front, service: &Service, mount: &str, route: &str, mut r
 /// Seconds after which a client may try again that found no place.
 const RETRY_SECONDS: u64 = 1;
 
-/// A request has its place until its answer is out.
-impl Observer for Place {
+/// A request has its place until its answer is out and its program has ended.
+impl Observer for Arc<Place> {
     fn passed(&mut self, _: &Passed, _: bool) {}
 }
 

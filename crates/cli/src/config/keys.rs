@@ -255,7 +255,8 @@ section! {
     /// How many requests programs answer at once. Beyond, requests wait, and the one is next whose key was given the fewest
     /// tokens; beyond that they are answered 429 with `retry-after`.
     AdmissionSettings {
-        /// Requests that run at once, from their start to the last byte of the answer.
+        /// Requests that run at once, from their start to the last byte of the answer and the end of what their program does
+        /// behind it.
         running: u32 = (AdmissionLimits::default().running)
             .range(1, 16384);
         /// Of these, those of one key. Without keys one client has all.
