@@ -1,4 +1,4 @@
-//! Tasks of the project: `cargo xtask demo | test | guests | bench | docs`.
+//! Tasks of the project: `cargo xtask demo | test | guests | bench | dist | docs`.
 
 #![expect(clippy::print_stdout, reason = "this program talks to a terminal")]
 
@@ -21,6 +21,8 @@ cargo xtask TASK
   bench     build and run `pie bench` on the default model; arguments are passed on
   dist      what a user without Rust installs, in target/dist: a tarball, a Debian package and a Python wheel; each is
             unpacked in an empty folder, and answers there
+  dist --built
+            the same of the binary that is there, as `test` leaves one
   docs      write the tables of docs/config.md and docs/operating.md, and example_config.toml, from the code
 
 Nothing needs installing by hand beyond Rust, a C compiler, and Python 3 with pip and venv.";
@@ -41,7 +43,15 @@ fn main() -> Result<()> {
         "guests" => guests(),
         "bench" => bench(&rest),
         "docs" => docs(),
-        "dist" => dist::dist(),
+        "dist" => match rest.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            [] => {
+                println!("building pie (about ten minutes the first time)");
+                build()?;
+                dist::dist()
+            }
+            ["--built"] => dist::dist(),
+            _ => bail!("`dist` takes `--built` or nothing\n{HELP}"),
+        },
         "" | "help" | "--help" | "-h" => {
             println!("{HELP}");
             Ok(())

@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::{build, root, run};
+use crate::{root, run};
 
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -33,10 +33,11 @@ pub(crate) struct Needs {
     pub(crate) glibc: u32,
 }
 
-/// Builds pie, writes the packages to `target/dist`, and installs and runs each in an empty folder.
+/// Writes packages of the built pie to `target/dist`, and installs and runs each in an empty folder.
+///
+/// # Errors
+/// When pie was not built, something that a package needs cannot be had, or pie does not answer where it was installed.
 pub(crate) fn dist() -> Result<()> {
-    println!("building pie (about ten minutes the first time)");
-    build()?;
     let folder = root().join("target/dist");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
