@@ -28,8 +28,8 @@ struct Kept {
     names: BTreeMap<String, String>,
     /// Hashes of programs without a name.
     programs: BTreeSet<String>,
-    /// Keys of the store.
-    values: BTreeSet<String>,
+    /// Keys of the store, in the order in which they were written; some of them twice.
+    values: Vec<String>,
     /// Names of saved contexts, and what is drawn after each.
     contexts: BTreeMap<String, String>,
     /// Programs, values and contexts that were acknowledged, those too that took the place of others.
@@ -124,7 +124,8 @@ pub(crate) async fn run(model: &Path, options: &Options) -> Result<()> {
     check(&home, &server, &key, &kept, options.kills).await?;
     let (names, programs, values, contexts) = {
         let kept = kept.lock().expect("not poisoned");
-        (kept.names.len(), kept.programs.len(), kept.values.len(), kept.contexts.len())
+        let values = kept.values.iter().collect::<BTreeSet<_>>().len();
+        (kept.names.len(), kept.programs.len(), values, kept.contexts.len())
     };
     println!(
         "{} kills: {names} names, {programs} programs without one, {values} values and {contexts} saved contexts are there, whole; \
@@ -184,15 +185,17 @@ async fn result(
     inferlet.outcome().await.ok()
 }
 
+/// Values are written anew after so many of a round, and after so many rounds: a user may have 65,536 of them.
+const VALUES: u64 = 256;
+const ROUNDS: u64 = 200;
+
 /// Stores values until the server is gone.
 async fn store(client: Client, kept: Shared, round: u64) {
     for number in 0.. {
-        let key = format!("value-{round}-{number}");
+        let key = format!("value-{}-{}", round % ROUNDS, number % VALUES);
         let Some(done) = result(&client, "test-programs", ["put", &key]).await else { return };
-        // One that was ended by the kill has no result.
-        if done.is_ok() {
-            keep(&kept, 1, |kept| kept.values.extend([key]));
-        }
+        done.unwrap_or_else(|failure| panic!("`{key}` was not stored: {failure:?}"));
+        keep(&kept, 1, |kept| kept.values.push(key));
     }
 }
 
@@ -201,9 +204,8 @@ async fn save(client: Client, kept: Shared, round: u64) {
     for number in 0.. {
         let name = format!("persistent-{}", (round * 7 + number) % 32);
         let Some(done) = result(&client, "test-programs", ["save", &name]).await else { return };
-        if let Ok(drawn) = done {
-            keep(&kept, 2, |kept| kept.contexts.extend([(name, drawn)]));
-        }
+        let drawn = done.unwrap_or_else(|failure| panic!("`{name}` was not saved: {failure:?}"));
+        keep(&kept, 2, |kept| kept.contexts.extend([(name, drawn)]));
     }
 }
 
@@ -217,8 +219,8 @@ async fn check(home: &Home, server: &Server, key: &str, kept: &Shared, kill: u32
     let listed = client.programs().await.with_context(after)?;
     let (names, programs, values, contexts) = {
         let kept = kept.lock().expect("not poisoned");
-        let newest = |keys: Vec<String>| keys.into_iter().rev().take(LOOKED_AT).collect::<Vec<_>>();
-        let (values, contexts) = (newest(kept.values.iter().cloned().collect()), kept.contexts.clone());
+        let values: Vec<_> = kept.values.iter().rev().take(LOOKED_AT).cloned().collect();
+        let contexts = kept.contexts.clone();
         (kept.names.clone(), kept.programs.clone(), values, contexts)
     };
     for (name, hash) in &names {
