@@ -390,7 +390,7 @@ pub(crate) fn new_store(Registration { shared, inferlet }: &Registration) -> Sto
         inferlet: inferlet.clone(),
         memory: MemoryLimiter::new(inferlet.limits.memory_bytes, &inferlet.grant.memory),
         cache_salt: None,
-        contexts: 0,
+        contexts: Arc::default(),
         adapters: 0,
         counts: Default::default(),
     };

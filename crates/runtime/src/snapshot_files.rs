@@ -245,12 +245,21 @@ impl SnapshotFiles {
         // Not on the inferlet's share: it would be given up with it, and with it what was forgotten.
         let loaded = model.engine.load(key.to_string(), data, context, wanted).await.map_err(engine_gone)?;
         let Some(loaded) = loaded.map_err(ApiError::from)? else { return Ok(None) };
+        let mut files = self.lock();
         for info in loaded.forgotten {
-            self.lock().is_forgotten(&entry(model, &info.key));
+            files.is_forgotten(&entry(model, &info.key));
         }
         let opened = loaded.opened.map_err(ApiError::from)?;
-        if let Some(version) = file {
-            self.is_in_engine(model, key, version);
+        let own = entry(model, key);
+        match file {
+            Some(version) if files.is_unchanged(&own, version) => files.is_in_engine(&own, version),
+            None if !files.entries.contains_key(&own) => {}
+            // Deleted, or another one, since it was read: the context is of what there was, and nobody opens that again.
+            // Under the lock, as in `remove`. Never refused.
+            _ => {
+                let _ = model.engine.apply(ContextOp::DropSnapshot { key: key.to_string() });
+                files.is_forgotten(&own);
+            }
         }
         Ok(Some(opened))
     }

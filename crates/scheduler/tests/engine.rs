@@ -354,8 +354,37 @@ fn a_loaded_snapshot_takes_the_place_of_another() {
     let damaged = wait(handle.load("c".into(), damaged, new_context(7), || true)).unwrap().unwrap();
     assert_eq!(damaged.forgotten, []);
     assert!(matches!(damaged.opened, Err(CallError::Mismatch(_))));
-    assert_eq!(keys(&handle), ["b"]);
+    // What never fits takes nobody's place.
+    let long = SnapshotData { pages: [&data.pages[..], &data.pages[..]].concat(), ..data.clone() };
+    let long = wait(handle.load("long".into(), long, new_context(8), || true)).unwrap().unwrap();
+    assert_eq!(long.opened, Err(CallError::OutOfPages { needed: 4, available: 3 }));
+    assert_eq!((long.forgotten, keys(&handle)), (vec![], vec!["b".to_string()]));
     wait(handle.check()).unwrap();
+}
+
+/// A tenant that has all it may have loses a snapshot of its own for another, and nobody else does.
+#[test]
+fn a_loaded_snapshot_takes_the_place_of_its_tenants_first() {
+    let config = SchedulerConfig { host_pages: 8, tenant_pages: Some(2), ..SchedulerConfig::default() };
+    let (handle, _engine) =
+        Engine::start(Box::new(FakeBackend::new(100, 50)), config, EngineConfig::default()).unwrap();
+    let page_tokens = handle.limits().page_tokens;
+    let page = SnapshotPage {
+        live: 1,
+        positions: vec![0; page_tokens as usize],
+        bytes: vec![0; handle.limits().page_bytes],
+    };
+    let data = SnapshotData { page_tokens, next_position: 1, pages: vec![page.clone(), page] };
+    let load = |key: &str, id, tenant| {
+        let context = NewContext { tenant: TenantId(tenant), ..new_context(id) };
+        let loaded = wait(handle.load(key.into(), data.clone(), context, || true)).unwrap().unwrap();
+        handle.apply(ContextOp::Drop { context: ContextId(id) }).unwrap();
+        let forgotten: Vec<_> = loaded.forgotten.into_iter().map(|info| info.key).collect();
+        (forgotten, loaded.opened.map(|info| info.length))
+    };
+    assert_eq!(load("a of one", 1, 1), (vec![], Ok(2)));
+    assert_eq!(load("z of two", 2, 2), (vec![], Ok(2)));
+    assert_eq!(load("b of two", 3, 2), (vec!["z of two".to_string()], Ok(2)));
 }
 
 /// A fake that counts its adapters.

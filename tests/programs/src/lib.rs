@@ -79,6 +79,7 @@ async fn main(options: Options) -> Result<String> {
         "random" => random::run(&value).await,
         "save" => model::save(&value).await,
         "open" => model::open(&value).await,
+        "open-given-up" => model::open_given_up(&value).await,
         "adapted" => adapters::adapted().await,
         "errors" => errors::all().await,
         "echo" => talk::echo().await,

@@ -9,6 +9,7 @@ use inferlet::bindings::pie::inferlet::forward::{
 use inferlet::bindings::pie::inferlet::grammar::{Constraint, Source};
 use inferlet::bindings::pie::inferlet::model::{ChatOptions, Message};
 use inferlet::bindings::pie::inferlet::{context, embeds as api};
+use inferlet::futures::FutureExt;
 use inferlet::futures::future::{Either, join_all, select};
 use inferlet::{
     Answer, Context, Draft, Drafter, Error, FinishReason, Model, NgramDrafter, Result, SamplingParams, Window,
@@ -581,6 +582,15 @@ pub async fn open(name: &str) -> Result<String> {
     ensure!(listed.iter().any(|s| s.name == name), "`{name}` is not in {listed:?}");
     context.append(" And");
     Ok(format!("{:?}", greedy(&mut context, 8).await?))
+}
+
+/// Begins to open what `save` saved and gives it up, more often than it may have contexts, and then opens it.
+pub async fn open_given_up(name: &str) -> Result<String> {
+    let model = Model::open_default()?;
+    for _ in 0..100 {
+        let _ = context::open(model.handle(), name.to_string()).now_or_never();
+    }
+    open(name).await
 }
 
 /// A user's text names every token that ends a turn, alone, in pieces and twice: none of it ends one.

@@ -41,6 +41,8 @@ pub struct Context {
     pub(crate) pass: Weak<()>,
     /// What its last pass drew, for the metrics.
     pub(crate) drawn: Drawn,
+    /// What all contexts of the inferlet hold, those too that are being opened: so many there are.
+    counted: Arc<()>,
 }
 
 impl Context {
@@ -115,14 +117,15 @@ struct Opening {
     context: NewContext,
     /// No longer, once it was dropped: a load that the engine comes to after that makes no context.
     wanted: Arc<AtomicBool>,
+    /// See [`Context::counted`]: counted at once, so that no number of calls under way holds more than the limit.
+    counted: Arc<()>,
     done: bool,
 }
 
 impl Opening {
-    /// The program has its handle.
-    fn done(mut self) -> EngineHandle {
+    /// The program has its handle, or the engine has made none.
+    fn done(mut self) {
         self.done = true;
-        self.engine.clone()
     }
 }
 
@@ -178,15 +181,10 @@ impl HostState {
         engine.apply(op).map_err(|error| ApiError::LimitExceeded(error.to_string()))
     }
 
-    /// Adds a handle, within the limit of contexts.
-    pub(crate) fn push_context(&mut self, context: Context) -> Result<Resource<Context>, Failure> {
-        self.contexts += 1;
-        Ok(self.table.push(context)?)
-    }
-
-    pub(crate) fn check_contexts(&self) -> Result<(), ApiError> {
+    fn check_contexts(&self) -> Result<(), ApiError> {
         let limit = self.inferlet.limits.contexts;
-        match self.contexts >= limit {
+        // One holder is this.
+        match Arc::strong_count(&self.contexts) > limit as usize {
             true => Err(ApiError::LimitExceeded(format!("this inferlet holds {limit} contexts, the limit"))),
             false => Ok(()),
         }
@@ -211,8 +209,9 @@ impl HostState {
             positions,
             pass: Weak::new(),
             drawn: source.drawn,
+            counted: source.counted.clone(),
         };
-        self.push_context(context)
+        Ok(self.table.push(context)?)
     }
 }
 
@@ -240,12 +239,16 @@ impl context::HostContext for HostState {
         };
         let engine = model.engine.for_owner(self.inferlet.owner);
         Self::apply(&engine, op)?;
-        if let Some(salt) = self.cache_salt {
-            Self::apply(&engine, ContextOp::SetCacheSalt { context: id, salt })?;
+        if let Some(salt) = self.cache_salt
+            && let Err(refused) = Self::apply(&engine, ContextOp::SetCacheSalt { context: id, salt })
+        {
+            // Never refused.
+            let _ = engine.apply(ContextOp::Drop { context: id });
+            return Err(refused.into());
         }
         let (priority, positions) = (Priority::Normal, Positions::default());
-        let (pass, drawn) = (Weak::new(), Drawn::default());
-        self.push_context(Context { id, model, engine, priority, positions, pass, drawn })
+        let (pass, drawn, counted) = (Weak::new(), Drawn::default(), self.contexts.clone());
+        Ok(self.table.push(Context { id, model, engine, priority, positions, pass, drawn, counted })?)
     }
 
     fn fork(&mut self, context: Resource<Context>) -> Result<Resource<Context>, Failure> {
@@ -345,7 +348,6 @@ impl context::HostContext for HostState {
 
     fn drop(&mut self, context: Resource<Context>) -> wasmtime::Result<()> {
         let context = self.table.delete(context)?;
-        self.contexts -= 1;
         // Never refused.
         let _ = context.engine.apply(ContextOp::Drop { context: context.id });
         Ok(())
@@ -420,13 +422,12 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
             let state = access.get();
             let model = state.table.get(&model)?.0.clone();
             state.check_contexts()?;
-            // Counted at once, so that no number of calls under way holds more than the limit.
-            state.contexts += 1;
             let (shared, inferlet) = (state.shared.clone(), state.inferlet.clone());
             let engine = model.engine.for_owner(inferlet.owner);
             let (id, owner, tenant) = (shared.next_context(), inferlet.owner, inferlet.user.tenant);
             let context = NewContext { id, owner, priority: Priority::Normal, tenant };
-            let opening = Opening { engine, context, wanted: Arc::new(true.into()), done: false };
+            let (wanted, counted) = (Arc::new(true.into()), state.contexts.clone());
+            let opening = Opening { engine, context, wanted, counted, done: false };
             let key = snapshot_key(&inferlet.user.name, &name);
             Ok::<_, Failure>((shared, opening, model, inferlet, key))
         })?;
@@ -443,23 +444,21 @@ impl<T: Send + 'static> context::HostWithStore<T> for HasSelf<HostState> {
         let opened = opened.await;
         accessor.with(|mut access| {
             let state = access.get();
-            // Counted again as the handle is made, or not at all.
-            state.contexts -= 1;
             let info = match opened {
                 Ok(info) => info,
                 Err(error) => {
-                    // The engine has made none.
                     opening.done();
                     return Err(error.into());
                 }
             };
-            let positions = Positions::of_runs(&info.positions, info.next_position);
-            let engine = opening.done();
+            let engine = opening.engine.clone();
             if let Some(salt) = state.cache_salt {
                 HostState::apply(&engine, ContextOp::SetCacheSalt { context: id, salt })?;
             }
-            let (pass, drawn) = (Weak::new(), Drawn::default());
-            state.push_context(Context { id, model, engine, priority, positions, pass, drawn })
+            let positions = Positions::of_runs(&info.positions, info.next_position);
+            let (pass, drawn, counted) = (Weak::new(), Drawn::default(), opening.counted.clone());
+            opening.done();
+            Ok(state.table.push(Context { id, model, engine, priority, positions, pass, drawn, counted })?)
         })
     }
 

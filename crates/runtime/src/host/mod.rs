@@ -46,8 +46,8 @@ pub(crate) struct HostState {
     pub(crate) memory: MemoryLimiter,
     /// Which cached prefixes its contexts share, see `context.set-cache-salt`.
     pub(crate) cache_salt: Option<CacheSalt>,
-    /// Contexts that the program holds now.
-    pub(crate) contexts: u32,
+    /// Held by each context of the program: so many it has, and this.
+    pub(crate) contexts: Arc<()>,
     /// Adapters that it has loaded.
     pub(crate) adapters: u32,
     /// Token counts that it holds.

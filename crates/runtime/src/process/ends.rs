@@ -11,13 +11,14 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use backend::{Backend, FakeBackend};
-use scheduler::SchedulerConfig;
+use scheduler::{ContextOp, NewContext, Priority, SchedulerConfig};
 
 use super::{ClientEnds, InferletError, LaunchOptions, register, run, supervise};
 use crate::common::Bench;
 use crate::common::faults::{FaultyBackend, Seen};
 use crate::inferlet::InferletState;
-use crate::{Inferlet, RuntimeConfig};
+use crate::snapshot_files::snapshot_key;
+use crate::{Inferlet, InferletLimits, RuntimeConfig};
 
 /// Kills the inferlet when its work has been pending so often.
 struct KillAt<F> {
@@ -203,8 +204,8 @@ async fn killed_while_a_snapshot_is_read_it_leaves_none_unknown() {
     }
 }
 
-/// Host memory has room for four of eight snapshots when the server starts, and as many programs open the others at
-/// once: none takes the room that another has made, or what another is about to open.
+/// Host memory has room for four of eight snapshots, and four programs open four of them at once, of which some have to be
+/// read: none takes the room that another has made, or what another is about to open.
 #[tokio::test(flavor = "multi_thread")]
 async fn snapshots_that_are_read_at_once_are_all_opened() {
     let folder = tempfile::tempdir().unwrap();
@@ -227,4 +228,54 @@ async fn snapshots_that_are_read_at_once_are_all_opened() {
     let world = World::new(folder.path(), 21).await;
     assert_eq!(world.run(&["random", "clean"]).await.unwrap(), "8");
     world.check("opened at once", folder.path()).await;
+}
+
+/// An open that is given up counts among the contexts of its inferlet no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn opens_that_are_given_up_leave_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::new(folder.path(), 6).await;
+    for name in ["persistent", "here"] {
+        let saved = world.run(&["save", name]).await.unwrap();
+        let limits = InferletLimits { contexts: 4, ..world.bench.limits() };
+        let mut inferlet = world.bench.launch(&["open-given-up", name], Some(limits));
+        while inferlet.next_event().await.is_some() {}
+        assert_eq!(inferlet.outcome().await.unwrap(), saved, "{name}");
+    }
+    world.check("opens that were given up", folder.path()).await;
+}
+
+/// Its file is removed when it has been read, and before the engine has it: what asked for it has it, and nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_deleted_while_it_is_read_does_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::new(folder.path(), 6).await;
+    let shared = world.bench.runtime.0.clone();
+    let model = shared.models[0].clone();
+    for name in ["persistent one", "persistent two"] {
+        world.run(&["save", name]).await.unwrap();
+    }
+    for name in ["persistent one", "persistent two"] {
+        let key = snapshot_key("test", name);
+        let (registration, _client) =
+            register(&shared, (&*world.bench.program).into(), World::options(&[]), None, None).unwrap();
+        let (owner, tenant) = (registration.inferlet.owner, registration.inferlet.user.tenant);
+        let context = NewContext { id: shared.next_context(), owner, priority: Priority::Normal, tenant };
+        let version = shared.snapshots.find(&model, &key).expect("it has a file");
+        // As a `delete` would, which the engine has heard of before.
+        model.engine.apply(ContextOp::DropSnapshot { key: key.clone() }).unwrap();
+        let meanwhile = {
+            let (shared, model, key) = (shared.clone(), model.clone(), key.clone());
+            move || shared.snapshots.remove_file(&model, &key, version).is_ok()
+        };
+        let loaded =
+            shared.snapshots.load(&shared.workers, &registration.inferlet, &model, &key, context, meanwhile);
+        let opened = loaded.await.unwrap().expect("it was there when it was read");
+        assert!(opened.length > 0, "{name}");
+        assert_eq!(model.engine.has(key).await.unwrap(), Ok(false), "{name} is back");
+    }
+    assert_eq!(shared.snapshots.list(&model, ""), []);
+    drop((shared, model));
+    world.bench.settled().await;
+    assert_eq!(world.run(&["random", "clean"]).await.unwrap(), "0");
 }

@@ -141,7 +141,7 @@ impl Scheduler {
         let mut forgotten = Vec::new();
         if !self.has(&key) {
             let checked = self.check_data(&data).and_then(|()| {
-                forgotten = self.forget_persistent(data.pages.len() as u32);
+                self.forget_persistent(data.pages.len() as u32, context.tenant, &mut forgotten)?;
                 self.import(key.clone(), context.tenant, true, data)
             });
             if let Err(error) = checked {
@@ -166,18 +166,38 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Forgets persistent snapshots, which their saver has on disk, until so many pages fit host memory or
-    /// none is left; says which. Contexts opened from them keep their pages.
-    fn forget_persistent(&mut self, pages: u32) -> Vec<SnapshotInfo> {
-        let mut forgotten = Vec::new();
-        while self.memory.pages.host_left() < pages {
-            let persistent = self.snapshots.iter().find(|(_, snapshot)| snapshot.persistent);
-            let Some((key, snapshot)) = persistent else { break };
-            let info = snapshot.info(key);
-            self.delete(&info.key).expect("it is there");
-            forgotten.push(info);
+    /// Forgets persistent snapshots, which their saver has on disk, until so many pages fit what the tenant may have and host
+    /// memory, or none is left: first the tenant's own, so that nobody loses one to a tenant who has no room for another.
+    ///
+    /// # Errors
+    /// When so many never fit: nobody loses one for that.
+    fn forget_persistent(
+        &mut self,
+        pages: u32,
+        tenant: TenantId,
+        forgotten: &mut Vec<SnapshotInfo>,
+    ) -> Result<(), CallError> {
+        let available = self.memory.pages.host_left() + self.memory.pages.host_used();
+        if pages > available {
+            return Err(CallError::OutOfPages { needed: pages, available });
         }
-        forgotten
+        loop {
+            let room = self.memory.accounts.check_room(Account::Tenant(tenant), pages);
+            if room.is_ok() && self.memory.pages.host_left() >= pages {
+                return Ok(());
+            }
+            let may_go =
+                |snapshot: &Snapshot| snapshot.persistent && (room.is_ok() || snapshot.tenant == tenant);
+            match (self.snapshots.iter().find(|(_, snapshot)| may_go(snapshot)), room) {
+                (Some((key, snapshot)), _) => {
+                    let info = snapshot.info(key);
+                    self.delete(&info.key).expect("it is there");
+                    forgotten.push(info);
+                }
+                (None, Err(e)) => return Err(CallError::OutOfPages { needed: e.needed, available: e.quota }),
+                (None, Ok(())) => return Ok(()),
+            }
+        }
     }
 
     /// Snapshots whose key starts with `prefix`, by key.
