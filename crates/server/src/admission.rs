@@ -64,7 +64,7 @@ pub(crate) enum NotAdmitted {
 /// Requests that run and that wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AdmissionCounts {
-    /// Being answered by programs.
+    /// With a place: being answered by programs, or their program goes on behind the answer.
     pub running: u32,
     /// Waiting for a place.
     pub waiting: u32,

@@ -30,6 +30,7 @@ pub struct Reading {
     routes: BTreeMap<String, RouteCounts>,
     running: u64,
     waiting: u32,
+    places: u32,
     connections: u64,
     refused: u64,
     sessions: SessionCounts,
@@ -78,6 +79,13 @@ pub const METRICS: &[Row<Reading>] = &[
         labels: &[],
         help: "Of these, those that wait for a place: admission.running are taken, or the places of their key",
         read: |r| one(u64::from(r.waiting)),
+    },
+    Row {
+        name: "pie_http_places_taken",
+        kind: Kind::Gauge,
+        labels: &[],
+        help: "Places of admission.running that are taken: by requests, and by programs that go on behind their answer",
+        read: |r| one(u64::from(r.places)),
     },
     Row {
         name: "pie_http_connections",
@@ -157,10 +165,12 @@ impl Front {
     /// All metrics as they are now.
     pub async fn metrics(&self) -> Vec<Family> {
         let mut families = self.metrics_of_others().await;
+        let admission = self.0.admission.counts();
         let reading = Reading {
             routes: self.0.requests.routes(),
             running: self.0.requests.running(),
-            waiting: self.0.admission.counts().waiting,
+            waiting: admission.waiting,
+            places: admission.running,
             connections: self.0.connections.open(),
             refused: self.0.connections.refused(),
             sessions: self.session_counts(),

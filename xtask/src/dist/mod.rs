@@ -38,6 +38,8 @@ pub(crate) struct Needs {
 /// # Errors
 /// When pie was not built, something that a package needs cannot be had, or pie does not answer where it was installed.
 pub(crate) fn dist() -> Result<()> {
+    let pie = root().join("target/release/pie");
+    ensure!(pie.is_file(), "{} is not there: `cargo xtask dist` without `--built` builds it", pie.display());
     let folder = root().join("target/dist");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
