@@ -311,19 +311,24 @@ fn snapshots_outlive_their_owner_and_the_engine() {
     assert_eq!(open(&handle, 3), expected);
 }
 
-/// Host memory has room for one of two snapshots: the one that is loaded takes the other's place, and has its context.
-#[test]
-fn a_loaded_snapshot_takes_the_place_of_another() {
-    let config = SchedulerConfig { host_pages: 3, ..SchedulerConfig::default() };
-    let (handle, _engine) =
-        Engine::start(Box::new(FakeBackend::new(100, 50)), config, EngineConfig::default()).unwrap();
+/// What a snapshot of two pages with one token each is made from.
+fn two_pages(handle: &EngineHandle) -> SnapshotData {
     let page_tokens = handle.limits().page_tokens;
     let page = SnapshotPage {
         live: 1,
         positions: vec![0; page_tokens as usize],
         bytes: vec![0; handle.limits().page_bytes],
     };
-    let data = SnapshotData { page_tokens, next_position: 1, pages: vec![page.clone(), page] };
+    SnapshotData { page_tokens, next_position: 1, pages: vec![page.clone(), page] }
+}
+
+/// Host memory has room for one of two snapshots: the one that is loaded takes the other's place, and has its context.
+#[test]
+fn a_loaded_snapshot_takes_the_place_of_another() {
+    let config = SchedulerConfig { host_pages: 3, ..SchedulerConfig::default() };
+    let (handle, _engine) =
+        Engine::start(Box::new(FakeBackend::new(100, 50)), config, EngineConfig::default()).unwrap();
+    let data = two_pages(&handle);
     let keys = |handle: &EngineHandle| {
         let list = wait(handle.list(String::new())).unwrap();
         list.into_iter().map(|info| info.key).collect::<Vec<_>>()
@@ -368,13 +373,7 @@ fn a_loaded_snapshot_takes_the_place_of_its_tenants_first() {
     let config = SchedulerConfig { host_pages: 8, tenant_pages: Some(2), ..SchedulerConfig::default() };
     let (handle, _engine) =
         Engine::start(Box::new(FakeBackend::new(100, 50)), config, EngineConfig::default()).unwrap();
-    let page_tokens = handle.limits().page_tokens;
-    let page = SnapshotPage {
-        live: 1,
-        positions: vec![0; page_tokens as usize],
-        bytes: vec![0; handle.limits().page_bytes],
-    };
-    let data = SnapshotData { page_tokens, next_position: 1, pages: vec![page.clone(), page] };
+    let data = two_pages(&handle);
     let load = |key: &str, id, tenant| {
         let context = NewContext { tenant: TenantId(tenant), ..new_context(id) };
         let loaded = wait(handle.load(key.into(), data.clone(), context, || true)).unwrap().unwrap();
