@@ -1,7 +1,8 @@
 //! How many requests programs answer at once, and who is next.
 //!
-//! A request runs from its place to the last byte of its answer, and for as long as its program goes on behind it. When all places are taken it waits in the queue of its
-//! client (a key, or all who have none), and when that is full, or it has waited for too long, it is refused with 429.
+//! A request runs from its place to the last byte of its answer, and for as long as its program goes on behind it. When
+//! all places are taken it waits in the queue of its client (a key, or all who have none), and when that is full, or it
+//! has waited for too long, it is refused with 429.
 //!
 //! The plain algorithm is a queue for all. This one has a queue for each client, and gives a place that is free to the
 //! client that was served least: start-time fair queueing by the tokens that were computed for it. Whoever comes anew
