@@ -182,22 +182,25 @@ impl Scheduler {
             return Err(CallError::OutOfPages { needed: pages, available });
         }
         loop {
-            let room = self.memory.accounts.check_room(Account::Tenant(tenant), pages);
+            let room = self.check_room(tenant, pages);
             if room.is_ok() && self.memory.pages.host_left() >= pages {
                 return Ok(());
             }
             let may_go =
                 |snapshot: &Snapshot| snapshot.persistent && (room.is_ok() || snapshot.tenant == tenant);
-            match (self.snapshots.iter().find(|(_, snapshot)| may_go(snapshot)), room) {
-                (Some((key, snapshot)), _) => {
-                    let info = snapshot.info(key);
-                    self.delete(&info.key).expect("it is there");
-                    forgotten.push(info);
-                }
-                (None, Err(e)) => return Err(CallError::OutOfPages { needed: e.needed, available: e.quota }),
-                (None, Ok(())) => return Ok(()),
-            }
+            let Some((key, snapshot)) = self.snapshots.iter().find(|(_, snapshot)| may_go(snapshot)) else {
+                return room;
+            };
+            let info = snapshot.info(key);
+            self.delete(&info.key).expect("it is there");
+            forgotten.push(info);
         }
+    }
+
+    /// Whether a tenant may have so many pages more.
+    fn check_room(&self, tenant: TenantId, pages: u32) -> Result<(), CallError> {
+        let room = self.memory.accounts.check_room(Account::Tenant(tenant), pages);
+        room.map_err(|e| CallError::OutOfPages { needed: e.needed, available: e.quota })
     }
 
     /// Snapshots whose key starts with `prefix`, by key.
@@ -258,8 +261,7 @@ impl Scheduler {
         if needed > available {
             return Err(CallError::OutOfPages { needed, available });
         }
-        let room = self.memory.accounts.check_room(Account::Tenant(tenant), needed);
-        room.map_err(|e| CallError::OutOfPages { needed: e.needed, available: e.quota })?;
+        self.check_room(tenant, needed)?;
         let mut entries = Vec::with_capacity(data.pages.len());
         for SnapshotPage { live, positions, bytes } in data.pages {
             let page = self.memory.pages.create_on_host(bytes);
