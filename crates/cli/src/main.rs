@@ -25,6 +25,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use commands::remote::{Elsewhere, OnServer};
 use logging::LogFormat;
 
 /// Run programs next to a language model.
@@ -62,24 +63,26 @@ enum Command {
     /// Load a model, run one inferlet on it, and stream what it sends.
     Run(commands::run::RunFlags),
     /// The inferlets of a user on a server.
-    Ps(commands::ps::PsFlags),
+    Ps(OnServer<commands::ps::Ps>),
     /// What an inferlet on a server has said and nobody has taken yet.
-    Logs(commands::logs::LogsFlags),
+    Logs(OnServer<commands::logs::Logs>),
     /// Go on with an inferlet on a server.
-    Attach(commands::attach::AttachFlags),
+    Attach(OnServer<commands::attach::Attach>),
     /// End an inferlet on a server.
-    Kill(commands::kill::KillFlags),
+    Kill(OnServer<commands::kill::Kill>),
     /// Install a program under a name and a version, on this machine or on a server.
-    Install(commands::install::InstallFlags),
+    Install(Elsewhere<commands::install::Install>),
     /// List the programs that can be launched by name, on this machine or on a server.
-    Programs(commands::programs::ProgramsFlags),
+    Programs(Elsewhere<commands::programs::Programs>),
     /// Remove an installed program, on this machine or on a server.
-    Remove(commands::remove::RemoveFlags),
+    Remove(Elsewhere<commands::remove::Remove>),
     /// Start the server, and a shell to run inferlets in it.
     Start(commands::start::StartFlags),
     /// Serve the OpenAI API: the same server, without a shell.
     #[command(after_help = commands::start::SERVE_EXAMPLES)]
     Serve(commands::start::StartFlags),
+    /// A shell for a server: the commands that take `--server`, a line each.
+    Shell(commands::shell::ShellFlags),
     /// Make, list and revoke the keys that requests come with.
     Key(commands::key::KeyFlags),
     /// Show what a server does: its models, programs and routes.
@@ -126,15 +129,16 @@ fn main() -> ExitCode {
         let result = runtime.block_on(async {
             match flags.command {
                 Command::Run(flags) => commands::run::run(flags, verbose).await,
-                Command::Ps(flags) => commands::ps::ps(flags).await,
-                Command::Logs(flags) => commands::logs::logs(flags).await,
-                Command::Attach(flags) => commands::attach::attach(flags).await,
-                Command::Kill(flags) => commands::kill::kill(flags).await,
-                Command::Install(flags) => commands::install::install(flags).await,
-                Command::Programs(flags) => commands::programs::programs(flags).await,
-                Command::Remove(flags) => commands::remove::remove(flags).await,
+                Command::Ps(flags) => flags.perform().await,
+                Command::Logs(flags) => flags.perform().await,
+                Command::Attach(flags) => flags.perform().await,
+                Command::Kill(flags) => flags.perform().await,
+                Command::Install(flags) => flags.perform().await,
+                Command::Programs(flags) => flags.perform().await,
+                Command::Remove(flags) => flags.perform().await,
                 Command::Start(flags) => commands::start::start(flags, verbose).await,
                 Command::Serve(flags) => commands::start::serve(flags, verbose).await,
+                Command::Shell(flags) => commands::shell::shell(flags).await,
                 Command::Key(flags) => commands::key::key(flags),
                 Command::Stats(flags) => commands::stats::stats(flags).await,
                 Command::New(flags) => commands::new::new(&flags),

@@ -218,20 +218,21 @@ fn the_shell_runs_programs_and_explains_itself() {
     let mut shell = pie(&["start", "--no-auth", "--model", "test-tiny", "--port", "0"]);
     let mut shell =
         shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let lines = "help\nmodels\nprograms\nrun text-completion -- --prompt \"What is it?\" --max-tokens 4\n\
+    let lines = "help\nhelp run\nmodels\nprograms\nrun text-completion -- --prompt \"What is it?\" --max-tokens 4\n\
         run nothing\nps\nkill 123\nfrobnicate\nstats\nexit\n";
     shell.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
     let output = shell.wait_with_output().unwrap();
     let said = text(&output.stdout);
     for expected in [
-        "run [--detach]",
+        "Run an inferlet and print what it says",
+        "Usage: run [OPTIONS] <PROGRAM> [-- <ARGUMENTS>...]",
         "test-tiny",
         "Inferlet launched with ID",
         "Per token latency",
         "Terminated. Reason: instance normally finished",
         "no program `nothing`",
-        "no single running inferlet",
-        "unknown command `frobnicate`",
+        "no single inferlet",
+        "unknown command `frobnicate`; `help` lists the commands",
         "generated tokens",
     ] {
         assert!(said.contains(expected), "`{expected}` is not in: {said}\n{}", text(&output.stderr));

@@ -26,6 +26,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use runtime::{Grant, Runtime, Service};
+use tokio::io::DuplexStream;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use trace::Telemetry;
@@ -33,6 +34,7 @@ use trace::Telemetry;
 use admission::Admission;
 use auth::Auth;
 use connections::Connections;
+use session::connection::Opening;
 use session::hub::Hub;
 use tls::Tls;
 
@@ -108,6 +110,9 @@ pub struct ListenError {
 
 /// Tells which models are no longer computed, by name.
 type DeadModels = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
+/// Bytes on their way in each direction of a session within this process.
+const OWN_SESSION_BYTES: usize = 64 << 10;
 
 /// Where the server is in its life.
 #[derive(Clone)]
@@ -260,6 +265,18 @@ impl Front {
     /// Offers sessions, in which clients launch programs of this runtime; the first ones given are meant.
     pub fn offer_sessions(&self, options: SessionOptions, runtime: &Runtime) {
         self.0.sessions.get_or_init(|| Hub::start(options, runtime.clone()));
+    }
+
+    /// A session within this process, as [`protocol::client::Client::over`] opens one: of the user of sessions that come
+    /// without a key, whether the server wants keys or not. None where no sessions are offered.
+    pub fn own_session(&self) -> Option<DuplexStream> {
+        let hub = self.0.sessions.get()?.clone();
+        let (ours, theirs) = tokio::io::duplex(OWN_SESSION_BYTES);
+        let front = self.clone();
+        tokio::spawn(async move {
+            session::connection::serve(&front, Opening { client: None, hub }, ours, &[]).await;
+        });
+        Some(theirs)
     }
 
     /// Sessions, and the inferlets that they have launched.

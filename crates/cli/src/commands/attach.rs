@@ -3,9 +3,11 @@
 use anyhow::Result;
 use clap::Args;
 
-use super::remote::{ServerFlags, forward_stdin, stream};
+use protocol::client::Client;
 
-/// Flags of `pie attach`.
+use super::remote::{InSession, forward_stdin, stream};
+
+/// What `pie attach` takes.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -13,26 +15,23 @@ Examples:
   pie attach --server http://10.0.0.2:8080 0b2f6a0e < messages.txt
 
 Lines of stdin reach the program as messages, and the end of stdin ends nothing. Ctrl-C leaves the inferlet running.")]
-pub(crate) struct AttachFlags {
+pub(crate) struct Attach {
     /// Its id; a beginning that no other has is enough.
-    id: String,
-    #[command(flatten)]
-    server: ServerFlags,
+    pub(crate) id: String,
 }
 
-pub(crate) async fn attach(flags: AttachFlags) -> Result<()> {
-    let client = flags.server.session().await?;
-    let mut inferlet = client.attach(&flags.id, None).await?;
-    forward_stdin(inferlet.sender(), false);
-    let ended = tokio::select! {
-        ended = stream(&mut inferlet) => ended,
-        _ = tokio::signal::ctrl_c() => {
-            let id = inferlet.id().to_string();
-            inferlet.detach().await?;
-            eprintln!("detached; `pie attach {id}` comes back to it");
-            Ok(())
+impl InSession for Attach {
+    async fn perform(self, client: &Client) -> Result<()> {
+        let mut inferlet = client.attach(&self.id, None).await?;
+        forward_stdin(inferlet.sender(), false);
+        tokio::select! {
+            ended = stream(&mut inferlet) => ended,
+            _ = tokio::signal::ctrl_c() => {
+                let id = inferlet.id().to_string();
+                inferlet.detach().await?;
+                eprintln!("detached; `pie attach {id}` comes back to it");
+                Ok(())
+            }
         }
-    };
-    client.close().await;
-    ended
+    }
 }

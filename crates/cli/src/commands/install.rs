@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use protocol::client::Client;
 use runtime::{InstalledPrograms, manifest_of};
 
-use super::remote::ElsewhereFlags;
+use super::remote::{Here, InSession, upload};
 use crate::develop::cargo::Package;
 use crate::home::Home;
-use crate::{output, progress};
+use crate::output;
 
-/// Flags of `pie install`.
+/// What `pie install` takes.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -21,51 +22,54 @@ Examples:
   pie run drafts --help
 
 A name stands for the version that was installed last; NAME@VERSION for that one. `pie programs` lists what is there.")]
-pub(crate) struct InstallFlags {
+pub(crate) struct Install {
     /// The `.wasm` file of the program, or the folder of its source.
     program: PathBuf,
     /// NAME@VERSION, for instance drafts@0.1.0; without it those of the program's Cargo.toml.
     name: Option<String>,
-    #[command(flatten)]
-    elsewhere: ElsewhereFlags,
 }
 
-pub(crate) async fn install(flags: InstallFlags) -> Result<()> {
-    let component = match flags.program.is_dir() {
-        true => Package::open(&flags.program)?.build()?,
-        false => flags.program.clone(),
-    };
-    let wasm = std::fs::read(&component).with_context(|| format!("cannot read `{}`", component.display()))?;
-    let name = match flags.name {
-        Some(name) => name,
-        None => own_name(&component, &wasm)?,
-    };
-    match flags.elsewhere.session().await? {
-        Some(client) => {
-            let bar = progress::bytes(&format!("uploading {}", component.display()), Some(0));
-            let uploaded = client.keep_file(&component, |done, total| {
-                bar.set_length(total);
-                bar.set_position(done);
-            });
-            let uploaded = uploaded.await;
-            bar.finish_and_clear();
-            let hash = uploaded?;
-            let installed = client.install(&hash, &name).await;
-            client.close().await;
-            installed?;
-            output::line(format_args!("{name}: hash {hash}"))
-        }
-        None => {
-            // What this version does not run is not installed.
-            let program = super::build::check(&component).await?;
-            ensure!(
-                program.hash() == blake3::hash(&wasm).to_hex().as_str(),
-                "{} was changed",
-                component.display()
-            );
-            InstalledPrograms::new(Home::find()?.programs()).install(&name, &wasm)?;
-            output::line(format_args!("{name}: hash {}", program.hash()))
-        }
+impl InSession for Install {
+    async fn perform(self, client: &Client) -> Result<()> {
+        // It may be the server's own process that waits for the compiler.
+        let Component { path, name, .. } = tokio::task::block_in_place(|| self.component())?;
+        let hash = upload(client, &path, true).await?;
+        client.install(&hash, &name).await?;
+        output::line(format_args!("{name}: hash {hash}"))
+    }
+}
+
+impl Here for Install {
+    async fn perform_here(self) -> Result<()> {
+        let Component { path, name, wasm } = self.component()?;
+        // What this version does not run is not installed.
+        let program = super::build::check(&path).await?;
+        ensure!(program.hash() == blake3::hash(&wasm).to_hex().as_str(), "{} was changed", path.display());
+        InstalledPrograms::new(Home::find()?.programs()).install(&name, &wasm)?;
+        output::line(format_args!("{name}: hash {}", program.hash()))
+    }
+}
+
+/// What is installed.
+struct Component {
+    path: PathBuf,
+    wasm: Vec<u8>,
+    name: String,
+}
+
+impl Install {
+    /// Builds it where it is source.
+    fn component(self) -> Result<Component> {
+        let path = match self.program.is_dir() {
+            true => Package::open(&self.program)?.build()?,
+            false => self.program,
+        };
+        let wasm = std::fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        let name = match self.name {
+            Some(name) => name,
+            None => own_name(&path, &wasm)?,
+        };
+        Ok(Component { path, wasm, name })
     }
 }
 

@@ -3,24 +3,23 @@
 use anyhow::Result;
 use clap::Args;
 
-use super::remote::ServerFlags;
+use protocol::client::Client;
 
-/// Flags of `pie kill`.
+use super::remote::InSession;
+
+/// What `pie kill` takes.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pie kill 0b2f6a0e
   pie kill --server http://10.0.0.2:8080 0b2f6a0e")]
-pub(crate) struct KillFlags {
+pub(crate) struct Kill {
     /// Its id; a beginning that no other has is enough.
-    id: String,
-    #[command(flatten)]
-    server: ServerFlags,
+    pub(crate) id: String,
 }
 
-pub(crate) async fn kill(flags: KillFlags) -> Result<()> {
-    let client = flags.server.session().await?;
-    let killed = client.terminate(&flags.id).await;
-    client.close().await;
-    Ok(killed?)
+impl InSession for Kill {
+    async fn perform(self, client: &Client) -> Result<()> {
+        Ok(client.terminate(&self.id).await?)
+    }
 }

@@ -7,11 +7,11 @@ use protocol::ProgramSource;
 use protocol::client::Client;
 use serde_json::{Value, json};
 
-use super::remote::ElsewhereFlags;
+use super::remote::{Here, InSession};
 use super::run::library;
 use crate::output;
 
-/// Flags of `pie programs`.
+/// What `pie programs` takes.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -21,29 +21,37 @@ Examples:
 
 On this machine these are the files of the folders of PIE_PROGRAMS and of PIE_HOME/programs, where `pie install` puts
 them, and the programs that come with pie.")]
-pub(crate) struct ProgramsFlags {
-    #[command(flatten)]
-    elsewhere: ElsewhereFlags,
+pub(crate) struct Programs {
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
 }
 
-pub(crate) async fn programs(flags: ProgramsFlags) -> Result<()> {
-    let (head, rows) = match flags.elsewhere.session().await? {
-        Some(client) => (["name", "of", "hash"], on_server(client).await?),
-        None => (["name", "from", "what it does"], here().await?),
-    };
-    if flags.json {
-        return rows.iter().try_for_each(|(object, _)| output::line(object));
+impl InSession for Programs {
+    async fn perform(self, client: &Client) -> Result<()> {
+        self.print(["name", "of", "hash"], on_server(client).await?)
     }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(head);
-    for (_, cells) in rows {
-        table.add_row(cells);
+}
+
+impl Here for Programs {
+    async fn perform_here(self) -> Result<()> {
+        self.print(["name", "from", "what it does"], here().await?)
     }
-    output::line(table)
+}
+
+impl Programs {
+    fn print(&self, head: [&str; 3], rows: Vec<Row>) -> Result<()> {
+        if self.json {
+            return rows.iter().try_for_each(|(object, _)| output::line(object));
+        }
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(head);
+        for (_, cells) in rows {
+            table.add_row(cells);
+        }
+        output::line(table)
+    }
 }
 
 /// A program as JSON, and as cells of the table.
@@ -68,9 +76,7 @@ async fn here() -> Result<Vec<Row>> {
     Ok(entries.into_iter().map(row).collect())
 }
 
-async fn on_server(client: Client) -> Result<Vec<Row>> {
-    let programs = client.programs().await;
-    client.close().await;
+async fn on_server(client: &Client) -> Result<Vec<Row>> {
     let row = |program: protocol::ListedProgram| {
         let source = match program.source {
             ProgramSource::Server => "server",
@@ -79,5 +85,5 @@ async fn on_server(client: Client) -> Result<Vec<Row>> {
         let object = serde_json::to_value(&program)?;
         Ok((object, [program.name.unwrap_or_default(), source.into(), program.hash.unwrap_or_default()]))
     };
-    programs?.into_iter().map(row).collect()
+    client.programs().await?.into_iter().map(row).collect()
 }

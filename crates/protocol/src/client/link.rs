@@ -9,8 +9,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use super::{ClientError, Options};
 use crate::socket::{Incoming, Reader, Writer, config, halves};
@@ -89,6 +90,22 @@ async fn open_slowly(options: &Options, resume: Option<&str>) -> Result<Opened, 
     let config = Some(config(Limits::EVENT_BYTES as usize));
     let (socket, _) =
         client_async_with_config(request, stream, config).await.map_err(|error| refused(options, error))?;
+    greet(options, socket, resume).await
+}
+
+/// Opens a session over a stream on which frames come at once, without a handshake.
+pub(super) async fn over(options: &Options, stream: Box<dyn Stream>) -> Result<Opened, ClientError> {
+    let config = Some(config(Limits::EVENT_BYTES as usize));
+    greet(options, WebSocketStream::from_raw_socket(stream, Role::Client, config).await, None).await
+}
+
+/// Says hello, and waits for the welcome.
+async fn greet(
+    options: &Options,
+    socket: WebSocketStream<Box<dyn Stream>>,
+    resume: Option<&str>,
+) -> Result<Opened, ClientError> {
+    let failed = |reason: String| ClientError::Connect { server: options.server.clone(), reason };
     let (mut reader, mut writer) = halves(socket);
     let hello = ClientMessage::Hello {
         versions: VERSIONS.to_vec(),

@@ -15,11 +15,12 @@ mod upload;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    Answer, Call, DescribedProgram, ErrorCode, Failure, Limits, ListedInferlet, ListedProgram, ModelPages,
-    Numbered, Usage,
+    Answer, Call, DescribedProgram, ErrorCode, Failure, Input, Limits, ListedInferlet, ListedProgram,
+    ModelPages, Numbered, Usage,
 };
 use connection::Command;
 pub use inferlet::{Inferlet, Sender};
@@ -116,10 +117,31 @@ impl Client {
     /// When nothing answers at the address, or the server refuses the key or the version.
     pub async fn connect(options: Options) -> Result<Client, ClientError> {
         let opened = link::open(&options, None).await?;
+        Ok(Client::of(options, opened))
+    }
+
+    /// Opens a session over a stream that the server's side has already, as one within a process. When the stream ends, the
+    /// session is over: there is no address to come back to.
+    ///
+    /// # Errors
+    /// When the other side refuses the session, or says nothing in 10 s.
+    pub async fn over<S>(stream: S, client: &str) -> Result<Client, ClientError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let options =
+            Options { client: client.into(), patience: Duration::ZERO, ..Options::new("this process") };
+        let opened = tokio::time::timeout(options.connect, link::over(&options, Box::new(stream))).await;
+        let silent = |_| ClientError::Lost(format!("nothing came in {:?}", options.connect));
+        let opened = opened.map_err(silent)??;
+        Ok(Client::of(options, opened))
+    }
+
+    fn of(options: Options, opened: link::Opened) -> Client {
         let (commands, received) = mpsc::unbounded_channel();
         let handle = Handle { commands, user: opened.user.clone(), limits: opened.limits.clone() };
         tokio::spawn(connection::run(options, opened, received));
-        Ok(Client(Arc::new(handle)))
+        Client(Arc::new(handle))
     }
 
     /// The user of the session.
@@ -271,6 +293,26 @@ impl Client {
             Answer::Usage(usage) => Ok(usage),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// The metrics of the server: an object with `metrics`, as its `/stats` has them.
+    ///
+    /// # Errors
+    /// When the key does not show them, or the session is over.
+    pub async fn stats(&self) -> Result<serde_json::Value, ClientError> {
+        match self.call(Call::Stats).await? {
+            Answer::Stats { stats } => Ok(stats),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Sends a text to an inferlet of the user, by its id or a beginning of it; waits until it is in the inferlet's queue.
+    ///
+    /// # Errors
+    /// When there is no such inferlet or it has ended, or the session is over.
+    pub async fn send(&self, inferlet: &str, text: impl Into<String>) -> Result<(), ClientError> {
+        let (inferlet, message) = (inferlet.to_string(), Input::Text { text: text.into() });
+        self.done(Call::Send { inferlet, message }).await
     }
 
     /// Makes a call whose answer is that it is done.

@@ -35,8 +35,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// A client whose handshake is over.
 pub(crate) struct Opening {
     /// Who it is, where there are keys.
-    pub(super) client: Option<Arc<Client>>,
-    pub(super) hub: Arc<Hub>,
+    pub(crate) client: Option<Arc<Client>>,
+    pub(crate) hub: Arc<Hub>,
 }
 
 /// How a connection ended.

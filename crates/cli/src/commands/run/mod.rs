@@ -16,7 +16,7 @@ use super::remote::{self, Remote};
 use crate::assemble::Assembly;
 use crate::config::{CommonFlags, LOCAL_USER};
 use crate::develop::cargo::Package;
-use crate::{logging, output, progress};
+use crate::{logging, output};
 
 /// Flags of `pie run`.
 #[derive(Args)]
@@ -82,7 +82,9 @@ pub(crate) async fn run(mut flags: RunFlags, verbose: u8) -> Result<()> {
     if let Some(server) = &flags.server {
         logging::start(verbose, logging::LogFormat::Text);
         let client = Remote::new(server, flags.key.clone()).session().await?;
-        return run_remotely(&client, &name, &flags).await;
+        let ended = run_remotely(&client, &name, &flags).await;
+        client.close().await;
+        return ended;
     }
     let settings = flags.common.settings(&[])?;
     logging::start(verbose, settings.server.log_format());
@@ -133,52 +135,54 @@ pub(crate) fn is_path(program: &str) -> bool {
     program.ends_with(".wasm") || program.contains(MAIN_SEPARATOR) || matches!(program, "." | "..")
 }
 
-/// Runs the program on a server.
-async fn run_remotely(client: &Client, name: &str, flags: &RunFlags) -> Result<()> {
+/// A program on a server with its arguments, ready to be launched; it is uploaded where it is a file, and built where it is a
+/// folder. None when its help was asked for, which is printed.
+///
+/// # Errors
+/// When there is no such program, or it does not take the arguments.
+pub(crate) async fn prepared_on(
+    client: &Client,
+    name: &str,
+    given: &[String],
+) -> Result<Option<(String, Vec<String>)>> {
+    let path = Path::new(name);
     let program = match is_path(name) {
-        true => {
-            let path = Path::new(name);
-            let component = match path.is_dir() {
-                true => Package::open(path)?.build()?,
-                false => path.to_path_buf(),
-            };
-            let bar = progress::bytes(&format!("uploading {name}"), Some(0));
-            let uploaded = client.upload_file(&component, |done, total| {
-                bar.set_length(total);
-                bar.set_position(done);
-            });
-            let uploaded = uploaded.await;
-            bar.finish_and_clear();
-            uploaded?
+        true if path.is_dir() => {
+            // It may be the server's own process that waits for the compiler.
+            let component = tokio::task::block_in_place(|| Package::open(path)?.build())?;
+            remote::upload(client, &component, false).await?
         }
+        true => remote::upload(client, path, false).await?,
         false => name.to_string(),
     };
     // Without arguments there is nothing to prepare: the server says what is missing.
-    let manifest = match flags.arguments.is_empty() {
+    let manifest = match given.is_empty() {
         true => None,
         false => client.describe(&program).await?.manifest,
     };
-    let given = match arguments::prepare(manifest.as_ref(), name, &flags.arguments)? {
-        arguments::Prepared::Help(help) => {
-            client.clone().close().await;
-            return output::line(help.trim_end());
-        }
-        arguments::Prepared::Arguments(given) => given,
+    match arguments::prepare(manifest.as_ref(), name, given)? {
+        arguments::Prepared::Help(help) => output::line(help.trim_end()).map(|()| None),
+        arguments::Prepared::Arguments(arguments) => Ok(Some((program, arguments))),
+    }
+}
+
+/// Runs the program on a server.
+async fn run_remotely(client: &Client, name: &str, flags: &RunFlags) -> Result<()> {
+    let Some((program, arguments)) = prepared_on(client, name, &flags.arguments).await? else {
+        return Ok(());
     };
     if flags.detach {
-        return output::line(client.launch_detached(&program, &given).await?);
+        return output::line(client.launch_detached(&program, &arguments).await?);
     }
-    let mut inferlet = client.launch(&program, &given).await?;
+    let mut inferlet = client.launch(&program, &arguments).await?;
     remote::forward_stdin(inferlet.sender(), true);
-    let ended = tokio::select! {
+    tokio::select! {
         ended = remote::stream(&mut inferlet) => ended,
         _ = tokio::signal::ctrl_c() => {
             inferlet.terminate().await?;
             remote::stream(&mut inferlet).await
         }
-    };
-    client.clone().close().await;
-    ended
+    }
 }
 
 /// Sends each line of stdin to the inferlet as a message; its end closes the inferlet's input.

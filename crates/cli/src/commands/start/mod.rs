@@ -1,16 +1,12 @@
 //! `pie start`: serves models and programs, and has a shell to run inferlets in; `pie serve` is the same without one.
 //!
-//! This file has the flags and the life of the server; `shell` the commands, `follow` what becomes of an
-//! inferlet's output, `terminal` how lines come in and go out, `signals` what ends the server from outside.
+//! This file has the flags and the life of the server, `signals` what ends it from outside, `reload` what SIGHUP changes.
 //!
 //! The server ends on `exit`, SIGTERM or SIGINT, and not at the end of stdin: services have none. It ends too, and not
 //! with 0, when an engine dies.
 
-mod follow;
 mod reload;
-mod shell;
 mod signals;
-mod terminal;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,13 +16,14 @@ use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use runtime::Runtime;
 use server::{Front, FrontOptions};
+use tokio::sync::oneshot;
 use trace::Telemetry;
 
 use crate::assemble::Assembly;
+use crate::commands::shell::{self, End, Operator, Shell};
 use crate::config::{CommonFlags, KeyFlags, ServiceSettings, Settings, StartCommand};
 use crate::{api, logging, telemetry};
 use reload::{Hangups, Reload};
-use shell::Shell;
 use signals::StopSignals;
 
 /// Between two looks at whether the engines live, and at what still runs while the server stops.
@@ -79,9 +76,29 @@ keys: `pie key add ann`, then `pie serve --host 0.0.0.0`. Each route is a progra
 pub(crate) async fn start(flags: StartFlags, verbose: u8) -> Result<()> {
     let server = RunningServer::start(flags, verbose).await?;
     eprintln!("server started, http://{}/health answers; `help` lists the commands", server.address);
-    let shell = Shell::new(&server.assembly, server.front.clone(), server.host.clone());
-    let ended = server.run(shell.run(&server.stop)).await;
-    server.stop(ended).await
+    let stop = server.stop.clone();
+    let shell = Shell::of(server.operator.clone());
+    let stopped = move || {
+        let stop = stop.clone();
+        async move { stop.requested().await }
+    };
+    let (left, is_left) = oneshot::channel();
+    // On a task of its own: it prints what runs in the foreground until that has ended, also when the server stops.
+    let shell = tokio::spawn(async move {
+        if let Ok((End::Left, _)) = shell.run(stopped).await {
+            // A server that stops meanwhile does not ask.
+            let _ = left.send(());
+        }
+    });
+    // Without lines it goes on until a signal.
+    let end = async {
+        tokio::select! {
+            Ok(()) = is_left => {}
+            () = server.stop.requested() => {}
+        }
+    };
+    let ended = server.run(end).await;
+    server.stop(ended, async { drop(shell.await) }).await
 }
 
 /// `pie serve`.
@@ -90,7 +107,7 @@ pub(crate) async fn serve(flags: StartFlags, verbose: u8) -> Result<()> {
     let scheme = if server.is_encrypted { "https" } else { "http" };
     eprintln!("serving {} on {scheme}://{}/v1", server.models(), server.address);
     let ended = server.run(server.stop.requested()).await;
-    server.stop(ended).await
+    server.stop(ended, async {}).await
 }
 
 /// A server that answers requests.
@@ -99,8 +116,7 @@ struct RunningServer {
     front: Front,
     assembly: Assembly,
     address: SocketAddr,
-    /// Of the address, as it was given.
-    host: String,
+    operator: Operator,
     is_encrypted: bool,
     /// How long what runs may go on once the server is to stop.
     patience: Duration,
@@ -135,10 +151,10 @@ impl RunningServer {
         let address = front.listen(&host, settings.server.port).await;
         let address = address.map_err(|error| anyhow!("{error} with `--port`"))?;
         let assembly = Assembly::start(settings).await?;
-        let shell = Shell::new(&assembly, front.clone(), host.clone());
+        let operator = Operator { runtime: assembly.runtime.clone(), front: front.clone(), host };
         for service in &settings.services {
             let ServiceSettings { program, user, arguments, .. } = service;
-            shell.serve(program, service.mount()?, user, arguments.clone()).await?;
+            operator.serve(program, service.mount()?, user, arguments.clone()).await?;
         }
         api::mount(&assembly.runtime, &front).await?;
         let runtime = assembly.runtime.clone();
@@ -155,7 +171,7 @@ impl RunningServer {
         front.set_ready(move || runtime.dead_models());
         stop.arm();
         let patience = Duration::from_millis(settings.server.shutdown_ms);
-        Ok(RunningServer { stop, front, assembly, address, host, is_encrypted, patience, telemetry })
+        Ok(RunningServer { stop, front, assembly, address, operator, is_encrypted, patience, telemetry })
     }
 
     /// Names of the models.
@@ -171,16 +187,19 @@ impl RunningServer {
         }
     }
 
-    async fn stop(self, Ended(died): Ended) -> Result<()> {
+    /// Ends it: `last_words` are what is still to be printed once nothing runs.
+    async fn stop(self, Ended(died): Ended, last_words: impl Future<Output = ()>) -> Result<()> {
         if !died.is_empty() {
             eprintln!("stopping: the engine of {} died", died.join(", "));
         }
         self.stop.request();
         wind_down(&self.front, &self.assembly.runtime, self.patience).await;
+        // A terminal that takes nothing is not waited for.
+        let _ = tokio::time::timeout(KILLED_ENDS, last_words).await;
         if let Some(telemetry) = &self.telemetry {
             telemetry::shutdown(telemetry);
         }
-        terminal::restore();
+        shell::restore();
         // An engine that died is an error: whoever supervises the process then starts it anew.
         self.assembly.stop().await
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::terminal;
+use crate::commands::shell;
 
 /// Where the server is in its life, as far as a signal is concerned.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,7 +18,8 @@ enum Stage {
     Stopping,
 }
 
-/// Listens for SIGTERM and SIGINT.
+/// Listens for SIGTERM and SIGINT. Cloning gives another handle to the same signals.
+#[derive(Clone)]
 pub(super) struct StopSignals(Arc<watch::Sender<Stage>>);
 
 impl StopSignals {
@@ -31,7 +32,7 @@ impl StopSignals {
             loop {
                 let code = signals.next().await;
                 if *stage.borrow() != Stage::Running {
-                    terminal::restore();
+                    shell::restore();
                     std::process::exit(code);
                 }
                 stage.send_replace(Stage::Stopping);

@@ -1,4 +1,4 @@
-//! `pie stats`: what a server does at this moment, as tables. The shell of `pie start` shows the same.
+//! `pie stats`: what a server does at this moment, as tables. The `stats` of the shell shows the same.
 //!
 //! The numbers are those of the server's `/stats`, which are the metrics of its `/metrics`.
 
@@ -9,12 +9,13 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use metrics::Family;
+use protocol::client::Client;
 use serde::Deserialize;
 
-use super::remote::{Remote, ServerFlags};
+use super::remote::{InSession, Remote, ServerFlags};
 use crate::output;
 
-pub(crate) use tables::tables;
+use tables::tables;
 
 /// For the server to be reached, and to answer: it asks its engines, which may be at work on a long batch.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,6 +45,25 @@ Examples:
 #[derive(Deserialize)]
 struct Answer {
     metrics: Vec<Family>,
+}
+
+/// What `stats` of the shell takes: the same, asked in a session.
+#[derive(Args)]
+pub(crate) struct Stats {
+    /// All metrics as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl InSession for Stats {
+    async fn perform(self, client: &Client) -> Result<()> {
+        let stats = client.stats().await?;
+        if self.json {
+            return output::line(stats);
+        }
+        let answer: Answer = serde_json::from_value(stats).context("the server's metrics are no metrics")?;
+        output::line(tables(&answer.metrics))
+    }
 }
 
 pub(crate) async fn stats(flags: StatsFlags) -> Result<()> {

@@ -1,9 +1,12 @@
-//! Lines in and out of the shell: an editor on a terminal, plain lines elsewhere.
+//! Lines of the shell: from an editor on a terminal, plain ones elsewhere.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::mpsc::{Receiver, SyncSender};
 
-use reedline::{DefaultPrompt, DefaultPromptSegment, ExternalPrinter, Reedline, Signal};
+use reedline::{
+    ColumnarMenu, DefaultCompleter, DefaultPrompt, DefaultPromptSegment, Emacs, KeyCode, KeyModifiers,
+    MenuBuilder, Reedline, ReedlineEvent, ReedlineMenu, Signal, default_emacs_keybindings,
+};
 use tokio::sync::mpsc;
 
 /// The lines that are typed, read one at a time.
@@ -20,50 +23,37 @@ impl Lines {
     }
 }
 
-/// Takes over stdin and stdout.
-pub(super) fn open() -> (Lines, Printer) {
+/// Takes over stdin. The editor completes these words.
+pub(super) fn open(words: Vec<String>) -> Lines {
     let (requests, requested) = std::sync::mpsc::sync_channel(1);
     let (sender, lines) = mpsc::channel(1);
-    let external = std::io::stdin().is_terminal().then(ExternalPrinter::<String>::default);
-    let printer = Printer(external.as_ref().map(ExternalPrinter::sender));
     // Reading a line blocks, so a thread does it; it begins when the command before is done.
-    std::thread::spawn(move || match external {
-        Some(external) => edit_lines(external, &requested, &sender),
-        None => read_lines(&requested, &sender),
+    std::thread::spawn(move || match std::io::stdin().is_terminal() {
+        true => edit_lines(words, &requested, &sender),
+        false => read_lines(&requested, &sender),
     });
-    (Lines { requests, lines }, printer)
+    Lines { requests, lines }
 }
 
 /// Gives the terminal back as it was, when a line is still being edited.
-pub(super) fn restore() {
+pub(crate) fn restore() {
     if std::io::stdin().is_terminal() {
         // A terminal that is gone needs nothing.
         let _ = crossterm::terminal::disable_raw_mode();
     }
 }
 
-/// Where lines go. A command that runs in the foreground prints as usual, since nobody edits a line
-/// meanwhile; what happens in the background is shown above the line being edited.
-#[derive(Clone)]
-pub(super) struct Printer(Option<SyncSender<String>>);
-
-impl Printer {
-    pub(super) fn line(&self, text: &str) {
-        let mut out = std::io::stdout().lock();
-        // A terminal that is gone shows nothing; the commands go on.
-        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
-    }
-
-    pub(super) fn background(&self, text: String) {
-        match self.0.as_ref().map(|editor| editor.try_send(text.clone())) {
-            Some(Ok(())) => {}
-            _ => self.line(&text),
-        }
-    }
-}
-
-fn edit_lines(external: ExternalPrinter<String>, requested: &Receiver<()>, lines: &mpsc::Sender<String>) {
-    let mut editor = Reedline::create().with_external_printer(external);
+fn edit_lines(words: Vec<String>, requested: &Receiver<()>, lines: &mpsc::Sender<String>) {
+    let mut keys = default_emacs_keybindings();
+    let complete =
+        ReedlineEvent::UntilFound(vec![ReedlineEvent::Menu("words".into()), ReedlineEvent::MenuNext]);
+    keys.add_binding(KeyModifiers::NONE, KeyCode::Tab, complete);
+    let menu = ReedlineMenu::EngineCompleter(Box::new(ColumnarMenu::default().with_name("words")));
+    let mut editor = Reedline::create()
+        .with_completer(Box::new(DefaultCompleter::new_with_wordlen(words, 1)))
+        .with_quick_completions(true)
+        .with_menu(menu)
+        .with_edit_mode(Box::new(Emacs::new(keys)));
     let left = DefaultPromptSegment::Basic("pie".into());
     let prompt = DefaultPrompt::new(left, DefaultPromptSegment::Empty);
     for () in requested {

@@ -1,0 +1,145 @@
+//! What only the shell of `pie start` can do: it is in the process of the server, whose operator sees all users.
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
+use comfy_table::{Table, presets};
+use runtime::{LaunchOptions, Runtime};
+use server::Front;
+
+use super::{Command, Shell};
+use crate::commands::kill::Kill;
+use crate::commands::run::find_program;
+use crate::config::{LOCAL_USER, Mount};
+use crate::output;
+
+/// The server of this process.
+#[derive(Clone)]
+pub(crate) struct Operator {
+    pub(crate) runtime: Runtime,
+    pub(crate) front: Front,
+    /// Address of programs that get a port of their own.
+    pub(crate) host: String,
+}
+
+/// Commands for this server and what runs on it.
+#[derive(Parser)]
+#[command(multicall = true)]
+pub(super) struct OperatorLine {
+    #[command(subcommand)]
+    command: OperatorCommand,
+}
+
+#[derive(Subcommand)]
+enum OperatorCommand {
+    #[command(flatten)]
+    InSession(Command),
+    /// Let a program answer HTTP requests, below a path or on a port of its own.
+    Serve(Serve),
+    /// End that for a path.
+    Unserve {
+        /// The path.
+        path: String,
+    },
+    /// What is served below which path.
+    Services,
+    /// The models that are served.
+    Models,
+}
+
+/// What `serve` takes.
+#[derive(Args)]
+struct Serve {
+    /// A program: a name, or a `.wasm` file.
+    program: String,
+    /// Where it answers, for instance /hello or 8081.
+    #[arg(value_name = "PATH|PORT")]
+    place: String,
+    /// Arguments of the program, after `--`.
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+impl Operator {
+    /// Runs one line; whether to go on.
+    pub(super) async fn line(&self, line: OperatorLine, shell: &Shell) -> Result<bool> {
+        match line.command {
+            OperatorCommand::InSession(Command::Ps(what)) => {
+                shell.command(Command::Ps(what)).await?;
+                self.print_others()?;
+            }
+            // Of any user; where that is not one, the session says so.
+            OperatorCommand::InSession(Command::Kill(Kill { id }))
+                if !id.is_empty() && self.runtime.kill(&id) => {}
+            OperatorCommand::InSession(command) => return shell.command(command).await,
+            OperatorCommand::Serve(Serve { program, place, arguments }) => {
+                let mount = match place.parse() {
+                    Ok(port) => Mount::Port(port),
+                    Err(_) => Mount::Path(place),
+                };
+                output::line(self.serve(&program, mount, LOCAL_USER, arguments).await?)?;
+            }
+            OperatorCommand::Unserve { path } => {
+                if !self.front.mounts().unmount(&path) {
+                    bail!("nothing is served below `{path}`; see `services`");
+                }
+            }
+            OperatorCommand::Services => {
+                for (path, program) in self.front.mounts().list() {
+                    output::line(format_args!("{path}  {program}"))?;
+                }
+            }
+            OperatorCommand::Models => {
+                for model in self.runtime.models() {
+                    let facts = model.facts();
+                    let (name, architecture) = (model.name(), &facts.architecture);
+                    let length = facts.context_length;
+                    output::line(format_args!("{name}  {architecture}, context of {length} tokens"))?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Lets a program answer HTTP requests; says where.
+    ///
+    /// # Errors
+    /// When there is no such program or it answers none, or the place is not free.
+    pub(crate) async fn serve(
+        &self,
+        program: &str,
+        mount: Mount,
+        user: &str,
+        arguments: Vec<String>,
+    ) -> Result<String> {
+        let found = find_program(&self.runtime, program).await?;
+        let options = LaunchOptions { arguments, user: user.into(), limits: None };
+        let service = self.runtime.serve(&found, options)?;
+        match mount {
+            Mount::Path(path) => {
+                self.front.mounts().mount(&path, service)?;
+                Ok(format!("`{program}` answers below {path}"))
+            }
+            Mount::Port(port) => {
+                let address = self.front.listen_for(&self.host, port, service).await?;
+                Ok(format!("`{program}` answers on http://{address}"))
+            }
+        }
+    }
+
+    /// The inferlets of other users, if there are any.
+    fn print_others(&self) -> Result<()> {
+        let mut others = self.runtime.list();
+        others.retain(|info| info.user != LOCAL_USER);
+        if others.is_empty() {
+            return Ok(());
+        }
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(["id", "program", "user", "age", "cpu"]);
+        for info in others {
+            let (age, cpu) = (format!("{:.1?}", info.running), format!("{:.1?}", info.cpu));
+            table.add_row([info.id, info.program, info.user, age, cpu]);
+        }
+        output::line(table)
+    }
+}
