@@ -46,7 +46,7 @@ pub struct MeasureFlags {
     /// Let the server's /tokenize count some of the prompts, and measure only if they have the lengths that they should.
     #[arg(long)]
     pub check_lengths: bool,
-    /// Look at the GPUs with nvidia-smi.
+    /// Look at the GPUs of this machine (NVIDIA's, by NVML).
     #[arg(long, help_heading = "Telemetry")]
     pub gpu: bool,
     /// Taken for scripts that have it; code of a model is never run here.

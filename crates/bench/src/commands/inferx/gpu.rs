@@ -10,7 +10,7 @@ pub(super) type Look = (f64, Gpu);
 
 fn look() -> Result<Look, String> {
     let unix_secs = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let first = gpus()?.into_iter().next().ok_or("nvidia-smi lists no GPU")?;
+    let first = gpus()?.into_iter().next().ok_or("the driver knows of no GPU")?;
     Ok((unix_secs, first))
 }
 
