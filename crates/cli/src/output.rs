@@ -28,6 +28,18 @@ pub(crate) fn line(text: impl Display) -> Result<()> {
     written(writeln!(io::stdout().lock(), "{text}"))
 }
 
+/// A text of somebody else for a line of ours: what moves the cursor or ends the line is escaped.
+pub(crate) fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() && c != '\t' {
+            true => visible.extend(c.escape_default()),
+            false => visible.push(c),
+        }
+    }
+    visible
+}
+
 /// A part of what an inferlet says.
 pub(crate) enum Part<'a> {
     Text(&'a str),
@@ -72,5 +84,16 @@ pub(crate) fn written(result: io::Result<()>) -> Result<()> {
     match result {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Closed.into()),
         result => Ok(result?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::visible;
+
+    #[test]
+    fn a_text_of_somebody_else_stays_in_its_line() {
+        assert_eq!(visible("grün\tand \"so\""), "grün\tand \"so\"");
+        assert_eq!(visible("a\r\u{1b}[2Jb\nc"), "a\\r\\u{1b}[2Jb\\nc");
     }
 }

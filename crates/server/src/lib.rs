@@ -268,13 +268,14 @@ impl Front {
     }
 
     /// A session within this process, as [`protocol::client::Client::over`] opens one: of the user of sessions that come
-    /// without a key, whether the server wants keys or not. None where no sessions are offered.
+    /// without a key, whether the server wants keys or not. It does not count among that user's sessions. None where no
+    /// sessions are offered.
     pub fn own_session(&self) -> Option<DuplexStream> {
         let hub = self.0.sessions.get()?.clone();
         let (ours, theirs) = tokio::io::duplex(OWN_SESSION_BYTES);
         let front = self.clone();
         tokio::spawn(async move {
-            session::connection::serve(&front, Opening { client: None, hub }, ours, &[]).await;
+            session::connection::serve(&front, Opening { client: None, hub, is_own: true }, ours, &[]).await;
         });
         Some(theirs)
     }

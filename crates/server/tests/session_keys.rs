@@ -163,3 +163,38 @@ async fn a_session_is_a_connection_and_a_user_has_so_many() {
     }
     world.assert_clean().await;
 }
+
+/// The operator's, which no number of other sessions keeps out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_within_the_process_needs_no_key_and_no_place() {
+    let options = SessionOptions { user_sessions: 1, ..SessionOptions::default() };
+    let world = world(HttpLimits::default(), options).await;
+    let (ann, text) = key(&world, "ann", of("ann"));
+    let (namesake, text_of_namesake) = key(&world, "namesake", of("local"));
+    world.front.set_keys(vec![ann, namesake]);
+    let ann = connect(&world, &text).await.unwrap();
+    let open = async || Client::over(world.front.own_session().unwrap(), "test").await.unwrap();
+    let (one, two) = (open().await, open().await);
+    assert_eq!((one.user(), two.user()), ("local", "local"));
+    let namesake = connect(&world, &text_of_namesake).await.unwrap();
+    assert_eq!(
+        connect(&world, &text_of_namesake).await.err().unwrap().code(),
+        Some(ErrorCode::LimitExceeded)
+    );
+    let mut inferlet = one.launch("test-programs", &words(&["hello", "within"])).await.unwrap();
+    assert_eq!(inferlet.outcome().await.unwrap().unwrap(), "hello within");
+    assert!(one.stats().await.unwrap()["metrics"].is_array(), "it sees the whole server");
+    let id = one.launch_detached("test-programs", &words(&["echo"])).await.unwrap();
+    two.send(&id[..8], "one").await.unwrap();
+    assert!(ann.list().await.unwrap().is_empty());
+    assert_eq!(ann.send(&id, "two").await.unwrap_err().code(), Some(ErrorCode::UnknownInferlet));
+    // What it has left goes on.
+    one.close().await;
+    assert_eq!(two.list().await.unwrap()[0].id, id);
+    two.terminate(&id).await.unwrap();
+    // A lost stream is the end: there is no address to come back to.
+    two.interrupt();
+    let lost = two.list().await.unwrap_err().to_string();
+    assert_eq!(lost, "the session is over: the connection is lost, and there is no other");
+    drop(namesake);
+}

@@ -52,7 +52,7 @@ enum KeyCommand {
 struct AddFlags {
     /// What it is for.
     name: String,
-    /// Whose store, saved contexts and cached prefixes its programs see; keys of one user share them [default: the name]
+    /// Whose store, saved contexts and cached prefixes its programs see; keys of one user share them; `local` is the operator, whose are the programs that the server runs itself [default: the name]
     #[arg(long)]
     user: Option<String>,
     /// It opens what shows the whole server, too: /metrics, /stats and /debug/trace

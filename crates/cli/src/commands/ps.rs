@@ -5,11 +5,12 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Args;
 use comfy_table::{Table, presets};
-use protocol::State;
 use protocol::client::Client;
+use protocol::{ListedInferlet, State};
+use serde::Serialize;
 
 use super::remote::InSession;
-use crate::output;
+use crate::output::{self, visible};
 
 /// What `pie ps` takes.
 #[derive(Args)]
@@ -24,20 +25,44 @@ pub(crate) struct Ps {
     json: bool,
 }
 
+/// A row of the list.
+#[derive(Serialize)]
+pub(crate) struct Row {
+    #[serde(flatten)]
+    pub(crate) inferlet: ListedInferlet,
+    /// Where inferlets of several users are listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<String>,
+}
+
 impl InSession for Ps {
     async fn perform(self, client: &Client) -> Result<()> {
-        let inferlets = client.list().await?;
+        let rows = client.list().await?.into_iter().map(|inferlet| Row { inferlet, user: None });
+        self.print(&rows.collect::<Vec<_>>())
+    }
+}
+
+impl Ps {
+    /// Prints the list.
+    ///
+    /// # Errors
+    /// When nobody reads stdout.
+    pub(crate) fn print(&self, rows: &[Row]) -> Result<()> {
         if self.json {
-            return inferlets.iter().try_for_each(|inferlet| output::line(serde_json::to_string(inferlet)?));
+            return rows.iter().try_for_each(|row| output::line(serde_json::to_string(row)?));
         }
-        if inferlets.is_empty() {
+        let Some(first) = rows.first() else {
             eprintln!("nothing runs");
             return Ok(());
-        }
+        };
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        table.set_header(["id", "program", "state", "clients", "age", "cpu", "arguments"]);
-        for inferlet in inferlets {
+        let mut head = vec!["id", "program", "state", "clients", "age", "cpu", "arguments"];
+        if first.user.is_some() {
+            head.insert(1, "user");
+        }
+        table.set_header(head);
+        for Row { inferlet, user } in rows {
             let state = match inferlet.state {
                 State::Running => "running",
                 State::Ended => "ended",
@@ -45,8 +70,10 @@ impl InSession for Ps {
             let age = humantime::format_duration(Duration::from_secs(inferlet.age_ms / 1000)).to_string();
             let cpu = humantime::format_duration(Duration::from_millis(inferlet.cpu_ms)).to_string();
             let clients = inferlet.clients.to_string();
-            let arguments = inferlet.arguments.join(" ");
-            table.add_row([inferlet.id, inferlet.program, state.into(), clients, age, cpu, arguments]);
+            let (program, arguments) = (visible(&inferlet.program), visible(&inferlet.arguments.join(" ")));
+            let cells = [program, state.into(), clients, age, cpu, arguments];
+            let user = user.iter().map(|user| visible(user));
+            table.add_row([inferlet.id.clone()].into_iter().chain(user).chain(cells));
         }
         output::line(table)
     }

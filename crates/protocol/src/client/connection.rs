@@ -397,6 +397,9 @@ impl Session {
     async fn resume(&self, commands: &mpsc::UnboundedReceiver<Command>) -> Result<Opened, ClientError> {
         let lease = Duration::from_millis(self.opened.limits.lease_ms);
         let patience = self.options.patience.min(lease);
+        if patience.is_zero() {
+            return Err(ClientError::Lost("the connection is lost, and there is no other".into()));
+        }
         let (since, mut pause) = (Instant::now(), RETRY_FIRST);
         loop {
             match open(&self.options, Some(&self.opened.session)).await {

@@ -37,6 +37,8 @@ pub(crate) struct Opening {
     /// Who it is, where there are keys.
     pub(crate) client: Option<Arc<Client>>,
     pub(crate) hub: Arc<Hub>,
+    /// Whether it is this process.
+    pub(crate) is_own: bool,
 }
 
 /// How a connection ended.
@@ -127,7 +129,7 @@ fn welcome(
     framing: Framing,
     message: ClientMessage,
 ) -> Result<(Arc<Session>, Arc<Outbox>), Failure> {
-    let Opening { client, hub } = opening;
+    let Opening { client, hub, is_own } = opening;
     let ClientMessage::Hello { versions, client: name, session } = message else {
         unreachable!("`hello` gives nothing else")
     };
@@ -138,7 +140,7 @@ fn welcome(
     };
     let user = client.as_ref().map_or(hub.options.user.as_str(), |client| client.key.grant.user());
     let outbox = Arc::new(Outbox::new(framing));
-    let (session, resumed) = hub.open(user, client.clone(), session.as_deref(), &outbox)?;
+    let (session, resumed) = hub.open(user, client.clone(), session.as_deref(), *is_own, &outbox)?;
     let name: String = name.chars().take(64).filter(|c| !c.is_control()).collect();
     tracing::debug!(session = session.id, user, client = name, resumed, "a session is open");
     let welcome = ServerMessage::Welcome {

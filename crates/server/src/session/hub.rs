@@ -97,12 +97,13 @@ impl Hub {
     }
 
     /// The session of a connection: the one to be resumed, if it is there and this user's, or a new one. Whether it was
-    /// there.
+    /// there. `is_own`: it is this process's own, whom the number of sessions of the user does not bound.
     pub(super) fn open(
         &self,
         user: &str,
         client: Option<Arc<Client>>,
         resume: Option<&str>,
+        is_own: bool,
         outbox: &Arc<Outbox>,
     ) -> Result<(Arc<Session>, bool), Failure> {
         let known = resume.and_then(|id| self.lock().sessions.get(id).cloned());
@@ -111,12 +112,13 @@ impl Hub {
         {
             return Ok((session, true));
         }
-        let session = Arc::new(Session::new(Uuid::new_v4().to_string(), user.to_string()));
+        let session = Arc::new(Session::new(Uuid::new_v4().to_string(), user.to_string(), is_own));
         session.connect(client, outbox);
         let gone = {
             let mut state = self.lock();
-            let of_user = || state.sessions.values().filter(|session| session.user == user);
-            let gone = if of_user().count() >= self.options.user_sessions as usize {
+            let is_counted = |session: &&Arc<Session>| session.user == user && !session.is_own;
+            let of_user = || state.sessions.values().filter(is_counted);
+            let gone = if !is_own && of_user().count() >= self.options.user_sessions as usize {
                 let away = of_user().filter_map(|session| Some((session.left_since()?, session.clone())));
                 let Some((_, oldest)) = away.min_by_key(|(since, _)| *since) else {
                     let most = self.options.user_sessions;

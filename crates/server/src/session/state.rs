@@ -22,6 +22,8 @@ use crate::auth::Client;
 pub(super) struct Session {
     pub(super) id: String,
     pub(super) user: String,
+    /// Whether its client is this process.
+    pub(super) is_own: bool,
     state: Mutex<State>,
 }
 
@@ -72,8 +74,8 @@ pub(super) enum Begin {
 }
 
 impl Session {
-    pub(super) fn new(id: String, user: String) -> Session {
-        Session { id, user, state: Mutex::default() }
+    pub(super) fn new(id: String, user: String, is_own: bool) -> Session {
+        Session { id, user, is_own, state: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

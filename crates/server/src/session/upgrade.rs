@@ -68,7 +68,7 @@ pub(crate) async fn open(State(front): State<Front>, request: Request) -> Respon
     };
     let accept = protocol::socket::accept_key(key.as_bytes());
     let is_offered = has(headers, SEC_WEBSOCKET_PROTOCOL, protocol::SUBPROTOCOL);
-    place.put(Opening { client, hub });
+    place.put(Opening { client, hub, is_own: false });
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let answers = response.headers_mut();

@@ -6,17 +6,19 @@
 //! gets no lines, but `send` gives a detached one what it waits for.
 
 mod follow;
+mod foreground;
 mod operator;
 mod terminal;
 
 use std::io::IsTerminal;
-use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use protocol::client::Client;
+use tokio::sync::{Notify, oneshot};
 
 use super::attach::Attach;
 use super::install::Install;
@@ -29,7 +31,8 @@ use super::remove::Remove;
 use super::run::prepared_on;
 use super::stats::Stats;
 use crate::output;
-use follow::{follow, print_kept};
+use follow::{Out, follow, print_kept};
+pub(crate) use foreground::Foreground;
 pub(crate) use operator::Operator;
 use operator::OperatorLine;
 pub(crate) use terminal::restore;
@@ -43,7 +46,8 @@ Examples:
   echo 'run text-completion -- --prompt Hello' | pie shell
 
 Its commands are those that take --server, without it: `help` lists them. Ctrl-C ends the inferlet that runs in the
-foreground, Ctrl-D or `exit` leaves. Where lines do not come from a terminal, the exit code is 1 when one of them failed.")]
+foreground, and a second one the shell, as Ctrl-D and `exit` do. Where lines do not come from a terminal, the exit code is
+1 when one of them failed.")]
 pub(crate) struct ShellFlags {
     #[command(flatten)]
     server: ServerFlags,
@@ -55,15 +59,29 @@ pub(crate) async fn shell(flags: ShellFlags) -> Result<()> {
     let client = remote.session().await?;
     eprintln!("{} answers, as user `{}`; `help` lists the commands", remote.address, client.user());
     client.close().await;
-    let shell = Shell(Server::Elsewhere(remote));
-    // Whoever cannot be told of signals goes on until the input ends.
-    let interrupted = async || drop(tokio::signal::ctrl_c().await);
-    let (_, failed) = shell.run(interrupted).await?;
+    let shell = Shell { server: Server::Elsewhere(remote), foreground: Foreground::default() };
+    let (foreground, left) = (shell.foreground.clone(), Arc::new(Notify::new()));
+    let leave = left.clone();
+    tokio::spawn(async move {
+        // Whoever cannot be told of signals is ended by them.
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if !foreground.interrupt() {
+                leave.notify_one();
+            }
+        }
+    });
+    let stop = move || {
+        let left = left.clone();
+        async move { left.notified().await }
+    };
+    let ended = shell.run(stop).await;
     restore();
-    match failed {
-        0 => Ok(()),
-        _ if std::io::stdin().is_terminal() => Ok(()),
-        failed => bail!("{failed} of the commands failed"),
+    match ended? {
+        (End::Stopped, _) => bail!("interrupted"),
+        (_, failed) if failed > 0 && !std::io::stdin().is_terminal() => {
+            bail!("{failed} of the commands failed")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -97,24 +115,21 @@ enum Command {
     Remove(Remove),
     /// What the models, programs and routes do.
     Stats(Stats),
-    /// Leave.
+    /// Leave the shell. With that of `pie start` the server stops, when what runs has ended or `shutdown_ms` is over.
     #[command(alias = "quit")]
     Exit,
 }
 
 /// What `run` takes.
 #[derive(Args)]
-#[command(disable_help_flag = true)]
 struct Run {
     /// A program: a name, or a `.wasm` file or the folder of its source, which is uploaded where it is not there yet.
     program: String,
-    /// Print its id and leave it running: `logs` and `attach` show what it says, `send` gives it messages.
+    /// Print its id and leave it running: `logs` and `attach` show what it says, `send` gives it messages. What it says
+    /// is kept until it is taken, and when that is much it waits.
     #[arg(long, short)]
     detach: bool,
-    /// What the program takes.
-    #[arg(long, short)]
-    help: bool,
-    /// Arguments of the program, after `--`.
+    /// Arguments of the program, after `--`; `-- --help` shows what it takes.
     #[arg(last = true)]
     arguments: Vec<String>,
 }
@@ -164,22 +179,35 @@ pub(crate) enum End {
     Stopped,
 }
 
+/// What became of a line.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Done {
+    Well,
+    /// What it ran failed, which it has said.
+    Badly,
+    /// It says to leave.
+    Leave,
+}
+
 /// What runs the commands.
-pub(crate) struct Shell(Server);
+pub(crate) struct Shell {
+    server: Server,
+    foreground: Foreground,
+}
 
 impl Shell {
     /// A shell for the server of this process.
-    pub(crate) fn of(operator: Operator) -> Shell {
-        Shell(Server::Own(operator))
+    pub(crate) fn of(operator: Operator, foreground: Foreground) -> Shell {
+        Shell { server: Server::Own(operator), foreground }
     }
 
-    /// Takes lines until one says to leave, none is left, or `stop` returns, which a command at work does not notice. Also
-    /// gives how many have failed.
+    /// Takes lines until one says to leave, none is left, or `stop` returns; a command at work is then given up, but where
+    /// the server is that of this process, so that the last words of what it runs are printed. Also gives how many failed.
     ///
     /// # Errors
     /// When nobody reads stdout any more; where the server is that of this process, it goes on all the same.
     pub(crate) async fn run<F: Future<Output = ()>>(self, stop: impl Fn() -> F) -> Result<(End, usize)> {
-        let mut lines = terminal::open(self.names());
+        let (mut lines, out) = (terminal::open(self.names()), self.out());
         let mut failed = 0;
         loop {
             let line = tokio::select! {
@@ -187,138 +215,138 @@ impl Shell {
                 () = stop() => return Ok((End::Stopped, failed)),
             };
             let Some(line) = line else { return Ok((End::InputOver, failed)) };
-            let printed = match self.line(&line).await {
-                Ok(true) => Ok(()),
-                Ok(false) => return Ok((End::Left, failed)),
-                Err(error) if error.is::<output::Closed>() => Err(error),
+            let done = match self.server {
+                Server::Own(_) => self.line(&line).await,
+                Server::Elsewhere(_) => tokio::select! {
+                    done = self.line(&line) => done,
+                    () = stop() => return Ok((End::Stopped, failed)),
+                },
+            };
+            match done {
+                Ok(Done::Well) => {}
+                Ok(Done::Badly) => failed += 1,
+                Ok(Done::Leave) => return Ok((End::Left, failed)),
+                Err(error) if error.is::<output::Closed>() && !out.forgives => return Err(error),
                 Err(error) => {
                     failed += 1;
                     // Among the answers, where whoever reads them finds which command it is.
-                    output::line(format_args!("error: {error:#}"))
+                    out.line(format_args!("error: {error:#}"))?;
                 }
-            };
-            if matches!(self.0, Server::Elsewhere(_)) {
-                printed?;
             }
         }
     }
 
+    fn out(&self) -> Out {
+        Out { forgives: matches!(self.server, Server::Own(_)) }
+    }
+
     /// The names of the commands.
     fn names(&self) -> Vec<String> {
-        let commands = match self.0 {
+        let mut commands = match self.server {
             Server::Elsewhere(_) => Line::command(),
             Server::Own(_) => OperatorLine::command(),
         };
+        commands.build();
         commands.get_subcommands().map(|command| command.get_name().to_string()).collect()
     }
 
-    /// Runs one line; whether to go on.
-    async fn line(&self, line: &str) -> Result<bool> {
+    /// Runs one line.
+    async fn line(&self, line: &str) -> Result<Done> {
         // Quotes, backslashes and comments (`#`) are as in a POSIX shell.
         let words = shlex::split(line).context("the line ends within quotes or after a `\\`")?;
         if words.is_empty() {
-            return Ok(true);
+            return Ok(Done::Well);
         }
-        match &self.0 {
+        match &self.server {
             Server::Elsewhere(_) => match parsed::<Line>(&words)? {
                 Some(Line { command }) => self.command(command).await,
-                None => Ok(true),
+                None => Ok(Done::Well),
             },
             Server::Own(operator) => match parsed::<OperatorLine>(&words)? {
                 Some(line) => operator.line(line, self).await,
-                None => Ok(true),
+                None => Ok(Done::Well),
             },
         }
     }
 
-    /// Runs one command; whether to go on.
-    async fn command(&self, command: Command) -> Result<bool> {
+    /// Runs one command in a session of its own.
+    async fn command(&self, command: Command) -> Result<Done> {
         if let Command::Exit = command {
-            return Ok(false);
+            return Ok(Done::Leave);
         }
-        // One for the whole command: a signal between two waits is not missed.
-        let mut interrupted = pin!(self.interrupted());
-        let client = unless(interrupted.as_mut(), self.0.session()).await?;
+        let mut interrupted = self.foreground.claim();
+        let client = unless(&mut interrupted, self.server.session()).await?;
+        let out = self.out();
         let done = match command {
             // In the foreground until they end, which these two know how to hasten.
-            Command::Run(run) => launch(run, &client, interrupted).await,
-            Command::Attach(Attach { id }) => attach(&id, &client, interrupted).await,
-            command => unless(interrupted, in_session(command, &client)).await,
+            Command::Run(run) => launch(run, &client, &mut interrupted, out).await,
+            Command::Attach(Attach { id }) => attach(&id, &client, &mut interrupted, out).await,
+            command => unless(&mut interrupted, in_session(command, &client, out)).await.map(|()| true),
         };
         client.close().await;
-        done.map(|()| true)
-    }
-
-    /// Returns when what runs in the foreground is to end. Where the server is that of this process, the signal is for that.
-    async fn interrupted(&self) {
-        match self.0 {
-            Server::Elsewhere(_) if tokio::signal::ctrl_c().await.is_ok() => {}
-            _ => std::future::pending().await,
-        }
+        done.map(|is_well| if is_well { Done::Well } else { Done::Badly })
     }
 }
+
+/// Tells a command that Ctrl-C was pressed.
+type Interrupted = oneshot::Receiver<()>;
 
 /// Does it until it is interrupted.
-async fn unless<T>(
-    interrupted: Pin<&mut impl Future<Output = ()>>,
-    what: impl Future<Output = Result<T>>,
-) -> Result<T> {
+async fn unless<T>(interrupted: &mut Interrupted, what: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
         done = what => done,
-        () = interrupted => bail!("interrupted"),
+        Ok(()) = interrupted => bail!("interrupted"),
     }
 }
 
-async fn launch(
-    run: Run,
-    client: &Client,
-    mut interrupted: Pin<&mut impl Future<Output = ()>>,
-) -> Result<()> {
-    let Run { program, detach, help, mut arguments } = run;
-    if help {
-        arguments.insert(0, "--help".to_string());
-    }
-    let prepared = unless(interrupted.as_mut(), prepared_on(client, &program, &arguments)).await?;
-    let Some((program, arguments)) = prepared else { return Ok(()) };
-    let launched = |id: &str| output::line(format_args!("✅ Inferlet launched with ID: {id}"));
+/// Whether the inferlet has a result, or none was to be waited for.
+async fn launch(run: Run, client: &Client, interrupted: &mut Interrupted, out: Out) -> Result<bool> {
+    let Run { program, detach, arguments } = run;
+    let prepared = unless(interrupted, prepared_on(client, &program, &arguments)).await?;
+    let Some((program, arguments)) = prepared else { return Ok(true) };
+    let launched = |id: &str| out.line(format_args!("✅ Inferlet launched with ID: {id}"));
     if detach {
-        return launched(&client.launch_detached(&program, &arguments).await?);
+        let launching = async { Ok(client.launch_detached(&program, &arguments).await?) };
+        return launched(&unless(interrupted, launching).await?).map(|()| true);
     }
     let start = Instant::now();
     // One that is launched and not taken ends with its session.
-    let launching = async { Ok(client.launch(&program, &arguments).await?) };
-    let mut inferlet = unless(interrupted.as_mut(), launching).await?;
+    let launching = async {
+        let inferlet = client.launch(&program, &arguments).await?;
+        // The shell's lines are commands. One that has ended already takes no end.
+        let _ = inferlet.sender().end().await;
+        Ok(inferlet)
+    };
+    let mut inferlet = unless(interrupted, launching).await?;
     launched(inferlet.id())?;
-    // The shell's lines are commands. One that has ended already takes no end.
-    let _ = inferlet.sender().end().await;
     tokio::select! {
-        followed = follow(&mut inferlet, start) => followed,
-        () = interrupted => {
+        followed = follow(&mut inferlet, start, out) => followed,
+        Ok(()) = interrupted => {
             inferlet.terminate().await?;
-            follow(&mut inferlet, start).await
+            follow(&mut inferlet, start, out).await
         }
     }
 }
 
-async fn attach(
-    id: &str,
-    client: &Client,
-    mut interrupted: Pin<&mut impl Future<Output = ()>>,
-) -> Result<()> {
+/// Whether the inferlet has a result, or was left.
+async fn attach(id: &str, client: &Client, interrupted: &mut Interrupted, out: Out) -> Result<bool> {
     let start = Instant::now();
     let attaching = async { Ok(client.attach(id, None).await?) };
-    let mut inferlet = unless(interrupted.as_mut(), attaching).await?;
+    let mut inferlet = unless(interrupted, attaching).await?;
     tokio::select! {
-        followed = follow(&mut inferlet, start) => followed,
-        () = interrupted => Ok(inferlet.detach().await?),
+        followed = follow(&mut inferlet, start, out) => followed,
+        Ok(()) = interrupted => {
+            inferlet.detach().await?;
+            Ok(true)
+        }
     }
 }
 
 /// Performs a command that is over when it is done.
-async fn in_session(command: Command, client: &Client) -> Result<()> {
+async fn in_session(command: Command, client: &Client, out: Out) -> Result<()> {
     match command {
         Command::Ps(what) => what.perform(client).await,
-        Command::Logs(Logs { id }) => print_kept(&id, &client.peek(&id).await?),
+        Command::Logs(Logs { id }) => print_kept(&id, &client.peek(&id).await?, out),
         Command::Send(what) => what.perform(client).await,
         Command::Kill(what) => what.perform(client).await,
         Command::Install(what) => what.perform(client).await,
@@ -331,6 +359,10 @@ async fn in_session(command: Command, client: &Client) -> Result<()> {
 
 /// A line of words; none when it asks for help, which is printed.
 fn parsed<L: Parser + CommandFactory + FromArgMatches>(words: &[String]) -> Result<Option<L>> {
+    // As the name of a program, `x/exit.old` would be `exit`.
+    if words[0].contains(['/', '.']) {
+        bail!("unknown command `{}`; `help` lists the commands", words[0]);
+    }
     // What the commands say at the end of their help is for the command line.
     let command = L::command().mut_subcommands(|command| command.after_help(None::<&str>));
     match command.try_get_matches_from(words).and_then(|matches| L::from_arg_matches(&matches)) {
@@ -340,9 +372,10 @@ fn parsed<L: Parser + CommandFactory + FromArgMatches>(words: &[String]) -> Resu
             Ok(None)
         }
         Err(error) if error.kind() == ErrorKind::InvalidSubcommand => {
-            let near = error.get(ContextKind::SuggestedSubcommand);
-            let near = near.map_or_else(String::new, |near| format!(" (is it `{near}`?)"));
-            bail!("unknown command `{}`{near}; `help` lists the commands", words[0])
+            let context = |kind| error.get(kind).map(ToString::to_string);
+            let unknown = context(ContextKind::InvalidSubcommand).unwrap_or_else(|| words[0].clone());
+            let near = context(ContextKind::SuggestedSubcommand).map(|near| format!(" (is it `{near}`?)"));
+            bail!("unknown command `{unknown}`{}; `help` lists the commands", near.unwrap_or_default())
         }
         Err(error) => {
             let words = error.to_string();

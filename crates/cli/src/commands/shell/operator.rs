@@ -2,12 +2,13 @@
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
-use comfy_table::{Table, presets};
+use protocol::{ListedInferlet, State};
 use runtime::{LaunchOptions, Runtime};
 use server::Front;
 
-use super::{Command, Shell};
+use super::{Command, Done, Shell};
 use crate::commands::kill::Kill;
+use crate::commands::ps::Row;
 use crate::commands::run::find_program;
 use crate::config::{LOCAL_USER, Mount};
 use crate::output;
@@ -60,16 +61,11 @@ struct Serve {
 }
 
 impl Operator {
-    /// Runs one line; whether to go on.
-    pub(super) async fn line(&self, line: OperatorLine, shell: &Shell) -> Result<bool> {
+    /// Runs one line.
+    pub(super) async fn line(&self, line: OperatorLine, shell: &Shell) -> Result<Done> {
         match line.command {
-            OperatorCommand::InSession(Command::Ps(what)) => {
-                shell.command(Command::Ps(what)).await?;
-                self.print_others()?;
-            }
-            // Of any user; where that is not one, the session says so.
-            OperatorCommand::InSession(Command::Kill(Kill { id }))
-                if !id.is_empty() && self.runtime.kill(&id) => {}
+            OperatorCommand::InSession(Command::Ps(what)) => what.print(&self.inferlets(shell).await?)?,
+            OperatorCommand::InSession(Command::Kill(Kill { id })) => self.kill(&id, shell).await?,
             OperatorCommand::InSession(command) => return shell.command(command).await,
             OperatorCommand::Serve(Serve { program, place, arguments }) => {
                 let mount = match place.parse() {
@@ -97,7 +93,7 @@ impl Operator {
                 }
             }
         }
-        Ok(true)
+        Ok(Done::Well)
     }
 
     /// Lets a program answer HTTP requests; says where.
@@ -126,20 +122,43 @@ impl Operator {
         }
     }
 
-    /// The inferlets of other users, if there are any.
-    fn print_others(&self) -> Result<()> {
-        let mut others = self.runtime.list();
-        others.retain(|info| info.user != LOCAL_USER);
-        if others.is_empty() {
-            return Ok(());
+    /// The inferlets of all users: those of sessions of the operator, and those of others that run.
+    async fn inferlets(&self, shell: &Shell) -> Result<Vec<Row>> {
+        let client = shell.server.session().await?;
+        let own = client.list().await;
+        client.close().await;
+        let own = own?.into_iter().map(|inferlet| Row { inferlet, user: Some(LOCAL_USER.to_string()) });
+        let others = self.runtime.list().into_iter().filter(|info| info.user != LOCAL_USER);
+        let others = others.map(|info| Row {
+            inferlet: ListedInferlet {
+                id: info.id,
+                program: info.program,
+                arguments: info.arguments,
+                state: State::Running,
+                attachable: false,
+                clients: 0,
+                age_ms: info.running.as_millis() as u64,
+                cpu_ms: info.cpu.as_millis() as u64,
+            },
+            user: Some(info.user),
+        });
+        Ok(own.chain(others).collect())
+    }
+
+    /// Ends the inferlet whose id begins so, of whichever user.
+    async fn kill(&self, id: &str, shell: &Shell) -> Result<()> {
+        let inferlets = self.inferlets(shell).await?;
+        let matching = inferlets.iter().filter(|row| !id.is_empty() && row.inferlet.id.starts_with(id));
+        match &matching.collect::<Vec<_>>()[..] {
+            [Row { inferlet, .. }] if inferlet.state == State::Ended => {
+                bail!("inferlet {} has ended; `attach` takes what it said", inferlet.id)
+            }
+            // One that has ended meanwhile needs no end.
+            [Row { inferlet, .. }] => {
+                self.runtime.kill(&inferlet.id);
+                Ok(())
+            }
+            _ => bail!("no single inferlet has an id that begins with `{id}`; `ps` shows those there are"),
         }
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING);
-        table.set_header(["id", "program", "user", "age", "cpu"]);
-        for info in others {
-            let (age, cpu) = (format!("{:.1?}", info.running), format!("{:.1?}", info.cpu));
-            table.add_row([info.id, info.program, info.user, age, cpu]);
-        }
-        output::line(table)
     }
 }

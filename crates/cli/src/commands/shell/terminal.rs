@@ -1,6 +1,6 @@
 //! Lines of the shell: from an editor on a terminal, plain ones elsewhere.
 
-use std::io::IsTerminal;
+use std::io::{BufRead, IsTerminal};
 use std::sync::mpsc::{Receiver, SyncSender};
 
 use reedline::{
@@ -43,7 +43,36 @@ pub(crate) fn restore() {
     }
 }
 
+/// Lets nobody read a terminal that is gone: the library of the editor does so without a pause, and cannot be told to end.
+/// Once that is so, stdin is what never says anything.
+#[cfg(unix)]
+fn leave_a_terminal_that_is_gone() {
+    use rustix::event::{PollFd, PollFlags, poll};
+
+    std::thread::spawn(|| {
+        let stdin = std::io::stdin();
+        loop {
+            // Asked for nothing, it tells of what is over.
+            let mut watched = [PollFd::new(&stdin, PollFlags::empty())];
+            match poll(&mut watched, None) {
+                Ok(_) if watched[0].revents().intersects(PollFlags::HUP | PollFlags::ERR) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                // A system that cannot watch a terminal.
+                _ => return,
+            }
+        }
+        if let Ok((silent, other)) = std::os::unix::net::UnixStream::pair()
+            && rustix::stdio::dup2_stdin(&silent).is_ok()
+        {
+            // For as long as the process runs.
+            std::mem::forget(other);
+        }
+    });
+}
+
 fn edit_lines(words: Vec<String>, requested: &Receiver<()>, lines: &mpsc::Sender<String>) {
+    #[cfg(unix)]
+    leave_a_terminal_that_is_gone();
     let mut keys = default_emacs_keybindings();
     let complete =
         ReedlineEvent::UntilFound(vec![ReedlineEvent::Menu("words".into()), ReedlineEvent::MenuNext]);
@@ -60,8 +89,10 @@ fn edit_lines(words: Vec<String>, requested: &Receiver<()>, lines: &mpsc::Sender
         let line = loop {
             match editor.read_line(&prompt) {
                 Ok(Signal::Success(line)) => break line,
-                Ok(Signal::CtrlC) => {}
-                _ => break "exit".to_string(),
+                Ok(Signal::CtrlD) => break "exit".to_string(),
+                Ok(_) => {}
+                // The terminal is gone: no more lines come.
+                Err(_) => return,
             }
         };
         if lines.blocking_send(line).is_err() {
@@ -71,9 +102,15 @@ fn edit_lines(words: Vec<String>, requested: &Receiver<()>, lines: &mpsc::Sender
 }
 
 fn read_lines(requested: &Receiver<()>, lines: &mpsc::Sender<String>) {
-    let input = std::io::stdin().lines().map_while(Result::ok);
-    for ((), line) in requested.iter().zip(input) {
-        if lines.blocking_send(line).is_err() {
+    let mut input = std::io::stdin().lock();
+    for () in requested {
+        let mut line = Vec::new();
+        match input.read_until(b'\n', &mut line) {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return,
+        }
+        let line = String::from_utf8_lossy(&line);
+        if lines.blocking_send(line.trim_end_matches(['\n', '\r']).to_string()).is_err() {
             return;
         }
     }

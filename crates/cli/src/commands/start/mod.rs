@@ -2,7 +2,8 @@
 //!
 //! This file has the flags and the life of the server, `signals` what ends it from outside, `reload` what SIGHUP changes.
 //!
-//! The server ends on `exit`, SIGTERM or SIGINT, and not at the end of stdin: services have none. It ends too, and not
+//! The server ends on `exit`, SIGTERM or SIGINT (but for one that is for a command of the shell), and not at the end of
+//! stdin: services have none. It ends too, and not
 //! with 0, when an engine dies.
 
 mod reload;
@@ -20,7 +21,7 @@ use tokio::sync::oneshot;
 use trace::Telemetry;
 
 use crate::assemble::Assembly;
-use crate::commands::shell::{self, End, Operator, Shell};
+use crate::commands::shell::{self, End, Foreground, Operator, Shell};
 use crate::config::{CommonFlags, KeyFlags, ServiceSettings, Settings, StartCommand};
 use crate::{api, logging, telemetry};
 use reload::{Hangups, Reload};
@@ -77,7 +78,7 @@ pub(crate) async fn start(flags: StartFlags, verbose: u8) -> Result<()> {
     let server = RunningServer::start(flags, verbose).await?;
     eprintln!("server started, http://{}/health answers; `help` lists the commands", server.address);
     let stop = server.stop.clone();
-    let shell = Shell::of(server.operator.clone());
+    let shell = Shell::of(server.operator.clone(), server.foreground.clone());
     let stopped = move || {
         let stop = stop.clone();
         async move { stop.requested().await }
@@ -117,6 +118,8 @@ struct RunningServer {
     assembly: Assembly,
     address: SocketAddr,
     operator: Operator,
+    /// The command of the shell, if there is one.
+    foreground: Foreground,
     is_encrypted: bool,
     /// How long what runs may go on once the server is to stop.
     patience: Duration,
@@ -130,7 +133,8 @@ impl RunningServer {
     async fn start(flags: StartFlags, verbose: u8) -> Result<RunningServer> {
         let settings = &flags.settings()?;
         logging::start(verbose, settings.server.log_format());
-        let stop = StopSignals::listen()?;
+        let foreground = Foreground::default();
+        let stop = StopSignals::listen(foreground.clone())?;
         let hangups = Hangups::listen();
         reload::check_access(settings)?;
         let tls = settings.tls.files()?;
@@ -171,7 +175,17 @@ impl RunningServer {
         front.set_ready(move || runtime.dead_models());
         stop.arm();
         let patience = Duration::from_millis(settings.server.shutdown_ms);
-        Ok(RunningServer { stop, front, assembly, address, operator, is_encrypted, patience, telemetry })
+        Ok(RunningServer {
+            stop,
+            front,
+            assembly,
+            address,
+            operator,
+            foreground,
+            is_encrypted,
+            patience,
+            telemetry,
+        })
     }
 
     /// Names of the models.

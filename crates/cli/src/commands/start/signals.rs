@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::commands::shell;
+use crate::commands::shell::{self, Foreground};
+
+/// The exit code of a process that Ctrl-C ends.
+const INTERRUPT: i32 = 128 + 2;
 
 /// Where the server is in its life, as far as a signal is concerned.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,14 +27,20 @@ pub(super) struct StopSignals(Arc<watch::Sender<Stage>>);
 
 impl StopSignals {
     /// Begins to listen. Until [`StopSignals::arm`] a signal ends the process at once.
-    pub(super) fn listen() -> io::Result<StopSignals> {
+    ///
+    /// SIGINT is for the command in the foreground, where there is one.
+    pub(super) fn listen(foreground: Foreground) -> io::Result<StopSignals> {
         let mut signals = Signals::new()?;
         let stage = Arc::new(watch::Sender::new(Stage::Starting));
         let stop = StopSignals(stage.clone());
         tokio::spawn(async move {
             loop {
                 let code = signals.next().await;
-                if *stage.borrow() != Stage::Running {
+                let is_running = *stage.borrow() == Stage::Running;
+                if is_running && code == INTERRUPT && foreground.interrupt() {
+                    continue;
+                }
+                if !is_running {
                     shell::restore();
                     std::process::exit(code);
                 }
@@ -78,7 +87,7 @@ impl Signals {
     async fn next(&mut self) -> i32 {
         tokio::select! {
             _ = self.terminate.recv() => 128 + 15,
-            _ = self.interrupt.recv() => 128 + 2,
+            _ = self.interrupt.recv() => INTERRUPT,
         }
     }
 }
@@ -95,7 +104,7 @@ impl Signals {
 
     async fn next(&mut self) -> i32 {
         match tokio::signal::ctrl_c().await {
-            Ok(()) => 128 + 2,
+            Ok(()) => INTERRUPT,
             // None will come.
             Err(_) => std::future::pending().await,
         }
