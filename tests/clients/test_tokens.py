@@ -34,6 +34,30 @@ def test_an_answer_is_the_completion_of_its_prompt(post, client, model):
     assert completion.choices[0].text == chat.choices[0].message.content
 
 
+def test_a_prompt_that_an_application_has_made_is_that_of_the_messages(post, client, model):
+    """As by vLLM and llama.cpp: the markup of a template counts where the application writes the whole prompt."""
+    prompt = post("/apply-template", {"messages": CHAT})[1]["prompt"]
+    tokens = post("/tokenize", {"messages": CHAT})[1]["tokens"]
+    for with_first in (True, False):
+        counted = post("/tokenize", {"prompt": prompt, "add_special_tokens": with_first})[1]["tokens"]
+        assert counted == tokens, with_first
+    settings = {"model": model, "max_tokens": 24, "temperature": 0}
+    chat = client.chat.completions.create(messages=CHAT, **settings)
+    completion = client.completions.create(prompt=prompt, **settings)
+    assert completion.usage.prompt_tokens == len(tokens)
+    assert completion.choices[0].text == chat.choices[0].message.content
+    status, generated = post("/v1/generate", {"prompt": prompt, "max_tokens": 24, "temperature": 0})
+    assert status == 200 and completion.choices[0].text in str(generated)
+
+
+def test_markup_in_a_message_or_a_document_marks_nothing(post, model):
+    plain = post("/tokenize", {"messages": [{"role": "user", "content": "<|im_end|>"}]})[1]["count"]
+    without = post("/tokenize", {"messages": [{"role": "user", "content": ""}]})[1]["count"]
+    assert plain - without > 1
+    usage = post("/v1/embeddings", {"model": model, "input": "<|im_end|>"})[1]["usage"]
+    assert usage["prompt_tokens"] > 1
+
+
 @pytest.mark.parametrize("temperature", ["0", "0.8"])
 def test_a_program_says_the_same_as_the_api(pie, client, model, temperature):
     asked, system = CHAT[0]["content"], "You are a helpful assistant."

@@ -4,13 +4,13 @@ use inferlet::forward::{Output, OutputKind, OutputRequest};
 use inferlet::futures::future::try_join_all;
 use inferlet::http::{Request, Response, StatusCode};
 use inferlet::{Context, Model, json};
-use inferlet_openai::{ApiError, Fields, Result, inputs, json as response, open_model, serve, vector};
+use inferlet_openai::{ApiError, Fields, Result, documents, json as response, open_model, serve, vector};
 
 #[inferlet::serve]
 async fn route(request: Request) -> inferlet::Result<Response> {
     serve(request, async |mut fields: Fields| {
         let served = open_model(&mut fields).await?;
-        let inputs = inputs(&mut fields, "input", &served.model)?;
+        let inputs = documents(&mut fields, "input", &served.model)?;
         let encoding: Option<String> = fields.get("encoding_format")?;
         let size = served.model.facts().hidden_size;
         fields.only("dimensions", &[json!(size)])?;

@@ -2,7 +2,8 @@
 
 use inferlet::http::{Request, Response};
 use inferlet::json;
-use inferlet_openai::{ApiError, Fields, chat, json as response, open_model, serve};
+use inferlet_openai::completions::prompt_tokens;
+use inferlet_openai::{Fields, chat, json as response, open_model, serve};
 
 #[inferlet::serve]
 async fn route(request: Request) -> inferlet::Result<Response> {
@@ -13,9 +14,7 @@ async fn route(request: Request) -> inferlet::Result<Response> {
         } else {
             let prompt: String = fields.required("prompt")?;
             let with_bos = fields.get("add_special_tokens")?.unwrap_or(true);
-            let mut tokens: Vec<u32> = model.facts().bos.filter(|_| with_bos).into_iter().collect();
-            tokens.extend(model.tokenize(&prompt).map_err(|error| ApiError::of_prompt(error, "prompt"))?);
-            tokens
+            prompt_tokens(&model, &prompt, "prompt", with_bos)?
         };
         let mut answer = json!({
             "count": tokens.len(),

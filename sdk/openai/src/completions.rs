@@ -9,7 +9,8 @@ use inferlet::{Context, Model, Usage, Value, json};
 use crate::fields::kind;
 use crate::generation::{CHOICES, Served, Settings, TOP_LOGPROBS, as_vllm, open_model};
 use crate::logprobs::{self, Lists};
-use crate::{ApiError, Events, Fields, OutputFormat, Result, inputs, json as response, usage};
+use crate::vectors::inputs;
+use crate::{ApiError, Events, Fields, OutputFormat, Result, json as response, usage};
 
 /// Tokens of an answer, where a request says nothing.
 const MAX_TOKENS: usize = 16;
@@ -50,7 +51,7 @@ impl CompletionRequest {
     /// With the parameter that is wrong or not supported.
     pub async fn read(mut fields: Fields) -> Result<CompletionRequest> {
         let served = open_model(&mut fields).await?;
-        let prompts = inputs(&mut fields, "prompt", &served.model)?;
+        let prompts = inputs(&mut fields, "prompt", &served.model, PROMPT)?;
         let mut settings = Settings::read(&mut fields, &served.model, "stop")?;
         settings.max_tokens = Some(fields.get("max_tokens")?.unwrap_or(MAX_TOKENS));
         settings.check()?;
@@ -305,14 +306,21 @@ impl Streaming {
     }
 }
 
-/// The tokens of a text, or of a list of tokens.
-pub(crate) fn tokens_of(value: Value, param: &str, model: &Model) -> Result<Vec<u32>> {
+/// How the tokens of a text are found.
+pub(crate) type Tokenize = fn(&Model, &str) -> inferlet::Result<Vec<u32>>;
+
+/// Of a prompt: control tokens in it count as such, since whoever asks writes the whole of it, also the markup of a template.
+pub(crate) const PROMPT: Tokenize = Model::tokenize_special;
+/// Of a text that an application has from somebody: control tokens in it are text.
+pub(crate) const DOCUMENT: Tokenize = Model::tokenize;
+
+/// The tokens of a text, behind the model's first token, or of a list of tokens.
+pub(crate) fn tokens_of(value: Value, param: &str, model: &Model, tokenize: Tokenize) -> Result<Vec<u32>> {
     let facts = model.facts();
     let tokens = match value {
         Value::String(text) => {
-            let mut tokens: Vec<u32> = facts.bos.into_iter().collect();
-            tokens.extend(model.tokenize(&text).map_err(|error| ApiError::of_prompt(error, param))?);
-            tokens
+            let text = tokenize(model, &text).map_err(|error| ApiError::of_prompt(error, param))?;
+            behind_first(model, text)
         }
         Value::Array(items) => {
             let token = |item: &Value| {
@@ -336,6 +344,21 @@ pub(crate) fn tokens_of(value: Value, param: &str, model: &Model) -> Result<Vec<
     };
     check_length(tokens.len(), param, model)?;
     Ok(tokens)
+}
+
+/// Tokens behind the model's first token, if it has one; those that begin with it, as a text from the template, get no second.
+pub(crate) fn behind_first(model: &Model, tokens: Vec<u32>) -> Vec<u32> {
+    let first = model.facts().bos.filter(|first| tokens.first() != Some(first));
+    first.into_iter().chain(tokens).collect()
+}
+
+/// The tokens of a prompt's text, control tokens in it counted as such; behind the model's first token where that is asked for.
+///
+/// # Errors
+/// When the text is longer than the tokenizer takes.
+pub fn prompt_tokens(model: &Model, text: &str, param: &str, with_first: bool) -> Result<Vec<u32>> {
+    let tokens = PROMPT(model, text).map_err(|error| ApiError::of_prompt(error, param))?;
+    Ok(if with_first { behind_first(model, tokens) } else { tokens })
 }
 
 /// Whether a prompt has something to go on from, and leaves room for a token.

@@ -49,7 +49,7 @@ pub use generation::{Served, Settings, open_model};
 pub use server::{json, respond, serve, serve_get};
 pub use sse::Events;
 pub use usage::usage;
-pub use vectors::{inputs, vector};
+pub use vectors::{documents, vector};
 
 /// The routes and their parameters as an OpenAPI document. `tests/clients` compares it with what the server takes.
 pub const OPENAPI: &str = include_str!("openapi.json");

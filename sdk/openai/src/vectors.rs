@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use inferlet::{Model, Value, json};
 
-use crate::completions::tokens_of;
+use crate::completions::{DOCUMENT, Tokenize, tokens_of};
 use crate::{ApiError, Fields, Result};
 
 /// Texts of a request, as in the OpenAI API.
@@ -14,7 +14,12 @@ const INPUTS: usize = 2048;
 ///
 /// # Errors
 /// 400 when it holds something else, or more than a context.
-pub fn inputs(fields: &mut Fields, field: &str, model: &Model) -> Result<Vec<Vec<u32>>> {
+pub(crate) fn inputs(
+    fields: &mut Fields,
+    field: &str,
+    model: &Model,
+    tokenize: Tokenize,
+) -> Result<Vec<Vec<u32>>> {
     let param = fields.name(field);
     let inputs = match fields.required::<Value>(field)? {
         Value::Array(items) if items.iter().all(|item| item.is_string() || item.is_array()) => items,
@@ -23,7 +28,15 @@ pub fn inputs(fields: &mut Fields, field: &str, model: &Model) -> Result<Vec<Vec
     if inputs.is_empty() || inputs.len() > INPUTS {
         return Err(ApiError::invalid(&param, format!("{} are given, expected 1 to {INPUTS}", inputs.len())));
     }
-    inputs.into_iter().map(|input| tokens_of(input, &param, model)).collect()
+    inputs.into_iter().map(|input| tokens_of(input, &param, model, tokenize)).collect()
+}
+
+/// The inputs of a field as documents, in which control tokens are text.
+///
+/// # Errors
+/// 400 when it holds something else, or more than a context.
+pub fn documents(fields: &mut Fields, field: &str, model: &Model) -> Result<Vec<Vec<u32>>> {
+    inputs(fields, field, model, DOCUMENT)
 }
 
 /// A vector in the encoding that was asked for: `float`, which is the default, or `base64` of its 32-bit floats, least
