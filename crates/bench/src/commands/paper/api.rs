@@ -208,7 +208,8 @@ impl Api {
         Ok(text.context("the answer has no text, expected `choices[0].text`")?.to_string())
     }
 
-    /// The likeliest next tokens as texts, with their log-probabilities.
+    /// The likeliest next tokens as texts, with their log-probabilities. Where the likeliest ends the answer, a server may
+    /// tell of none: then that is all that is known, an empty text that nothing speaks against.
     ///
     /// # Errors
     /// As for [`Api::complete`].
@@ -223,6 +224,8 @@ impl Api {
             list.iter().filter_map(of).collect()
         } else if let Some(list) = found["top_logprobs"][0].as_object() {
             list.iter().filter_map(|(token, value)| Some((token.clone(), value.as_f64()?))).collect()
+        } else if found.is_object() && answer["choices"][0]["finish_reason"] == "stop" {
+            vec![(String::new(), 0.0)]
         } else {
             bail!("the answer has no log-probabilities, expected `choices[0].logprobs`");
         };
