@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import select
@@ -50,12 +51,10 @@ class Terminal:
             self.read(0.1)
         self.shown = self.shown.split(text, 1)[1]
 
-    def settle(self):
-        """Reads until nothing more is shown."""
-        shown = None
-        while shown != len(self.shown):
-            shown = len(self.shown)
-            self.read(0.5)
+    def wait_for_prompt(self):
+        """Until the editor reads: it asks where the cursor is, and shows its prompt there."""
+        self.wait_for(b"\x1b[6n")
+        self.wait_for(b"pie")
 
     def type(self, text):
         os.write(self.ours, text)
@@ -74,7 +73,7 @@ def terminal(tmp_path):
     terminal = Terminal(command, dict(pie.environment, TERM="xterm"))
     try:
         terminal.wait_for(b"lists the commands")
-        terminal.wait_for(b"pie")
+        terminal.wait_for_prompt()
         yield terminal, f"http://127.0.0.1:{port}"
     finally:
         terminal.process.kill()
@@ -86,13 +85,13 @@ def test_the_editor_completes_commands_and_ctrl_d_stops_the_server(terminal):
     terminal, _ = terminal
     terminal.type(b"mod\t\r")
     terminal.wait_for(b"smollm2-135m-q4_1  llama, context of")
-    terminal.settle()
+    terminal.wait_for_prompt()
     # Of a line that is begun, Ctrl-C leaves nothing, and the server goes on.
     terminal.type(b"exi\x03")
-    terminal.settle()
+    terminal.wait_for_prompt()
     terminal.type(b"services\r")
     terminal.wait_for(b"/v1/chat/completions  api-chat")
-    terminal.settle()
+    terminal.wait_for_prompt()
     terminal.type(b"\x04")
     deadline = time.monotonic() + PATIENCE_S
     while terminal.process.poll() is None:
@@ -107,12 +106,8 @@ def processor_seconds(pid):
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
-@pytest.mark.parametrize("line", [None, b"run text-completion -- --prompt Hello --max-tokens 200\r"])
-def test_a_server_whose_terminal_goes_away_serves_on_and_does_not_spin(terminal, line):
+def test_a_server_whose_terminal_goes_away_serves_on_and_does_not_spin(terminal):
     terminal, url = terminal
-    if line:
-        terminal.type(line)
-        terminal.wait_for(b"Inferlet launched with ID")
     terminal.close()
     # It hears of the end of its terminal, which also means that it reads its configuration again.
     time.sleep(4)
@@ -121,5 +116,19 @@ def test_a_server_whose_terminal_goes_away_serves_on_and_does_not_spin(terminal,
     # A thread that reads the end of the input over and over takes all it can get of a processor.
     assert processor_seconds(terminal.process.pid) - before < 0.6
     assert requests.get(f"{url}/health", timeout=PATIENCE_S).status_code == 200
+    terminal.process.send_signal(signal.SIGTERM)
+    assert terminal.process.wait(timeout=PATIENCE_S) == 0
+
+
+def test_what_runs_in_the_foreground_goes_on_without_its_terminal(terminal, pie):
+    terminal, url = terminal
+    line = b"run text-completion -- --prompt 'Write a very long story about the sea.' --max-tokens 4000\r"
+    terminal.type(line)
+    terminal.wait_for(b"Inferlet launched with ID")
+    terminal.close()
+    time.sleep(1)
+    listed = pie.run("ps", "--json", "--server", url)
+    assert json.loads(listed)["state"] == "running", listed
+    # It is told to stop, has something to say about that, and nobody to say it to.
     terminal.process.send_signal(signal.SIGTERM)
     assert terminal.process.wait(timeout=PATIENCE_S) == 0

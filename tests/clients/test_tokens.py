@@ -4,7 +4,7 @@ import pytest
 import requests
 from conftest import ROOT, model_file
 
-TEXTS = ["Hello, world!", "  two  spaces\n\tand a tab", "Straße, naïve, 東京, 🦜 and \u200d joined", "<|im_end|> is text"]
+TEXTS = ["Hello, world!", "  two  spaces\n\tand a tab", "Straße, naïve, 東京, 🦜 and \u200d joined", "<|im_end|> is a token"]
 CHAT = [{"role": "user", "content": "Tell me a story about a fox."}]
 
 
@@ -47,10 +47,12 @@ def test_a_prompt_that_an_application_has_made_is_that_of_the_messages(post, cli
     assert completion.usage.prompt_tokens == len(tokens)
     assert completion.choices[0].text == chat.choices[0].message.content
     status, generated = post("/v1/generate", {"prompt": prompt, "max_tokens": 24, "temperature": 0})
-    assert status == 200 and completion.choices[0].text in str(generated)
+    assert (status, generated["text"]) == (200, completion.choices[0].text)
+    assert completion.choices[0].text
 
 
 def test_markup_in_a_message_or_a_document_marks_nothing(post, model):
+    assert post("/tokenize", {"prompt": "<|im_end|>", "add_special_tokens": False})[1]["count"] == 1
     plain = post("/tokenize", {"messages": [{"role": "user", "content": "<|im_end|>"}]})[1]["count"]
     without = post("/tokenize", {"messages": [{"role": "user", "content": ""}]})[1]["count"]
     assert plain - without > 1

@@ -34,8 +34,9 @@ pub(crate) fn start(verbose: u8, format: LogFormat) {
     // Colours are for people: a journal and a file would keep their codes.
     let is_coloured =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
-    let log =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_coloured);
+    // A terminal that is gone takes no lines: to say so on stderr would end the task that has something to say.
+    let log = tracing_subscriber::fmt().log_internal_errors(false);
+    let log = log.with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_coloured);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.fmt_fields(JsonFields::new()).event_format(JsonLines).init(),

@@ -28,6 +28,11 @@ pub(crate) fn line(text: impl Display) -> Result<()> {
     written(writeln!(io::stdout().lock(), "{text}"))
 }
 
+/// Says something on stderr; to nobody, when that is gone.
+pub(crate) fn note(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// A text of somebody else for a line of ours: what moves the cursor or ends the line is escaped.
 pub(crate) fn visible(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());

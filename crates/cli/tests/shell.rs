@@ -135,10 +135,20 @@ fn a_shell_has_the_commands_of_a_server_elsewhere() {
     let id = launched(&shell.ask("run -d test-programs -- echo"));
     shell.write(&format!("attach {id}"));
     let seen = || text(&common::pie(home, &["ps", "--json", "--server", &url]).output().unwrap().stdout);
+    let start = Instant::now();
     while !seen().contains("\"clients\":1") {
+        assert!(start.elapsed() < Duration::from_secs(30), "{}", seen());
         std::thread::sleep(Duration::from_millis(20));
     }
+    // What has come is printed, though its line has no end.
+    let sent =
+        common::pie(home, &["shell", "--server", &url]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+    let mut sent = sent.expect("pie starts");
+    writeln!(sent.stdin.take().expect("piped"), "send {id} 'no end'").expect("it reads");
+    assert!(sent.wait().expect("it ends").success());
+    std::thread::sleep(Duration::from_millis(500));
     shell.signal("INT");
+    assert_eq!(shell.read(), format!("[Inst {}] no end", &id[..8]));
     assert!(shell.wait_for("ps", &id).iter().any(|line| line.contains("running")));
     assert!(shell.ask(&format!("kill {id}")).is_empty());
 
@@ -196,6 +206,12 @@ fn a_shell_whose_commands_succeed_succeeds_and_one_without_a_server_does_not() {
     let mut shell = Process::start(common::pie(home, &["shell", "--server", &url]));
     assert!(shell.ask("help")[0].starts_with("Commands for a server"));
     shell.signal("INT");
+    let start = Instant::now();
+    // Before its input ends, which would end it too.
+    while shell.child.try_wait().expect("it is there").is_none() {
+        assert!(start.elapsed() < Duration::from_secs(30), "it still runs");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let (status, _, errors) = shell.finish();
     assert!(status.code() == Some(1) && errors.ends_with("error: interrupted\n"), "{errors}");
     drop(server);

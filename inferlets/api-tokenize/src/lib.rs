@@ -2,8 +2,7 @@
 
 use inferlet::http::{Request, Response};
 use inferlet::json;
-use inferlet_openai::completions::prompt_tokens;
-use inferlet_openai::{Fields, chat, json as response, open_model, serve};
+use inferlet_openai::{Fields, chat, json as response, open_model, prompt_tokens, serve};
 
 #[inferlet::serve]
 async fn route(request: Request) -> inferlet::Result<Response> {
@@ -14,7 +13,7 @@ async fn route(request: Request) -> inferlet::Result<Response> {
         } else {
             let prompt: String = fields.required("prompt")?;
             let with_bos = fields.get("add_special_tokens")?.unwrap_or(true);
-            prompt_tokens(&model, &prompt, "prompt", with_bos)?
+            prompt_tokens(&prompt, "prompt", &model, with_bos)?
         };
         let mut answer = json!({
             "count": tokens.len(),

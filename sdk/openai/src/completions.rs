@@ -4,12 +4,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use inferlet::futures::future::try_join_all;
 use inferlet::http::Response;
-use inferlet::{Context, Model, Usage, Value, json};
+use inferlet::{Context, Usage, Value, json};
 
-use crate::fields::kind;
 use crate::generation::{CHOICES, Served, Settings, TOP_LOGPROBS, as_vllm, open_model};
 use crate::logprobs::{self, Lists};
-use crate::vectors::inputs;
+use crate::prompts::prompts;
 use crate::{ApiError, Events, Fields, OutputFormat, Result, json as response, usage};
 
 /// Tokens of an answer, where a request says nothing.
@@ -51,7 +50,7 @@ impl CompletionRequest {
     /// With the parameter that is wrong or not supported.
     pub async fn read(mut fields: Fields) -> Result<CompletionRequest> {
         let served = open_model(&mut fields).await?;
-        let prompts = inputs(&mut fields, "prompt", &served.model, PROMPT)?;
+        let prompts = prompts(&mut fields, "prompt", &served.model)?;
         let mut settings = Settings::read(&mut fields, &served.model, "stop")?;
         settings.max_tokens = Some(fields.get("max_tokens")?.unwrap_or(MAX_TOKENS));
         settings.check()?;
@@ -303,76 +302,6 @@ impl Streaming {
         options.only("include_obfuscation", &[json!(false)])?;
         options.finish()?;
         Ok(streaming)
-    }
-}
-
-/// How the tokens of a text are found.
-pub(crate) type Tokenize = fn(&Model, &str) -> inferlet::Result<Vec<u32>>;
-
-/// Of a prompt: control tokens in it count as such, since whoever asks writes the whole of it, also the markup of a template.
-pub(crate) const PROMPT: Tokenize = Model::tokenize_special;
-/// Of a text that an application has from somebody: control tokens in it are text.
-pub(crate) const DOCUMENT: Tokenize = Model::tokenize;
-
-/// The tokens of a text, behind the model's first token, or of a list of tokens.
-pub(crate) fn tokens_of(value: Value, param: &str, model: &Model, tokenize: Tokenize) -> Result<Vec<u32>> {
-    let facts = model.facts();
-    let tokens = match value {
-        Value::String(text) => {
-            let text = tokenize(model, &text).map_err(|error| ApiError::of_prompt(error, param))?;
-            behind_first(model, text)
-        }
-        Value::Array(items) => {
-            let token = |item: &Value| {
-                let token = item.as_u64().filter(|token| *token < facts.vocabulary_size.into());
-                let size = facts.vocabulary_size;
-                token.map(|token| token as u32).ok_or_else(|| {
-                    ApiError::invalid(
-                        param,
-                        format!("{item} is no token below {size}, the size of the vocabulary"),
-                    )
-                })
-            };
-            items.iter().map(token).collect::<Result<_>>()?
-        }
-        other => {
-            return Err(ApiError::invalid(
-                param,
-                format!("expected a text or a list of tokens, found {}", kind(&other)),
-            ));
-        }
-    };
-    check_length(tokens.len(), param, model)?;
-    Ok(tokens)
-}
-
-/// Tokens behind the model's first token, if it has one; those that begin with it, as a text from the template, get no second.
-pub(crate) fn behind_first(model: &Model, tokens: Vec<u32>) -> Vec<u32> {
-    let first = model.facts().bos.filter(|first| tokens.first() != Some(first));
-    first.into_iter().chain(tokens).collect()
-}
-
-/// The tokens of a prompt's text, control tokens in it counted as such; behind the model's first token where that is asked for.
-///
-/// # Errors
-/// When the text is longer than the tokenizer takes.
-pub fn prompt_tokens(model: &Model, text: &str, param: &str, with_first: bool) -> Result<Vec<u32>> {
-    let tokens = PROMPT(model, text).map_err(|error| ApiError::of_prompt(error, param))?;
-    Ok(if with_first { behind_first(model, tokens) } else { tokens })
-}
-
-/// Whether a prompt has something to go on from, and leaves room for a token.
-pub(crate) fn check_length(tokens: usize, param: &str, model: &Model) -> Result<()> {
-    let limit = model.facts().context_length as usize;
-    match tokens {
-        0 => Err(ApiError::invalid(param, "is empty")),
-        tokens if tokens >= limit => {
-            let message = format!(
-                "has {tokens} tokens, and the model's context of {limit} must have room for one more"
-            );
-            Err(ApiError::invalid(param, message).with_code("context_length_exceeded"))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -3,8 +3,9 @@
 use inferlet::http::Response;
 use inferlet::{Context, FinishReason, Usage, Value, json};
 
-use crate::completions::{PROMPT, Streaming, tokens_of};
+use crate::completions::Streaming;
 use crate::generation::{Served, Settings, open_model};
+use crate::prompts::prompt;
 use crate::{ApiError, Events, Fields, OutputFormat, Result, json as response, usage};
 
 /// Tokens of an answer, where a request says nothing.
@@ -58,7 +59,7 @@ impl Continuation {
 pub async fn generate(mut fields: Fields) -> Result<Response> {
     let served = open_model(&mut fields).await?;
     let param = fields.name("prompt");
-    let prompt = tokens_of(fields.required("prompt")?, &param, &served.model, PROMPT)?;
+    let prompt = prompt(fields.required("prompt")?, &param, &served.model)?;
     let mut settings = Settings::read(&mut fields, &served.model, "stop")?;
     settings.max_tokens = Some(fields.get("max_tokens")?.unwrap_or(MAX_TOKENS));
     settings.check()?;

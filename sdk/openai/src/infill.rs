@@ -14,10 +14,10 @@
 use inferlet::http::{Response, StatusCode};
 use inferlet::{FinishReason, Model, Usage, Value, json};
 
-use crate::completions::check_length;
 use crate::fields::kind;
 use crate::generate::{Continuation, Written};
 use crate::generation::{Settings, open_model};
+use crate::prompts::check_length;
 use crate::{ApiError, Events, Fields, Result, json as response};
 
 /// Further texts of a request.

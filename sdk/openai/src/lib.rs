@@ -34,6 +34,7 @@ mod generation;
 pub mod infill;
 mod logprobs;
 pub mod messages;
+mod prompts;
 pub mod responses;
 pub mod scores;
 mod server;
@@ -46,10 +47,11 @@ pub use error::{ApiError, Result};
 pub use fields::Fields;
 pub use format::OutputFormat;
 pub use generation::{Served, Settings, open_model};
+pub use prompts::{documents, prompt_tokens};
 pub use server::{json, respond, serve, serve_get};
 pub use sse::Events;
 pub use usage::usage;
-pub use vectors::{documents, vector};
+pub use vectors::vector;
 
 /// The routes and their parameters as an OpenAPI document. `tests/clients` compares it with what the server takes.
 pub const OPENAPI: &str = include_str!("openapi.json");

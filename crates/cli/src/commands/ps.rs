@@ -10,7 +10,7 @@ use protocol::{ListedInferlet, State};
 use serde::Serialize;
 
 use super::remote::InSession;
-use crate::output::{self, visible};
+use crate::output::{self, note, visible};
 
 /// What `pie ps` takes.
 #[derive(Args)]
@@ -24,6 +24,9 @@ pub(crate) struct Ps {
     #[arg(long)]
     json: bool,
 }
+
+/// Bytes of arguments in a row of the table.
+const SHOWN: usize = 1 << 10;
 
 /// A row of the list.
 #[derive(Serialize)]
@@ -52,7 +55,7 @@ impl Ps {
             return rows.iter().try_for_each(|row| output::line(serde_json::to_string(row)?));
         }
         let Some(first) = rows.first() else {
-            eprintln!("nothing runs");
+            note("nothing runs");
             return Ok(());
         };
         let mut table = Table::new();
@@ -70,7 +73,9 @@ impl Ps {
             let age = humantime::format_duration(Duration::from_secs(inferlet.age_ms / 1000)).to_string();
             let cpu = humantime::format_duration(Duration::from_millis(inferlet.cpu_ms)).to_string();
             let clients = inferlet.clients.to_string();
-            let (program, arguments) = (visible(&inferlet.program), visible(&inferlet.arguments.join(" ")));
+            let (program, mut arguments) =
+                (visible(&inferlet.program), visible(&inferlet.arguments.join(" ")));
+            arguments.truncate(arguments.floor_char_boundary(SHOWN));
             let cells = [program, state.into(), clients, age, cpu, arguments];
             let user = user.iter().map(|user| visible(user));
             table.add_row([inferlet.id.clone()].into_iter().chain(user).chain(cells));

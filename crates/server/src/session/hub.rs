@@ -107,7 +107,7 @@ impl Hub {
         outbox: &Arc<Outbox>,
     ) -> Result<(Arc<Session>, bool), Failure> {
         let known = resume.and_then(|id| self.lock().sessions.get(id).cloned());
-        if let Some(session) = known.filter(|session| session.user == user)
+        if let Some(session) = known.filter(|session| session.user == user && session.is_own == is_own)
             && session.connect(client.clone(), outbox)
         {
             return Ok((session, true));

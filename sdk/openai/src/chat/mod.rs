@@ -10,8 +10,9 @@ use inferlet::http::Response;
 use inferlet::serde_json::Map;
 use inferlet::{Chat, Model, Value, json};
 
-use crate::completions::{Streaming, check_length, now, random};
+use crate::completions::{Streaming, now, random};
 use crate::generation::{CHOICES, Served, Settings, TOP_LOGPROBS, as_vllm, open_model};
+use crate::prompts::check_length;
 use crate::turn::reader::{Delta, Message};
 use crate::turn::reasoning;
 use crate::turn::tools::Tools;

@@ -10,8 +10,9 @@ mod tools;
 use inferlet::http::{Method, Request, Response, StatusCode};
 use inferlet::{Chat, FinishReason, Value, json};
 
-use crate::completions::{check_length, random};
+use crate::completions::random;
 use crate::generation::{Served, Settings, open_model};
+use crate::prompts::check_length;
 use crate::server::{nothing_below, only};
 use crate::turn::reader::Delta;
 use crate::turn::reasoning;

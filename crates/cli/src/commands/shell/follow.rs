@@ -32,12 +32,12 @@ impl Out {
 }
 
 /// Prints an inferlet's events until it ends, how it ended, and how long that was from `start`. Whether it has a result.
+/// It can be given up at any moment, and gone on with: what is not printed yet is in `lines`.
 ///
 /// # Errors
 /// When the session is over, or nobody reads.
-pub(super) async fn follow(inferlet: &mut Inferlet, start: Instant, out: Out) -> Result<bool> {
-    let id = inferlet.id().to_string();
-    let mut lines = Lines::of(&id, out);
+pub(super) async fn follow(inferlet: &mut Inferlet, lines: &mut Lines, start: Instant) -> Result<bool> {
+    let (id, out) = (inferlet.id().to_string(), lines.out);
     while let Some(next) = inferlet.next().await? {
         lines.take(&next.event)?;
     }
@@ -65,8 +65,8 @@ pub(super) fn print_kept(id: &str, events: &[Numbered], out: Out) -> Result<()> 
     }
 }
 
-/// The lines of an inferlet.
-struct Lines {
+/// The lines of an inferlet. Dropped, it prints what has no end.
+pub(super) struct Lines {
     /// The beginning of its id.
     short: String,
     /// The beginning of a line.
@@ -75,7 +75,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn of(id: &str, out: Out) -> Lines {
+    pub(super) fn of(id: &str, out: Out) -> Lines {
         Lines { short: id.chars().take(SHORT).collect(), begun: Vec::new(), out }
     }
 
@@ -118,6 +118,13 @@ impl Lines {
 
     fn print(&self, line: &str) -> Result<()> {
         self.out.line(format_args!("[Inst {}] {}", self.short, visible(line)))
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        // Whoever reads it no more misses nothing.
+        let _ = self.end();
     }
 }
 

@@ -29,9 +29,10 @@ use super::ps::Ps;
 use super::remote::{CLIENT, InSession, Remote, ServerFlags};
 use super::remove::Remove;
 use super::run::prepared_on;
+use super::start::{INTERRUPT, Signals};
 use super::stats::Stats;
 use crate::output;
-use follow::{Out, follow, print_kept};
+use follow::{Lines, Out, follow, print_kept};
 pub(crate) use foreground::Foreground;
 pub(crate) use operator::Operator;
 use operator::OperatorLine;
@@ -46,8 +47,8 @@ Examples:
   echo 'run text-completion -- --prompt Hello' | pie shell
 
 Its commands are those that take --server, without it: `help` lists them. Ctrl-C ends the inferlet that runs in the
-foreground, and a second one the shell, as Ctrl-D and `exit` do. Where lines do not come from a terminal, the exit code is
-1 when one of them failed.")]
+foreground, and a second one the shell; Ctrl-D or `exit` leaves. Where lines do not come from a terminal, the exit code is 1
+when one of them failed.")]
 pub(crate) struct ShellFlags {
     #[command(flatten)]
     server: ServerFlags,
@@ -62,9 +63,14 @@ pub(crate) async fn shell(flags: ShellFlags) -> Result<()> {
     let shell = Shell { server: Server::Elsewhere(remote), foreground: Foreground::default() };
     let (foreground, left) = (shell.foreground.clone(), Arc::new(Notify::new()));
     let leave = left.clone();
+    let mut signals = Signals::new()?;
     tokio::spawn(async move {
-        // Whoever cannot be told of signals is ended by them.
-        while tokio::signal::ctrl_c().await.is_ok() {
+        loop {
+            let code = signals.next().await;
+            if code != INTERRUPT {
+                restore();
+                std::process::exit(code);
+            }
             if !foreground.interrupt() {
                 leave.notify_one();
             }
@@ -257,31 +263,31 @@ impl Shell {
         if words.is_empty() {
             return Ok(Done::Well);
         }
+        let mut interrupted = self.foreground.claim();
         match &self.server {
             Server::Elsewhere(_) => match parsed::<Line>(&words)? {
-                Some(Line { command }) => self.command(command).await,
+                Some(Line { command }) => self.command(command, &mut interrupted).await,
                 None => Ok(Done::Well),
             },
             Server::Own(operator) => match parsed::<OperatorLine>(&words)? {
-                Some(line) => operator.line(line, self).await,
+                Some(line) => operator.line(line, self, &mut interrupted).await,
                 None => Ok(Done::Well),
             },
         }
     }
 
     /// Runs one command in a session of its own.
-    async fn command(&self, command: Command) -> Result<Done> {
+    async fn command(&self, command: Command, interrupted: &mut Interrupted) -> Result<Done> {
         if let Command::Exit = command {
             return Ok(Done::Leave);
         }
-        let mut interrupted = self.foreground.claim();
-        let client = unless(&mut interrupted, self.server.session()).await?;
+        let client = unless(interrupted, self.server.session()).await?;
         let out = self.out();
         let done = match command {
             // In the foreground until they end, which these two know how to hasten.
-            Command::Run(run) => launch(run, &client, &mut interrupted, out).await,
-            Command::Attach(Attach { id }) => attach(&id, &client, &mut interrupted, out).await,
-            command => unless(&mut interrupted, in_session(command, &client, out)).await.map(|()| true),
+            Command::Run(run) => launch(run, &client, interrupted, out).await,
+            Command::Attach(Attach { id }) => attach(&id, &client, interrupted, out).await,
+            command => unless(interrupted, in_session(command, &client, out)).await.map(|()| true),
         };
         client.close().await;
         done.map(|is_well| if is_well { Done::Well } else { Done::Badly })
@@ -319,13 +325,12 @@ async fn launch(run: Run, client: &Client, interrupted: &mut Interrupted, out: O
     };
     let mut inferlet = unless(interrupted, launching).await?;
     launched(inferlet.id())?;
+    let mut lines = Lines::of(inferlet.id(), out);
     tokio::select! {
-        followed = follow(&mut inferlet, start, out) => followed,
-        Ok(()) = interrupted => {
-            inferlet.terminate().await?;
-            follow(&mut inferlet, start, out).await
-        }
+        followed = follow(&mut inferlet, &mut lines, start) => return followed,
+        Ok(()) = interrupted => inferlet.terminate().await?,
     }
+    follow(&mut inferlet, &mut lines, start).await
 }
 
 /// Whether the inferlet has a result, or was left.
@@ -333,8 +338,9 @@ async fn attach(id: &str, client: &Client, interrupted: &mut Interrupted, out: O
     let start = Instant::now();
     let attaching = async { Ok(client.attach(id, None).await?) };
     let mut inferlet = unless(interrupted, attaching).await?;
+    let mut lines = Lines::of(inferlet.id(), out);
     tokio::select! {
-        followed = follow(&mut inferlet, start, out) => followed,
+        followed = follow(&mut inferlet, &mut lines, start) => followed,
         Ok(()) = interrupted => {
             inferlet.detach().await?;
             Ok(true)

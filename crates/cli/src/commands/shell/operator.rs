@@ -6,7 +6,7 @@ use protocol::{ListedInferlet, State};
 use runtime::{LaunchOptions, Runtime};
 use server::Front;
 
-use super::{Command, Done, Shell};
+use super::{Command, Done, Interrupted, Shell, unless};
 use crate::commands::kill::Kill;
 use crate::commands::ps::Row;
 use crate::commands::run::find_program;
@@ -62,17 +62,27 @@ struct Serve {
 
 impl Operator {
     /// Runs one line.
-    pub(super) async fn line(&self, line: OperatorLine, shell: &Shell) -> Result<Done> {
+    pub(super) async fn line(
+        &self,
+        line: OperatorLine,
+        shell: &Shell,
+        interrupted: &mut Interrupted,
+    ) -> Result<Done> {
         match line.command {
-            OperatorCommand::InSession(Command::Ps(what)) => what.print(&self.inferlets(shell).await?)?,
-            OperatorCommand::InSession(Command::Kill(Kill { id })) => self.kill(&id, shell).await?,
-            OperatorCommand::InSession(command) => return shell.command(command).await,
+            OperatorCommand::InSession(Command::Ps(what)) => {
+                what.print(&unless(interrupted, self.inferlets(shell)).await?)?;
+            }
+            OperatorCommand::InSession(Command::Kill(Kill { id })) => {
+                unless(interrupted, self.kill(&id, shell)).await?;
+            }
+            OperatorCommand::InSession(command) => return shell.command(command, interrupted).await,
             OperatorCommand::Serve(Serve { program, place, arguments }) => {
                 let mount = match place.parse() {
                     Ok(port) => Mount::Port(port),
                     Err(_) => Mount::Path(place),
                 };
-                output::line(self.serve(&program, mount, LOCAL_USER, arguments).await?)?;
+                let served = self.serve(&program, mount, LOCAL_USER, arguments);
+                output::line(unless(interrupted, served).await?)?;
             }
             OperatorCommand::Unserve { path } => {
                 if !self.front.mounts().unmount(&path) {

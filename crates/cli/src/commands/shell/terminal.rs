@@ -7,19 +7,24 @@ use reedline::{
     ColumnarMenu, DefaultCompleter, DefaultPrompt, DefaultPromptSegment, Emacs, KeyCode, KeyModifiers,
     MenuBuilder, Reedline, ReedlineEvent, ReedlineMenu, Signal, default_emacs_keybindings,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// The lines that are typed, read one at a time.
 pub(super) struct Lines {
     requests: SyncSender<()>,
     lines: mpsc::Receiver<String>,
+    /// Whether the terminal is gone.
+    gone: watch::Receiver<bool>,
 }
 
 impl Lines {
     /// The next line; none at the end of the input.
     pub(super) async fn next(&mut self) -> Option<String> {
         self.requests.send(()).ok()?;
-        self.lines.recv().await
+        tokio::select! {
+            line = self.lines.recv() => line,
+            Ok(_) = self.gone.wait_for(|gone| *gone) => None,
+        }
     }
 }
 
@@ -27,12 +32,17 @@ impl Lines {
 pub(super) fn open(words: Vec<String>) -> Lines {
     let (requests, requested) = std::sync::mpsc::sync_channel(1);
     let (sender, lines) = mpsc::channel(1);
+    let (leaves, gone) = watch::channel(false);
     // Reading a line blocks, so a thread does it; it begins when the command before is done.
     std::thread::spawn(move || match std::io::stdin().is_terminal() {
-        true => edit_lines(words, &requested, &sender),
+        true => {
+            #[cfg(unix)]
+            leave_a_terminal_that_is_gone(leaves);
+            edit_lines(words, &requested, &sender);
+        }
         false => read_lines(&requested, &sender),
     });
-    Lines { requests, lines }
+    Lines { requests, lines, gone }
 }
 
 /// Gives the terminal back as it was, when a line is still being edited.
@@ -46,10 +56,10 @@ pub(crate) fn restore() {
 /// Lets nobody read a terminal that is gone: the library of the editor does so without a pause, and cannot be told to end.
 /// Once that is so, stdin is what never says anything.
 #[cfg(unix)]
-fn leave_a_terminal_that_is_gone() {
+fn leave_a_terminal_that_is_gone(leaves: watch::Sender<bool>) {
     use rustix::event::{PollFd, PollFlags, poll};
 
-    std::thread::spawn(|| {
+    std::thread::spawn(move || {
         let stdin = std::io::stdin();
         loop {
             // Asked for nothing, it tells of what is over.
@@ -67,12 +77,11 @@ fn leave_a_terminal_that_is_gone() {
             // For as long as the process runs.
             std::mem::forget(other);
         }
+        leaves.send_replace(true);
     });
 }
 
 fn edit_lines(words: Vec<String>, requested: &Receiver<()>, lines: &mpsc::Sender<String>) {
-    #[cfg(unix)]
-    leave_a_terminal_that_is_gone();
     let mut keys = default_emacs_keybindings();
     let complete =
         ReedlineEvent::UntilFound(vec![ReedlineEvent::Menu("words".into()), ReedlineEvent::MenuNext]);

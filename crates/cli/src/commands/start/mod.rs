@@ -3,8 +3,7 @@
 //! This file has the flags and the life of the server, `signals` what ends it from outside, `reload` what SIGHUP changes.
 //!
 //! The server ends on `exit`, SIGTERM or SIGINT (but for one that is for a command of the shell), and not at the end of
-//! stdin: services have none. It ends too, and not
-//! with 0, when an engine dies.
+//! stdin: services have none. It ends too, and not with 0, when an engine dies.
 
 mod reload;
 mod signals;
@@ -23,9 +22,11 @@ use trace::Telemetry;
 use crate::assemble::Assembly;
 use crate::commands::shell::{self, End, Foreground, Operator, Shell};
 use crate::config::{CommonFlags, KeyFlags, ServiceSettings, Settings, StartCommand};
+use crate::output::note;
 use crate::{api, logging, telemetry};
 use reload::{Hangups, Reload};
 use signals::StopSignals;
+pub(crate) use signals::{INTERRUPT, Signals};
 
 /// Between two looks at whether the engines live, and at what still runs while the server stops.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -76,7 +77,7 @@ keys: `pie key add ann`, then `pie serve --host 0.0.0.0`. Each route is a progra
 /// `pie start`.
 pub(crate) async fn start(flags: StartFlags, verbose: u8) -> Result<()> {
     let server = RunningServer::start(flags, verbose).await?;
-    eprintln!("server started, http://{}/health answers; `help` lists the commands", server.address);
+    note(format_args!("server started, http://{}/health answers; `help` lists the commands", server.address));
     let stop = server.stop.clone();
     let shell = Shell::of(server.operator.clone(), server.foreground.clone());
     let stopped = move || {
@@ -106,7 +107,7 @@ pub(crate) async fn start(flags: StartFlags, verbose: u8) -> Result<()> {
 pub(crate) async fn serve(flags: StartFlags, verbose: u8) -> Result<()> {
     let server = RunningServer::start(flags, verbose).await?;
     let scheme = if server.is_encrypted { "https" } else { "http" };
-    eprintln!("serving {} on {scheme}://{}/v1", server.models(), server.address);
+    note(format_args!("serving {} on {scheme}://{}/v1", server.models(), server.address));
     let ended = server.run(server.stop.requested()).await;
     server.stop(ended, async {}).await
 }
@@ -204,7 +205,7 @@ impl RunningServer {
     /// Ends it: `last_words` are what is still to be printed once nothing runs.
     async fn stop(self, Ended(died): Ended, last_words: impl Future<Output = ()>) -> Result<()> {
         if !died.is_empty() {
-            eprintln!("stopping: the engine of {} died", died.join(", "));
+            note(format_args!("stopping: the engine of {} died", died.join(", ")));
         }
         self.stop.request();
         wind_down(&self.front, &self.assembly.runtime, self.patience).await;
@@ -242,7 +243,7 @@ async fn wind_down(front: &Front, runtime: &Runtime, patience: Duration) {
         }
     };
     if !runtime.list().is_empty() {
-        eprintln!("stopping: what runs may finish for {patience:?}; a signal ends it at once");
+        note(format_args!("stopping: what runs may finish for {patience:?}; a signal ends it at once"));
     }
     if tokio::time::timeout(patience, quiet()).await.is_ok() {
         return;

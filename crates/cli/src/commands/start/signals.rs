@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::commands::shell::{self, Foreground};
 
 /// The exit code of a process that Ctrl-C ends.
-const INTERRUPT: i32 = 128 + 2;
+pub(crate) const INTERRUPT: i32 = 128 + 2;
 
 /// Where the server is in its life, as far as a signal is concerned.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,21 +70,25 @@ impl StopSignals {
 
 /// The signals that stop the server.
 #[cfg(unix)]
-struct Signals {
+pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
 impl Signals {
-    fn new() -> io::Result<Signals> {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// When the system has no place for it.
+    pub(crate) fn new() -> io::Result<Signals> {
         use tokio::signal::unix::{SignalKind, signal};
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         Ok(Signals { terminate, interrupt })
     }
 
     /// The exit code of a process that the next signal ends, as shells give it.
-    async fn next(&mut self) -> i32 {
+    pub(crate) async fn next(&mut self) -> i32 {
         tokio::select! {
             _ = self.terminate.recv() => 128 + 15,
             _ = self.interrupt.recv() => INTERRUPT,
@@ -94,15 +98,19 @@ impl Signals {
 
 /// The signals that stop the server: only Ctrl-C is everywhere.
 #[cfg(not(unix))]
-struct Signals;
+pub(crate) struct Signals;
 
 #[cfg(not(unix))]
 impl Signals {
-    fn new() -> io::Result<Signals> {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// When the system has no place for it.
+    pub(crate) fn new() -> io::Result<Signals> {
         Ok(Signals)
     }
 
-    async fn next(&mut self) -> i32 {
+    pub(crate) async fn next(&mut self) -> i32 {
         match tokio::signal::ctrl_c().await {
             Ok(()) => INTERRUPT,
             // None will come.
