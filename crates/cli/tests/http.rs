@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -55,11 +55,7 @@ impl Server {
 
     /// Gives the shell a line, and the lines that it answers.
     fn ask(&mut self, line: &str) -> Vec<String> {
-        // The answer to an unknown command marks the end.
-        let input = self.process.stdin.as_mut().unwrap();
-        writeln!(input, "{line}\nend-of-answer").unwrap();
-        let lines = self.shell.by_ref().lines().map(Result::unwrap);
-        lines.take_while(|line| !line.contains("end-of-answer")).collect()
+        common::ask_shell(self.process.stdin.as_mut().unwrap(), &mut self.shell, line)
     }
 
     /// Fails when a context was left, which the shell's `stats` tell. The engine takes what an ended
@@ -80,9 +76,7 @@ impl Server {
 
     /// Sends the process a signal by its name.
     fn signal(&self, name: &str) {
-        let id = self.process.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &id]).status().expect("kill runs");
-        assert!(sent.success());
+        common::signal(&self.process, name);
     }
 
     /// Waits until the process has ended, at most so long.

@@ -34,8 +34,7 @@ impl Process {
 
     /// Sends it a signal by its name.
     fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &id]).status().expect("kill runs").success());
+        common::signal(&self.child, name);
     }
 
     fn read(&mut self) -> String {
@@ -51,10 +50,7 @@ impl Process {
 
     /// Gives the shell a line, and the lines that it answers.
     fn ask(&mut self, line: &str) -> Vec<String> {
-        // The answer to an unknown command marks the end.
-        self.write(&format!("{line}\nend-of-answer"));
-        let lines = self.said.by_ref().lines().map(Result::unwrap);
-        lines.take_while(|line| !line.contains("end-of-answer")).collect()
+        common::ask_shell(self.child.stdin.as_mut().expect("piped"), &mut self.said, line)
     }
 
     /// Asks again until a line of the answer has this.

@@ -105,13 +105,13 @@ fn gpus_of(nvml: &Nvml) -> Result<Vec<Gpu>, String> {
 }
 
 fn cards_of(nvml: &Nvml) -> Result<Option<Cards>, String> {
-    let count = devices(nvml)?.count() as u32;
-    let Some((_, first)) = devices(nvml)?.next() else { return Ok(None) };
+    let mut devices = devices(nvml)?;
+    let Some((_, first)) = devices.next() else { return Ok(None) };
     let first = first?;
     Ok(Some(Cards {
         name: told(first.name())?.unwrap_or_else(|| "unknown".into()),
         memory_mb: told(first.memory_info())?.map(|memory| memory.total as f64 / MB),
-        count,
+        count: 1 + devices.count() as u32,
         driver: told(nvml.sys_driver_version())?,
     }))
 }

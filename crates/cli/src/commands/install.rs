@@ -31,8 +31,7 @@ pub(crate) struct Install {
 
 impl InSession for Install {
     async fn perform(self, client: &Client) -> Result<()> {
-        // It may be the server's own process that waits for the compiler.
-        let Component { path, name, .. } = tokio::task::block_in_place(|| self.component())?;
+        let Component { path, name, .. } = self.component()?;
         let hash = upload(client, &path, true).await?;
         client.install(&hash, &name).await?;
         output::line(format_args!("{name}: hash {hash}"))

@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use clap::Args;
-
 use protocol::client::Client;
 
 use super::remote::InSession;

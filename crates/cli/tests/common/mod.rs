@@ -8,7 +8,7 @@
 
 use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use serde_json::Value;
@@ -61,6 +61,20 @@ pub(crate) fn pie(home: &Path, arguments: &[&str]) -> Command {
 
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Gives a shell a line, and the lines that it answers.
+pub(crate) fn ask_shell(input: &mut impl Write, said: &mut impl BufRead, line: &str) -> Vec<String> {
+    // The answer to an unknown command marks the end.
+    writeln!(input, "{line}\nend-of-answer").expect("the shell reads");
+    let lines = said.lines().map(Result::unwrap);
+    lines.take_while(|line| !line.contains("end-of-answer")).collect()
+}
+
+/// Sends a process a signal by its name.
+pub(crate) fn signal(process: &Child, name: &str) {
+    let id = process.id().to_string();
+    assert!(Command::new("kill").args(["-s", name, &id]).status().expect("kill runs").success());
 }
 
 /// Runs the test program on a model with these arguments, each message a line of its input, and gives the

@@ -147,11 +147,7 @@ pub(crate) async fn prepared_on(
 ) -> Result<Option<(String, Vec<String>)>> {
     let path = Path::new(name);
     let program = match is_path(name) {
-        true if path.is_dir() => {
-            // It may be the server's own process that waits for the compiler.
-            let component = tokio::task::block_in_place(|| Package::open(path)?.build())?;
-            remote::upload(client, &component, false).await?
-        }
+        true if path.is_dir() => remote::upload(client, &Package::open(path)?.build()?, false).await?,
         true => remote::upload(client, path, false).await?,
         false => name.to_string(),
     };
