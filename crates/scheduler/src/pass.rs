@@ -14,7 +14,8 @@ use backend::{Limits, OutputKind, PageSlots, Value};
 
 use crate::context::{self, Context, Entry};
 use crate::memory::low_bits;
-use crate::prefix::{Key, Parent};
+use crate::pages::{Pages, Provenance};
+use crate::prefix::{Key, NodeId, Parent};
 use crate::request::{ForwardRequest, RowRuns};
 
 #[derive(Debug)]
@@ -199,23 +200,61 @@ impl Pass {
         visible.into_iter().map(choose).collect()
     }
 
-    /// The key of the page that starts with the next row, if the prefix cache may give it: none of its rows is asked
-    /// for an output or is the last one, and all are plain, at consecutive positions.
-    pub(crate) fn next_page_key(&self, page_tokens: u32) -> Option<Key> {
-        let parent = self.prefix_node.filter(|_| self.last_page_len == page_tokens)?;
-        let (start, end) = (self.done, self.done + page_tokens);
+    /// Rows until the page that the next row goes to is full.
+    pub(crate) fn rows_of_page(&self, page_tokens: u32) -> u32 {
+        if self.last_page_len == page_tokens { page_tokens } else { page_tokens - self.last_page_len }
+    }
+
+    /// The key of the page that the next row goes to, if the prefix cache may give it: none of its rows is asked for an
+    /// output or is the last one, and all are plain, at consecutive positions. What the page begins with, where the
+    /// context's last one is half full, must be the same.
+    pub(crate) fn next_page_key(&self, page_tokens: u32, pages: &Pages) -> Option<Key> {
+        let parent = self.prefix_node?;
+        let adapter = self.request.adapter;
+        let (start, end) = (self.done, self.done + self.rows_of_page(page_tokens));
         if end >= self.rows() {
             return None;
         }
+        let begun = if self.last_page_len == page_tokens {
+            &[][..]
+        } else if self.writes_tail(page_tokens) {
+            let (entry, page) = (self.entries[0], pages.get(self.entries[0].page));
+            let from_path = page.provenance == Some(Provenance { parent, adapter });
+            let begun = &page.positions[..self.last_page_len as usize];
+            let consecutive = begun.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+            let follows = begun.last().is_some_and(|last| last + 1 == self.position(self.done));
+            if !(from_path && entry.live == low_bits(self.last_page_len) && consecutive && follows) {
+                return None;
+            }
+            &page.tokens[..self.last_page_len as usize]
+        } else {
+            return None;
+        };
         let asked = self.outputs.get(self.outputs_sent).is_some_and(|(row, ..)| *row < end as usize);
         let position = self.position(start);
         let usable = (start..end).all(|r| self.is_cacheable(r) && self.position(r) == position + (r - start));
         (usable && !asked).then(|| Key {
             parent,
-            adapter: self.request.adapter,
-            position,
-            tokens: self.request.tokens[start as usize..end as usize].into(),
+            adapter,
+            position: position - begun.len() as u32,
+            tokens: [begun, &self.request.tokens[start as usize..end as usize]].concat().into_boxed_slice(),
         })
+    }
+
+    /// Takes a full page of the prefix cache for the next rows: behind those it has, or for the context's last one,
+    /// which stays the context's until the pass commits.
+    pub(crate) fn take_cached(&mut self, page: Entry, node: NodeId, page_tokens: u32) {
+        let rows = self.rows_of_page(page_tokens);
+        if self.writes_tail(page_tokens) {
+            self.entries[0] = page;
+            self.tail_in_place = false;
+        } else {
+            self.entries.push(page);
+        }
+        self.last_page_len = page_tokens;
+        self.prefix_node = Some(Parent::Node(node));
+        self.done += rows;
+        self.cached += rows;
     }
 }
 
@@ -265,17 +304,50 @@ mod tests {
 
     #[test]
     fn only_whole_plain_pages_before_the_last_row_have_a_key() {
-        assert!(pass(&[0xff], 9).next_page_key(8).is_some());
-        assert!(pass(&[0xff], 8).next_page_key(8).is_none(), "the last row is always computed");
-        assert!(pass(&[0xff, 1], 20).next_page_key(8).is_none(), "not at the start of a page");
+        let none = Pages::new(8, 8, 4);
+        let key = |pass: &Pass| pass.next_page_key(8, &none);
+        assert!(key(&pass(&[0xff], 9)).is_some());
+        assert!(key(&pass(&[0xff], 8)).is_none(), "the last row is always computed");
         let mut asked = pass(&[], 20);
         asked.outputs = vec![(7, 0, Some(OutputKind::Entropy))];
-        assert!(asked.next_page_key(8).is_none());
+        assert!(key(&asked).is_none());
         asked.outputs[0].0 = 8;
-        assert_eq!(asked.next_page_key(8).map(|key| key.position), Some(20));
+        assert_eq!(key(&asked).map(|key| key.position), Some(20));
         let mut given = pass(&[], 20);
         given.request.embeddings = vec![(3, [].into())];
-        assert!(given.next_page_key(8).is_none());
+        assert!(key(&given).is_none());
+    }
+
+    #[test]
+    fn a_page_that_the_context_began_has_a_key_where_it_is_of_the_same_path() {
+        let mut pages = Pages::new(8, 8, 4);
+        let ids = [pages.create(), pages.create()];
+        assert_eq!(ids, [LogicalId(0), LogicalId(1)], "as the entries of `pass` name them");
+        let page = pages.get_mut(ids[1]);
+        page.tokens[..3].copy_from_slice(&[7, 8, 9]);
+        (17..).zip(&mut page.positions[..3]).for_each(|(position, slot)| *slot = position);
+        let root = Parent::Root(TenantId(1), CacheSalt(0));
+        page.provenance = Some(Provenance { parent: root, adapter: None });
+
+        let half = pass(&[0xff, 0b111], 6);
+        let key = half.next_page_key(8, &pages).expect("five rows fill the page, and one is left");
+        assert_eq!((key.position, &key.tokens[..]), (17, &[7, 8, 9, 0, 1, 2, 3, 4][..]));
+        assert_eq!(pass(&[0xff, 0b111], 5).next_page_key(8, &pages), None, "the last row is always computed");
+        assert_eq!(pass(&[0xff, 0b110], 6).next_page_key(8, &pages), None, "a slot is not the context's");
+        let mut other = pass(&[0xff, 0b111], 6);
+        other.request.adapter = Some(backend::AdapterId(1));
+        assert_eq!(other.next_page_key(8, &pages), None, "what is there was computed without the adapter");
+        let mut moved = pass(&[0xff, 0b111], 6);
+        moved.first_position = 21;
+        assert_eq!(moved.next_page_key(8, &pages), None, "the positions have a gap");
+        pages.get_mut(ids[1]).provenance = None;
+        assert_eq!(half.next_page_key(8, &pages), None, "it was computed from something else");
+
+        let mut half = half;
+        let (node, live) = (crate::prefix::Prefix::default().insert(key, LogicalId(5)), 0xff);
+        half.take_cached(Entry { page: LogicalId(5), live }, node, 8);
+        assert_eq!((half.done, half.cached, half.tail_in_place, half.last_page_len), (5, 5, false, 8));
+        assert_eq!(half.owned(), [Entry { page: LogicalId(5), live }]);
     }
 
     #[test]

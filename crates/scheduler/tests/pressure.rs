@@ -186,6 +186,57 @@ fn a_prefix_is_computed_once_for_all_of_a_tenant() {
     assert_eq!(held, 9 + 3 + 10, "nine pages shared by three, and a last page each");
 }
 
+/// Programs that take turns end in the middle of a page with each: what another did after the same tokens is found there
+/// too, page by page, and what is written later is nobody else's.
+#[test]
+fn a_turn_that_begins_in_the_middle_of_a_page_is_computed_once() {
+    let mut rig = Rig::new(100, SchedulerConfig::default());
+    let (first, second) = (prompt(1), prompt(2));
+    // The first turn ends 6 slots into a page, and the second 12 slots into another.
+    let turns = [&first[..150], &second[..70]];
+    let mut ticket = 0;
+    let mut turn = |rig: &mut Rig, context: u64, tokens: &[u32]| {
+        ticket += 1;
+        rig.submit(ticket, context, tokens);
+        ticket
+    };
+    let mut cached = Vec::new();
+    for context in 1..=2 {
+        rig.create(context, Priority::Normal, 0);
+        for tokens in turns {
+            let ticket = turn(&mut rig, context, tokens);
+            rig.finish();
+            cached.push(rig.reply(ticket).cached_tokens);
+        }
+    }
+    assert_eq!(cached, [0, 0, 144, 10 + 48], "to the end of the page that was begun, and three more");
+    let tokens = [2, 4].map(|ticket| rig.token(ticket));
+    assert_eq!(tokens[0], tokens[1], "found or computed, it is the same");
+
+    // Both at once: the second waits for the first.
+    let third = [&second[70..], &first[..]].concat();
+    let both = [1, 2].map(|context| turn(&mut rig, context, &third));
+    rig.finish();
+    let cached = both.map(|ticket| rig.reply(ticket).cached_tokens);
+    assert!(cached[0] == 0 && cached[1] >= third.len() as u32 - 16, "{cached:?}");
+    assert_eq!(rig.token(both[0]), rig.token(both[1]));
+
+    // A fork within a page, whose halves go on differently, and one of them as a third context did.
+    rig.create(3, Priority::Normal, 0);
+    for tokens in [&first[..150], &first[..40]] {
+        turn(&mut rig, 3, tokens);
+        rig.finish();
+    }
+    rig.create(4, Priority::Normal, 0);
+    turn(&mut rig, 4, turns[0]);
+    rig.finish();
+    rig.scheduler.apply(ContextOp::Fork { from: ContextId(4), to: ContextId(5) }).unwrap();
+    let forks = [turn(&mut rig, 4, turns[1]), turn(&mut rig, 5, &first[..40])];
+    rig.finish();
+    assert_eq!(forks.map(|ticket| rig.reply(ticket).cached_tokens), [58, 10 + 16]);
+    assert_eq!(rig.token(forks[0]), tokens[0]);
+}
+
 #[test]
 fn a_fork_copies_one_page_and_only_when_somebody_writes() {
     let mut rig = Rig::new(100, SchedulerConfig::default());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use backend::{Output, Value};
 
 use super::{Running, Scheduler};
-use crate::context::Context;
+use crate::context::{self, Context};
 use crate::memory::{Holder, low_bits};
 use crate::pages::Provenance;
 use crate::pass::Pass;
@@ -151,6 +151,9 @@ impl Scheduler {
         let context = self.contexts.get_mut(&pass.request.context).expect("a pass in flight has its context");
         context.pass = None;
         context.answered = Some(now);
+        // Only a page that ends before the last row can be found.
+        let begun = context::tail(&context.entries).unwrap_or(0) % self.limits.page_tokens;
+        let asked = self.memory.caching && begun + pass.rows() > self.limits.page_tokens;
         if keep {
             self.fair.leave(context.tenant);
             if !pass.tail_in_place {
@@ -171,8 +174,7 @@ impl Scheduler {
                 .answered(pass.request.context, Stream { answered: now, tenant, priority, work });
         }
         let (length, next_position) = (context.length, context.next_position);
-        // Only a page before the last row can be found.
-        if self.memory.caching && pass.rows() > self.limits.page_tokens {
+        if asked {
             self.totals.prefix_rows_asked += u64::from(pass.rows());
             self.totals.prefix_rows_found += u64::from(pass.cached);
         }

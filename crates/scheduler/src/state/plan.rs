@@ -18,7 +18,7 @@ use crate::memory::Holder;
 use crate::pages::{LogicalId, PageLocation};
 use crate::pass::Pass;
 use crate::policy::{Fire, QueueState, Rank, Share, Waiting};
-use crate::prefix::{Key, Parent};
+use crate::prefix::Key;
 use crate::request::{ForwardError, Ticket};
 
 /// What is left for the batch being planned.
@@ -249,7 +249,8 @@ impl Scheduler {
         // 1. Pages that were computed before.
         self.take_cached(ticket);
         let pass = &self.passes[&ticket];
-        let key = self.memory.caching.then(|| pass.next_page_key(self.limits.page_tokens)).flatten();
+        let key = self.next_page_key(pass);
+        let rows_of_page = pass.rows_of_page(self.limits.page_tokens);
         if key.as_ref().is_some_and(|key| budget.claimed.contains(key)) {
             return Verdict::Deferred;
         }
@@ -283,7 +284,7 @@ impl Scheduler {
         budget.output_values -= outputs.iter().map(|output| output.kind.values(&self.limits)).sum::<u64>();
         budget.rows -= rows;
         budget.sequences -= 1;
-        if let Some(key) = key.filter(|_| rows >= self.limits.page_tokens) {
+        if let Some(key) = key.filter(|_| rows >= rows_of_page) {
             budget.claimed.insert(key);
         }
         Verdict::Admitted(rows)
@@ -336,21 +337,24 @@ impl Scheduler {
         read.iter().chain(&pass.entries).map(|entry| entry.page)
     }
 
+    /// The key of the page that the next row of a pass goes to, if the prefix cache may give it.
+    fn next_page_key(&self, pass: &Pass) -> Option<Key> {
+        self.memory.caching.then(|| pass.next_page_key(self.limits.page_tokens, &self.memory.pages)).flatten()
+    }
+
     /// Takes the pages that the prefix cache has for the next rows.
     fn take_cached(&mut self, ticket: Ticket) {
         let page_tokens = self.limits.page_tokens;
         let live = self.memory.full();
-        while self.memory.caching {
-            let pass = self.passes.get_mut(&ticket).expect("a pass in the queue exists");
-            let Some(key) = pass.next_page_key(page_tokens) else { return };
+        loop {
+            let pass = &self.passes[&ticket];
+            let owner = self.context_of(pass).owner;
+            let Some(key) = self.next_page_key(pass) else { return };
             let Some((node, page)) = self.memory.prefix.find(&key) else { return };
-            let owner = self.contexts[&pass.request.context].owner;
-            pass.entries.push(Entry { page, live });
-            pass.prefix_node = Some(Parent::Node(node));
-            pass.done += page_tokens;
-            pass.cached += page_tokens;
+            let pass = self.passes.get_mut(&ticket).expect("just looked at");
+            self.totals.rows_cached += u64::from(pass.rows_of_page(page_tokens));
+            pass.take_cached(Entry { page, live }, node, page_tokens);
             self.memory.hold(Holder::Owner(owner), page);
-            self.totals.rows_cached += u64::from(page_tokens);
         }
     }
 
