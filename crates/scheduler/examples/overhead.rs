@@ -1,13 +1,14 @@
 //! What the control layer costs a forward pass: a backend that computes nothing, and programs that only ask again.
 //!
 //! `cargo run --release -p scheduler --example overhead` prints, for 1 to 1000 programs that each decode on a context of
-//! 1024 tokens, the mean time of one pass: message, batching, two wake-ups, reply.
+//! 1024 tokens, the mean time of one pass: message, batching, two wake-ups, reply. First it prints what a wake-up costs on
+//! this machine: two threads that do nothing but wake each other.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use backend::{
     AdapterId, Backend, BackendError, Batch, Limits, LoraMatrix, Output, OutputKind, PageCopy, PageId, Value,
@@ -76,8 +77,26 @@ fn wait<F: Future + Unpin>(mut future: F) -> F::Output {
     }
 }
 
+/// The mean time from a message until the thread that sleeps for it answers, halved.
+fn wake_up() -> Duration {
+    const ROUNDS: u32 = 50_000;
+    let (there, messages) = mpsc::channel::<()>();
+    let (back, answers) = mpsc::channel();
+    let echo = std::thread::spawn(move || messages.iter().all(|message| back.send(message).is_ok()));
+    let start = Instant::now();
+    for _ in 0..ROUNDS {
+        there.send(()).expect("it listens");
+        answers.recv().expect("it answers");
+    }
+    let elapsed = start.elapsed();
+    drop(there);
+    assert!(echo.join().expect("it does not panic"), "every answer was taken");
+    elapsed / (2 * ROUNDS)
+}
+
 #[expect(clippy::print_stdout, reason = "its purpose")]
 fn main() {
+    println!("a wake-up: {:?}", wake_up());
     for programs in [1, 8, 32, 128, 512, 1000] {
         let (handle, engine) =
             Engine::start(Box::new(Nothing), SchedulerConfig::default(), EngineConfig::default())

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 
+use super::counters::Counters;
 use super::markup::{Markup, Message};
 use crate::client::api::Api as Spoken;
 use crate::client::{ClientOptions, fetch};
@@ -179,6 +180,11 @@ impl Api {
             prompt_tokens: read(&self.prompt_tokens),
             output_tokens: read(&self.output_tokens),
         }
+    }
+
+    /// What the server has counted of itself so far; `None` where it does not say.
+    pub fn counters(&self) -> Option<Counters> {
+        Counters::fetch(&self.options).ok().flatten()
     }
 
     /// The text of a completion.

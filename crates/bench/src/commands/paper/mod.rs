@@ -5,6 +5,7 @@
 //! every value as JSON, and its figure as SVG.
 
 pub mod api;
+pub mod counters;
 pub mod experiments;
 pub mod markup;
 pub mod measure;

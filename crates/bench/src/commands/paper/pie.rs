@@ -10,10 +10,10 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::api::post;
+use super::counters::Counters;
 use crate::client::api::Api as Spoken;
-use crate::client::{ClientOptions, Stop, fetch, session_options};
+use crate::client::{ClientOptions, Stop, session_options};
 use crate::commands::child::{self, Children, Server};
-use crate::telemetry::prometheus;
 
 /// Where `launch-server` is served.
 const ROUTE: &str = "/launch";
@@ -40,17 +40,6 @@ pub struct Start {
 pub struct Pie {
     options: ClientOptions,
     child: Option<(Server, PathBuf)>,
-}
-
-/// What the server has counted so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Counters {
-    /// Tokens that passes drew.
-    pub generated: f64,
-    /// Rows that the model computed: tokens given to passes, but for those that the prefix cache had.
-    pub computed: f64,
-    /// Passes.
-    pub passes: f64,
 }
 
 impl Pie {
@@ -146,14 +135,7 @@ impl Pie {
     /// # Errors
     /// When it does not say.
     pub fn counters(&self) -> anyhow::Result<Counters> {
-        let fetched = fetch(&self.options, "GET", "/metrics", None, Duration::from_secs(30));
-        let fetched = fetched.map_err(|failure| anyhow::anyhow!("/metrics: {}", failure.message))?;
-        let page = String::from_utf8_lossy(&fetched.body);
-        Ok(Counters {
-            generated: sum(&page, "pie_generated_tokens_total", "")?,
-            computed: sum(&page, "pie_rows_total", "source=\"computed\"")?,
-            passes: sum(&page, "pie_passes_total", "outcome=\"completed\"")?,
-        })
+        Counters::fetch(&self.options)?.context("`/metrics` lacks pie's counters; this server is no pie")
     }
 }
 
@@ -181,23 +163,4 @@ fn config_of(start: &Start) -> String {
     config += "\n[limits]\ninferlets = 4096\nuser_inferlets = 4096\n";
     config += "\n[admission]\nrunning = 1024\n\n[http]\nconnections_per_address = 4096\n";
     config
-}
-
-/// The sum of a counter over its labels, of those that have `label`.
-fn sum(page: &str, name: &str, label: &str) -> anyhow::Result<f64> {
-    let sum = prometheus::sum(page, name, label);
-    sum.with_context(|| format!("`/metrics` has no `{name}`; this server is no pie"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counters_are_summed_over_models() {
-        let page =
-            "# TYPE a counter\na{model=\"x\",s=\"c\"} 2.0\na{model=\"y\",s=\"c\"} 3.0\na{s=\"d\"} 7.0\n";
-        assert_eq!(sum(page, "a", "s=\"c\"").unwrap(), 5.0);
-        assert!(sum(page, "b", "").is_err());
-    }
 }

@@ -1,10 +1,13 @@
-//! Workloads on pie and on the baseline: the latency of one instance, the throughput of many at once, and the tokens of
-//! both, which tell whether they did the same work.
+//! Workloads on pie and on the baseline: the latency of one instance, the throughput of many at once, the tokens of
+//! both, which tell whether they did the same work, and where the time of many at once goes.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::commands::paper::api::Api;
+use crate::commands::paper::counters::Counters;
 use crate::commands::paper::measure::{Measured, at_once};
 use crate::commands::paper::pie::Pie;
 use crate::commands::paper::progress::Steps;
@@ -27,7 +30,60 @@ struct Side {
     output_tokens: f64,
     /// Tokens that one instance gave to the model: computed rows of pie, tokens of prompts of the baseline.
     input_tokens: f64,
+    /// Where the time of many at once went.
+    spent: Spent,
 }
+
+/// What a server did while many ran at once, in all repetitions together.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    /// On the clock.
+    seconds: f64,
+    /// Instances.
+    instances: usize,
+    /// What the server counted; `None` where it does not tell.
+    counters: Option<Counters>,
+}
+
+impl Spent {
+    fn add(&mut self, seconds: f64, instances: usize, before: Option<Counters>, after: Option<Counters>) {
+        let done = before.zip(after).map(|(before, after)| after - before);
+        self.counters = match self.instances {
+            0 => done,
+            _ => self.counters.zip(done).map(|(sum, done)| sum + done),
+        };
+        self.seconds += seconds;
+        self.instances += instances;
+    }
+
+    /// Milliseconds of one instance, rows and batches of one, rows of a batch; then of pie the share of the time in which
+    /// the model computed, microseconds of it for a row, and the processor time of programs for an instance in
+    /// milliseconds.
+    fn figures(&self) -> Option<[Option<f64>; 7]> {
+        let counters = self.counters?;
+        let each = |sum: f64| sum / self.instances as f64;
+        Some([
+            Some(each(self.seconds) * 1e3),
+            Some(each(counters.computed)),
+            Some(each(counters.batches)),
+            Some(counters.computed / counters.batches),
+            counters.model_seconds.map(|seconds| seconds / self.seconds),
+            counters.model_seconds.map(|seconds| seconds * 1e6 / counters.computed),
+            counters.program_seconds.map(|seconds| each(seconds) * 1e3),
+        ])
+    }
+}
+
+/// The names of [`Spent::figures`], and their digits.
+const FIGURES: [(&str, usize); 7] = [
+    ("ms", 1),
+    ("rows", 0),
+    ("batches", 1),
+    ("rows of a batch", 1),
+    ("model's share", 2),
+    ("us of a row", 0),
+    ("programs, ms", 2),
+];
 
 /// Where a workload runs.
 enum Server<'a> {
@@ -47,6 +103,14 @@ impl Server<'_> {
         match self {
             Server::Pie(pie) => pie.launch(workload.program, &(workload.arguments)(case)).map(drop),
             Server::Baseline(api) => (workload.baseline)(api, case),
+        }
+    }
+
+    /// What it has counted of itself so far.
+    fn counters(&self) -> anyhow::Result<Option<Counters>> {
+        match self {
+            Server::Pie(pie) => pie.counters().map(Some),
+            Server::Baseline(api) => Ok(api.counters()),
         }
     }
 
@@ -86,6 +150,12 @@ pub(super) fn run(setting: &Setting, title: &str, workloads: &[Workload]) -> any
          ratios are pie to the baseline, and pie to vLLM in the paper; tokens are those drawn for one instance",
         setting.repeats
     )];
+    notes.push(
+        "second table: of N at once, for one instance; rows are tokens that the model computed, its share is that of the time \
+         on the clock, us of a row is the model's time, programs is processor time. A server that does not count on \
+         /metrics has no row (llama-server wants --metrics)"
+            .into(),
+    );
     if let Some(api) = &api {
         notes.push(format!("baseline: {:?} with `{}`", api.dialect(), api.model()));
     }
@@ -95,7 +165,7 @@ pub(super) fn run(setting: &Setting, title: &str, workloads: &[Workload]) -> any
     let table = table(setting, &rows);
     Ok(Outcome {
         title: title.to_string(),
-        tables: vec![table],
+        tables: vec![table, times(&rows)],
         figure: Some(figure(title, &rows)),
         notes,
         data: json!(
@@ -117,7 +187,7 @@ fn measure(
         // The first run compiles the program, and fills caches of both.
         let seconds = one(server)?;
         steps.done(format_args!("{} on {}: first run {seconds:.2} s", workload.name, server.name()));
-        sides.push((Vec::new(), Vec::new(), server.tokens()?));
+        sides.push((Vec::new(), Vec::new(), server.tokens()?, Spent::default()));
     }
     for repeat in 1..=setting.repeats {
         for (server, side) in servers.iter().zip(&mut sides) {
@@ -125,17 +195,19 @@ fn measure(
             let seconds = one(server)?;
             side.0.push(seconds);
             steps.done(format_args!("{what}: one {seconds:.2} s"));
+            let before = server.counters()?;
             let seconds = at_once(count, |number| server.run(workload, Case { number, full }))?;
             side.1.push(seconds);
+            side.3.add(seconds, count, before, server.counters()?);
             steps.done(format_args!("{what}: {count} at once {seconds:.2} s"));
         }
     }
     let instances = (setting.repeats * (count + 1)) as f64;
-    let done = servers.iter().zip(sides).map(|(server, (latency, seconds, before))| {
+    let done = servers.iter().zip(sides).map(|(server, (latency, seconds, before, spent))| {
         let after = server.tokens()?;
         let [output_tokens, input_tokens] = [0, 1].map(|index| (after[index] - before[index]) / instances);
         let throughput = Measured::new(seconds).map(|seconds| count as f64 / seconds);
-        Ok(Side { latency: Measured::new(latency), throughput, output_tokens, input_tokens })
+        Ok(Side { latency: Measured::new(latency), throughput, output_tokens, input_tokens, spent })
     });
     done.collect()
 }
@@ -191,6 +263,23 @@ fn table(setting: &Setting, rows: &[(Workload, Vec<Side>)]) -> Table {
     table
 }
 
+/// Where the time of many at once went.
+fn times(rows: &[(Workload, Vec<Side>)]) -> Table {
+    let [a, b, c, d, e, f, g] = FIGURES.map(|(name, _)| name);
+    let mut table = Table::new(["workload", "server", a, b, c, d, e, f, g]);
+    for (workload, sides) in rows {
+        for (side, server) in sides.iter().zip(["pie", "baseline"]) {
+            let Some(figures) = side.spent.figures() else { continue };
+            let text = |index: usize| {
+                figures[index].map_or("-".into(), |figure| format!("{figure:.*}", FIGURES[index].1))
+            };
+            let [a, b, c, d, e, f, g] = std::array::from_fn(text);
+            table.row([workload.name.into(), server.into(), a, b, c, d, e, f, g]);
+        }
+    }
+    table
+}
+
 fn figure(title: &str, rows: &[(Workload, Vec<Side>)]) -> Figure {
     let names: Vec<String> = rows.iter().map(|(workload, _)| workload.name.to_string()).collect();
     let sides = rows.first().map_or(0, |(_, sides)| sides.len());
@@ -223,6 +312,9 @@ fn of_row(setting: &Setting, workload: &Workload, sides: &[Side]) -> Value {
         json!({
             "latency_s": side.latency.json(), "throughput_per_s": side.throughput.json(),
             "output_tokens": side.output_tokens, "input_tokens": side.input_tokens,
+            "of_one_at_once": side.spent.figures().map(|figures| {
+                FIGURES.iter().zip(figures).map(|((name, _), figure)| (*name, figure)).collect::<BTreeMap<_, _>>()
+            }),
         })
     };
     let paper = workload

@@ -36,9 +36,8 @@ pub(super) fn run(setting: &Setting) -> anyhow::Result<Outcome> {
         let case = Case { number: 0, full: setting.is_full() };
         let before = pie.counters()?;
         pie.launch(workload.program, &(workload.arguments)(case))?;
-        let after = pie.counters()?;
-        let (passes, rows) = (after.passes - before.passes, after.computed - before.computed);
-        let tokens = after.generated - before.generated;
+        let done = pie.counters()? - before;
+        let (passes, rows, tokens) = (done.passes.unwrap_or(0.0), done.computed, done.generated);
         // A search looks at probabilities and draws nothing, so its passes are told without a ratio.
         let each = (tokens > 0.0).then(|| passes / tokens);
         table.row([
