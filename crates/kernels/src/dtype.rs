@@ -75,6 +75,10 @@ formats! {
     Q6_K = Spec::quant(&quant::q6_k::QUANT),
     /// 4-bit index into a table of 8-bit values, scale per 32.
     IQ4_NL = Spec::quant(&quant::iq4_nl::QUANT),
+    /// 4-bit index into the table of IQ4_NL, 6-bit scale per 32.
+    IQ4_XS = Spec::quant(&quant::iq4_xs::QUANT),
+    /// 4-bit float, power of two as the scale per 32.
+    MXFP4 = Spec::quant(&quant::mxfp4::QUANT),
 }
 
 impl DType {
@@ -172,6 +176,29 @@ mod tests {
             assert_eq!(DType::from_name(&dtype.name().to_lowercase()), Some(dtype));
         }
         assert_eq!(DType::from_ggml(4), None);
+    }
+
+    /// The bytes of a text in hex.
+    fn bytes(hex: &str) -> Vec<u8> {
+        let (pairs, _) = hex.as_bytes().as_chunks::<2>();
+        pairs.iter().map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    }
+
+    /// testdata/formats/record.py says what is in the file.
+    #[test]
+    fn every_quantized_format_gives_the_values_of_llama_cpp() {
+        let records = include_str!("../../../testdata/formats/blocks.txt");
+        let mut seen = Vec::new();
+        for line in records.lines() {
+            let [name, block, expected] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            let dtype = DType::from_name(name).unwrap();
+            let mut values = vec![0.0; dtype.block_size()];
+            dtype.dequantize(&bytes(block), &mut values);
+            let values: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            assert_eq!(values, bytes(expected), "{name} {block}");
+            seen.push(dtype);
+        }
+        assert!(DType::all().all(|dtype| !dtype.is_quantized() || seen.contains(&dtype)), "only {seen:?}");
     }
 
     #[test]

@@ -89,6 +89,14 @@ pub enum PackError {
         /// What was given.
         found: usize,
     },
+    /// A scale or minimum is finite, and too large for the f16 that a matrix keeps it in.
+    #[error("row {row} has a scale or minimum beyond 65504 in {}, which is not supported; is the file damaged?", dtype.name())]
+    Scale {
+        /// The row.
+        row: usize,
+        /// The format.
+        dtype: DType,
+    },
     /// No rows or no columns.
     #[error("a matrix of {rows} x {cols} has no values")]
     Empty {
@@ -104,7 +112,7 @@ impl Matrix {
     ///
     /// # Errors
     /// [`PackError`] when the shape is empty, does not suit the format, or does not match the number of
-    /// bytes.
+    /// bytes; or when a scale is too large.
     pub fn pack(isa: Isa, dtype: DType, rows: usize, cols: usize, bytes: &[u8]) -> Result<Matrix, PackError> {
         if rows == 0 || cols == 0 {
             return Err(PackError::Empty { rows, cols });
@@ -125,7 +133,7 @@ impl Matrix {
         };
         let floats = Interleave { rows, cols, tile_rows: 2 * lanes };
         let (tile_rows, body) = match (dtype, dtype.quant()) {
-            (_, Some(quant)) => (lanes, Body::Quant(pack_codes(quant, dtype, rows, cols, lanes, bytes))),
+            (_, Some(quant)) => (lanes, Body::Quant(pack_codes(quant, dtype, rows, cols, lanes, bytes)?)),
             (DType::F16, None) => (2 * lanes, Body::F16(floats.pack(bytes, f16::from_le_bytes))),
             (DType::BF16, None) => (2 * lanes, Body::BF16(floats.pack(bytes, bf16::from_le_bytes))),
             (_, None) => (2 * lanes, Body::F32(floats.pack(bytes, f32::from_le_bytes))),
@@ -252,7 +260,7 @@ fn pack_codes(
     cols: usize,
     tile_rows: usize,
     bytes: &[u8],
-) -> Packed {
+) -> Result<Packed, PackError> {
     let (tiles, blocks, groups) = (rows.div_ceil(tile_rows), cols / 32, 32 / quant.group);
     let vector = 4 * tile_rows;
     let block_bytes = vector * quant.bits as usize;
@@ -278,16 +286,23 @@ fn pack_codes(
                     put_codes(packed, quant.bits, vector, tile_row, &unpacked.codes[part * 32..][..32]);
                     for group in 0..groups {
                         let at = (block * groups + group) * tile_rows + tile_row;
-                        scales[at] = f16::from_f32(unpacked.scales[part * groups + group]);
+                        let beyond = PackError::Scale { row: tile * tile_rows + tile_row, dtype };
+                        scales[at] = half(unpacked.scales[part * groups + group]).ok_or(beyond.clone())?;
                         if let Some(min) = mins.get_mut(at) {
-                            *min = f16::from_f32(unpacked.mins[part * groups + group]);
+                            *min = half(unpacked.mins[part * groups + group]).ok_or(beyond)?;
                         }
                     }
                 }
             }
         }
     }
-    Packed { quant, codes, scales, mins }
+    Ok(Packed { quant, codes, scales, mins })
+}
+
+/// The nearest f16; none where that is infinite and the number is not.
+fn half(value: f32) -> Option<f16> {
+    let half = f16::from_f32(value);
+    (half.is_finite() || !value.is_finite()).then_some(half)
 }
 
 /// Turns row-major numbers into `[tile][cols][tile_rows]`, padded with zero rows.

@@ -32,6 +32,9 @@ pub(crate) fn random_blocks(dtype: DType, count: usize, seed: u64) -> Vec<u8> {
                     let scale = f16::from_f32(value(&mut rng) * 0.1);
                     block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
                 }
+                if dtype == DType::MXFP4 {
+                    block[0] = rng.u8(118..126);
+                }
                 bytes.extend(block);
             }
             (DType::F16, None) => bytes.extend(f16::from_f32(value(&mut rng)).to_le_bytes()),

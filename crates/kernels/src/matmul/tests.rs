@@ -217,6 +217,29 @@ fn wrong_shapes_are_refused() {
     assert_eq!(pack(2, 256, 144).to_string(), "2 x 256 values in Q4_K take 288 bytes, found 144");
 }
 
+/// The scales of MXFP4 are powers of two that f16 has exactly, that are too small for it, or too large.
+#[test]
+fn scales_below_f16_are_zero_and_those_above_are_refused() {
+    for isa in Isa::available() {
+        for exponent in 0..=255 {
+            let mut block = [0x11u8; 17];
+            block[0] = exponent;
+            let case = Case { dtype: DType::MXFP4, rows: 1, cols: 32, bytes: block.to_vec() };
+            let packed = Matrix::pack(isa, DType::MXFP4, 1, 32, &block);
+            if exponent > 143 {
+                assert_eq!(packed.err(), Some(crate::PackError::Scale { row: 0, dtype: DType::MXFP4 }));
+                continue;
+            }
+            let mut row = [0.0; 32];
+            packed.unwrap().row(0, &mut row);
+            let expected = if exponent < 104 { vec![0.0; 32] } else { case.dequantized() };
+            assert_eq!(row.to_vec(), expected, "{isa} {exponent}");
+            let out = case.product(isa, &[1.0; 32]);
+            assert!((out[0] - 32.0 * expected[0]).abs() <= 1e-6 * out[0], "{isa} {exponent}: {out:?}");
+        }
+    }
+}
+
 /// One row of Q4_K times one row of activations, with the numbers that the head of this module computes on
 /// paper.
 #[test]

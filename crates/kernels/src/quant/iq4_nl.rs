@@ -17,7 +17,7 @@ pub(crate) const QUANT: Quant = Quant {
 };
 
 /// `kvalues_iq4nl` of ggml-common.h.
-const TABLE: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+pub(super) const TABLE: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 fn dequantize(block: &[u8], values: &mut [f32]) {
     let d = half_at(block, 0);

@@ -18,6 +18,8 @@ pub(crate) mod q5_k;
 pub(crate) mod q6_k;
 
 pub(crate) mod iq4_nl;
+pub(crate) mod iq4_xs;
+pub(crate) mod mxfp4;
 
 use std::ops::Range;
 
@@ -29,7 +31,8 @@ pub(crate) struct Quant {
     pub(crate) block_size: usize,
     /// Bytes per block in the file.
     pub(crate) block_bytes: usize,
-    /// Where in a block its f16 numbers begin, the scales and minimums. Tests put ordinary numbers there.
+    /// Where in a block its f16 numbers begin, the scales and minimums. Tests put ordinary numbers there, and into the
+    /// exponents of MXFP4, which has none.
     pub(crate) f16_at: &'static [usize],
     /// Which bytes of a block hold nothing but codes. Tests put extreme ones there.
     pub(crate) code_bytes: Range<usize>,
