@@ -28,7 +28,7 @@ mod sample;
 mod state;
 mod threads;
 
-pub use options::{CpuOptions, LoadProgress, OpenError};
+pub use options::{CpuOptions, LoadProgress, OpenError, Quantize};
 pub use profile::{Cost, Operation, Profile};
 
 use backend::{AdapterId, Backend, BackendError, Batch, Limits, LoraMatrix, Output, PageCopy, PageId};
@@ -94,7 +94,7 @@ impl CpuBackend {
             return Err(OpenError::HeadDim { found: hyper.head_dim });
         }
         let isa = options.isa.unwrap_or_else(Isa::detect);
-        let network = load::network(hyper, weights, isa, options.threads, progress)?;
+        let network = load::network(hyper, weights, isa, options, progress)?;
         let pages = Pages::new(hyper, options.pages, options.page_tokens)?;
         let state = RwLock::new(State::new(pages, options.threads));
         let team = Team::new(options.threads, options.pin)?;

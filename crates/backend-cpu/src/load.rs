@@ -1,13 +1,14 @@
 //! From tensors of a file to a [`Network`]: matrices are packed, the output matrix first since it is the
-//! largest, then one layer per thread at a time. What a model has, and where in the file it is, its
-//! hyper-parameters know. Rows of tokens and positions of which single ones are read are left in the file.
+//! largest, then one layer per thread at a time. Where floats are to be quantized, a matrix is just before it is packed.
+//! What a model has, and where in the file it is, its hyper-parameters know. Rows of tokens and positions of which single
+//! ones are read are left in the file.
 
 use crate::network::{
     AttentionWeights, Dense, Embedding, End, ExpertWeights, FeedForwardWeights, Inner, Layer, Linear,
     Network, Norm, Positions, Projections, head_width, pad,
 };
-use crate::options::{LoadProgress, OpenError};
-use kernels::{Isa, Matrix};
+use crate::options::{CpuOptions, LoadProgress, OpenError, Quantize};
+use kernels::{DType, Isa, Matrix, quantize_q8_0};
 use model::{Hyperparameters, Part, Placement, Rows, Weights};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
@@ -17,6 +18,7 @@ struct Loader<'a> {
     hyper: &'a Hyperparameters,
     weights: &'a Weights,
     isa: Isa,
+    quantize: Option<Quantize>,
 }
 
 impl Loader<'_> {
@@ -33,6 +35,7 @@ impl Loader<'_> {
     fn matrix(&self, part: Part, layer: usize, expert: usize) -> Result<Matrix, OpenError> {
         let mut rows = self.hyper.rows(self.weights, part, layer, expert)?;
         self.pad_heads(part, &mut rows)?;
+        self.quantize(&mut rows);
         Matrix::pack(self.isa, rows.dtype, rows.rows, rows.cols, &rows.bytes)
             .map_err(|source| OpenError::Pack { name: part.name(), layer, source })
     }
@@ -60,6 +63,15 @@ impl Loader<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Quantizes a matrix of floats, where the caller wants that: one matrix per thread at a time, so what is read of the
+    /// file, what it becomes and what is packed are never there for all at once.
+    fn quantize(&self, rows: &mut Rows<'_>) {
+        if self.quantize.is_some_and(|quantize| quantize.takes(rows.dtype, rows.cols)) {
+            rows.bytes = quantize_q8_0(self.isa, rows.dtype, &rows.bytes).into();
+            rows.dtype = DType::Q8_0;
+        }
     }
 
     fn linear(&self, part: Part, layer: usize) -> Result<Linear, OpenError> {
@@ -157,25 +169,25 @@ enum Packed {
     Layer(usize, Box<Layer>),
 }
 
-/// Packs all weights on `threads` threads. `progress` is called from this thread, each time something is
-/// done.
+/// Packs all weights for `isa`, on the threads of the options. `progress` is called from this thread, each time
+/// something is done.
 pub(crate) fn network(
     hyper: &Hyperparameters,
     weights: &Weights,
     isa: Isa,
-    threads: usize,
+    options: &CpuOptions,
     mut progress: impl FnMut(LoadProgress),
 ) -> Result<Network, OpenError> {
     // They may be of another file than the hyper-parameters.
     hyper.check(weights)?;
-    let loader = &Loader { hyper, weights, isa };
+    let loader = &Loader { hyper, weights, isa, quantize: options.quantize };
     let (mut done, total) = (0, weights.bytes());
     let next = &AtomicUsize::new(0);
     let (sender, receiver) = mpsc::channel::<Result<Packed, OpenError>>();
     let mut layers: Vec<Option<Layer>> = (0..hyper.layers).map(|_| None).collect();
     let mut output = None;
     std::thread::scope(|scope| -> Result<(), OpenError> {
-        for _ in 0..threads.min(1 + hyper.layers) {
+        for _ in 0..options.threads.min(1 + hyper.layers) {
             let sender = sender.clone();
             scope.spawn(move || {
                 loop {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use backend::Backend;
-use backend_cpu::{CpuBackend, CpuOptions};
+use backend_cpu::{CpuBackend, CpuOptions, Quantize};
 use model::{Hyperparameters, Model, Weights};
 use model_store::ModelStore;
 use runtime::{PassObserver, Runtime, RuntimeConfig, ServedModel};
@@ -70,7 +70,7 @@ impl Assembly {
             let (handle, engine) = Engine::start_observed(Box::new(backend), scheduler, config, observers)?;
             let page_tokens = model_settings.kv_page_size;
             let fingerprint = tokio::task::block_in_place(|| {
-                fingerprint(&model.weights, &model.hyperparameters, page_tokens)
+                fingerprint(&model.weights, &model.hyperparameters, page_tokens, model_settings.quantize())
             });
             if let Some(publisher) = &mut publisher {
                 publisher.add_model(&name, &fingerprint);
@@ -150,6 +150,7 @@ pub(crate) fn load(path: &Path, settings: &ModelSettings) -> Result<(Model, CpuB
         pages,
         page_tokens: settings.kv_page_size,
         batch_tokens: settings.max_batch_tokens,
+        quantize: settings.quantize(),
         ..defaults
     };
     let bar = progress::bytes(&format!("loading {}", model.name), Some(0));
@@ -176,10 +177,15 @@ fn machine_memory() -> u64 {
     bound.map_or(system.total_memory(), |bound| bound.min(system.total_memory()))
 }
 
-/// Names the weights, the numbers of the model and the layout of a page. The weights are hashed whole: two
-/// fine-tunes of one model differ in nothing else, and in few of them perhaps. Packing reads all of them too,
-/// and takes longer.
-fn fingerprint(weights: &Weights, hyperparameters: &Hyperparameters, page_tokens: u32) -> String {
+/// Names the weights and what they become, the numbers of the model and the layout of a page. The weights are hashed
+/// whole: two fine-tunes of one model differ in nothing else, and in few of them perhaps. Packing reads all of them
+/// too, and takes longer.
+fn fingerprint(
+    weights: &Weights,
+    hyperparameters: &Hyperparameters,
+    page_tokens: u32,
+    quantize: Option<Quantize>,
+) -> String {
     let names: Vec<&str> = weights.names().collect();
     let hash = |name: &str| {
         let tensor = weights.get(name).expect("a name of the list");
@@ -197,6 +203,9 @@ fn fingerprint(weights: &Weights, hyperparameters: &Hyperparameters, page_tokens
     });
     let mut all = blake3::Hasher::new();
     all.update(format!("{} {page_tokens} {:?}\n", CpuBackend::KV_LAYOUT, hyperparameters).as_bytes());
+    if let Some(quantize) = quantize {
+        all.update(quantize.name().as_bytes());
+    }
     for hash in hashes {
         all.update(hash.as_bytes());
     }
@@ -209,11 +218,15 @@ mod tests {
 
     /// The fingerprint of a file of these bytes.
     fn of(bytes: &[u8], page_tokens: u32) -> String {
+        of_quantized(bytes, page_tokens, None)
+    }
+
+    fn of_quantized(bytes: &[u8], page_tokens: u32, quantize: Option<Quantize>) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.gguf");
         std::fs::write(&path, bytes).unwrap();
         let model = Model::open(&path).unwrap();
-        fingerprint(&model.weights, &model.hyperparameters, page_tokens)
+        fingerprint(&model.weights, &model.hyperparameters, page_tokens, quantize)
     }
 
     #[test]
@@ -223,6 +236,7 @@ mod tests {
         assert_eq!(of(&model, 16), of(&model, 16));
         assert_ne!(of(&model, 16), of(&model, 8));
         assert_ne!(of(&model, 16), of(&bytes(2), 16));
+        assert_ne!(of(&model, 16), of_quantized(&model, 16, Some(Quantize::Q8_0)));
         // One number, anywhere: all of the second half are weights.
         for at in [model.len() / 2, model.len() * 3 / 4 + 2, model.len() - 3] {
             let mut tuned = model.clone();
@@ -245,7 +259,7 @@ mod tests {
             let shard = serialize([("model.norm.weight", norm)], None).unwrap();
             std::fs::write(folder.path().join("model.safetensors"), shard).unwrap();
             std::fs::write(folder.path().join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
-            fingerprint(&model::safetensors::open(folder.path()).unwrap(), &hyperparameters, 16)
+            fingerprint(&model::safetensors::open(folder.path()).unwrap(), &hyperparameters, 16, None)
         };
         assert_eq!(of(0.5), of(0.5));
         assert_ne!(of(0.5), of(0.25));

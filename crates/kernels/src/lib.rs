@@ -2,8 +2,8 @@
 //! elementwise operations. All compute `unsafe` of the workspace is here, behind safe functions over slices.
 //!
 //! Reading order: [`Isa`] (what the CPU can do) · [`DType`] (how weights are stored in a file) · [`Matrix`]
-//! (how they are stored in memory) · [`Activations`] (their 8-bit counterpart) · [`matmul()`] · [`attention`]
-//! · [`ops`].
+//! (how they are stored in memory) · [`quantize`] (from floats to Q8_0) · [`Activations`] (their 8-bit
+//! counterpart) · [`matmul()`] · [`attention`] · [`ops`].
 //!
 //! Two promises hold everywhere. *Batch invariance*: every output element is summed in one order that depends
 //! on nothing but its own inputs, so neither the number of rows, nor the tile, nor the thread changes a bit.
@@ -23,6 +23,7 @@ mod quant;
 pub mod activations;
 pub mod matmul;
 pub mod matrix;
+pub mod quantize;
 pub mod shared;
 
 mod lanes;
@@ -40,4 +41,5 @@ pub use half::{bf16, f16};
 pub use isa::Isa;
 pub use matmul::{Input, matmul};
 pub use matrix::{Matrix, PackError};
+pub use quantize::quantize_q8_0;
 pub use shared::{Shared, Tile, TileMut};

@@ -193,13 +193,8 @@ pub(crate) fn open_with(gguf: &Gguf, threads: usize, one_thread: u64) -> CpuBack
 
 /// Rounds to Q8_0: per 32 values an f16 scale and 8-bit codes.
 pub(crate) fn q8_0(values: &[f32]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for block in values.chunks_exact(32) {
-        let scale = half::f16::from_f32(block.iter().fold(0.0_f32, |m, v| m.max(v.abs())) / 127.0);
-        bytes.extend(scale.to_le_bytes());
-        bytes.extend(block.iter().map(|v| (v / scale.to_f32()).round() as i8 as u8));
-    }
-    bytes
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    kernels::quantize_q8_0(kernels::Isa::SCALAR, DType::F32, &bytes)
 }
 
 /// A sequence under test: its pages, and which slots are live.

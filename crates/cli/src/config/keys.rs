@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use backend_cpu::CpuOptions;
+use backend_cpu::{CpuOptions, Quantize};
 use runtime::{AllowedHosts, InferletLimits, McpLimits, RuntimeConfig, UserLimits};
 use scheduler::SchedulerConfig;
 use serde::Deserialize;
@@ -87,6 +87,12 @@ section! {
             .range(1, 1024)
             .example("4")
             .flag(Flag::new("threads", "THREADS", Commands::RunAndStart).short('t'));
+        /// What matrices of floats become when they are loaded.
+        quantize: String = none
+            .absent("what they are in the file")
+            .one_of(quantizations)
+            .example("\"q8_0\"")
+            .flag(Flag::new("quantize", "FORMAT", Commands::RunAndStart));
         /// Tokens of a page of key/value memory.
         kv_page_size: u32 = (CpuOptions::default().page_tokens)
             .unit("tokens")
@@ -498,7 +504,7 @@ pub(crate) const FOREIGN_KEYS: &[(&str, &str)] = &[
     ("backend_type", "pie has one backend, the CPU, built in"),
     ("exec_path", "the backend is built in"),
     ("device", "the backend computes on the CPU; see `threads`"),
-    ("dtype", "the weights are computed in the format of their file"),
+    ("dtype", "the weights are computed in the format of their file; see `quantize`"),
     ("dist_size", "a pass says itself how many probabilities it wants"),
     ("max_num_embeds", "embedding rows live in the memory of their inferlet"),
     ("verbose", "use `pie --verbose`"),
@@ -515,6 +521,16 @@ fn log_formats() -> Vec<Choice> {
         Choice { name: "text", about: "lines for people" },
         Choice { name: "json", about: "an object a line, with the id of the request as `request_id`" },
     ]
+}
+
+fn quantizations() -> Vec<Choice> {
+    let about = |quantize| match quantize {
+        Quantize::Q8_0 => "8 bits, and a scale for each 32 values",
+    };
+    Quantize::ALL
+        .into_iter()
+        .map(|quantize| Choice { name: quantize.name(), about: about(quantize) })
+        .collect()
 }
 
 fn milliseconds(time: Duration) -> u64 {

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use backend_cpu::Quantize;
 use runtime::{AllowedHosts, InferletLimits, ServerLimits, UserLimits};
 use scheduler::PolicyKind;
 use server::{AdmissionLimits, HttpLimits, SessionOptions, TlsFiles};
@@ -167,6 +168,12 @@ impl ModelSettings {
             Some(pages) => PoolSize::Pages(pages),
             None => PoolSize::Bytes(self.kv_memory_mb << 20),
         }
+    }
+
+    /// What matrices of floats become, if anything else.
+    pub(crate) fn quantize(&self) -> Option<Quantize> {
+        let known = |name| Quantize::from_name(name).expect("the parser takes known formats only");
+        self.quantize.as_deref().map(known)
     }
 }
 
@@ -420,6 +427,7 @@ mod tests {
                 "has no meaning here: the backend computes on the CPU",
             ),
             ("batching_strategy = 'best'", "expected one of adaptive"),
+            ("[[backend]]\nmodel = 'x'\nquantize = 'q4_0'", "`quantize` is `q4_0`: expected one of q8_0"),
             ("[[backend]]\nmodel = 'x'\nkv_page_size = 17", "expected a multiple of 8"),
             ("port = 'x'", "expected u16"),
             ("[network]\nallow = []", "did you mean `network.allow_hosts`?"),

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use backend::{
     Backend, Batch, Output, OutputKind, OutputRequest, PageId, PageSlots, SamplingParams, SequenceSpan, Value,
 };
-use backend_cpu::CpuBackend;
+use backend_cpu::{CpuBackend, Quantize};
 use clap::Args;
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -45,6 +45,9 @@ pub(crate) struct BenchFlags {
     /// Compute threads; all cores by default.
     #[arg(short, long)]
     threads: Option<usize>,
+    /// What matrices of floats become when they are loaded.
+    #[arg(long, value_name = "FORMAT", value_parser = Quantize::ALL.map(Quantize::name))]
+    quantize: Option<String>,
     /// Rows of a prompt in one batch at most.
     #[arg(long, default_value_t = 512)]
     chunk: u32,
@@ -100,6 +103,7 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
     let pages = most(|t| t.batch * (t.context + t.tokens).div_ceil(16));
     let settings = ModelSettings {
         threads: flags.threads,
+        quantize: flags.quantize.clone(),
         max_num_kv_pages: Some(pages),
         max_batch_tokens: flags.chunk,
         ..ModelSettings::new(&flags.model)

@@ -1,0 +1,122 @@
+//! What a loaded model holds on the heap, and what loading takes beside that, counted by the allocator.
+
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
+use backend_cpu::{CpuBackend, CpuOptions, Quantize};
+use kernels::DType;
+use model::gguf::writer::GgufWriter;
+use model::gguf::{Gguf, Value};
+use model::{Hyperparameters, Weights};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: the system's allocator does everything.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        PEAK.fetch_max(LIVE.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        PEAK.fetch_max(LIVE.fetch_add(layout.size(), Relaxed) + layout.size(), Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// One model at a time is counted.
+static ALONE: Mutex<()> = Mutex::new(());
+
+const VOCABULARY: usize = 8192;
+const HIDDEN: usize = 256;
+const LAYERS: usize = 4;
+
+/// What threads, pages and tables take, and more than that: less than a sixteenth of the largest matrix in Q8_0 may not
+/// be told from it, and half of that is not.
+const SLACK: usize = 256 << 10;
+
+/// A llama in F16 whose largest matrix, that of the tokens, has 2 Mi weights.
+fn model(is_tied: bool) -> Gguf {
+    let mut writer = GgufWriter::new();
+    writer.metadata_str("general.architecture", "llama");
+    for (key, value) in [
+        ("block_count", LAYERS),
+        ("embedding_length", HIDDEN),
+        ("attention.head_count", 4),
+        ("feed_forward_length", 512),
+        ("context_length", 128),
+    ] {
+        writer.metadata_u32(&format!("llama.{key}"), value as u32);
+    }
+    writer.metadata("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
+    let zeros = |shape: &[usize]| vec![0; 2 * shape.iter().product::<usize>()];
+    let embedding = [VOCABULARY, HIDDEN];
+    writer.tensor("token_embd.weight", DType::F16, &embedding, zeros(&embedding));
+    if !is_tied {
+        writer.tensor("output.weight", DType::F16, &embedding, zeros(&embedding));
+    }
+    let hyper = Hyperparameters::from_gguf_metadata(&Gguf::parse(writer.to_bytes()).unwrap()).unwrap();
+    let there = ["token_embd.weight", "output.weight"];
+    for (name, shape) in hyper.tensors().iter().filter(|(name, _)| !there.contains(&name.as_str())) {
+        writer.tensor(name, DType::F16, shape, zeros(shape));
+    }
+    Gguf::parse(writer.to_bytes()).unwrap()
+}
+
+/// What a loaded model takes.
+struct Taken {
+    weights: usize,
+    held: usize,
+    /// Beside that, while it was loaded.
+    more: usize,
+}
+
+fn load(is_tied: bool, quantize: Option<Quantize>) -> Taken {
+    let gguf = model(is_tied);
+    let (hyper, weights) = (Hyperparameters::from_gguf(&gguf).unwrap(), Weights::from_gguf(&gguf));
+    let options = CpuOptions { threads: 2, pages: 1, quantize, ..CpuOptions::default() };
+    let before = LIVE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let backend = CpuBackend::open(&hyper, &weights, &options, |_| ()).unwrap();
+    let (live, peak) = (LIVE.load(Relaxed), PEAK.load(Relaxed));
+    let (layers, output) = backend.weight_bytes();
+    Taken { weights: layers + output, held: live - before, more: peak - live }
+}
+
+#[test]
+fn a_matrix_that_is_embedding_and_output_is_held_once() {
+    let _alone = ALONE.lock().unwrap();
+    for quantize in [None, Some(Quantize::Q8_0)] {
+        // Of two matrices, only the output is held: the other's rows are read from the file.
+        let [tied, apart] = [true, false].map(|is_tied| load(is_tied, quantize));
+        assert_eq!(tied.weights, apart.weights);
+        for taken in [tied, apart] {
+            assert!(taken.held < taken.weights + SLACK, "{} for weights of {}", taken.held, taken.weights);
+        }
+    }
+}
+
+#[test]
+fn loading_holds_no_second_copy_of_a_model_that_it_quantizes() {
+    let _alone = ALONE.lock().unwrap();
+    let Taken { weights, more, .. } = load(true, Some(Quantize::Q8_0));
+    // A thread holds one matrix in both forms, of the vocabulary or of a layer.
+    let [of_tokens, of_layer] = [VOCABULARY, 512].map(|rows| DType::Q8_0.row_bytes(rows * HIDDEN));
+    assert!(more < of_tokens + of_layer + SLACK, "{more} bytes beside weights of {weights}");
+}
