@@ -1,23 +1,30 @@
-//! What this machine can do at most, for `pie bench` and `pie doctor`: the limits that speeds are stated as
-//! fractions of.
+//! What this machine can do at most, for `pie bench`, `pie doctor` and the benchmarks of this crate: the limits that speeds
+//! are stated as fractions of.
 
 use crate::Isa;
 use crate::isa::Kind;
-use crate::lanes::{Reduce, ReduceKernel, run};
+use crate::lanes::{Kernel, Lanes, Reduce, ReduceKernel, run, run_wide};
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::Instant;
 
+/// Bytes that a thread reads in a round at least.
+const LEAST: usize = 4 << 20;
+
 /// Bytes per second that `threads` threads read together from a buffer of `bytes` bytes (a few times that
-/// much is read; the best of five rounds counts). Use 256 MiB or more for DRAM, less than a cache's size for
-/// that cache.
+/// much is read, and 4 MiB at least in each round, of which the best counts). Use 256 MiB or more for DRAM, less
+/// than a cache's size for that cache.
 pub fn read_bandwidth(isa: Isa, threads: usize, bytes: usize) -> f64 {
     let values = vec![1f32; (bytes / 4).max(threads * 64)];
     let part = values.len() / threads;
+    // A clock cannot tell how long a small cache takes to be read once.
+    let times = (LEAST / (part * 4)).max(1);
     let seconds = best_round(threads, |thread| {
-        black_box(run(isa, Largest(black_box(&values[thread * part..][..part]))));
+        for _ in 0..times {
+            black_box(run(isa, Largest(black_box(&values[thread * part..][..part]))));
+        }
     });
-    (part * threads * 4) as f64 / seconds
+    (times * part * threads * 4) as f64 / seconds
 }
 
 /// The largest value, in several chains: one alone could not load faster than a maximum after the other is
@@ -44,6 +51,43 @@ impl ReduceKernel for Largest<'_> {
             max = chain.max(max);
         }
         rest.iter().fold(max.max_lane(), |max, value| value.max(max))
+    }
+}
+
+/// Operations per second (a multiplication and an addition count two) of f32 on `threads` threads together: fused, with
+/// operands in registers, so an upper bound of every kernel.
+pub fn f32_rate(isa: Isa, threads: usize) -> f64 {
+    const ROUNDS: usize = 1 << 18;
+    let in_a_round = run_wide(isa, Fused { rounds: 0 });
+    let seconds = best_round(threads, |_| _ = black_box(run_wide(isa, Fused { rounds: black_box(ROUNDS) })));
+    (in_a_round * ROUNDS * threads) as f64 / seconds
+}
+
+/// Products and sums in several chains. The result is how many operations a round has.
+struct Fused {
+    rounds: usize,
+}
+
+impl Kernel for Fused {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) -> usize {
+        // Two a cycle, for the 4 or 5 cycles that one takes.
+        const CHAINS: usize = 10;
+        let (factor, addend) = (L::splat(black_box(0.5)), L::splat(black_box(1.0)));
+        let mut chains = [addend; CHAINS];
+        for _ in 0..self.rounds {
+            for chain in &mut chains {
+                *chain = chain.fma(factor, addend);
+            }
+        }
+        let mut sums = [0.0; 16];
+        for chain in chains {
+            chain.store(&mut sums);
+            black_box(&sums);
+        }
+        2 * CHAINS * L::N
     }
 }
 
@@ -161,6 +205,6 @@ mod tests {
     #[test]
     fn rates_are_positive() {
         let isa = Isa::detect();
-        assert!(read_bandwidth(isa, 2, 1 << 16) > 0.0 && int8_rate(isa, 1) > 0.0);
+        assert!(read_bandwidth(isa, 2, 1 << 16) > 0.0 && int8_rate(isa, 1) > 0.0 && f32_rate(isa, 1) > 0.0);
     }
 }
