@@ -204,7 +204,7 @@ fn damaged_vocabularies_are_refused() {
     check(&|_| {}, "tokenizer.ggml.model");
     check(
         &|writer| {
-            writer.metadata_str("tokenizer.ggml.model", "bert");
+            writer.metadata_str("tokenizer.ggml.model", "t5");
             writer.metadata("tokenizer.ggml.tokens", strings(&["a"]));
         },
         "supported are gpt2",

@@ -1,6 +1,7 @@
 //! The bytes of every token, in one buffer.
 
 use super::TokenKind;
+use super::word_piece::CONTINUES;
 
 /// Id to bytes and kind.
 #[derive(Debug, Default)]
@@ -42,6 +43,8 @@ pub(super) enum ByteEncoding {
     ByteLevel,
     /// Spaces as `▁`, single bytes as `<0x0A>`.
     SentencePiece,
+    /// What continues a word behind `##`; the space before a word is not written.
+    WordPiece,
 }
 
 impl ByteEncoding {
@@ -50,6 +53,10 @@ impl ByteEncoding {
         match self {
             Self::ByteLevel => from_byte_level(token),
             Self::SentencePiece => from_sentence_piece(token),
+            Self::WordPiece => match token.strip_prefix(CONTINUES) {
+                Some(rest) => rest.as_bytes().to_vec(),
+                None => format!(" {token}").into_bytes(),
+            },
         }
     }
 
@@ -57,7 +64,7 @@ impl ByteEncoding {
     /// hides spaces.
     pub(super) fn added_bytes(self, token: &str) -> Vec<u8> {
         match self {
-            Self::ByteLevel => token.as_bytes().to_vec(),
+            Self::ByteLevel | Self::WordPiece => token.as_bytes().to_vec(),
             Self::SentencePiece => token.replace('▁', " ").into_bytes(),
         }
     }

@@ -21,7 +21,7 @@ pub enum TokenizerError {
     },
     /// A tokenizer kind that is none of ours.
     #[error(
-        "the file's tokenizer is of kind `{found}`, which is not supported; supported are gpt2 (byte-level BPE), llama (SentencePiece) and gemma4"
+        "the file's tokenizer is of kind `{found}`, which is not supported; supported are gpt2 (byte-level BPE), llama (SentencePiece), gemma4 and bert (WordPiece)"
     )]
     Kind {
         /// `tokenizer.ggml.model`.

@@ -9,13 +9,16 @@ use super::byte_pair::{BytePair, Parts};
 use super::bytes::{ByteEncoding, TokenTable, byte_level_char};
 use super::names::{NamedToken, TokenNames};
 use super::sentence_piece::{PieceKind, SentencePiece};
-use super::{SpecialTokens, Splitter, TokenKind, Tokenizer, TokenizerError, pre, stop};
+use super::{SpecialTokens, Splitter, TokenKind, Tokenizer, TokenizerError, pre, stop, word_piece};
 use crate::gguf::Gguf;
 
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
 const SCORES: &str = "tokenizer.ggml.scores";
 const MERGES: &str = "tokenizer.ggml.merges";
+const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
+/// Spelled so in all files.
+const SEPARATOR: &str = "tokenizer.ggml.seperator_token_id";
 
 /// Values of `tokenizer.ggml.token_type`.
 mod kind {
@@ -54,6 +57,7 @@ impl Tokenizer {
             "gpt2" => byte_level(gguf, &vocabulary),
             "llama" => sentence_piece(gguf, &vocabulary),
             "gemma4" => gemma(gguf, &vocabulary),
+            "bert" => bert(gguf, &vocabulary),
             found => Err(TokenizerError::Kind { found: found.to_owned() }),
         }
     }
@@ -87,8 +91,8 @@ fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, Tok
 /// writes them, and words that end at new lines only.
 fn gemma(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, TokenizerError> {
     let (ids, merges) = vocabulary.ids_and_merges(gguf)?;
-    let unknown = gguf.get_u32("tokenizer.ggml.unknown_token_id")?.unwrap_or(0);
-    let unknown = vocabulary.name("tokenizer.ggml.unknown_token_id", unknown)?;
+    let unknown = gguf.get_u32(UNKNOWN)?.unwrap_or(0);
+    let unknown = vocabulary.name(UNKNOWN, unknown)?;
     let bpe = BPE::builder()
         .vocab_and_merges(ids, merges)
         .unk_token(unknown.to_owned())
@@ -113,8 +117,8 @@ fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer,
         .and_then(|array| array.as_f32s())
         .ok_or(TokenizerError::Missing { key: SCORES })?;
     same_length(SCORES, scores.len(), vocabulary.tokens.len())?;
-    let unknown = gguf.get_u32("tokenizer.ggml.unknown_token_id")?.unwrap_or(0);
-    vocabulary.name("tokenizer.ggml.unknown_token_id", unknown)?;
+    let unknown = gguf.get_u32(UNKNOWN)?.unwrap_or(0);
+    vocabulary.name(UNKNOWN, unknown)?;
     let space_prefix = gguf.get_bool("tokenizer.ggml.add_space_prefix")?.unwrap_or(true);
     let pieces = vocabulary.tokens.iter().zip(&vocabulary.types).zip(scores);
     let pieces = pieces.map(|((name, &kind), &score)| {
@@ -129,6 +133,41 @@ fn sentence_piece(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer,
     });
     let splitter = Splitter::SentencePiece(Box::new(SentencePiece::new(pieces, unknown, space_prefix)));
     vocabulary.finish(gguf, splitter, ByteEncoding::SentencePiece, true, space_prefix)
+}
+
+/// WordPiece. The model wants each text between `[CLS]` and `[SEP]`, which files name in keys of their own.
+fn bert(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, TokenizerError> {
+    let role = |key: &str, name: &str| match gguf.get_u32(key)? {
+        Some(id) => vocabulary.name(key, id).map(|_| Some(id)),
+        None => Ok(vocabulary.tokens.iter().position(|token| token == name).map(|id| id as u32)),
+    };
+    let (first, last) = (role("tokenizer.ggml.cls_token_id", "[CLS]")?, role(SEPARATOR, "[SEP]")?);
+    let unknown = role(UNKNOWN, "[UNK]")?.ok_or(TokenizerError::Missing { key: UNKNOWN })?;
+    let mut vocab = Vocab::default();
+    for (id, (token, kind)) in vocabulary.tokens.iter().zip(&vocabulary.types).enumerate() {
+        let name = if has_a_role(*kind) { token.clone() } else { word_piece::library_name(token) };
+        vocab.entry(name).or_insert(id as u32);
+    }
+    // The library must find it, also where a file has it among the words.
+    let unknown_name = vocabulary.name(UNKNOWN, unknown)?;
+    vocab.entry(unknown_name.to_owned()).or_insert(unknown);
+    let words = vocabulary.tokens.iter().zip(&vocabulary.types).filter(|(_, kind)| !has_a_role(**kind));
+    let words = words.map(|(token, _)| token.as_str()).filter(|token| !token.contains('['));
+    let mut library = word_piece::library(vocab, unknown_name, !word_piece::has_capitals(words))?;
+    library.add_tokens(vocabulary.added_tokens()).map_err(TokenizerError::Build)?;
+    let mut tokenizer =
+        vocabulary.finish(gguf, Splitter::library(library), ByteEncoding::SentencePiece, true, true)?;
+    let special = &mut tokenizer.special;
+    special.bos = first.or(special.bos);
+    special.eos = last.or(special.eos);
+    (special.add_bos, special.add_eos) = (special.bos.is_some(), special.eos.is_some());
+    special.stop = stop::stop_tokens(&tokenizer.table, special.eos);
+    Ok(tokenizer)
+}
+
+/// Whether tokens of this kind are found by name, and not as words.
+fn has_a_role(kind: i64) -> bool {
+    matches!(kind, kind::CONTROL | kind::UNKNOWN | kind::USER_DEFINED)
 }
 
 impl Vocabulary<'_> {
@@ -156,8 +195,7 @@ impl Vocabulary<'_> {
     /// The tokens that the library takes whole.
     fn added_tokens(&self) -> Vec<AddedToken> {
         let tokens = self.tokens.iter().zip(&self.types);
-        let added =
-            tokens.filter(|(_, kind)| matches!(**kind, kind::CONTROL | kind::UNKNOWN | kind::USER_DEFINED));
+        let added = tokens.filter(|(_, kind)| has_a_role(**kind));
         added
             .map(|(token, &kind)| {
                 AddedToken::from(token.clone(), kind != kind::USER_DEFINED).normalized(false)

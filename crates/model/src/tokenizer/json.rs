@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
+use tokenizers::ModelWrapper;
 
 use super::bytes::{ByteEncoding, TokenTable};
 use super::{SpecialTokens, Splitter, TokenKind, Tokenizer, TokenizerError, stop, vocab};
@@ -23,7 +24,11 @@ impl Tokenizer {
         inner.with_truncation(None).map_err(TokenizerError::Build)?;
         inner.with_padding(None);
 
-        let kind = if is_byte_level { ByteEncoding::ByteLevel } else { ByteEncoding::SentencePiece };
+        let kind = match inner.get_model() {
+            ModelWrapper::WordPiece(_) => ByteEncoding::WordPiece,
+            _ if is_byte_level => ByteEncoding::ByteLevel,
+            _ => ByteEncoding::SentencePiece,
+        };
         let table = table(&inner, kind);
 
         let optional = |name: &str| json::read_optional(&folder.join(name)).map_err(TokenizerError::from);
@@ -47,7 +52,9 @@ impl Tokenizer {
         };
         let ends = numbered("eos_token_id");
         let bos = named("bos_token").or_else(|| numbered("bos_token_id").first().copied());
-        let eos = named("eos_token").or_else(|| ends.first().copied());
+        // BERT's are called otherwise.
+        let bos = bos.or_else(|| named("cls_token"));
+        let eos = named("eos_token").or_else(|| ends.first().copied()).or_else(|| named("sep_token"));
         // What the file's own post-processor puts around an empty text.
         let around = inner.encode_fast("", true).map_err(TokenizerError::Encode)?.get_ids().to_vec();
         let special = SpecialTokens {
@@ -58,7 +65,11 @@ impl Tokenizer {
             add_eos: eos.is_some_and(|eos| around.len() > 1 && around.last() == Some(&eos)),
             stop: stop::stop_tokens(&table, ends.into_iter().chain(eos)),
         };
-        let space_prefix = !is_byte_level && puts_space_in_front(&inner)?;
+        let space_prefix = match kind {
+            ByteEncoding::ByteLevel => false,
+            ByteEncoding::SentencePiece => puts_space_in_front(&inner)?,
+            ByteEncoding::WordPiece => true,
+        };
         Ok(Self::new(Splitter::library(inner), table, special, space_prefix))
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! Splitting and merging is done by the `tokenizers` library, whose `Tokenizer` is built from a tokenizer.json, or the
 //! files of before it; for GGUF files by [`byte_pair`], which is several times faster and can be stopped at any point, and
-//! by [`sentence_piece`] where there are scores, which the library cannot follow in all cases; Gemma 4 is left to the
-//! library. The way back is our own: a table of the bytes of every token, which constrained decoding needs anyway, and
+//! by [`sentence_piece`] where there are scores, which the library cannot follow in all cases; Gemma 4 and BERT are left to
+//! the library. The way back is our own: a table of the bytes of every token, which constrained decoding needs anyway, and
 //! which makes streaming a matter of appending bytes.
 //!
 //! Texts are taken as they are. A tokenizer.json may compose characters first (Qwen's wants NFC); a GGUF file
-//! says nothing of it, llama.cpp does not do it, and neither does a tokenizer that is made from one.
+//! says nothing of it, llama.cpp does not do it, and neither does a tokenizer that is made from one. Only BERT's changes a
+//! text, so that the way back is not the same text.
 
 mod byte_pair;
 mod bytes;
@@ -17,6 +18,8 @@ mod json;
 mod names;
 mod pre;
 mod sentence_piece;
+mod word_piece;
+
 mod stop;
 mod vocab;
 
@@ -189,6 +192,19 @@ impl Tokenizer {
             && ids.first() != Some(&bos)
         {
             ids.insert(0, bos);
+        }
+        ids
+    }
+
+    /// `ids` of a whole text as the model wants it, for a model that reads and does not go on writing: with BOS in front
+    /// and EOS behind, where it wants them and they are not there already.
+    pub fn with_bos_and_eos(&self, ids: Vec<u32>) -> Vec<u32> {
+        let mut ids = self.with_bos(ids);
+        if let Some(eos) = self.special.eos
+            && self.special.add_eos
+            && ids.last() != Some(&eos)
+        {
+            ids.push(eos);
         }
         ids
     }
