@@ -239,7 +239,7 @@ fn configs_that_do_not_fit_are_explained() {
     check("num_key_value_heads", json!(3), "no multiple");
     check("rope_scaling", json!({"type": "dynamic", "factor": 4.0}), "dynamic");
     check("rope_scaling", json!({"type": "longrope", "short_factor": [1.0, 2.0]}), "2 rotary divisors");
-    check("hidden_act", json!("gelu"), "the activation `gelu`");
+    check("hidden_act", json!("quick_gelu"), "the activation `quick_gelu`");
     check("layer_types", json!(["full_attention"]), "1 entries");
     check("quantization_config", json!({"quant_method": "awq"}), "awq");
     check("rms_norm_eps", json!(0.0), "positive");

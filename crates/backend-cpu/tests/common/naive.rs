@@ -212,6 +212,15 @@ impl Naive {
                 let u = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044_715 * x * x * x);
                 x / 2.0 * (1.0 + u.tanh())
             }
+            Activation::Gelu => {
+                // The error function as the integral that it is, by Simpson's rule.
+                let (z, steps) = (f64::from(x) / std::f64::consts::SQRT_2, 400);
+                let step = z / f64::from(steps);
+                let at = |n: i32| (-(f64::from(n) * step).powi(2)).exp();
+                let sum: f64 = (1..steps).map(|n| at(n) * if n % 2 == 1 { 4.0 } else { 2.0 }).sum();
+                let erf = 2.0 / std::f64::consts::PI.sqrt() * step / 3.0 * (1.0 + sum + at(steps));
+                (f64::from(x) / 2.0 * (1.0 + erf)) as f32
+            }
             Activation::Relu => x.max(0.0),
         }
     }

@@ -20,6 +20,8 @@ pub enum Activation {
     Silu,
     /// The usual approximation of GELU, `x / 2 (1 + tanh(u))` with `u = sqrt(2 / pi) (x + 0.044715 x^3)`.
     GeluTanh,
+    /// GELU itself, `x / 2 (1 + erf(x / sqrt(2)))`, within 5e-7.
+    Gelu,
     /// `max(x, 0)`.
     Relu,
 }
@@ -29,6 +31,7 @@ pub fn activate(isa: Isa, activation: Activation, values: &mut [f32]) {
     match activation {
         Activation::Silu => run_wide(isa, Activate { values, function: Silu }),
         Activation::GeluTanh => run_wide(isa, Activate { values, function: GeluTanh }),
+        Activation::Gelu => run_wide(isa, Activate { values, function: Gelu }),
         Activation::Relu => run_wide(isa, Activate { values, function: Relu }),
     }
 }
@@ -38,6 +41,7 @@ pub fn gate(isa: Isa, activation: Activation, values: &mut [f32], other: &[f32])
     match activation {
         Activation::Silu => run_wide(isa, Gate { values, other, function: Silu }),
         Activation::GeluTanh => run_wide(isa, Gate { values, other, function: GeluTanh }),
+        Activation::Gelu => run_wide(isa, Gate { values, other, function: Gelu }),
         Activation::Relu => run_wide(isa, Gate { values, other, function: Relu }),
     }
 }
@@ -129,6 +133,25 @@ impl Function for GeluTanh {
         // -2 sqrt(2 / pi).
         let exponent = cubed.fma(L::splat(0.044_715), x).mul(L::splat(-1.595_769_2));
         x.div(L::splat(1.0).add(exp(exponent)))
+    }
+}
+
+struct Gelu;
+
+impl Function for Gelu {
+    /// `max(x, 0) - |x| / 2 erfc(|x| / sqrt(2))`, which loses nothing where the two parts of `1 + erf` would cancel out.
+    ///
+    /// `erfc(z)` is `(a1 t + .. + a5 t^5) e^(-z^2)` with `t = 1 / (1 + p z)`, within 1.5e-7: Abramowitz and Stegun, 7.1.26.
+    #[inline(always)]
+    fn of<L: Lanes>(x: L) -> L {
+        let z = x.abs().mul(L::splat(std::f32::consts::FRAC_1_SQRT_2));
+        let t = L::splat(1.0).div(z.fma(L::splat(0.327_591_1), L::splat(1.0)));
+        let mut p = L::splat(1.061_405_4);
+        for a in [-1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6] {
+            p = p.fma(t, L::splat(a));
+        }
+        let erfc = p.mul(t).mul(exp(L::splat(0.0).sub(z.mul(z))));
+        x.max(L::splat(0.0)).sub(x.abs().mul(L::splat(0.5)).mul(erfc))
     }
 }
 

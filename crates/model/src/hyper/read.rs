@@ -163,11 +163,12 @@ fn activation(spec: &Spec, reader: &Reader<'_>) -> Result<Activation, HyperError
     let Some(value) = reader.config_text(spec.keys.activation)? else { return Ok(spec.activation) };
     match value {
         "silu" | "swish" => Ok(Activation::Silu),
+        "gelu" => Ok(Activation::Gelu),
         "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" => Ok(Activation::GeluTanh),
         "relu" => Ok(Activation::Relu),
         found => Err(HyperError::Unsupported {
             what: format!("the activation `{found}`"),
-            instead: "use a model with `silu`, `gelu_new`, `gelu_pytorch_tanh` or `relu`",
+            instead: "use a model with `silu`, `gelu`, `gelu_new`, `gelu_pytorch_tanh` or `relu`",
         }),
     }
 }
