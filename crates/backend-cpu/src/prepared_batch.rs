@@ -179,7 +179,7 @@ impl PreparedBatch {
         for (index, span) in batch.sequences.iter().enumerate() {
             let (rows, pages, masks) = (span.rows.clone(), span.pages.clone(), self.masks.len());
             self.sequences.push(Sequence { rows: rows.clone(), pages, masks, adapter: span.adapter });
-            self.mask_rows(index, limits.page_tokens);
+            self.mask_rows(index, limits.page_tokens, limits.encoder);
             self.split_writes(index, limits.page_tokens);
             let starts = rows.clone().step_by(ATTENTION_ROWS);
             self.blocks.extend(starts.map(|start| AttentionBlock {
@@ -230,11 +230,16 @@ impl PreparedBatch {
         });
     }
 
-    /// The masks of all rows of a sequence, from live slots, rows before, and masks given.
-    fn mask_rows(&mut self, index: usize, page_tokens: u32) {
+    /// The masks of all rows of a sequence, from live slots, rows before, and masks given; of an encoder's from all rows.
+    fn mask_rows(&mut self, index: usize, page_tokens: u32, is_encoder: bool) {
         let Sequence { rows, pages, .. } = &self.sequences[index];
         let batch = &self.batch;
         let mut held: Vec<u64> = batch.pages[pages.clone()].iter().map(|page| page.live).collect();
+        if is_encoder {
+            for slot in &batch.slots[rows.clone()] {
+                held[(slot / page_tokens) as usize] |= 1 << (slot % page_tokens);
+            }
+        }
         let mut given = batch.masks.partition_point(|mask| mask.row < rows.start);
         for row in rows.clone() {
             let slot = batch.slots[row];

@@ -18,7 +18,7 @@ pub struct AdapterId(pub u32);
 pub struct PageSlots {
     /// The page.
     pub page: PageId,
-    /// Slots that take part in attention. Bits from `page_tokens` on are zero.
+    /// Slots that take part in attention. Bits from `page_tokens` on are zero; all are, where the model is an encoder.
     pub live: u64,
 }
 
@@ -42,7 +42,7 @@ pub struct EmbeddingRow {
     pub values: Vec<f32>,
 }
 
-/// The attention mask of a row that differs from the default (all live slots and earlier rows).
+/// The attention mask of a row that differs from the default (all live slots and earlier rows). An encoder takes none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowMask {
     /// Row of the batch.
@@ -145,6 +145,9 @@ impl Batch {
             if let Some(page) = pages.iter().find(|p| p.live & !full_page(limits) != 0) {
                 return Err(format!("page {} has live slots beyond its {}", page.page.0, limits.page_tokens));
             }
+            if limits.encoder && pages.iter().any(|page| page.live != 0) {
+                return Err(format!("sequence {index} has live slots, and the model is an encoder"));
+            }
             let mut last = None;
             for &slot in &self.slots[sequence.rows.clone()] {
                 let (page, bit) = ((slot / limits.page_tokens) as usize, slot % limits.page_tokens);
@@ -183,6 +186,9 @@ impl Batch {
     fn check_masks(&self, limits: &Limits) -> Result<(), String> {
         if !self.masks.is_sorted_by(|a, b| a.row < b.row) {
             return Err("masks are not in the order of their rows, one a row".into());
+        }
+        if limits.encoder && !self.masks.is_empty() {
+            return Err("rows have masks, and the model is an encoder".into());
         }
         let mut sequences = self.sequences.iter();
         let mut sequence = sequences.next();
@@ -232,7 +238,7 @@ impl Batch {
             ));
         }
         self.outputs.iter().try_for_each(|output| {
-            output.kind.check(limits.vocabulary).map_err(|e| format!("output of row {}: {e}", output.row))
+            output.kind.check(limits).map_err(|e| format!("output of row {}: {e}", output.row))
         })
     }
 }
@@ -303,6 +309,27 @@ mod tests {
         ];
         for (expected, change) in breaks {
             let mut broken = batch();
+            change(&mut broken);
+            let error = broken.check(&limits).unwrap_err();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_batch_of_an_encoder_has_whole_texts_and_hidden_rows_only() {
+        let limits = Limits { encoder: true, ..FakeBackend::new(8, 50).limits() };
+        let mut fine = batch();
+        fine.masks.clear();
+        fine.pages.iter_mut().for_each(|page| page.live = 0);
+        fine.outputs.iter_mut().for_each(|output| output.kind = OutputKind::Hidden);
+        assert_eq!(fine.check(&limits), Ok(()));
+        let breaks: [Break; 3] = [
+            ("sequence 0 has live slots", |b| b.pages[1].live = 0b11),
+            ("rows have masks", |b| b.masks = batch().masks),
+            ("row 2: the model is an encoder", |b| b.outputs[0].kind = OutputKind::Entropy),
+        ];
+        for (expected, change) in breaks {
+            let mut broken = fine.clone();
             change(&mut broken);
             let error = broken.check(&limits).unwrap_err();
             assert!(error.contains(expected), "{expected}: {error}");

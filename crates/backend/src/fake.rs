@@ -2,7 +2,7 @@
 //!
 //! Each slot stores a digest of (token, position, digests of all slots attended to). A row's logits are a function
 //! of its digest alone, so a wrong page, mask, position or order anywhere gives other tokens, as in a real model,
-//! and a run in any batching gives the same.
+//! and a run in any batching gives the same. A row of an encoder is a function of all rows of its sequence instead.
 
 use crate::{
     AdapterId, Backend, BackendError, Batch, Limits, LoraMatrix, Output, OutputKind, PageCopy, PageId,
@@ -42,6 +42,7 @@ impl FakeBackend {
             vocabulary,
             hidden: 8,
             context_tokens: 1 << 20,
+            encoder: false,
             page_bytes: 16 * 8,
         };
         FakeBackend::with_limits(limits)
@@ -104,7 +105,7 @@ impl FakeBackend {
         for (index, page) in batch.pages[span.pages.clone()].iter().enumerate() {
             for slot in 0..page_tokens {
                 let place = index as u32 * page_tokens + slot;
-                let written = batch.slots[span.rows.start..row].contains(&place);
+                let written = !self.limits.encoder && batch.slots[span.rows.start..row].contains(&place);
                 let default = page.live >> slot & 1 == 1 || written;
                 let attended =
                     mask.map_or(default, |m| m.attend[index] >> slot & 1 == 1 && place != batch.slots[row]);
@@ -115,6 +116,12 @@ impl FakeBackend {
             }
         }
         digest
+    }
+
+    /// Makes each row of a sequence depend on all of them, in order, as attention in both directions does.
+    fn join_rows(digests: &mut [u64]) {
+        let all = digests.iter().fold(mix(11), |all, digest| mix(all.rotate_left(5) ^ digest));
+        digests.iter_mut().for_each(|digest| *digest = mix(*digest ^ all));
     }
 
     fn embedding(&self, token: u32) -> Vec<f32> {
@@ -217,6 +224,9 @@ impl Backend for FakeBackend {
                 let page = batch.pages[sequence.pages.start + (slot / self.limits.page_tokens) as usize].page;
                 self.slots[(page.0 * self.limits.page_tokens + slot % self.limits.page_tokens) as usize] =
                     digests[row];
+            }
+            if self.limits.encoder {
+                FakeBackend::join_rows(&mut digests[sequence.rows.clone()]);
             }
         }
         for request in &batch.outputs {

@@ -16,7 +16,9 @@
 //! rows                                                   r0 r1   <- written by this batch at slots 33, 34
 //! ```
 //!
-//! A row attends to every live slot of its sequence and to the rows of the same sequence before it and itself.
+//! A row attends to every live slot of its sequence and to the rows of the same sequence before it and itself. Of an
+//! encoder ([`Limits::encoder`]) it attends to all rows of its sequence, which is a whole text then: its keys and values
+//! mean nothing to any other row, so no sequence has live slots.
 //!
 //! # Batch invariance
 //!
@@ -56,6 +58,9 @@ pub struct Limits {
     pub hidden: u32,
     /// Positions are below this (the model's trained context length).
     pub context_tokens: u32,
+    /// Whether the model is an encoder: its rows attend to all rows of their sequence, those behind them too. So a text is
+    /// computed in one batch and nothing of it is used again; its rows have no masks and no outputs but hidden ones.
+    pub encoder: bool,
     /// Bytes of one page, as [`Backend::read_page`] gives them.
     pub page_bytes: usize,
 }

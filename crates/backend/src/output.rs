@@ -160,14 +160,17 @@ impl OutputKind {
     ///
     /// # Errors
     /// The first rule broken: the value found, then what is expected.
-    pub fn check(&self, vocabulary: u32) -> Result<(), String> {
+    pub fn check(&self, limits: &crate::Limits) -> Result<(), String> {
+        let vocabulary = limits.vocabulary;
         match self {
+            OutputKind::Hidden => Ok(()),
+            _ if limits.encoder => Err("the model is an encoder: its rows have hidden outputs only".into()),
             OutputKind::Token(params) => params.check(vocabulary),
             OutputKind::LogProbs(tokens) => check_tokens(tokens, vocabulary),
             OutputKind::TopK(k) if !(1..=vocabulary).contains(k) => {
                 Err(format!("top-k of {k}: expected 1 to {vocabulary}"))
             }
-            OutputKind::TopK(_) | OutputKind::Logits | OutputKind::Entropy | OutputKind::Hidden => Ok(()),
+            OutputKind::TopK(_) | OutputKind::Logits | OutputKind::Entropy => Ok(()),
         }
     }
 }
@@ -229,12 +232,16 @@ mod tests {
         Arc::new(counts)
     }
 
+    fn limits() -> crate::Limits {
+        crate::Backend::limits(&crate::FakeBackend::new(1, 40))
+    }
+
     #[test]
     fn every_range_of_the_sampling_parameters_is_checked() {
         let refused = |change: fn(&mut SamplingParams), named: &str| {
             let mut params = SamplingParams::greedy();
             change(&mut params);
-            let error = OutputKind::Token(params).check(40).unwrap_err();
+            let error = OutputKind::Token(params).check(&limits()).unwrap_err();
             assert!(error.contains(named), "{named}: {error}");
         };
         refused(|p| p.temperature = -1.0, "temperature is -1");
@@ -274,7 +281,9 @@ mod tests {
             (OutputKind::Entropy, true),
             (OutputKind::Hidden, true),
         ] {
-            assert_eq!(kind.check(40).is_ok(), good, "{kind:?}");
+            assert_eq!(kind.check(&limits()).is_ok(), good, "{kind:?}");
+            let encoder = crate::Limits { encoder: true, ..limits() };
+            assert_eq!(kind.check(&encoder).is_ok(), kind == OutputKind::Hidden, "{kind:?} of an encoder");
         }
     }
 }

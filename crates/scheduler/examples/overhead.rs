@@ -33,6 +33,7 @@ impl Backend for Nothing {
             vocabulary: 50_000,
             hidden: 8,
             context_tokens: 1 << 20,
+            encoder: false,
             page_bytes: 0,
         }
     }

@@ -84,7 +84,8 @@ pub struct ForwardRequest {
     pub masks: Option<Vec<RowRuns>>,
     /// Adapter applied to all rows.
     pub adapter: Option<AdapterId>,
-    /// Whether the rows become tokens of the context. If not, the context is afterwards as it was.
+    /// Whether the rows become tokens of the context. If not, the context is afterwards as it was. Those of an encoder
+    /// cannot.
     pub keep_kv: bool,
     /// Outputs wanted: row and kind, in any order; a row may have several. Answered in this order.
     pub outputs: Vec<(usize, OutputKind)>,
@@ -115,6 +116,7 @@ impl ForwardRequest {
         self.check_rows(next_position, limits)
             .and_then(|()| self.check_length(length, limits))
             .and_then(|()| self.check_outputs(limits))
+            .and_then(|()| if limits.encoder { self.check_whole(length, limits) } else { Ok(()) })
             .map_err(ForwardError::InvalidArgument)?;
         let needed = (self.tokens.len() as u64).div_ceil(u64::from(limits.page_tokens));
         match needed > u64::from(limits.pages) {
@@ -177,10 +179,41 @@ impl ForwardRequest {
         }
     }
 
+    /// What an encoder computes is a text in one batch, and of no use to another pass.
+    fn check_whole(&self, length: u32, limits: &Limits) -> Result<(), String> {
+        let (rows, most) = (self.tokens.len(), limits.batch_tokens);
+        if rows > most as usize {
+            return Err(format!(
+                "{rows} rows: the model is an encoder, which computes a text in one batch, of {most} rows at most"
+            ));
+        }
+        if self.keep_kv || length > 0 {
+            return Err(
+                "the model is an encoder: a pass is a whole text on an empty context, and cannot be kept"
+                    .into(),
+            );
+        }
+        if self.masks.is_some() {
+            return Err(
+                "the model is an encoder: its rows attend to all of the pass, and take no masks".into()
+            );
+        }
+        let values: u64 = self.outputs.iter().map(|(_, kind)| kind.values(limits)).sum();
+        match self.outputs.len() > limits.batch_outputs as usize || values > limits.batch_output_values {
+            true => Err(format!(
+                "{} outputs of {values} values: the model is an encoder, whose pass is one batch, of {} outputs of {} values at most",
+                self.outputs.len(),
+                limits.batch_outputs,
+                limits.batch_output_values
+            )),
+            false => Ok(()),
+        }
+    }
+
     fn check_outputs(&self, limits: &Limits) -> Result<(), String> {
         let rows = self.tokens.len();
         self.outputs.iter().try_for_each(|(row, kind)| match *row < rows {
-            true => kind.check(limits.vocabulary),
+            true => kind.check(limits),
             false => Err(format!("output of row {row}: the pass has {rows} rows")),
         })?;
         let mut of_row: Vec<usize> = self.outputs.iter().map(|(row, _)| *row).collect();

@@ -112,7 +112,8 @@ impl Scheduler {
             pages: Pages::new(limits.pages, limits.page_tokens, config.host_pages),
             prefix: Prefix::default(),
             accounts: Accounts::new(config.tenant_pages),
-            caching: config.prefix_cache,
+            // What an encoder computes of a text depends on all of it.
+            caching: config.prefix_cache && !limits.encoder,
             shared: 0,
         };
         Scheduler {
@@ -295,7 +296,8 @@ impl Scheduler {
             context_sequence: context.sequence,
             impatient_since: pass.and_then(|pass| pass.impatient_since(self.config.patience, now)),
             blocked: pass.is_some_and(|pass| pass.blocked),
-            long: pass.is_some_and(|pass| pass.left() > self.limits.page_tokens),
+            // Passes of an encoder are not cut, so none is short enough to go before others.
+            long: pass.is_some_and(|pass| pass.left() > self.limits.page_tokens && !self.limits.encoder),
             arrival: pass.map_or(0, |pass| pass.arrival),
         }
     }

@@ -3,6 +3,10 @@
 //! Each tenant has a share of the batch (`policy::fair`), within which its passes are looked at in the policy's order.
 //! Each first takes pages of the prefix cache, then as many rows as the batch and the pages allow. A pass that cannot get
 //! a page for even one row is *blocked*: it changes nothing, and is looked at before all others next time.
+//!
+//! A pass of an encoder is not cut: it is computed with all its rows or not at all. It gets them where its tenant has a
+//! share of even one, and where they do not fit into the batch any more, the batch ends there, so that no other takes its
+//! turn. A tenant that had more than its share waits until the others have caught up, so shares hold from batch to batch.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
@@ -25,6 +29,8 @@ use crate::request::{ForwardError, Ticket};
 struct Budget {
     now: Duration,
     rows: u32,
+    /// Rows that the backend takes, whatever those of shares.
+    rows_max: u32,
     sequences: u32,
     outputs: u32,
     output_values: u64,
@@ -45,7 +51,7 @@ pub(super) struct Demand {
     copies_tail: bool,
     /// Pages to bring back or to copy, however many rows are computed.
     pages_fixed: u32,
-    /// For one row.
+    /// For one row; for all, where the pass may not be cut.
     pub(super) pages_min: u32,
     /// For all rows.
     pub(super) pages_max: u32,
@@ -66,6 +72,8 @@ impl Demand {
 enum Verdict {
     /// With so many rows.
     Admitted(u32),
+    /// It may not be cut, and its rows do not fit into this batch.
+    DoesNotFit,
     /// The same page is being computed in this batch.
     Deferred,
     Blocked,
@@ -123,6 +131,7 @@ impl Scheduler {
         let mut budget = Budget {
             now,
             rows: self.fair.bound(&mut shares, &waiting, self.limits.batch_tokens, now),
+            rows_max: self.limits.batch_tokens,
             sequences: self.limits.batch_sequences.min(at_most),
             outputs: self.limits.batch_outputs,
             output_values: self.limits.batch_output_values,
@@ -230,6 +239,10 @@ impl Scheduler {
                     }
                 }
                 Verdict::Deferred => {}
+                Verdict::DoesNotFit => {
+                    left_out.push(pass);
+                    budget.rows = 0;
+                }
                 Verdict::Blocked => {
                     self.passes.get_mut(&ticket).expect("just looked at").blocked = true;
                     share.give_up(&pass);
@@ -244,7 +257,7 @@ impl Scheduler {
         left_out
     }
 
-    /// Puts up to `rows` rows of a pass into the batch.
+    /// Puts up to `rows` rows of a pass into the batch, or all of one that may not be cut.
     fn admit(&mut self, ticket: Ticket, rows: u32, budget: &mut Budget, batch: &mut Batch) -> Verdict {
         // 1. Pages that were computed before.
         self.take_cached(ticket);
@@ -254,7 +267,11 @@ impl Scheduler {
         if key.as_ref().is_some_and(|key| budget.claimed.contains(key)) {
             return Verdict::Deferred;
         }
+        let rows = if self.limits.encoder { pass.left().min(budget.rows_max) } else { rows };
         let rows = pass.rows_with_outputs(rows, &self.limits, budget.outputs, budget.output_values);
+        if self.limits.encoder && rows < pass.left() {
+            return Verdict::DoesNotFit;
+        }
         if rows == 0 {
             return Verdict::Deferred;
         }
@@ -282,7 +299,8 @@ impl Scheduler {
         let outputs = &batch.outputs[first..];
         budget.outputs -= outputs.len() as u32;
         budget.output_values -= outputs.iter().map(|output| output.kind.values(&self.limits)).sum::<u64>();
-        budget.rows -= rows;
+        budget.rows = budget.rows.saturating_sub(rows);
+        budget.rows_max -= rows;
         budget.sequences -= 1;
         if let Some(key) = key.filter(|_| rows >= rows_of_page) {
             budget.claimed.insert(key);
@@ -321,10 +339,11 @@ impl Scheduler {
         }
         let pages_fixed = absent + u32::from(copies_tail);
         let rows = rows.min(pass.left());
+        let rows_min = if self.limits.encoder { rows } else { 1 };
         Ok(Demand {
             copies_tail,
             pages_fixed,
-            pages_min: pages_fixed + pass.pages_for(1, page_tokens),
+            pages_min: pages_fixed + pass.pages_for(rows_min, page_tokens),
             pages_max: pages_fixed + pass.pages_for(rows, page_tokens),
             rows,
             rows_without_page: page_tokens - pass.last_page_len,

@@ -66,8 +66,14 @@ impl World {
             vocabulary: 50,
             hidden: 8,
             context_tokens: 1 << 20,
+            encoder: false,
             page_bytes: 0,
         };
+        World::with_limits(limits, config)
+    }
+
+    /// The same, with limits of one's own.
+    pub(crate) fn with_limits(limits: Limits, config: SchedulerConfig) -> World {
         let backend = FakeBackend::with_limits(limits);
         World {
             scheduler: Scheduler::new(backend.limits(), config),
@@ -120,7 +126,9 @@ impl World {
             let tokens = (0..stream.rows).map(|row| row % 50).collect();
             let mut request = ForwardRequest::new(ticket, context, tokens);
             let last = request.tokens.len() - 1;
-            request.outputs.push((last, OutputKind::Token(SamplingParams::greedy())));
+            let is_encoder = self.scheduler.limits().encoder;
+            let drawn = || OutputKind::Token(SamplingParams::greedy());
+            request.outputs.push((last, if is_encoder { OutputKind::Hidden } else { drawn() }));
             request.keep_kv = stream.keep_kv;
             self.scheduler.submit(request, self.now).unwrap();
             self.passes.insert(ticket, context);

@@ -160,6 +160,23 @@ fn little_host_memory_and_quotas() {
     assert!(seen.suspensions > 0 && seen.failed > 0, "{seen:?}");
 }
 
+#[test]
+fn texts_of_an_encoder() {
+    let seen = run_all("texts_of_an_encoder", |seed, policy| Setup {
+        policy,
+        encoder: true,
+        // A text of a whole batch fits; two do not always.
+        pool: 4 + (seed % 5) as u32,
+        batch_sequences: 2 + (seed % 3) as u32,
+        batch_outputs: 4 + (seed % 3) as u32,
+        priority_across_tenants: seed % 3 == 2,
+        fault_percent: 3,
+        ..Setup::default()
+    });
+    assert!(seen.completed > 1000 && seen.cancelled > 0 && seen.failed > 0, "{seen:?}");
+    assert!(seen.cached == 0 && seen.suspensions == 0, "{seen:?}");
+}
+
 /// No decision may depend on the order of a hash map, which differs from map to map, nor on anything else.
 #[test]
 fn the_same_operations_plan_the_same_batches() {

@@ -209,6 +209,18 @@ pub(crate) fn request(
     request
 }
 
+/// The pass as an encoder takes it: a whole text of at most so many rows.
+pub(crate) fn of_encoder(mut request: ForwardRequest, rows_max: usize) -> ForwardRequest {
+    request.tokens.truncate(rows_max);
+    let rows = request.tokens.len();
+    request.embeddings.retain(|(row, _)| *row < rows);
+    request.positions = request.positions.map(|positions| positions[..rows].to_vec());
+    request.masks = None;
+    request.keep_kv = false;
+    request.outputs = request.outputs.iter().map(|(row, _)| (*row % rows, OutputKind::Hidden)).collect();
+    request
+}
+
 fn runs(random: &mut Rng, tokens: u32) -> RowRuns {
     RowRuns((0..random.u32(..5)).map(|_| random.u32(..tokens)).collect())
 }

@@ -6,13 +6,13 @@ use std::hash::{DefaultHasher, Hash};
 use std::ops::Range;
 use std::time::Duration;
 
-use backend::{Backend, Batch, FakeBackend, Limits, Output};
+use backend::{Backend, Batch, FakeBackend, Limits, Output, OutputKind};
 use scheduler::{
     ContextId, ContextOp, ForwardError, ForwardReply, NewContext, NextStep, OwnerId, PolicyKind, Priority,
     Scheduler, SchedulerConfig, SnapshotData, Stats, TenantId, Ticket,
 };
 
-use super::ops::{Bounds, Nth, Op, request};
+use super::ops::{Bounds, Nth, Op, of_encoder, request};
 use super::reference::{Expected, Plain, Reference};
 
 pub(crate) struct Setup {
@@ -28,6 +28,7 @@ pub(crate) struct Setup {
     pub(crate) priority_across_tenants: bool,
     pub(crate) prefill_share: u32,
     pub(crate) fault_percent: u32,
+    pub(crate) encoder: bool,
 }
 
 impl Default for Setup {
@@ -45,6 +46,7 @@ impl Default for Setup {
             priority_across_tenants: false,
             prefill_share: SchedulerConfig::default().prefill_share,
             fault_percent: 0,
+            encoder: false,
         }
     }
 }
@@ -86,6 +88,7 @@ impl World {
             vocabulary: 40,
             hidden: 8,
             context_tokens: 1 << 20,
+            encoder: setup.encoder,
             page_bytes: 0,
         };
         let backend = FakeBackend::with_limits(limits);
@@ -277,7 +280,10 @@ impl World {
         let Some(context) = self.any_idle(context) else { return };
         let plain = self.contexts[&context].1.clone();
         let ticket = Ticket(self.id());
-        let request = request(seed, ticket, context, plain.slots.len() as u32, plain.next);
+        let mut request = request(seed, ticket, context, plain.slots.len() as u32, plain.next);
+        if self.setup.encoder {
+            request = of_encoder(request, self.setup.batch_tokens as usize);
+        }
         let expected = self.reference.forward(&plain, &request);
         match self.scheduler.submit(request, self.now) {
             Ok(()) => drop(self.pending.insert(ticket, Pending { context, expected })),
@@ -448,7 +454,10 @@ impl World {
             assert_eq!((info.length, info.next_position), (plain.slots.len() as u32, plain.next));
             let ticket = Ticket(self.id());
             let mut request = scheduler::ForwardRequest::new(ticket, context, vec![1]);
-            request.outputs.push((0, backend::OutputKind::Logits));
+            request.keep_kv = !self.setup.encoder;
+            request
+                .outputs
+                .push((0, if self.setup.encoder { OutputKind::Hidden } else { OutputKind::Logits }));
             let expected = self.reference.forward(&plain, &request);
             match self.scheduler.submit(request, self.now) {
                 Ok(()) => drop(self.pending.insert(ticket, Pending { context, expected })),
