@@ -4,7 +4,7 @@
     venv/bin/python testdata/architectures/record.py [CASE ...]
 
 A file has the model's config.json; name, shape, base and scale of each tensor; token ids; and the logits of some rows,
-computed in float32. The value number i of a tensor is `base + scale * u[i]`, with `u` from SplitMix64 seeded by the
+or of an encoder, which has none, the hidden rows of its last layer, computed in float32. The value number i of a tensor is `base + scale * u[i]`, with `u` from SplitMix64 seeded by the
 FNV-1a hash of its name, so the weights need not be kept; crates/backend-cpu/tests/transformers.rs makes the same ones.
 `gguf` says which tensor of GGUF files, by the package of llama.cpp, holds each.
 """
@@ -26,6 +26,8 @@ VOCABULARY = 40
 # The numbers of most cases, as llama's config names them.
 LLAMA = dict(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
              num_key_value_heads=2, max_position_embeddings=64, tie_word_embeddings=False)
+BERT = dict(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+            max_position_embeddings=64)
 OPT = dict(vocab_size=VOCABULARY, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4,
            max_position_embeddings=64, word_embed_proj_dim=32)
 
@@ -63,9 +65,14 @@ CASES = {
                                            attention_multiplier=0.2, logits_scaling=0.5)),
     "qwen3moe": ("qwen3_moe", "QWEN3MOE", dict(
         LLAMA, head_dim=8, moe_intermediate_size=16, num_experts=6, num_experts_per_tok=2, norm_topk_prob=True)),
+    "bert": ("bert", "BERT", BERT),
     # As facebook/opt-350m.
     "opt-norm-of-sum": ("opt", None, dict(OPT, word_embed_proj_dim=16, do_layer_norm_before=False)),
 }
+
+
+# Model types without logits.
+ENCODERS = {"bert"}
 
 
 def fnv1a(text):
@@ -87,7 +94,7 @@ def uniform(seed, count):
 
 def rule(name, tensor, model_type):
     """Base and scale of a tensor's values, such that logits are some units large."""
-    is_norm = any(part in name for part in ("norm", "ln_"))
+    is_norm = any(part in name.lower() for part in ("norm", "ln_"))
     if name.endswith("bias"):
         return 0.0, 0.25
     if is_norm:
@@ -110,7 +117,10 @@ def record(case):
     model_type, gguf_name, numbers = CASES[case]
     config = transformers.AutoConfig.for_model(model_type, **numbers)
     config._attn_implementation = "eager"
-    model = transformers.AutoModelForCausalLM.from_config(config).eval().float()
+    is_encoder = model_type in ENCODERS
+    kind = transformers.AutoModel if is_encoder else transformers.AutoModelForCausalLM
+    options = dict(add_pooling_layer=False) if is_encoder else {}
+    model = kind.from_config(config, **options).eval().float()
     state = model.state_dict()
     tied = config.get_text_config().tie_word_embeddings
     tensors = []
@@ -125,12 +135,13 @@ def record(case):
         saved[name] = torch.from_numpy(values.astype(numpy.float32)).reshape(tensor.shape).contiguous()
         tensors.append([name, list(tensor.shape), base, scale])
     safetensors.torch.save_file(saved, folder / "model.safetensors", metadata={"format": "pt"})
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval().float()
+    model = kind.from_pretrained(folder, attn_implementation="eager", **options).eval().float()
     ids = [int(v) for v in numpy.random.default_rng(len(case)).integers(0, VOCABULARY, TOKENS)]
     with torch.no_grad():
-        logits = model(torch.tensor([ids])).logits[0]
-    largest = float(logits.abs().max())
-    assert largest > 1.0, f"{case}: logits of at most {largest} prove little"
+        output = model(torch.tensor([ids]))
+    answer, values = ("hidden", output.last_hidden_state[0]) if is_encoder else ("logits", output.logits[0])
+    largest = float(values.abs().max())
+    assert largest > 1.0, f"{case}: {answer} of at most {largest} prove little"
     written = json.loads((folder / "config.json").read_text())
     names = None
     if gguf_name:
@@ -138,13 +149,13 @@ def record(case):
         names = {name: gguf_name_of(table, name) for name, *_ in tensors}
     result = dict(
         transformers=transformers.__version__, config=written, tensors=tensors, gguf=names, ids=ids, rows=ROWS,
-        logits=[[round(float(v), 5) for v in logits[row]] for row in ROWS])
+        **{answer: [[round(float(v), 5) for v in values[row]] for row in ROWS]})
     lines = ",\n".join(f'"{key}": {json.dumps(value)}' for key, value in result.items())
     (FOLDER / f"{case}.json").write_text("{\n" + lines + "\n}\n")
     for path in folder.iterdir():
         path.unlink()
     folder.rmdir()
-    print(f"{case}: {len(tensors)} tensors, logits to {largest:.2f}, tied {tied}, {len(state)} in the state")
+    print(f"{case}: {len(tensors)} tensors, {answer} to {largest:.2f}, tied {tied}, {len(state)} in the state")
 
 
 for case in sys.argv[1:] or CASES:

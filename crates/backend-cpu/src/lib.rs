@@ -171,7 +171,7 @@ fn limits(hyper: &Hyperparameters, options: &CpuOptions) -> Limits {
         vocabulary: hyper.vocab as u32,
         hidden: hyper.hidden as u32,
         context_tokens: hyper.context_length as u32,
-        encoder: false,
+        encoder: hyper.encoder,
         page_bytes: options::page_bytes(hyper, options.page_tokens),
     }
 }

@@ -4,8 +4,8 @@
 //! ones are read are left in the file.
 
 use crate::network::{
-    AttentionWeights, Dense, Embedding, End, ExpertWeights, FeedForwardWeights, Inner, Layer, Linear,
-    Network, Norm, Positions, Projections, head_width, pad,
+    AttentionWeights, Dense, Embedding, EmbeddingEnd, End, ExpertWeights, FeedForwardWeights, Inner, Layer,
+    Linear, Network, Norm, Positions, Projections, head_width, pad,
 };
 use crate::options::{CpuOptions, LoadProgress, OpenError, Quantize};
 use kernels::{DType, Isa, Matrix, quantize_q8_0};
@@ -224,6 +224,9 @@ pub(crate) fn network(
         false => Embedding::File(weights.clone()),
     };
     let positions = hyper.learned_positions.map(|offset| Positions { weights: weights.clone(), offset });
+    let token_type = loader.has(Part::TokenTypes).then(|| loader.values(Part::TokenTypes, 0)).transpose()?;
+    let token_type = token_type.map(|rows| rows[..hyper.hidden].to_vec());
+    let embedding_end = EmbeddingEnd { token_type, norm: loader.norm(Part::EmbeddingNorm, 0)? };
     let projections = match loader.has(Part::EmbeddingIn) {
         false => None,
         true => Some(Projections {
@@ -236,5 +239,5 @@ pub(crate) fn network(
     progress(LoadProgress { done: total, total });
     let layers = layers.into_iter().map(|layer| layer.expect("every layer was received")).collect();
     let hyper = hyper.clone();
-    Ok(Network { hyper, isa, embedding, positions, projections, layers, output_norm, output })
+    Ok(Network { hyper, isa, embedding, positions, embedding_end, projections, layers, output_norm, output })
 }

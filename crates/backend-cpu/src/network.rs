@@ -139,6 +139,14 @@ pub(crate) enum Embedding {
     File(Weights),
 }
 
+/// What a row of a token becomes before the first layer, but for its position.
+#[derive(Default)]
+pub(crate) struct EmbeddingEnd {
+    /// Added to each row: that of the first type of tokens.
+    pub(crate) token_type: Option<Vec<f32>>,
+    pub(crate) norm: Option<Norm>,
+}
+
 /// The embedding rows of positions, in the weight file.
 pub(crate) struct Positions {
     pub(crate) weights: Weights,
@@ -158,6 +166,7 @@ pub(crate) struct Network {
     pub(crate) isa: Isa,
     pub(crate) embedding: Embedding,
     pub(crate) positions: Option<Positions>,
+    pub(crate) embedding_end: EmbeddingEnd,
     pub(crate) projections: Option<Projections>,
     pub(crate) layers: Vec<Layer>,
     pub(crate) output_norm: Option<Norm>,
@@ -221,12 +230,21 @@ impl Network {
         rows.dtype.dequantize(&rows.bytes[index * bytes..][..bytes], row);
     }
 
-    /// Adds the row of `position`, if the model has rows of positions. `scratch` has the length of `row`.
-    pub(crate) fn add_position(&self, position: u32, row: &mut [f32], scratch: &mut [f32]) {
+    /// Makes of a row of [`Network::embed`], or one that was given in its place, the row that enters the first layer: adds
+    /// those of its position and of its type, and norms the sum, as far as the model has them. `scratch` has the length of
+    /// `row`.
+    pub(crate) fn enter(&self, position: u32, row: &mut [f32], scratch: &mut [f32]) {
         if let Some(positions) = &self.positions {
             let index = positions.offset + position as usize;
             self.file_row(&positions.weights, Part::Positions, index, scratch);
             ops::add(self.isa, row, scratch);
+        }
+        if let Some(token_type) = &self.embedding_end.token_type {
+            ops::add(self.isa, row, token_type);
+        }
+        if let Some(norm) = &self.embedding_end.norm {
+            scratch.copy_from_slice(row);
+            norm.apply(self.isa, scratch, row);
         }
     }
 
@@ -273,7 +291,7 @@ impl Network {
         })
     }
 
-    /// Multiplications of all layers' matrices for one row, and those of the output matrix.
+    /// Multiplications of all layers' matrices for one row, and those of the output matrix, which an encoder does not use.
     pub(crate) fn multiplications(&self) -> (usize, usize) {
         let size = |matrix: &Matrix| matrix.rows() * matrix.cols();
         let used = self.hyper.experts.map_or(0, |experts| experts.used);
@@ -281,6 +299,7 @@ impl Network {
             let experts = layer.experts().iter().take(used).flat_map(Dense::linears);
             layer.linears().into_iter().chain(experts).flatten().map(|l| size(&l.matrix)).sum::<usize>()
         };
-        (self.layers.iter().map(layer).sum(), size(self.output()))
+        let output = if self.hyper.encoder { 0 } else { size(self.output()) };
+        (self.layers.iter().map(layer).sum(), output)
     }
 }

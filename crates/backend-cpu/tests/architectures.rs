@@ -6,7 +6,7 @@ use backend::{Batch, OutputKind};
 use common::naive::Naive;
 use common::*;
 use kernels::DType;
-use model::{Architecture, Hyperparameters, Weights};
+use model::{Hyperparameters, Weights};
 
 /// With float weights only the f16 rounding of keys and values (2^-11 relative) and other orders of summation
 /// differ; logits here are of the order of 5.
@@ -28,8 +28,8 @@ fn check(tiny: Tiny, bound: f32) {
 }
 
 #[test]
-fn every_architecture_of_the_table_agrees_with_the_plain_forward_pass() {
-    for architecture in Architecture::all() {
+fn every_decoder_of_the_table_agrees_with_the_plain_forward_pass() {
+    for architecture in decoders() {
         for tied in [true, false] {
             check(Tiny { tied, ..Tiny::new(architecture, DType::F32) }, FLOAT_BOUND);
         }
@@ -45,7 +45,7 @@ fn rope_factors_of_llama_3_are_applied() {
 
 #[test]
 fn masks_positions_and_removed_slots_agree_with_the_plain_forward_pass() {
-    for architecture in Architecture::all() {
+    for architecture in decoders() {
         let gguf = Tiny::new(architecture, DType::F32).gguf();
         let (hyper, weights) = (Hyperparameters::from_gguf(&gguf).unwrap(), Weights::from_gguf(&gguf));
         let naive = Naive::new(hyper, &weights);

@@ -7,11 +7,11 @@ use backend_cpu::CpuBackend;
 use common::*;
 use kernels::DType;
 use model::test_model::SplitMix64;
-use model::{Architecture, Hyperparameters, Weights};
+use model::{Hyperparameters, Weights};
 
 fn models() -> impl Iterator<Item = Tiny> {
     let dtypes = [DType::F32, DType::F16, DType::Q8_0];
-    Architecture::all().flat_map(move |a| dtypes.map(|d| Tiny::new(a, d)))
+    decoders().flat_map(move |a| dtypes.map(|d| Tiny::new(a, d)))
 }
 
 fn adapter(backend: &mut CpuBackend, hyper: &Hyperparameters, id: u32) -> Vec<LoraMatrix> {
@@ -165,7 +165,7 @@ fn a_batch_of_strangers_changes_no_bit() {
 
 #[test]
 fn an_adapter_acts_like_merged_weights_and_only_where_asked() {
-    for architecture in Architecture::all() {
+    for architecture in decoders() {
         let tiny = Tiny::new(architecture, DType::F32);
         let gguf = tiny.gguf();
         let (hyper, weights) = (Hyperparameters::from_gguf(&gguf).unwrap(), Weights::from_gguf(&gguf));

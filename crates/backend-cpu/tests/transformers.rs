@@ -5,7 +5,7 @@ mod common;
 
 use backend_cpu::{CpuBackend, CpuOptions};
 use common::naive::Naive;
-use common::{Sequence, distance, logits};
+use common::{Sequence, distance, hidden, logits};
 use model::test_model::SplitMix64;
 use model::{Architecture, Hyperparameters, Weights, safetensors};
 use serde::Deserialize;
@@ -26,7 +26,10 @@ struct Case {
     gguf: Option<BTreeMap<String, String>>,
     ids: Vec<u32>,
     rows: Vec<usize>,
-    logits: Vec<Vec<f32>>,
+    /// Of a model that generates.
+    logits: Option<Vec<Vec<f32>>>,
+    /// Of an encoder.
+    hidden: Option<Vec<Vec<f32>>>,
 }
 
 fn cases() -> Vec<(String, Case)> {
@@ -73,7 +76,7 @@ impl Case {
 
     fn compare(&self, all: &[Vec<f32>]) -> f32 {
         let found: Vec<Vec<f32>> = self.rows.iter().map(|&row| all[row].clone()).collect();
-        distance(&self.logits, &found)
+        distance(self.logits.as_ref().or(self.hidden.as_ref()).unwrap(), &found)
     }
 }
 
@@ -82,11 +85,21 @@ fn logits_are_those_of_transformers() {
     for (name, case) in cases() {
         let (hyper, weights) = case.open();
         let positions: Vec<u32> = (0..case.ids.len() as u32).collect();
-        let plain = Naive::new(hyper.clone(), &weights).logits(&case.ids, &positions, |_, _| true);
+        let plain = Naive::new(hyper.clone(), &weights);
+        let plain = match hyper.encoder {
+            false => plain.logits(&case.ids, &positions, |_, _| true),
+            true => plain.hidden(&case.ids, &positions, |_, _| true),
+        };
         let apart = case.compare(&plain);
         assert!(apart < PLAIN_BOUND, "{name}: the plain forward pass is {apart} apart");
         let options = CpuOptions { threads: 2, pages: 4, pin: false, ..CpuOptions::default() };
         let mut backend = CpuBackend::open(&hyper, &weights, &options, |_| ()).unwrap();
+        if hyper.encoder {
+            let found = hidden(&mut backend, &mut Sequence::new([2, 1]), &case.ids);
+            let apart = case.compare(&found);
+            assert!(apart < BACKEND_BOUND, "{name}: the backend is {apart} apart");
+            continue;
+        }
         for chunk in [case.ids.len(), 3] {
             let found = logits(&mut backend, &mut Sequence::new([2, 1]), &case.ids, chunk);
             let apart = case.compare(&found);

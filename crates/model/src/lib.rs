@@ -22,7 +22,7 @@ mod weights;
 pub use arch::{Architecture, Part};
 pub use data::Data;
 pub use hyper::{
-    Activation, Experts, HyperError, Hyperparameters, LayerKind, NormKind, Placement, QkNorm, Rope,
+    Activation, Experts, HyperError, Hyperparameters, LayerKind, NormKind, Placement, Pooling, QkNorm, Rope,
     RopePairing, Rows,
 };
 pub use model::{Model, OpenError};

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::chat::{ChatError, ChatTemplate};
 use crate::gguf::{Gguf, GgufError};
+use crate::hyper::read_pooling;
 use crate::safetensors::SafetensorsError;
 use crate::{HyperError, Hyperparameters, Tokenizer, TokenizerError, Weights, safetensors};
 
@@ -103,7 +104,9 @@ impl Model {
         let wrong = |source| OpenError::Safetensors { path: at(), source };
         let weights = safetensors::open(folder).map_err(wrong)?;
         let config = safetensors::config(folder).map_err(wrong)?;
+        let pooling = safetensors::pooling(folder).map_err(wrong)?;
         let hyperparameters = Hyperparameters::from_config(&config, &weights)
+            .and_then(|hyper| Ok(Hyperparameters { pooling: read_pooling(&pooling)?, ..hyper }))
             .map_err(|source| OpenError::Hyperparameters { path: at(), source })?;
         let tokenizer =
             Tokenizer::from_folder(folder).map_err(|source| OpenError::Tokenizer { path: at(), source })?;

@@ -90,7 +90,7 @@ impl<'a> Forward<'a> {
                     Some(embedding) => x.row(index).copy_from_slice(&embedding.values),
                     None => self.network.embed(batch.tokens[row], x.row(index)),
                 }
-                self.network.add_position(batch.positions[row], x.row(index), scratch.row(index));
+                self.network.enter(batch.positions[row], x.row(index), scratch.row(index));
             }
         });
     }

@@ -34,6 +34,19 @@ pub(crate) fn architecture(name: &str) -> Architecture {
     Architecture::find(name).unwrap()
 }
 
+/// The architectures that generate, and those that read: the first have logits and go on, the others have whole texts.
+pub(crate) fn decoders() -> impl Iterator<Item = Architecture> {
+    Architecture::all().filter(|architecture| !is_encoder(*architecture))
+}
+
+pub(crate) fn encoders() -> impl Iterator<Item = Architecture> {
+    Architecture::all().filter(|architecture| is_encoder(*architecture))
+}
+
+fn is_encoder(architecture: Architecture) -> bool {
+    Hyperparameters::from_gguf(&Tiny::new(architecture, DType::F32).gguf()).unwrap().encoder
+}
+
 /// Numbers uniform in `[-scale, scale)`.
 pub(crate) fn values(random: &mut SplitMix64, count: usize, scale: f32) -> Vec<f32> {
     (0..count).map(|_| random.uniform() * scale).collect()
@@ -175,6 +188,7 @@ fn has_bias(architecture: Architecture, name: &str) -> bool {
     match architecture.name() {
         "qwen2" => ["attn_q.", "attn_k.", "attn_v."].iter().any(|part| name.contains(part)),
         "gpt2" | "opt" => !name.contains("_embd"),
+        "bert" => !["token_embd.", "position_embd.", "token_types."].iter().any(|part| name.contains(part)),
         _ => false,
     }
 }
@@ -267,6 +281,21 @@ pub(crate) fn logits(
         rows.extend(run(backend, &batch).into_iter().map(into_logits));
     }
     rows
+}
+
+/// The hidden rows of a text, computed in one batch.
+pub(crate) fn hidden(backend: &mut CpuBackend, sequence: &mut Sequence, tokens: &[u32]) -> Vec<Vec<f32>> {
+    let mut batch = Batch::default();
+    let range = sequence.push(&mut batch, tokens);
+    ask(&mut batch, range, &OutputKind::Hidden);
+    run(backend, &batch).into_iter().map(into_hidden).collect()
+}
+
+pub(crate) fn into_hidden(value: Answer) -> Vec<f32> {
+    match value {
+        Answer::Hidden(values) => values,
+        other => panic!("asked for a hidden row, got {other:?}"),
+    }
 }
 
 pub(crate) fn into_logits(value: Answer) -> Vec<f32> {

@@ -1,4 +1,4 @@
-//! The forward pass of all architectures written plainly in f32, one token after another.
+//! The forward pass of all architectures written plainly in f32, layer by layer.
 
 use super::LINEARS;
 use model::{
@@ -15,8 +15,11 @@ pub(crate) struct Naive {
 
 /// Whether it is a vector that a norm multiplies with.
 fn is_norm(part: Part) -> bool {
-    use Part::{AttentionNorm, AttentionPostNorm, FfnNorm, FfnPostNorm, KNorm, OutputNorm, QNorm};
-    [OutputNorm, AttentionNorm, QNorm, KNorm, AttentionPostNorm, FfnNorm, FfnPostNorm].contains(&part)
+    use Part::{
+        AttentionNorm, AttentionPostNorm, EmbeddingNorm, FfnNorm, FfnPostNorm, KNorm, OutputNorm, QNorm,
+    };
+    [EmbeddingNorm, OutputNorm, AttentionNorm, QNorm, KNorm, AttentionPostNorm, FfnNorm, FfnPostNorm]
+        .contains(&part)
 }
 
 impl Naive {
@@ -60,41 +63,56 @@ impl Naive {
         }
     }
 
-    /// Logits of every token; token `i` at `positions[i]` attends to the tokens `j <= i` for which
-    /// `attends(i, j)` holds, and which are within the layer's window.
+    /// Logits of every token; token `i` at `positions[i]` attends to the tokens `j <= i`, those of an encoder to all, for
+    /// which `attends(i, j)` holds, and which are within the layer's window.
     pub(crate) fn logits(
         &self,
         tokens: &[u32],
         positions: &[u32],
         attends: impl Fn(usize, usize) -> bool,
     ) -> Vec<Vec<f32>> {
+        self.hidden(tokens, positions, attends).iter().map(|hidden| self.output(hidden)).collect()
+    }
+
+    /// The rows of the same after the last norm.
+    pub(crate) fn hidden(
+        &self,
+        tokens: &[u32],
+        positions: &[u32],
+        attends: impl Fn(usize, usize) -> bool,
+    ) -> Vec<Vec<f32>> {
         let h = &self.hyper;
-        let mut keys: Vec<Vec<Vec<f32>>> = vec![Vec::new(); h.layers];
-        let mut values = keys.clone();
-        let mut rows = Vec::new();
-        for (i, (&token, &position)) in tokens.iter().zip(positions).enumerate() {
-            let mut x = self.embed(token, position);
-            for layer in 0..h.layers {
-                let input = self.before(&x, Part::AttentionNorm, layer);
+        let mut rows: Vec<Vec<f32>> =
+            tokens.iter().zip(positions).map(|(&token, &position)| self.embed(token, position)).collect();
+        for layer in 0..h.layers {
+            let (mut queries, mut keys, mut values) = (Vec::new(), Vec::new(), Vec::new());
+            for (x, &position) in rows.iter().zip(positions) {
+                let input = self.before(x, Part::AttentionNorm, layer);
                 let mut q = self.linear(&input, Part::Q, layer);
                 let mut k = self.linear(&input, Part::K, layer);
                 self.finish(&mut q, Part::QNorm, layer, position);
                 self.finish(&mut k, Part::KNorm, layer, position);
-                keys[layer].push(k);
-                values[layer].push(self.linear(&input, Part::V, layer));
-                let near = |j: usize| h.kinds[layer].window.is_none_or(|w| positions[j] + w > position);
-                let seen: Vec<usize> = (0..=i).filter(|&j| attends(i, j) && near(j)).collect();
-                let attended = self.attend(&q, &keys[layer], &values[layer], &seen);
-                let branch = self.linear(&attended, Part::AttentionOutput, layer);
-                self.join(&mut x, branch, [Part::AttentionNorm, Part::AttentionPostNorm], layer);
-
-                let input = self.before(&x, Part::FfnNorm, layer);
-                let branch = self.feed_forward(&input, layer);
-                self.join(&mut x, branch, [Part::FfnNorm, Part::FfnPostNorm], layer);
+                queries.push(q);
+                keys.push(k);
+                values.push(self.linear(&input, Part::V, layer));
             }
-            rows.push(self.output(&x));
+            for (i, (x, &position)) in rows.iter_mut().zip(positions).enumerate() {
+                let near = |j: usize| h.kinds[layer].window.is_none_or(|w| positions[j] + w > position);
+                let end = if h.encoder { tokens.len() } else { i + 1 };
+                let seen: Vec<usize> = (0..end).filter(|&j| attends(i, j) && near(j)).collect();
+                let attended = self.attend(&queries[i], &keys, &values, &seen);
+                let branch = self.linear(&attended, Part::AttentionOutput, layer);
+                self.join(x, branch, [Part::AttentionNorm, Part::AttentionPostNorm], layer);
+
+                let input = self.before(x, Part::FfnNorm, layer);
+                let branch = self.feed_forward(&input, layer);
+                self.join(x, branch, [Part::FfnNorm, Part::FfnPostNorm], layer);
+            }
         }
-        rows
+        match h.output_norm {
+            true => rows.iter().map(|x| self.norm(x, Part::OutputNorm, 0)).collect(),
+            false => rows,
+        }
     }
 
     fn embed(&self, token: u32, position: u32) -> Vec<f32> {
@@ -110,7 +128,10 @@ impl Naive {
         if let Some(offset) = h.learned_positions {
             add(&mut x, &row(Part::Positions, offset + position as usize, h.hidden));
         }
-        x
+        if h.token_types.is_some() {
+            add(&mut x, &row(Part::TokenTypes, 0, h.hidden));
+        }
+        if h.embedding_norm { self.norm(&x, Part::EmbeddingNorm, 0) } else { x }
     }
 
     /// What goes into a branch.
@@ -225,9 +246,9 @@ impl Naive {
         }
     }
 
-    fn output(&self, x: &[f32]) -> Vec<f32> {
+    fn output(&self, hidden: &[f32]) -> Vec<f32> {
         let h = &self.hyper;
-        let mut hidden = if h.output_norm { self.norm(x, Part::OutputNorm, 0) } else { x.to_vec() };
+        let mut hidden = hidden.to_vec();
         if h.embedding_width != h.hidden {
             hidden = self.linear(&hidden, Part::EmbeddingOut, 0);
         }

@@ -17,6 +17,8 @@ mod qwen3;
 mod gpt2;
 mod opt;
 
+mod bert;
+
 mod gemma2;
 mod gemma3;
 
@@ -50,6 +52,7 @@ const TABLE: &[&Spec] = &[
     &smollm3::SPEC,
     &granite::SPEC,
     &qwen3moe::SPEC,
+    &bert::SPEC,
 ];
 
 /// The description of one architecture.
@@ -74,7 +77,7 @@ pub(crate) struct Spec {
     pub(crate) layers: &'static str,
     /// The tensors of a file, in groups that architectures share.
     pub(crate) tensors: &'static [&'static [TensorSpec]],
-    /// Tensors of a layer in safetensors files that nothing is computed from.
+    /// Tensors in safetensors files that nothing is computed from, without root and number of the layer.
     pub(crate) ignored: &'static [&'static str],
     /// Changes what differs from a llama with this norm and activation: [`Hyperparameters`] says what there is.
     pub(crate) describe: fn(&Reader<'_>, &mut Hyperparameters) -> Result<(), HyperError>,

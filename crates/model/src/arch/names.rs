@@ -35,7 +35,8 @@ impl Spec {
                 let transposed = transposed && end == "weight";
                 return HuggingFaceName::Tensor { name: format!("{name}.{end}"), transposed };
             }
-            if self.in_layer(path).is_some_and(|(_, rest)| self.ignored.contains(&rest)) {
+            let rest = self.in_layer(path).map_or(path, |(_, rest)| rest);
+            if self.ignored.contains(&rest) {
                 return HuggingFaceName::Ignored;
             }
         }
@@ -119,9 +120,14 @@ mod tests {
         check("gpt2", "h.3.attn.c_attn.bias", "blk.3.attn_qkv.bias", false);
         check("opt", "model.decoder.final_layer_norm.bias", "output_norm.bias", false);
         check("opt", "decoder.layers.0.final_layer_norm.weight", "blk.0.ffn_norm.weight", false);
+        check("bert", "embeddings.LayerNorm.bias", "token_embd_norm.bias", false);
+        let third = "bert.encoder.layer.3.attention.output.LayerNorm.weight";
+        check("bert", third, "blk.3.attn_output_norm.weight", false);
         let inv_freq = "model.layers.3.self_attn.rotary_emb.inv_freq";
         assert_eq!(translate("llama", inv_freq), HuggingFaceName::Ignored);
         assert_eq!(translate("gpt2", "transformer.h.0.attn.masked_bias"), HuggingFaceName::Ignored);
+        assert_eq!(translate("bert", "embeddings.position_ids"), HuggingFaceName::Ignored);
+        assert_eq!(translate("bert", "bert.pooler.dense.bias"), HuggingFaceName::Ignored);
         for unknown in ["model.layers.x.mlp.down_proj.weight", "transformer.h.0.attn.c_attn.weight", "norm"] {
             assert_eq!(translate("llama", unknown), HuggingFaceName::Unknown, "{unknown}");
         }

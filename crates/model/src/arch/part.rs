@@ -1,4 +1,4 @@
-//! The weights that a decoder can have, their names and shapes. An architecture says in which tensors of its
+//! The weights that a model can have, their names and shapes. An architecture says in which tensors of its
 //! files they are ([`super::TensorSpec`]); nothing else in pie knows the name or the shape of a tensor.
 
 use crate::hyper::{Hyperparameters, Placement, QkNorm};
@@ -10,6 +10,10 @@ pub enum Part {
     Embedding,
     /// Rows of positions, which are added to those of tokens.
     Positions,
+    /// Rows of types of tokens, of which the first is added to the row of each token.
+    TokenTypes,
+    /// Norm of these sums, before the first layer.
+    EmbeddingNorm,
     /// From the width of embeddings to that of the layers.
     EmbeddingIn,
     /// Norm after the last layer.
@@ -55,9 +59,11 @@ pub enum Part {
 }
 
 /// Whole models, then layers, in the order of the forward pass.
-const ALL: [Part; 23] = [
+const ALL: [Part; 25] = [
     Part::Embedding,
     Part::Positions,
+    Part::TokenTypes,
+    Part::EmbeddingNorm,
     Part::EmbeddingIn,
     Part::OutputNorm,
     Part::EmbeddingOut,
@@ -92,6 +98,8 @@ impl Part {
         match self {
             Self::Embedding => "token_embd",
             Self::Positions => "position_embd",
+            Self::TokenTypes => "token_types",
+            Self::EmbeddingNorm => "token_embd_norm",
             Self::EmbeddingIn => "token_embd_in",
             Self::OutputNorm => "output_norm",
             Self::EmbeddingOut => "token_embd_out",
@@ -119,7 +127,9 @@ impl Part {
     /// Whether each layer has it, and not the model once.
     pub fn is_in_layers(self) -> bool {
         use Part::{Embedding, EmbeddingIn, EmbeddingOut, Output, OutputNorm, Positions};
-        !matches!(self, Embedding | Positions | EmbeddingIn | OutputNorm | EmbeddingOut | Output)
+        let of_layers =
+            !matches!(self, Embedding | Positions | EmbeddingIn | OutputNorm | EmbeddingOut | Output);
+        of_layers && !matches!(self, Self::TokenTypes | Self::EmbeddingNorm)
     }
 
     /// Whether it has rows for each expert.
@@ -155,6 +165,8 @@ impl Part {
             Self::Positions => {
                 hyper.learned_positions.map(|offset| vec![hyper.context_length + offset, hidden])
             }
+            Self::TokenTypes => hyper.token_types.map(|types| vec![types, hidden]),
+            Self::EmbeddingNorm => when(hyper.embedding_norm, &[hidden]),
             Self::EmbeddingIn => when(embedding != hidden, &[hidden, embedding]),
             Self::OutputNorm => when(hyper.output_norm, &[hidden]),
             Self::EmbeddingOut => when(embedding != hidden, &[embedding, hidden]),

@@ -23,6 +23,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// An integer whose key in GGUF has no architecture in front.
+    pub(crate) fn common_count(&self, gguf: &str, config: &str) -> Result<Option<u64>, HyperError> {
+        match self {
+            Self::Gguf { gguf: file, .. } => Ok(file.get_u64(gguf)?),
+            Self::Config(_) => self.count("", config),
+        }
+    }
+
     /// A number.
     pub(crate) fn float(&self, gguf: &str, config: &str) -> Result<Option<f32>, HyperError> {
         match self {

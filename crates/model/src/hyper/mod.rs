@@ -11,7 +11,7 @@ mod tensors;
 
 pub use error::HyperError;
 pub use kernels::ops::{Activation, RopePairing};
-pub(crate) use read::spec_of_config;
+pub(crate) use read::{read_pooling, spec_of_config};
 pub use rope::Rope;
 pub use tensors::Rows;
 
@@ -46,6 +46,17 @@ pub enum QkNorm {
     Head,
     /// The whole row.
     Row,
+}
+
+/// How a row for each token becomes one vector for a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    /// The mean of all rows.
+    Mean,
+    /// The first row.
+    First,
+    /// The last row.
+    Last,
 }
 
 /// What distinguishes one layer from the others.
@@ -107,6 +118,16 @@ pub struct Hyperparameters {
     /// The norms of Q and K, if there are any.
     pub qk_norm: Option<QkNorm>,
 
+    /// Whether rows attend to all rows of their text, those behind them too, so that it is computed whole and gives hidden
+    /// rows and no logits.
+    pub encoder: bool,
+    /// How the rows of a text become one vector, where the file says.
+    pub pooling: Option<Pooling>,
+
+    /// Rows of types of tokens, of which the first is added to each row of a token.
+    pub token_types: Option<usize>,
+    /// Whether these sums are normed before the first layer.
+    pub embedding_norm: bool,
     /// Rows of positions are added to those of tokens; the number is the row of position 0.
     pub learned_positions: Option<usize>,
     /// The rotations that layers choose from.

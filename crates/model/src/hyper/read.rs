@@ -4,7 +4,9 @@
 use serde_json::Value;
 
 use super::rope::{Rope, RopeScaling};
-use super::{Activation, HyperError, Hyperparameters, LayerKind, Placement, RopePairing, in_range, positive};
+use super::{
+    Activation, HyperError, Hyperparameters, LayerKind, Placement, Pooling, RopePairing, in_range, positive,
+};
 use crate::arch::{Architecture, Part, Reader, Spec};
 use crate::gguf::Gguf;
 use crate::weights::Weights;
@@ -122,6 +124,10 @@ fn read(
         placement: Placement::Before,
         output_norm: true,
         qk_norm: None,
+        encoder: false,
+        pooling: pooling(reader)?,
+        token_types: None,
+        embedding_norm: false,
         learned_positions: None,
         ropes: Vec::new(),
         rope_pairing,
@@ -169,6 +175,42 @@ fn activation(spec: &Spec, reader: &Reader<'_>) -> Result<Activation, HyperError
         found => Err(HyperError::Unsupported {
             what: format!("the activation `{found}`"),
             instead: "use a model with `silu`, `gelu`, `gelu_new`, `gelu_pytorch_tanh` or `relu`",
+        }),
+    }
+}
+
+/// How a GGUF file says that rows are pooled; a folder has a file of its own for it.
+fn pooling(reader: &Reader<'_>) -> Result<Option<Pooling>, HyperError> {
+    match reader.count("pooling_type", "")?.filter(|_| reader.is_gguf()) {
+        // 4 is of a model with a head for scores: one that generates has none, and says how likely an answer is.
+        None | Some(0 | 4) => Ok(None),
+        Some(1) => Ok(Some(Pooling::Mean)),
+        Some(2) => Ok(Some(Pooling::First)),
+        Some(3) => Ok(Some(Pooling::Last)),
+        Some(found) => Err(HyperError::Unsupported {
+            what: format!("pooling of type {found}"),
+            instead: "use a model whose rows are pooled by their mean, the first or the last one (1 to 3)",
+        }),
+    }
+}
+
+/// How sentence-transformers' `1_Pooling/config.json` says that rows are pooled.
+///
+/// # Errors
+/// When it wants something that nothing here computes.
+pub(crate) fn read_pooling(config: &Value) -> Result<Option<Pooling>, HyperError> {
+    let modes = config.as_object().into_iter().flatten();
+    let mut modes =
+        modes.filter(|(key, value)| key.starts_with("pooling_mode_") && **value == Value::Bool(true));
+    let (mode, more) = (modes.next().map(|(key, _)| key.as_str()), modes.next());
+    match (mode, more) {
+        (None, _) => Ok(None),
+        (Some("pooling_mode_mean_tokens"), None) => Ok(Some(Pooling::Mean)),
+        (Some("pooling_mode_cls_token"), None) => Ok(Some(Pooling::First)),
+        (Some("pooling_mode_lasttoken"), None) => Ok(Some(Pooling::Last)),
+        (Some(mode), more) => Err(HyperError::Unsupported {
+            what: more.map_or(format!("`{mode}`"), |(other, _)| format!("`{mode}` and `{other}` together")),
+            instead: "use a model whose rows are pooled by their mean, the first or the last one",
         }),
     }
 }
@@ -241,6 +283,7 @@ impl Hyperparameters {
     /// What the description of an architecture has read.
     fn check_numbers(&self) -> Result<(), HyperError> {
         in_range("embedding width", self.embedding_width as u64, 1, 1 << 20)?;
+        in_range("count of token types", self.token_types.unwrap_or(1) as u64, 1, 1 << 16)?;
         for (what, number) in [
             ("embedding scale", self.embedding_scale),
             ("residual scale", self.residual_scale),

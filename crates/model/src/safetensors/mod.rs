@@ -81,6 +81,14 @@ pub fn config(folder: &Path) -> Result<Value, SafetensorsError> {
     Ok(json::read(&folder.join("config.json"))?)
 }
 
+/// How rows are pooled: sentence-transformers' `1_Pooling/config.json`, or nothing.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn pooling(folder: &Path) -> Result<Value, SafetensorsError> {
+    Ok(json::read_optional(&folder.join("1_Pooling").join("config.json"))?)
+}
+
 /// The chat template: `chat_template.jinja`, or `chat_template` of tokenizer_config.json, which may be a list
 /// of named ones, of which `default` counts.
 ///
