@@ -1,4 +1,12 @@
-//! WordPiece, from a GGUF file and from a tokenizer.json of the same vocabulary.
+//! WordPiece, from a GGUF file and from a tokenizer.json of the same vocabulary, and against recorded ids of a real one.
+//!
+//! `testdata/reference/all-minilm-l6-v2.json` has texts with the ids that BERT's tokenizer gives that transformers has in
+//! Python, which is an implementation of its own. It needs the real model, in the folder that `PIE_TEST_MODELS` names;
+//! `record_embeddings.py` there makes its files.
+
+#![expect(clippy::print_stdout, reason = "a skipped test says so")]
+
+use std::path::{Path, PathBuf};
 
 use model::gguf::writer::GgufWriter;
 use model::gguf::{Array, Gguf, Value};
@@ -127,5 +135,33 @@ fn a_vocabulary_with_capitals_keeps_them_and_accents() {
     for tokenizer in [gguf(&words), folder(&words, false)] {
         assert_eq!(pieces(&tokenizer, &words, "Hello hello café"), ["Hello", "hello", "caf", "##é"]);
         assert_eq!(pieces(&tokenizer, &words, "HELLO"), ["[UNK]"]);
+    }
+}
+
+/// The files of the real model that are there.
+fn real() -> Vec<PathBuf> {
+    let Some(models) = std::env::var_os("PIE_TEST_MODELS") else {
+        println!("skipped: PIE_TEST_MODELS does not name a folder of models");
+        return Vec::new();
+    };
+    let entries = std::fs::read_dir(models).unwrap().map(|entry| entry.unwrap().path());
+    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().starts_with("all-minilm-l6-v2");
+    entries.filter(|path| name(path)).collect()
+}
+
+#[test]
+fn ids_of_the_real_vocabulary_equal_those_of_transformers() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/reference/all-minilm-l6-v2.json");
+    let reference: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    for path in real() {
+        let tokenizer = match path.is_dir() {
+            true => Tokenizer::from_folder(&path).unwrap(),
+            false => Tokenizer::from_gguf(&Gguf::open(&path).unwrap()).unwrap(),
+        };
+        for case in reference["texts"].as_array().unwrap() {
+            let (text, expected) = (case["text"].as_str().unwrap(), &case["ids"]);
+            let found = tokenizer.with_bos_and_eos(tokenizer.encode(text).unwrap());
+            assert_eq!(&json!(found), expected, "{}: {text:?}", path.display());
+        }
     }
 }
