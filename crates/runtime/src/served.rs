@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use model::Wanted;
 use model::chat::ChatRequest;
 use model::formats::Format;
+use model::{Pooling, Wanted};
 use scheduler::EngineHandle;
 
 use crate::error::{ApiError, invalid};
@@ -31,6 +31,12 @@ pub struct ModelFacts {
     pub stop_tokens: Vec<u32>,
     /// What it can do.
     pub traits: Vec<String>,
+    /// How the rows of a text become one vector.
+    pub pooling: Pooling,
+    /// Whether its rows attend in both directions, so that a pass is a whole text and has hidden outputs only.
+    pub encoder: bool,
+    /// Token behind a text that becomes a vector, where the model wants one.
+    pub eos: Option<u32>,
 }
 
 /// One model of a runtime.
@@ -52,17 +58,27 @@ impl ServedModel {
     pub fn new(name: &str, model: Arc<model::Model>, engine: EngineHandle, fingerprint: &str) -> ServedModel {
         let limits = engine.limits();
         let special = model.tokenizer.special();
-        let chat = model.chat_template().is_ok().then_some("chat");
-        let traits = [Some("text"), chat, Some("adapter")];
+        let encoder = limits.encoder;
+        let kind = if encoder { "encoder" } else { "text" };
+        let chat = (!encoder && model.chat_template().is_ok()).then_some("chat");
+        let traits = [Some(kind), chat, Some("adapter")];
+        let pooling = if encoder { Pooling::Mean } else { Pooling::Last };
         let facts = ModelFacts {
             architecture: model.hyperparameters.architecture.name().to_string(),
             vocabulary_size: limits.vocabulary,
             page_tokens: limits.page_tokens,
-            context_length: limits.context_tokens,
+            // A text of an encoder is one batch.
+            context_length: match encoder {
+                true => limits.context_tokens.min(limits.batch_tokens),
+                false => limits.context_tokens,
+            },
             hidden_size: limits.hidden,
             bos: special.bos.filter(|_| special.add_bos),
             stop_tokens: special.stop.clone(),
             traits: traits.into_iter().flatten().map(String::from).collect(),
+            pooling: model.hyperparameters.pooling.unwrap_or(pooling),
+            encoder,
+            eos: special.eos.filter(|_| special.add_eos),
         };
         ServedModel {
             name: name.to_string(),

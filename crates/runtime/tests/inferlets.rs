@@ -6,9 +6,11 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use backend::{Backend, FakeBackend, Limits};
 use common::{Bench, run, walk};
 use metrics::{Sample, Value};
 use runtime::{Event, InferletError, InferletLimits, LaunchOptions};
+use scheduler::SchedulerConfig;
 
 /// Runs a case that must end well, and gives its result.
 async fn good(bench: &Bench, words: &[&str]) -> String {
@@ -88,6 +90,19 @@ async fn contexts_and_passes_keep_their_promises() {
     ] {
         good(&bench, &[case]).await;
     }
+    bench.assert_clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoder_reads_texts_and_refuses_the_rest_in_words() {
+    let backend = |fake: FakeBackend| {
+        let limits = Limits { encoder: true, ..fake.limits() };
+        Box::new(FakeBackend::with_limits(limits)) as Box<dyn Backend>
+    };
+    let bench = Bench::of(&["tiny"], 512, Bench::config(), &SchedulerConfig::default(), backend).await;
+    good(&bench, &["encoder"]).await;
+    let stats = bench.stats().await;
+    assert_eq!((stats.rows_cached, stats.pages_cached), (0, 0));
     bench.assert_clean().await;
 }
 

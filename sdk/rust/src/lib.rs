@@ -30,6 +30,7 @@ mod beam;
 mod calculator;
 mod chat;
 mod context;
+mod embedding;
 mod generate;
 pub mod http;
 pub mod mcp;

@@ -4,6 +4,7 @@
 mod adapters;
 mod attacks;
 mod awaits;
+mod encoders;
 mod errors;
 mod hostile;
 mod model;
@@ -62,6 +63,7 @@ async fn main(options: Options) -> Result<String> {
         "masks" => model::masks().await,
         "remove" => model::remove().await,
         "embeds" => model::embeds().await,
+        "encoder" => encoders::reads().await,
         "cancel" => model::cancel().await,
         "many" => model::many().await,
         "grammar" => model::grammar().await,

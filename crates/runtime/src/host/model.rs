@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ::model::Wanted;
 use ::model::chat::{ChatEnd, ChatRequest, Message};
+use ::model::{Pooling, Wanted};
 use wasmtime::component::Resource;
 
 use super::bindings::api::model;
@@ -60,6 +60,16 @@ impl model::HostModel for HostState {
             stop_tokens: facts.stop_tokens.clone(),
             traits: facts.traits.clone(),
         })
+    }
+
+    fn embedding(&mut self, model: Resource<ModelHandle>) -> wasmtime::Result<model::EmbeddingFacts> {
+        let facts = &self.table.get(&model)?.0.facts;
+        let pooling = match facts.pooling {
+            Pooling::Mean => model::Pooling::Mean,
+            Pooling::First => model::Pooling::First,
+            Pooling::Last => model::Pooling::Last,
+        };
+        Ok(model::EmbeddingFacts { pooling, encoder: facts.encoder, eos: facts.eos })
     }
 
     async fn tokenize(

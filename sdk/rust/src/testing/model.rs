@@ -7,7 +7,7 @@ use std::sync::Arc;
 use llguidance::ParserFactory;
 use toktrie::{TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
-use super::api::model::{ChatOptions, Message, ModelFacts};
+use super::api::model::{ChatOptions, EmbeddingFacts, Message, ModelFacts, Pooling};
 
 /// Values of an embedding row and a hidden row.
 pub(crate) const HIDDEN: usize = 4;
@@ -26,9 +26,12 @@ enum Script {
     Noise(u64),
     /// Logits from the tokens that a row attends to.
     Logits(Logits),
+    /// Hidden rows from all tokens of a pass and the number of the row; no logits.
+    Rows(Rows),
 }
 
 type Logits = Box<dyn Fn(&[u32]) -> Vec<f32>>;
+pub(crate) type Rows = Box<dyn Fn(&[u32], usize) -> Vec<f32>>;
 
 /// A model with a vocabulary of bytes, two control tokens and words of one's own.
 ///
@@ -36,6 +39,7 @@ type Logits = Box<dyn Fn(&[u32]) -> Vec<f32>>;
 /// stop token.
 pub struct ScriptedModel {
     pub(crate) facts: ModelFacts,
+    pub(crate) embedding: EmbeddingFacts,
     pub(crate) words: Vec<Vec<u8>>,
     script: Script,
     /// Its template lets it think.
@@ -67,6 +71,7 @@ impl ScriptedModel {
         };
         ScriptedModel {
             facts,
+            embedding: EmbeddingFacts { pooling: Pooling::Last, encoder: false, eos: None },
             words,
             script: Script::Says(Vec::new()),
             thinks: false,
@@ -85,13 +90,37 @@ impl ScriptedModel {
         ScriptedModel { script: Script::Logits(Box::new(logits)), ..ScriptedModel::new() }
     }
 
+    /// An encoder, of a function from the tokens of a pass and the number of a row to the four values of the hidden row. It
+    /// wants each text between its two control tokens, `<|start|>` and `<|end|>`.
+    pub fn encoder(pooling: Pooling, hidden: impl Fn(&[u32], usize) -> Vec<f32> + 'static) -> ScriptedModel {
+        let mut model = ScriptedModel::new().pooling(pooling);
+        (model.embedding.encoder, model.embedding.eos) = (true, Some(END));
+        model.facts.bos = Some(START);
+        model.facts.traits = vec!["encoder".to_string(), "adapter".to_string()];
+        ScriptedModel { script: Script::Rows(Box::new(hidden)), ..model }
+    }
+
+    /// Its rows are pooled so; those of a model that generates by the last one, unless it is told.
+    pub fn pooling(mut self, pooling: Pooling) -> ScriptedModel {
+        self.embedding.pooling = pooling;
+        self
+    }
+
+    /// The hidden rows of an encoder.
+    pub(crate) fn rows(&self) -> Option<&Rows> {
+        match &self.script {
+            Script::Rows(rows) => Some(rows),
+            _ => None,
+        }
+    }
+
     /// After this prompt, where it came last, it says that, and ends. A prompt is any part of the text, such as the
     /// question of a message.
     pub fn says(mut self, prompt: &str, answer: &str) -> ScriptedModel {
         let pair = (prompt.to_string(), answer.to_string());
         match &mut self.script {
             Script::Says(pairs) => pairs.push(pair),
-            Script::Noise(_) | Script::Logits(_) => self.script = Script::Says(vec![pair]),
+            Script::Noise(_) | Script::Logits(_) | Script::Rows(_) => self.script = Script::Says(vec![pair]),
         }
         self
     }
@@ -259,6 +288,7 @@ impl Row<'_> {
                 assert_eq!(logits.len(), size, "one logit for each token of the vocabulary");
                 logits
             }
+            Script::Rows(_) => unreachable!("passes of an encoder have no logits"),
             Script::Says(pairs) => {
                 let said: Vec<u8> =
                     self.seen.iter().flat_map(|slot| self.model.words[slot.token as usize].clone()).collect();

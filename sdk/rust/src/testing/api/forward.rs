@@ -144,6 +144,7 @@ pub async fn execute(context: &Context, pass: Pass<'_>) -> Result<Outputs, Error
     let (model, rows) = (&context.model, tokens.len());
     let next = context.next.get();
     let positions = pass.positions.unwrap_or_else(|| (next..next + rows as u32).collect());
+    let has_masks = pass.masks.is_some();
     let masks = pass.masks.unwrap_or_else(|| vec![Vec::new(); rows]);
     if rows == 0 || positions.len() != rows || masks.len() != rows {
         let (positions, masks) = (positions.len(), masks.len());
@@ -158,6 +159,21 @@ pub async fn execute(context: &Context, pass: Pass<'_>) -> Result<Outputs, Error
     }
     if let Some(request) = pass.outputs.iter().find(|request| request.row as usize >= rows) {
         return Err(invalid(format!("an output of row {}: the pass has {rows}", request.row)));
+    }
+    if let Some(hidden) = model.rows() {
+        let length = context.slots.borrow().len();
+        if pass.keep || has_masks || length > 0 {
+            return Err(invalid(
+                "the model is an encoder: a pass is a whole text, is not kept and has no masks",
+            ));
+        }
+        let values = pass.outputs.iter().map(|request| match request.kind {
+            OutputKind::Hidden => Ok(Output::Hidden(hidden(&tokens, request.row as usize))),
+            _ => Err(invalid("the model is an encoder: its rows have hidden outputs only")),
+        });
+        let values = values.collect::<Result<_, Error>>()?;
+        host.rows.set(host.rows.get() + rows);
+        return Ok(Outputs { values, computed: rows as u32, compute_ns: 0, compute_share_ns: 0 });
     }
     let mut slots = context.slots.borrow().clone();
     let mut seen = Vec::with_capacity(rows);

@@ -20,6 +20,20 @@ pub struct ModelFacts {
     pub traits: Vec<String>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    Mean,
+    First,
+    Last,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct EmbeddingFacts {
+    pub pooling: Pooling,
+    pub encoder: bool,
+    pub eos: Option<u32>,
+}
+
 #[derive(Clone, Debug)]
 pub struct Message {
     pub role: String,
@@ -47,6 +61,10 @@ pub struct Model {
 impl Model {
     pub fn facts(&self) -> ModelFacts {
         self.model.facts.clone()
+    }
+
+    pub fn embedding(&self) -> EmbeddingFacts {
+        self.model.embedding
     }
 
     pub fn tokenize(&self, text: &str, special: bool) -> Result<Vec<u32>, Error> {

@@ -19,7 +19,7 @@ pub(super) use context::Held;
 use super::{Done, New, Program};
 
 /// The functions and how often they are drawn.
-pub(super) const CALLS: [(&str, u32); 80] = [
+pub(super) const CALLS: [(&str, u32); 81] = [
     ("adapter.load", 4),
     ("adapter.rank", 1),
     ("adapter.tensors", 1),
@@ -77,6 +77,7 @@ pub(super) const CALLS: [(&str, u32); 80] = [
     ("model.models", 1),
     ("model.open", 1),
     ("model.facts", 1),
+    ("model.embedding", 1),
     ("model.tokenize", 2),
     ("model.detokenize", 1),
     ("model.vocabulary", 1),

@@ -60,6 +60,7 @@ impl Program {
                 model::open(names[random.index(names.len())]).map(nothing)
             }
             "model.facts" => Ok(nothing(model.facts())),
+            "model.embedding" => Ok(nothing(model.embedding())),
             "model.tokenize" => model.tokenize(&random.text(), random.chance(50)).map(nothing),
             "model.detokenize" => model.detokenize(&random.tokens(288)).map(nothing),
             "model.vocabulary" => model.vocabulary().map(nothing),
