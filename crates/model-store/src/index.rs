@@ -149,6 +149,12 @@ const INDEX: &[IndexEntry] = &[
         "ggml-org/gemma-3-1b-it-GGUF",
         "gemma-3-1b-it-Q4_K_M.gguf",
     ),
+    on_hub(
+        "all-minilm-l6-v2",
+        "all-MiniLM-L6-v2, F16: vectors of texts",
+        "second-state/All-MiniLM-L6-v2-Embedding-GGUF",
+        "all-MiniLM-L6-v2-ggml-model-f16.gguf",
+    ),
     IndexEntry {
         name: "test-tiny",
         about: "a tiny model with random weights, made on the spot, for tests",

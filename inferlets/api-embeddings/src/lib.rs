@@ -1,10 +1,10 @@
-//! `/v1/embeddings`: a vector for each text: the hidden state after its last token, of length 1.
+//! `/v1/embeddings`: a vector for each text, of length 1: its hidden rows pooled as the model says, of a model that
+//! generates that after its last token.
 
-use inferlet::forward::{Output, OutputKind, OutputRequest};
 use inferlet::futures::future::try_join_all;
-use inferlet::http::{Request, Response, StatusCode};
-use inferlet::{Context, Model, json};
-use inferlet_openai::{ApiError, Fields, Result, documents, json as response, open_model, serve, vector};
+use inferlet::http::{Request, Response};
+use inferlet::json;
+use inferlet_openai::{Fields, documents, embed, json as response, open_model, serve, vector};
 
 #[inferlet::serve]
 async fn route(request: Request) -> inferlet::Result<Response> {
@@ -28,21 +28,4 @@ async fn route(request: Request) -> inferlet::Result<Response> {
         Ok(response(&json!({ "object": "list", "data": data, "model": served.name, "usage": usage })))
     })
     .await
-}
-
-async fn embed(model: &Model, tokens: &[u32]) -> Result<Vec<f32>> {
-    let mut context = Context::new(model)?;
-    context.append_tokens(tokens);
-    let row = context.pending().len() as u32 - 1;
-    let outputs = context.pass(vec![OutputRequest { row, kind: OutputKind::Hidden }]).await?;
-    match outputs.into_iter().next() {
-        Some(Output::Hidden(values)) => {
-            let length = values.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-            Ok(values.iter().map(|value| value / length).collect())
-        }
-        other => {
-            let message = format!("a hidden state was requested, got {other:?}");
-            Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, message))
-        }
-    }
 }

@@ -51,7 +51,7 @@ pub use prompts::{documents, prompt_tokens};
 pub use server::{json, respond, serve, serve_get};
 pub use sse::Events;
 pub use usage::usage;
-pub use vectors::vector;
+pub use vectors::{embed, vector};
 
 /// The routes and their parameters as an OpenAPI document. `tests/clients` compares it with what the server takes.
 pub const OPENAPI: &str = include_str!("openapi.json");

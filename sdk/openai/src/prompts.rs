@@ -11,13 +11,17 @@ use crate::{ApiError, Fields, Result};
 /// Texts of a request, as in the OpenAI API.
 const INPUTS: usize = 2048;
 
-/// How the tokens of a text are found.
-type Tokenize = fn(&Model, &str) -> inferlet::Result<Vec<u32>>;
+/// What a text is to the model.
+#[derive(Clone, Copy)]
+struct Use {
+    /// How its tokens are found.
+    tokens: fn(&str, &str, &Model) -> Result<Vec<u32>>,
+    /// Tokens of the context that it must leave.
+    left: usize,
+}
 
-/// Of a prompt.
-const PROMPT: Tokenize = Model::tokenize_special;
-/// Of a document.
-const DOCUMENT: Tokenize = Model::tokenize;
+const PROMPT: Use = Use { tokens: |text, param, model| prompt_tokens(text, param, model, true), left: 1 };
+const DOCUMENT: Use = Use { tokens: document, left: 0 };
 
 /// The prompts of a field that holds a text, texts, tokens, or lists of tokens.
 ///
@@ -27,12 +31,21 @@ pub(crate) fn prompts(fields: &mut Fields, field: &str, model: &Model) -> Result
     inputs(fields, field, model, PROMPT)
 }
 
-/// The documents of such a field.
+/// The documents of such a field, texts as the model wants them to make vectors of them.
 ///
 /// # Errors
-/// As for prompts.
+/// As for prompts; a document may fill the context.
 pub fn documents(fields: &mut Fields, field: &str, model: &Model) -> Result<Vec<Vec<u32>>> {
     inputs(fields, field, model, DOCUMENT)
+}
+
+/// The tokens of a document's text.
+///
+/// # Errors
+/// 400 when it is longer than the tokenizer takes.
+pub(crate) fn document(text: &str, param: &str, model: &Model) -> Result<Vec<u32>> {
+    let tokens = model.tokenize(text).map_err(|error| ApiError::of_prompt(error, param))?;
+    Ok(model.whole_text(tokens))
 }
 
 /// A prompt that is a text or a list of tokens.
@@ -49,10 +62,11 @@ pub(crate) fn prompt(value: Value, param: &str, model: &Model) -> Result<Vec<u32
 /// When the text is longer than the tokenizer takes.
 pub fn prompt_tokens(text: &str, param: &str, model: &Model, with_first: bool) -> Result<Vec<u32>> {
     let first = model.facts().bos.filter(|_| with_first);
-    text_tokens(text, param, model, PROMPT, first)
+    let tokens = model.tokenize_special(text).map_err(|error| ApiError::of_prompt(error, param))?;
+    Ok(behind(first, tokens))
 }
 
-fn inputs(fields: &mut Fields, field: &str, model: &Model, tokenize: Tokenize) -> Result<Vec<Vec<u32>>> {
+fn inputs(fields: &mut Fields, field: &str, model: &Model, of: Use) -> Result<Vec<Vec<u32>>> {
     let param = fields.name(field);
     let inputs = match fields.required::<Value>(field)? {
         Value::Array(items) if items.iter().all(|item| item.is_string() || item.is_array()) => items,
@@ -61,13 +75,13 @@ fn inputs(fields: &mut Fields, field: &str, model: &Model, tokenize: Tokenize) -
     if inputs.is_empty() || inputs.len() > INPUTS {
         return Err(ApiError::invalid(&param, format!("{} are given, expected 1 to {INPUTS}", inputs.len())));
     }
-    inputs.into_iter().map(|input| tokens_of(input, &param, model, tokenize)).collect()
+    inputs.into_iter().map(|input| tokens_of(input, &param, model, of)).collect()
 }
 
-fn tokens_of(value: Value, param: &str, model: &Model, tokenize: Tokenize) -> Result<Vec<u32>> {
+fn tokens_of(value: Value, param: &str, model: &Model, of: Use) -> Result<Vec<u32>> {
     let facts = model.facts();
     let tokens = match value {
-        Value::String(text) => text_tokens(&text, param, model, tokenize, facts.bos)?,
+        Value::String(text) => (of.tokens)(&text, param, model)?,
         Value::Array(items) => {
             let token = |item: &Value| {
                 let token = item.as_u64().filter(|token| *token < facts.vocabulary_size.into());
@@ -88,19 +102,8 @@ fn tokens_of(value: Value, param: &str, model: &Model, tokenize: Tokenize) -> Re
             ));
         }
     };
-    check_length(tokens.len(), param, model)?;
+    check_fits(tokens.len(), of.left, param, model)?;
     Ok(tokens)
-}
-
-fn text_tokens(
-    text: &str,
-    param: &str,
-    model: &Model,
-    tokenize: Tokenize,
-    first: Option<u32>,
-) -> Result<Vec<u32>> {
-    let tokens = tokenize(model, text).map_err(|error| ApiError::of_prompt(error, param))?;
-    Ok(behind(first, tokens))
 }
 
 /// Tokens behind the first one of a model; those that begin with it, as a text from the template, get no second.
@@ -110,13 +113,21 @@ fn behind(first: Option<u32>, tokens: Vec<u32>) -> Vec<u32> {
 
 /// Whether a prompt has something to go on from, and leaves room for a token.
 pub(crate) fn check_length(tokens: usize, param: &str, model: &Model) -> Result<()> {
+    check_fits(tokens, PROMPT.left, param, model)
+}
+
+/// Whether there is a token, and so many are left of the context.
+fn check_fits(tokens: usize, left: usize, param: &str, model: &Model) -> Result<()> {
     let limit = model.facts().context_length as usize;
     match tokens {
         0 => Err(ApiError::invalid(param, "is empty")),
-        tokens if tokens >= limit => {
-            let message = format!(
-                "has {tokens} tokens, and the model's context of {limit} must have room for one more"
-            );
+        tokens if tokens + left > limit => {
+            let message = match left {
+                0 => format!("has {tokens} tokens, and the model's context {limit}"),
+                _ => format!(
+                    "has {tokens} tokens, and the model's context of {limit} must have room for one more"
+                ),
+            };
             Err(ApiError::invalid(param, message).with_code("context_length_exceeded"))
         }
         _ => Ok(()),

@@ -2,9 +2,20 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use inferlet::{Value, json};
+use inferlet::{Model, Value, json};
 
 use crate::{ApiError, Result};
+
+/// The vector of a document, of length 1.
+///
+/// # Errors
+/// As for a pass.
+pub async fn embed(model: &Model, tokens: &[u32]) -> Result<Vec<f32>> {
+    let mut values = model.embed(tokens).await?;
+    let length = values.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+    values.iter_mut().for_each(|value| *value /= length);
+    Ok(values)
+}
 
 /// A vector in the encoding that was asked for: `float`, which is the default, or `base64` of its 32-bit floats, least
 /// byte first.

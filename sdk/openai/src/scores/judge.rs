@@ -18,6 +18,7 @@ use inferlet::futures::stream::{StreamExt, TryStreamExt, iter};
 use inferlet::http::StatusCode;
 use inferlet::{Context, Message, Model, Value, json};
 
+use super::compare;
 use crate::fields::kind;
 use crate::generation::Served;
 use crate::{ApiError, Fields, Result};
@@ -42,9 +43,15 @@ pub(super) struct Text {
 /// How pairs are judged.
 pub(super) struct Judge {
     served: Served,
-    instruction: String,
     /// Tokens that a prompt may have: a document is cut to that. Without, one that is too long is refused.
     cut: Option<usize>,
+    /// What the model is asked; an encoder's vectors are compared instead.
+    question: Option<Question>,
+}
+
+struct Question {
+    instruction: String,
+    /// The first tokens of `yes` and `no`.
     answers: [u32; 2],
 }
 
@@ -58,8 +65,13 @@ impl Judge {
     /// Reads what both routes take.
     pub(super) fn read(fields: &mut Fields, served: Served) -> Result<Judge> {
         let limit = served.model.facts().context_length;
-        let answers = answers(&served.model)?;
-        let instruction = fields.get("instruction")?.unwrap_or_else(|| INSTRUCTION.to_string());
+        let question = match served.model.embedding().encoder {
+            true => None,
+            false => Some(Question {
+                answers: answers(&served.model)?,
+                instruction: fields.get("instruction")?.unwrap_or_else(|| INSTRUCTION.to_string()),
+            }),
+        };
         let cut = fields.number("truncate_prompt_tokens", -1..=i64::from(limit))?;
         if cut == Some(0) {
             return Err(ApiError::invalid(
@@ -70,7 +82,7 @@ impl Judge {
         fields.ignore(&["user"]);
         // -1 is what the model has, as for vLLM.
         let cut = cut.map(|cut| usize::try_from(cut).unwrap_or(limit as usize));
-        Ok(Judge { served, instruction, cut, answers })
+        Ok(Judge { served, cut, question })
     }
 
     /// The name of the model.
@@ -80,40 +92,32 @@ impl Judge {
 
     /// Scores pairs of a query and a document.
     pub(super) async fn scores(&self, pairs: &[(&Text, &Text)]) -> Result<Scores> {
-        let prompts: Vec<Vec<u32>> =
-            pairs.iter().map(|(query, document)| self.prompt(query, document)).collect::<Result<_>>()?;
+        let Some(question) = &self.question else {
+            return compare::scores(&self.served.model, self.cut, pairs).await;
+        };
+        let prompts: Vec<Vec<u32>> = pairs
+            .iter()
+            .map(|(query, document)| self.prompt(question, query, document))
+            .collect::<Result<_>>()?;
         let shared = shared(&prompts);
         let mut common = Context::new(&self.served.model)?;
         common.set_adapter(self.served.adapter.clone());
         if let Some(first) = prompts.first() {
             common.append_tokens(&first[..shared]).prefill().await?;
         }
-        let scores = iter(prompts.iter().map(|prompt| self.score(&common, &prompt[shared..])));
+        let scores = iter(prompts.iter().map(|prompt| question.score(&common, &prompt[shared..])));
         let scores = scores.buffered(AT_ONCE).try_collect().await?;
         let tokens = shared + prompts.iter().map(|prompt| prompt.len() - shared).sum::<usize>();
         Ok(Scores { scores, tokens })
     }
 
-    /// The score of what follows the common beginning.
-    async fn score(&self, common: &Context, rest: &[u32]) -> Result<f32> {
-        let mut context = common.fork()?;
-        let logprobs = context.append_tokens(rest).next_logprobs(&self.answers).await?;
-        match logprobs[..] {
-            // P(yes) / (P(yes) + P(no)), without dividing two numbers that may both be next to nothing.
-            [yes, no] => Ok(1.0 / (1.0 + (no - yes).exp())),
-            _ => Err(ApiError::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!("two log-probabilities were requested, got {}", logprobs.len()),
-            )),
-        }
-    }
-
     /// The prompt of a pair, with a document that is cut where that was asked for.
-    fn prompt(&self, query: &Text, document: &Text) -> Result<Vec<u32>> {
+    fn prompt(&self, question: &Question, query: &Text, document: &Text) -> Result<Vec<u32>> {
+        let model = &self.served.model;
         let limit = self.served.model.facts().context_length as usize;
         let most = self.cut.unwrap_or(limit);
         if self.cut.is_none() {
-            let prompt = self.encode(&query.text, &document.text);
+            let prompt = question.encode(model, &query.text, &document.text);
             let prompt = prompt.map_err(|error| ApiError::of_prompt(error, &document.param))?;
             if prompt.len() <= limit {
                 return Ok(prompt);
@@ -127,7 +131,7 @@ impl Judge {
         // The tokens of a part may be others than those of the whole, so what is left is looked at again.
         let mut text = &document.text[..document.text.floor_char_boundary(CUT_BYTES)];
         loop {
-            let prompt = self.encode(&query.text, text);
+            let prompt = question.encode(model, &query.text, text);
             let prompt = prompt.map_err(|error| ApiError::of_prompt(error, &query.param))?;
             let Some(beyond) = prompt.len().checked_sub(most).filter(|beyond| *beyond > 0) else {
                 return Ok(prompt);
@@ -145,9 +149,25 @@ impl Judge {
             text = &text[..text.floor_char_boundary(kept.min(text.len() - 1))];
         }
     }
+}
 
-    fn encode(&self, query: &str, document: &str) -> inferlet::Result<Vec<u32>> {
-        let Judge { instruction, .. } = self;
+impl Question {
+    /// The score of what follows the common beginning.
+    async fn score(&self, common: &Context, rest: &[u32]) -> Result<f32> {
+        let mut context = common.fork()?;
+        let logprobs = context.append_tokens(rest).next_logprobs(&self.answers).await?;
+        match logprobs[..] {
+            // P(yes) / (P(yes) + P(no)), without dividing two numbers that may both be next to nothing.
+            [yes, no] => Ok(1.0 / (1.0 + (no - yes).exp())),
+            _ => Err(ApiError::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                format!("two log-probabilities were requested, got {}", logprobs.len()),
+            )),
+        }
+    }
+
+    fn encode(&self, model: &Model, query: &str, document: &str) -> inferlet::Result<Vec<u32>> {
+        let Question { instruction, .. } = self;
         let asked = format!("<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}");
         let messages = [Message::new("system", SYSTEM), Message::new("user", &asked)];
         let options = ChatOptions {
@@ -157,7 +177,7 @@ impl Judge {
             // The answer is one word, at once.
             variables: Some(json!({ "enable_thinking": false }).to_string()),
         };
-        Ok(self.served.model.handle().encode_chat(&messages, &options)?)
+        Ok(model.handle().encode_chat(&messages, &options)?)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The routes on a model that likes documents by a word in them.
 
+use inferlet::bindings::pie::inferlet::model::Pooling;
 use inferlet::testing::{Host, ScriptedModel};
 use inferlet::{Value, json, serde_json};
 
@@ -136,5 +137,53 @@ fn what_is_wrong_is_named() {
             let (status, error) = send(score, body.clone()).await;
             assert_eq!((status, error["param"].as_str()), (400, Some(param)), "{body}: {error}");
         }
+    });
+}
+
+/// An encoder whose rows say `g`, `b` or something else, so that a text is what it has of each.
+fn encoder() -> Host {
+    Host::new().model(ScriptedModel::encoder(Pooling::Mean, |tokens, row| match u8::try_from(tokens[row]) {
+        Ok(b'g') => vec![1.0, 0.0, 0.0, 0.0],
+        Ok(b'b') => vec![0.0, 1.0, 0.0, 0.0],
+        _ => vec![0.0, 0.0, 1.0, 0.0],
+    }))
+}
+
+#[test]
+fn an_encoder_compares_vectors_and_computes_each_text_once() {
+    let host = encoder();
+    let (status, answer) =
+        host.run(send(rerank, json!({ "query": "ggg", "documents": ["bbb", "ggg", "gbb"] })));
+    assert_eq!(status, 200, "{answer}");
+    let results = answer["results"].as_array().unwrap();
+    // Between two tokens that are neither.
+    let expected = [(1, 1.0), (2, 7.0 / (13.0_f64.sqrt() * 3.0)), (0, 4.0 / 13.0)];
+    for (result, (index, score)) in results.iter().zip(expected) {
+        assert_eq!(result["index"], index);
+        assert!((result["relevance_score"].as_f64().unwrap() - score).abs() < 1e-5, "{result}");
+    }
+    assert_eq!((host.passes(), host.rows()), (4, 4 * 5));
+    assert_eq!(answer["usage"]["prompt_tokens"], 20);
+    let (_, answer) = host.run(send(score, json!({ "text_1": "ggg", "text_2": "gbb" })));
+    assert_eq!(answer["data"][0]["score"], results[1]["relevance_score"]);
+}
+
+#[test]
+fn a_text_beyond_the_context_of_an_encoder_is_refused_by_name_or_cut_if_asked() {
+    let host = encoder();
+    host.run(async {
+        let body = json!({ "query": "g", "documents": ["g", "g".repeat(4095)] });
+        let (status, error) = send(rerank, body.clone()).await;
+        assert_eq!((status, &error["param"]), (400, &json!("documents[1]")), "{error}");
+        assert_eq!(error["code"], "context_length_exceeded");
+        for (most, cut) in [(-1, 4096), (100, 100)] {
+            let mut body = body.clone();
+            body["truncate_prompt_tokens"] = json!(most);
+            let (status, answer) = send(rerank, body).await;
+            assert_eq!((status, &answer["usage"]["prompt_tokens"]), (200, &json!(3 + 3 + cut)), "{answer}");
+        }
+        let (status, error) =
+            send(rerank, json!({ "query": "g", "documents": ["g"], "instruction": "x" })).await;
+        assert_eq!((status, &error["param"]), (400, &json!("instruction")), "{error}");
     });
 }
