@@ -17,6 +17,9 @@ cargo xtask TASK
   test      every test: the crates', the guests' and those on the real model
   test --clients
             a server, and the Python clients that applications use (tests/clients); arguments go to pytest
+  test --aarch64
+            the kernels, built for aarch64 and run under qemu, on a CPU with `sdot` and on one without; arguments go to
+            `cargo test`. It needs qemu-user, gcc-aarch64-linux-gnu and libc6-dev-arm64-cross
   guests    build the example inferlets and the test programs for wasm32-wasip2
   bench     build and run `pie bench` on the default model; arguments are passed on
   dist      what a user without Rust installs, in target/dist: a tarball, a Debian package and a Python wheel; each is
@@ -38,6 +41,7 @@ fn main() -> Result<()> {
         "demo" => demo(),
         "test" => match rest.split_first() {
             Some((first, rest)) if first == "--clients" => clients::test(rest),
+            Some((first, rest)) if first == "--aarch64" => test_aarch64(rest),
             _ => test(&rest),
         },
         "guests" => guests(),
@@ -76,14 +80,20 @@ fn cargo(folder: &str) -> Command {
     command
 }
 
-/// Adds the target of the guests where it is missing, and builds the guests.
-fn guests() -> Result<()> {
+/// Lets rustc compile for a target, where it cannot yet.
+fn add_target(target: &str) -> Result<()> {
     let mut rustc = Command::new("rustc");
-    rustc.args(["--print", "target-libdir", "--target", TARGET]).current_dir(root());
+    rustc.args(["--print", "target-libdir", "--target", target]).current_dir(root());
     let folder = rustc.output().context("cannot run rustc")?.stdout;
     if !Path::new(String::from_utf8_lossy(&folder).trim()).exists() {
-        run(Command::new("rustup").args(["target", "add", TARGET]).current_dir(root()))?;
+        run(Command::new("rustup").args(["target", "add", target]).current_dir(root()))?;
     }
+    Ok(())
+}
+
+/// Builds the guests.
+fn guests() -> Result<()> {
+    add_target(TARGET)?;
     for folder in ["inferlets", "tests/programs"] {
         run(cargo(folder).args(["build", "--release", "--target", TARGET, "--locked"]))?;
     }
@@ -136,6 +146,23 @@ fn test(arguments: &[String]) -> Result<()> {
     let mut command = cargo("");
     command.args(["test", "--release", "--locked", "--workspace"]).args(arguments);
     run(command.env("PIE_TEST_MODELS", models))
+}
+
+/// Runs the tests of `kernels` as an ARM processor would. They say nothing of its speed.
+fn test_aarch64(arguments: &[String]) -> Result<()> {
+    const TARGET: &str = "aarch64-unknown-linux-gnu";
+    add_target(TARGET)?;
+    for cpu in ["max", "cortex-a53"] {
+        println!("as a {cpu}");
+        let mut command = cargo("");
+        command.args(["test", "--release", "--locked", "--package", "kernels", "--target", TARGET]);
+        command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc").env(
+            "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER",
+            format!("qemu-aarch64 -L /usr/aarch64-linux-gnu -cpu {cpu}"),
+        );
+        run(command.args(arguments))?;
+    }
+    Ok(())
 }
 
 /// Builds the guests and the binary, and gives the folder with the model that tests use.

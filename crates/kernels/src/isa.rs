@@ -15,10 +15,14 @@ pub(crate) enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
 }
 
-/// Every name that any build of pie knows, slowest first.
-const NAMES: [&str; 3] = ["scalar", "avx2", "avx512vnni"];
+/// Every name that any build of pie knows, of each architecture the slowest first.
+const NAMES: [&str; 5] = ["scalar", "avx2", "avx512vnni", "neon", "neondot"];
 
 impl Isa {
     /// Portable code, on every CPU; the specification of the others.
@@ -49,10 +53,17 @@ impl Isa {
                 found.push(Isa(Kind::Avx512Vnni));
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            found.push(Isa(Kind::Neon));
+            if std::arch::is_aarch64_feature_detected!("dotprod") {
+                found.push(Isa(Kind::NeonDot));
+            }
+        }
         found
     }
 
-    /// `scalar`, `avx2` or `avx512vnni`; the inverse of [`FromStr`].
+    /// `scalar`, `avx2`, `avx512vnni`, `neon` or `neondot`; the inverse of [`FromStr`].
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
@@ -60,6 +71,10 @@ impl Isa {
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni => "avx512vnni",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonDot => "neondot",
         }
     }
 }

@@ -101,6 +101,8 @@ pub fn int8_rate(isa: Isa, threads: usize) -> f64 {
         Kind::Avx2 => x86::CHAINS * 32,
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512Vnni => x86::CHAINS * 64,
+        #[cfg(target_arch = "aarch64")]
+        Kind::Neon | Kind::NeonDot => neon::CHAINS * 16,
     };
     let seconds = best_round(threads, |_| match isa.0 {
         Kind::Scalar => scalar_products(ROUNDS),
@@ -110,6 +112,12 @@ pub fn int8_rate(isa: Isa, threads: usize) -> f64 {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` of this kind exists only on a CPU with AVX-512 VNNI.
         Kind::Avx512Vnni => unsafe { x86::avx512_products(ROUNDS) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: an `Isa` of this kind exists only on a CPU with NEON.
+        Kind::Neon => unsafe { neon::products(ROUNDS) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: an `Isa` of this kind exists only on a CPU with `sdot`.
+        Kind::NeonDot => unsafe { neon::dot_products(ROUNDS) },
     });
     (2 * products * ROUNDS * threads) as f64 / seconds
 }
@@ -152,6 +160,49 @@ mod x86 {
         for _ in 0..rounds {
             for sum in &mut sums {
                 *sum = _mm512_dpbusd_epi32(*sum, codes, codes);
+            }
+        }
+        black_box(sums);
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod neon {
+    use crate::matmul::dot;
+    use std::arch::aarch64::*;
+    use std::hint::black_box;
+
+    /// Independent sums: enough to hide the latency of 4 cycles at four per cycle.
+    pub(super) const CHAINS: usize = 16;
+
+    /// `smull`, `smlal` and `sadalp`: 16 products.
+    #[target_feature(enable = "neon")]
+    pub(super) fn products(rounds: usize) {
+        let codes = black_box(vdupq_n_s8(3));
+        let mut sums = [vdupq_n_s32(0); CHAINS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                // The sum is an operand, so that no product can be computed before the loop.
+                let other = vget_low_s8(vreinterpretq_s8_s32(*sum));
+                let products = vmlal_s8(vmull_s8(vget_low_s8(codes), other), vget_high_s8(codes), other);
+                *sum = vpadalq_s16(*sum, products);
+            }
+        }
+        black_box(sums);
+    }
+
+    /// `sdot` alone.
+    ///
+    /// # Safety
+    /// The CPU has it.
+    #[target_feature(enable = "neon")]
+    pub(super) unsafe fn dot_products(rounds: usize) {
+        let codes = black_box(vdupq_n_s8(3));
+        let mut sums = [vdupq_n_s32(0); CHAINS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                // SAFETY: the caller's promise.
+                *sum = unsafe { dot::<0>(*sum, codes, codes) };
             }
         }
         black_box(sums);

@@ -5,6 +5,7 @@
 #[derive(Clone, Copy)]
 pub(crate) enum Level {
     /// What is used next.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "products prefetch on x86 only"))]
     First,
     /// What is used later, so that what is computed meanwhile keeps the first.
     Second,

@@ -187,6 +187,7 @@ impl<'a, T> Tile<'a, T> {
     /// # Safety
     /// Both are inside the rectangle.
     #[inline(always)]
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "the kernel of AVX2 needs it"))]
     pub(crate) unsafe fn get_unchecked(&self, row: usize, col: usize) -> &T {
         // SAFETY: as in `row`, and the caller's promise.
         unsafe { &*self.start.add(row * self.stride + col) }

@@ -7,6 +7,8 @@
 //! Everything between `run` and the intrinsics must be `#[inline(always)]`: it has no `#[target_feature]` of
 //! its own and takes that of the entry function it is inlined into.
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -119,6 +121,9 @@ pub(crate) fn run<K: ReduceKernel>(isa: Isa, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` of either kind exists only on a CPU with AVX2, FMA and F16C.
         Kind::Avx2 | Kind::Avx512Vnni => unsafe { x86::run_avx2(kernel) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: an `Isa` of either kind exists only on a CPU with NEON.
+        Kind::Neon | Kind::NeonDot => unsafe { neon::run_neon(kernel) },
     }
 }
 
@@ -133,6 +138,9 @@ pub(crate) fn run_wide<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` of this kind exists only on a CPU with AVX-512 F, BW, VL.
         Kind::Avx512Vnni => unsafe { x86::run_avx512(kernel) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: an `Isa` of either kind exists only on a CPU with NEON.
+        Kind::Neon | Kind::NeonDot => unsafe { neon::run_neon(kernel) },
     }
 }
 

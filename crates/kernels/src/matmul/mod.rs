@@ -24,12 +24,13 @@
 //! 1. They compute a tile of output rows at once, a lane for each. [`crate::matrix`] packs the weights so
 //!    that one vector holds four inputs of every row of the tile; they are multiplied with the same four
 //!    activations, broadcast. No sum ever runs across lanes, so there is nothing to reorder.
-//! 2. A block is unpacked once for several rows of activations, 16 on AVX2 and 8 on AVX-512, because
+//! 2. A block is unpacked once for several rows of activations, 16 on AVX2, 8 on AVX-512 and 4 on NEON, because
 //!    unpacking 4 bits takes about as long as one row's products. Rows share the unpacked codes and nothing
 //!    else.
 //! 3. The products of AVX2 are sums of two in 16 bits. How many of those may be added before they are widened
-//!    to 32 bits follows from the bits of a code; the head of `avx2.rs` has the arithmetic.
-//! 4. They prefetch weights 4 KiB ahead. With several rows of activations the work on one block is long, and
+//!    to 32 bits follows from the bits of a code; the head of `avx2.rs` has the arithmetic, and that of `neon.rs` for
+//!    CPUs without `sdot`.
+//! 4. Those of x86 prefetch weights 4 KiB ahead. With several rows of activations the work on one block is long, and
 //!    the processor does not look far enough ahead by itself to keep memory busy.
 
 #[cfg(target_arch = "x86_64")]
@@ -37,9 +38,14 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod float;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
-#[cfg(target_arch = "x86_64")]
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod unpack;
+
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::dot;
 
 use crate::activations::Block;
 use crate::isa::Kind;
@@ -199,6 +205,16 @@ fn quantized_as<const BITS: usize, const GROUPS: usize, const ZERO: u32, const H
             // SAFETY: as above.
             Kind::Avx512Vnni => unsafe {
                 avx512::tile::<BITS, GROUPS, ZERO, HAS_MIN>(weights, x, out, out_cols)
+            },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Kind::Neon => unsafe {
+                neon::tile::<BITS, GROUPS, ZERO, HAS_MIN, false>(weights, x, out, out_cols)
+            },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Kind::NeonDot => unsafe {
+                neon::tile::<BITS, GROUPS, ZERO, HAS_MIN, true>(weights, x, out, out_cols)
             },
         }
     }

@@ -1,4 +1,4 @@
-//! The part of the x86 kernels that differs in its width only, written once.
+//! The part of the vector kernels that differs in its width only, written once.
 
 /// Defines `load_f16` and `unpack` for one instruction set, from its intrinsics.
 macro_rules! define_unpack {
@@ -9,10 +9,10 @@ macro_rules! define_unpack {
         shift_left: $shift_left:ident, shift_right: $shift_right:ident,
         floats: $floats:ty, load_half: $load_half:ident, convert: $convert:ident,
     ) => {
-        /// A tile's row of f16 as f32.
+        /// A vector of f16 as f32.
         ///
         /// # Safety
-        /// `TILE_ROWS` f16 can be read at `from`.
+        /// As many f16 can be read at `from`.
         #[target_feature(enable = $features)]
         #[inline]
         unsafe fn load_f16(from: *const half::f16) -> $floats {
