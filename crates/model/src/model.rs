@@ -105,7 +105,9 @@ impl Model {
         let weights = safetensors::open(folder).map_err(wrong)?;
         let config = safetensors::config(folder).map_err(wrong)?;
         let pooling = safetensors::pooling(folder).map_err(wrong)?;
-        let hyperparameters = Hyperparameters::from_config(&config, &weights)
+        let modules = safetensors::modules(folder).map_err(wrong)?;
+        let hyperparameters = check_modules(&modules)
+            .and_then(|()| Hyperparameters::from_config(&config, &weights))
             .and_then(|hyper| Ok(Hyperparameters { pooling: read_pooling(&pooling)?, ..hyper }))
             .map_err(|source| OpenError::Hyperparameters { path: at(), source })?;
         let tokenizer =
@@ -146,4 +148,30 @@ impl Model {
 
 fn file_name(path: &Path) -> String {
     path.file_stem().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Refuses what changes the vectors of a text after they are pooled, and is not computed here.
+fn check_modules(modules: &[String]) -> Result<(), HyperError> {
+    let known = ["Transformer", "Pooling", "Normalize"];
+    match modules.iter().find(|module| !known.contains(&module.as_str())) {
+        Some(found) => Err(HyperError::Unsupported {
+            what: format!("the module `{found}` of sentence-transformers, in modules.json"),
+            instead: "use a model whose vectors are pooled and no more",
+        }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_vectors_after_they_are_pooled_is_refused() {
+        let modules = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert!(check_modules(&modules(&[])).is_ok());
+        assert!(check_modules(&modules(&["Transformer", "Pooling", "Normalize"])).is_ok());
+        let error = check_modules(&modules(&["Transformer", "Pooling", "Dense"])).unwrap_err();
+        assert!(error.to_string().contains("`Dense`"), "{error}");
+    }
 }

@@ -67,9 +67,9 @@ impl ServedModel {
             architecture: model.hyperparameters.architecture.name().to_string(),
             vocabulary_size: limits.vocabulary,
             page_tokens: limits.page_tokens,
-            // A text of an encoder is one batch.
+            // A text of an encoder is one batch, which may be asked for each of its rows.
             context_length: match encoder {
-                true => limits.context_tokens.min(limits.batch_tokens),
+                true => limits.context_tokens.min(limits.batch_tokens).min(limits.batch_outputs),
                 false => limits.context_tokens,
             },
             hidden_size: limits.hidden,

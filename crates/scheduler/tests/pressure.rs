@@ -237,6 +237,62 @@ fn a_turn_that_begins_in_the_middle_of_a_page_is_computed_once() {
     assert_eq!(rig.token(forks[0]), tokens[0]);
 }
 
+/// A pass whose last page could come from the cache, and that fits only if it writes that page itself: the one that the
+/// context has already stays its own until the pass commits.
+#[test]
+fn a_page_of_the_cache_takes_no_room_that_a_pass_needs() {
+    let mut rig = Rig::new(4, SchedulerConfig::default());
+    let tokens: Vec<u32> = (0..57).map(|i| i * 7 % 50).collect();
+    // Eight slots of the third page; another context leaves that page in the cache, full.
+    rig.create(1, Priority::Normal, 0);
+    rig.submit(1, 1, &tokens[..40]);
+    rig.finish();
+    rig.create(2, Priority::Normal, 0);
+    rig.submit(2, 2, &tokens[..49]);
+    rig.finish();
+    rig.scheduler.apply(ContextOp::Drop { context: ContextId(2) }).unwrap();
+    rig.submit(3, 1, &tokens[40..]);
+    rig.finish();
+    assert_eq!(rig.reply(3).cached_tokens, 0);
+    assert_eq!(rig.reply(3).length, 57);
+
+    // As in a pool, so in a quota.
+    let config = SchedulerConfig { pages_quota: Some(6), ..SchedulerConfig::default() };
+    let mut rig = Rig::new(100, config);
+    rig.create(1, Priority::Normal, 0);
+    let tokens: Vec<u32> = (0..90).map(|i| i * 11 % 50).collect();
+    rig.submit(1, 1, &tokens[..81]);
+    rig.finish();
+    rig.scheduler.apply(ContextOp::Drop { context: ContextId(1) }).unwrap();
+    rig.create(2, Priority::Normal, 0);
+    rig.submit(2, 2, &tokens[..72]);
+    rig.finish();
+    rig.submit(3, 2, &tokens[72..]);
+    rig.finish();
+    assert_eq!(rig.reply(3).length, 90);
+}
+
+/// Rows that are given back are in no page for others to find, so nobody waits for them.
+#[test]
+fn the_same_rows_that_nobody_keeps_are_one_batch() {
+    let mut rig = Rig::new(100, SchedulerConfig::default());
+    for context in 1..=6 {
+        rig.create(context, Priority::Normal, 0);
+        rig.submit(context, context, &prompt(1)[..40]);
+        rig.finish();
+    }
+    let before = rig.stats().batches;
+    for context in 1..=6 {
+        let mut request = ForwardRequest::new(Ticket(10 + context), ContextId(context), vec![3; 20]);
+        request.outputs.push((19, OutputKind::Token(SamplingParams::greedy())));
+        request.keep_kv = false;
+        rig.scheduler.submit(request, rig.now).unwrap();
+    }
+    rig.finish();
+    assert_eq!(rig.stats().batches - before, 1);
+    assert!((12..=16).all(|ticket| rig.token(ticket) == rig.token(11)));
+}
+
 #[test]
 fn a_fork_copies_one_page_and_only_when_somebody_writes() {
     let mut rig = Rig::new(100, SchedulerConfig::default());

@@ -17,7 +17,7 @@ async fn route(request: Request) -> inferlet::Result<Response> {
         fields.ignore(&["user"]);
         fields.finish()?;
 
-        let vectors = try_join_all(inputs.iter().map(|tokens| embed(&served.model, tokens))).await?;
+        let vectors = try_join_all(inputs.iter().map(|tokens| embed(&served, tokens))).await?;
         let mut data = Vec::new();
         for (index, values) in vectors.iter().enumerate() {
             let embedding = vector(values, encoding.as_deref())?;

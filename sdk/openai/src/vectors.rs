@@ -2,16 +2,20 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use inferlet::{Model, Value, json};
+use inferlet::{Value, json};
 
-use crate::{ApiError, Result};
+use crate::{ApiError, Result, Served};
 
 /// The vector of a document, of length 1.
 ///
 /// # Errors
-/// As for a pass.
-pub async fn embed(model: &Model, tokens: &[u32]) -> Result<Vec<f32>> {
-    let mut values = model.embed(tokens).await?;
+/// 400 for an adapter, of which the vectors would have nothing, and as for a pass.
+pub async fn embed(served: &Served, tokens: &[u32]) -> Result<Vec<f32>> {
+    if served.adapter.is_some() {
+        let message = format!("`{}` is an adapter, and vectors are those of a model", served.name);
+        return Err(ApiError::invalid("model", message));
+    }
+    let mut values = served.model.embed(tokens).await?;
     let length = values.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
     values.iter_mut().for_each(|value| *value /= length);
     Ok(values)

@@ -89,6 +89,17 @@ pub(crate) fn pooling(folder: &Path) -> Result<Value, SafetensorsError> {
     Ok(json::read_optional(&folder.join("1_Pooling").join("config.json"))?)
 }
 
+/// The types of the modules of sentence-transformers that a folder has, `Transformer` the first of them; none where it says
+/// nothing.
+///
+/// # Errors
+/// When it cannot be read.
+pub(crate) fn modules(folder: &Path) -> Result<Vec<String>, SafetensorsError> {
+    let modules = json::read_optional(&folder.join("modules.json"))?;
+    let types = modules.as_array().into_iter().flatten().filter_map(|module| module["type"].as_str());
+    Ok(types.map(|name| name.rsplit('.').next().unwrap_or(name).to_owned()).collect())
+}
+
 /// The chat template: `chat_template.jinja`, or `chat_template` of tokenizer_config.json, which may be a list
 /// of named ones, of which `default` counts.
 ///

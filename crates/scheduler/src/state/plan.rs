@@ -302,7 +302,10 @@ impl Scheduler {
         budget.rows = budget.rows.saturating_sub(rows);
         budget.rows_max -= rows;
         budget.sequences -= 1;
-        if let Some(key) = key.filter(|_| rows >= rows_of_page) {
+        // A page that a pass writes in its context's place and gives back is never registered: nobody need wait for it.
+        let pass = &self.passes[&ticket];
+        let is_kept = pass.request.keep_kv || !pass.tail_in_place;
+        if let Some(key) = key.filter(|_| is_kept && rows >= rows_of_page) {
             budget.claimed.insert(key);
         }
         Verdict::Admitted(rows)
@@ -370,11 +373,26 @@ impl Scheduler {
             let owner = self.context_of(pass).owner;
             let Some(key) = self.next_page_key(pass) else { return };
             let Some((node, page)) = self.memory.prefix.find(&key) else { return };
+            if pass.writes_tail(page_tokens) && !self.has_room_beside_tail(pass) {
+                return;
+            }
             let pass = self.passes.get_mut(&ticket).expect("just looked at");
             self.totals.rows_cached += u64::from(pass.rows_of_page(page_tokens));
             pass.take_cached(Entry { page, live }, node, page_tokens);
             self.memory.hold(Holder::Owner(owner), page);
         }
+    }
+
+    /// Whether a page of the prefix cache may take the place of the context's last one, which the context keeps until the
+    /// pass commits: then there must be one page more than for rows that are written behind it, for the owner and in the
+    /// pool. No other pass can make room for it, so without it the rows are computed.
+    fn has_room_beside_tail(&self, pass: &Pass) -> bool {
+        let page_tokens = self.limits.page_tokens;
+        let context = self.context_of(pass);
+        let rest = pass.left() - pass.rows_of_page(page_tokens);
+        let more = 1 + rest.div_ceil(page_tokens);
+        context.entries.len() as u32 + more <= self.memory.pages.pool()
+            && self.memory.accounts.check_room(Account::Owner(context.owner), more).is_ok()
     }
 
     /// Brings back, copies and creates the pages that the next `rows` rows need. Room was made for them.

@@ -5,7 +5,7 @@ use inferlet::futures::stream::{StreamExt, TryStreamExt, iter};
 
 use super::judge::{Scores, Text};
 use crate::prompts::document;
-use crate::{ApiError, Result, embed};
+use crate::{ApiError, Result, Served, embed};
 
 /// Texts that hold pages at the same time. A batch has no use for more.
 const AT_ONCE: usize = 64;
@@ -13,7 +13,7 @@ const AT_ONCE: usize = 64;
 /// Scores pairs of texts. A text of more tokens than `cut` is cut to them, of which the model's last one stays; without, one
 /// beyond the context is refused.
 pub(super) async fn scores<'a>(
-    model: &Model,
+    served: &Served,
     cut: Option<usize>,
     pairs: &[(&'a Text, &'a Text)],
 ) -> Result<Scores> {
@@ -27,8 +27,8 @@ pub(super) async fn scores<'a>(
     };
     let pairs: Vec<(usize, usize)> = pairs.iter().map(|(a, b)| (index(a), index(b))).collect();
     let documents: Vec<Vec<u32>> =
-        texts.iter().map(|text| tokens(model, cut, text)).collect::<Result<_>>()?;
-    let vectors = iter(documents.iter().map(|tokens| embed(model, tokens)));
+        texts.iter().map(|text| tokens(&served.model, cut, text)).collect::<Result<_>>()?;
+    let vectors = iter(documents.iter().map(|tokens| embed(served, tokens)));
     let vectors: Vec<Vec<f32>> = vectors.buffered(AT_ONCE).try_collect().await?;
     let cosine = |(a, b): (usize, usize)| vectors[a].iter().zip(&vectors[b]).map(|(a, b)| a * b).sum::<f32>();
     Ok(Scores {

@@ -93,7 +93,7 @@ impl Judge {
     /// Scores pairs of a query and a document.
     pub(super) async fn scores(&self, pairs: &[(&Text, &Text)]) -> Result<Scores> {
         let Some(question) = &self.question else {
-            return compare::scores(&self.served.model, self.cut, pairs).await;
+            return compare::scores(&self.served, self.cut, pairs).await;
         };
         let prompts: Vec<Vec<u32>> = pairs
             .iter()
