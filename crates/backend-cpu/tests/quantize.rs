@@ -6,7 +6,7 @@ use backend_cpu::{CpuBackend, CpuOptions, Quantize};
 use common::*;
 use kernels::DType;
 use model::gguf::Gguf;
-use model::{Architecture, Hyperparameters, Weights};
+use model::{Hyperparameters, Weights};
 use std::path::Path;
 
 fn open_quantized(gguf: &Gguf) -> CpuBackend {
@@ -20,11 +20,15 @@ fn logits_of(backend: &mut CpuBackend, tokens: &[u32]) -> Vec<Vec<f32>> {
     logits(backend, &mut Sequence::new([4, 1, 2]), tokens, 20)
 }
 
+fn hidden_of(backend: &mut CpuBackend, tokens: &[u32]) -> Vec<Vec<f32>> {
+    hidden(backend, &mut Sequence::new([4, 1, 2]), tokens)
+}
+
 /// All but those of which the file in Q8_0 has more quantized than loading does: rows of positions, routers.
 #[test]
 fn a_model_of_floats_gives_the_bits_and_takes_the_memory_of_its_file_in_q8_0() {
     let mut seen = 0;
-    for architecture in Architecture::all() {
+    for architecture in decoders() {
         let floats = Tiny::new(architecture, DType::F32).gguf();
         let hyper = Hyperparameters::from_gguf(&floats).unwrap();
         if hyper.learned_positions.is_some() || hyper.experts.is_some() {
@@ -43,14 +47,18 @@ fn a_model_of_floats_gives_the_bits_and_takes_the_memory_of_its_file_in_q8_0() {
 
 #[test]
 fn every_architecture_is_near_its_floats_when_it_is_quantized() {
-    for architecture in Architecture::all() {
+    type Rows = fn(&mut CpuBackend, &[u32]) -> Vec<Vec<f32>>;
+    let decoders = decoders().map(|architecture| (architecture, logits_of as Rows));
+    for (architecture, rows) in
+        decoders.chain(encoders().map(|architecture| (architecture, hidden_of as Rows)))
+    {
         for tied in [true, false] {
             let floats = Tiny { tied, ..Tiny::new(architecture, DType::F32) }.gguf();
             let tokens = random_tokens(3, 40);
-            let expected = logits_of(&mut open(&floats, 1), &tokens);
-            let distance = distance(&expected, &logits_of(&mut open_quantized(&floats), &tokens));
+            let expected = rows(&mut open(&floats, 1), &tokens);
+            let distance = distance(&expected, &rows(&mut open_quantized(&floats), &tokens));
             // As files in Q8_0: see tests/architectures.rs.
-            assert!(distance > 0.0 && distance < 0.5, "{architecture:?}: logits differ by {distance}");
+            assert!(distance > 0.0 && distance < 0.5, "{architecture:?}: rows differ by {distance}");
         }
     }
 }
