@@ -111,7 +111,7 @@ mod tests {
                 context.pass(asked.collect()).await.unwrap()
             })
         };
-        let mut sum = vec![0.0; 4];
+        let mut sum = [0.0; 4];
         for output in rows(&tokens) {
             let Output::Hidden(row) = output else { panic!("{output:?}") };
             sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
