@@ -260,9 +260,8 @@ impl Scheduler {
     /// Puts up to `rows` rows of a pass into the batch, or all of one that may not be cut.
     fn admit(&mut self, ticket: Ticket, rows: u32, budget: &mut Budget, batch: &mut Batch) -> Verdict {
         // 1. Pages that were computed before.
-        self.take_cached(ticket);
+        let key = self.take_cached(ticket);
         let pass = &self.passes[&ticket];
-        let key = self.next_page_key(pass);
         let rows_of_page = pass.rows_of_page(self.limits.page_tokens);
         if key.as_ref().is_some_and(|key| budget.claimed.contains(key)) {
             return Verdict::Deferred;
@@ -359,28 +358,24 @@ impl Scheduler {
         read.iter().chain(&pass.entries).map(|entry| entry.page)
     }
 
-    /// The key of the page that the next row of a pass goes to, if the prefix cache may give it.
-    fn next_page_key(&self, pass: &Pass) -> Option<Key> {
-        self.memory.caching.then(|| pass.next_page_key(self.limits.page_tokens, &self.memory.pages)).flatten()
-    }
-
-    /// Takes the pages that the prefix cache has for the next rows.
-    fn take_cached(&mut self, ticket: Ticket) {
+    /// Takes the pages that the prefix cache has for the next rows; the key of the first that it might have and has not.
+    fn take_cached(&mut self, ticket: Ticket) -> Option<Key> {
         let page_tokens = self.limits.page_tokens;
         let live = self.memory.full();
-        loop {
+        while self.memory.caching {
             let pass = &self.passes[&ticket];
             let owner = self.context_of(pass).owner;
-            let Some(key) = self.next_page_key(pass) else { return };
-            let Some((node, page)) = self.memory.prefix.find(&key) else { return };
+            let key = pass.next_page_key(page_tokens, &self.memory.pages)?;
+            let Some((node, page)) = self.memory.prefix.find(&key) else { return Some(key) };
             if pass.writes_tail(page_tokens) && !self.has_room_beside_tail(pass) {
-                return;
+                return None;
             }
             let pass = self.passes.get_mut(&ticket).expect("just looked at");
             self.totals.rows_cached += u64::from(pass.rows_of_page(page_tokens));
             pass.take_cached(Entry { page, live }, node, page_tokens);
             self.memory.hold(Holder::Owner(owner), page);
         }
+        None
     }
 
     /// Whether a page of the prefix cache may take the place of the context's last one, which the context keeps until the
