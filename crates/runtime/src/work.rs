@@ -3,9 +3,8 @@
 //! The threads that run programs must not do it, for the others would stand still meanwhile. It runs on a few threads of
 //! its own, of which one user has half at most; the program pays for it with its processor time and, while it lasts,
 //! with the memory of its input. A program that is ended, or that drops the call, is told at once: what has not begun
-//! does not begin, and what has begun is told that it is not wanted any more. A text to tokenize and an adapter end
-//! there, and tokens that go into a grammar between two of them; other work ends by itself, for every input is bounded,
-//! and holds its thread until then.
+//! does not begin, and what has begun is told that it is not wanted any more. A text to tokenize, an adapter and a
+//! grammar end there; other work ends by itself, for every input is bounded, and holds its thread until then.
 
 use std::sync::Arc;
 use std::thread::available_parallelism;

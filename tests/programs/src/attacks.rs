@@ -263,6 +263,11 @@ impl Attack {
                 let lark = format!("start: r0\n{rules}r3600: \"{step}\"\n");
                 drop(Constraint::compile(&self.model, Source::Lark(lark)).await?);
             }
+            "slow-grammars" => {
+                // Its first step alone would take minutes.
+                let source = Source::Regex("a?".repeat(32_000));
+                drop(Constraint::compile(&self.model, source).await?);
+            }
             "masks" => {
                 if self.constraints.is_empty() {
                     self.constraints.push(Constraint::compile(&self.model, Source::Json).await?);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use llguidance::Matcher;
+use llguidance::{CancellationHandle, Matcher};
 use model::Wanted;
 
 use crate::ServedModel;
@@ -11,9 +11,13 @@ use crate::error::{ApiError, invalid};
 /// A state within a grammar.
 pub(crate) struct Matching {
     matcher: Matcher,
+    /// Ends a step of this state.
+    cancellation: CancellationHandle,
     model: Arc<ServedModel>,
     accepted: Vec<Accepted>,
     bytes: u64,
+    /// Whether a step was stopped in its middle.
+    is_broken: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,16 +26,49 @@ enum Accepted {
     Stop,
 }
 
+/// A matcher whose steps can be ended from another thread, and what ends them.
+fn cancellable(matcher: Matcher) -> (Matcher, CancellationHandle) {
+    let matcher = matcher.into_cancellable();
+    let cancellation = matcher.cancellation_handle().expect("it was made so");
+    (matcher, cancellation)
+}
+
 impl Matching {
     /// The state before the first token. A compiled grammar takes so many bytes.
     pub(crate) fn new(model: Arc<ServedModel>, matcher: Matcher, bytes: u64) -> Matching {
-        Matching { matcher, model, accepted: Vec::new(), bytes }
+        let (matcher, cancellation) = cancellable(matcher);
+        Matching { matcher, cancellation, model, accepted: Vec::new(), bytes, is_broken: false }
     }
 
     /// An equal state.
     pub(crate) fn fork(&self) -> Matching {
         let (model, accepted) = (self.model.clone(), self.accepted.clone());
-        Matching { matcher: self.matcher.deep_clone(), model, accepted, bytes: self.bytes }
+        let (bytes, is_broken) = (self.bytes, self.is_broken);
+        let (matcher, cancellation) = cancellable(self.matcher.deep_clone());
+        Matching { matcher, cancellation, model, accepted, bytes, is_broken }
+    }
+
+    /// What ends a step that another thread is in.
+    pub(crate) fn cancellation(&self) -> CancellationHandle {
+        self.cancellation.clone()
+    }
+
+    /// Notes that a step was stopped in its middle: there is no state any more.
+    pub(crate) fn break_off(&mut self) {
+        self.is_broken = true;
+    }
+
+    /// Whether there is a state.
+    ///
+    /// # Errors
+    /// `invalid-argument` when a step was stopped in its middle.
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
+        match self.is_broken || self.cancellation.is_cancelled() {
+            false => Ok(()),
+            true => {
+                Err(invalid("a step in this constraint was stopped in its middle: compile the grammar again"))
+            }
+        }
     }
 
     /// Bytes that it takes, about.

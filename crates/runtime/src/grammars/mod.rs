@@ -2,12 +2,14 @@
 
 mod gbnf;
 mod matching;
+mod stopping;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::{Matcher, ParserFactory};
+use model::Wanted;
 use scheduler::TenantId;
 use toktrie::{TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
@@ -16,6 +18,7 @@ use crate::error::{ApiError, check_length, invalid};
 use crate::users::User;
 
 pub(crate) use matching::Matching;
+pub(crate) use stopping::{LONG, SHORT, stoppable};
 
 /// Compiled grammars kept for each user; the oldest goes for a new one.
 const CACHED: usize = 32;
@@ -28,8 +31,8 @@ pub(crate) const SOURCE_BYTES: usize = 64 << 10;
 /// what is used takes memory.
 const STACK_BYTES: usize = 128 << 20;
 
-// The library's own limits are made for grammars of the operator. Compiling cannot be stopped in its middle, and its time
-// grows faster than the text: with these, and with no more text than that, it is about a second at the very worst.
+// The library's own limits are made for grammars of the operator. These bound what a grammar may become; how long that
+// takes is for `stopping`.
 
 /// States of one lexer, some tens of megabytes.
 const LEXER_STATES: usize = 20_000;
@@ -92,8 +95,14 @@ impl Grammars {
         Grammars { model, vocabulary_size, factory: OnceLock::new(), cache: Mutex::default() }
     }
 
-    /// A fresh matcher for a grammar of a user, whose text is at most [`SOURCE_BYTES`] long.
-    pub(crate) fn compile(&self, user: &User, source: Source) -> Result<Compiled, ApiError> {
+    /// A fresh matcher for a grammar of a user, whose text is at most [`SOURCE_BYTES`] long. It stops in its middle when
+    /// nobody wants it any more, or after [`LONG`].
+    pub(crate) fn compile(
+        &self,
+        user: &User,
+        source: Source,
+        wanted: Wanted<'_>,
+    ) -> Result<Compiled, ApiError> {
         check_length("the grammar", source.text().len(), SOURCE_BYTES)?;
         let known = {
             let cache = self.lock();
@@ -107,9 +116,12 @@ impl Grammars {
         let factory = self.factory.get_or_init(|| self.factory());
         let factory = factory.as_ref().map_err(|reason| ApiError::Backend(reason.clone()))?;
         let refused = |reason: String| invalid(format!("the grammar does not compile: {reason}"));
-        let parser = stacker::grow(STACK_BYTES, || {
-            factory.create_parser(top_level(source.clone())?).map_err(|error| refused(error.to_string()))
-        })?;
+        let compile = || {
+            stacker::grow(STACK_BYTES, || {
+                factory.create_parser(top_level(source.clone())?).map_err(|error| refused(error.to_string()))
+            })
+        };
+        let parser = stoppable(LONG, wanted, compile).map_err(|stopped| stopped.error("the grammar"))??;
         let bytes = (parser.parser.lexer_stats().num_bytes + source.text().len()) as u64;
         let bytes = bytes.max(BYTES_MIN);
         let matcher = Matcher::new(Ok(parser));
@@ -221,15 +233,90 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_longest_chains_of_rules_compile_on_a_thread_with_little_stack() {
+    /// Those of a model, and a user.
+    fn grammars() -> (Grammars, Arc<User>) {
         let file = tempfile::NamedTempFile::new().unwrap();
         model::test_model::write(file.path(), kernels::DType::F32, 1).unwrap();
         let model = Arc::new(model::Model::open(file.path()).unwrap());
         let grammars = Grammars::new(model.clone(), model.tokenizer.vocabulary_size() as u32);
         let (config, workers) = (RuntimeConfig::default(), Workers::new());
         let users = Users::new(&config, &workers, &Arc::new(Threads::new(2)));
-        let user = users.of("ann");
+        (grammars, users.of("ann"))
+    }
+
+    /// As many pieces as fit between a start and an end.
+    fn repeated(start: &str, piece: impl Fn(usize) -> String, end: &str) -> String {
+        let mut text = start.to_owned();
+        for at in 0.. {
+            let piece = piece(at);
+            if text.len() + piece.len() + end.len() > SOURCE_BYTES {
+                break;
+            }
+            text += &piece;
+        }
+        text.truncate(text.trim_end_matches(',').len());
+        text + end
+    }
+
+    /// Without an end within minutes, and of each a part that asks in another way: derivatives, the emptiness of an
+    /// intersection, comparing all pairs, and hashing the rest of a list for each of its places.
+    fn slow_sources() -> [Source; 4] {
+        [
+            Source::Regex(repeated("", |_| "a?".into(), "")),
+            Source::JsonSchema(repeated(
+                r#"{"type":"string","allOf":["#,
+                |at| format!(r#"{{"pattern":"a{at}"}},"#),
+                "]}",
+            )),
+            Source::JsonSchema(repeated(
+                r#"{"patternProperties":{"#,
+                |at| format!(r#""a{at}b$":true,"#),
+                "}}",
+            )),
+            // This one takes about a second.
+            Source::JsonSchema(repeated(r#"{"properties":{"#, |at| format!(r#""a{at}":{{}},"#), "}}")),
+        ]
+    }
+
+    #[test]
+    fn a_grammar_that_is_compiled_stops_when_nobody_wants_it() {
+        let (grammars, user) = grammars();
+        for source in slow_sources() {
+            let text = source.text()[..40].to_owned();
+            // Not the first time: at the fourth it is well in its middle.
+            let asked = std::cell::Cell::new(0);
+            let wanted = || {
+                asked.set(asked.get() + 1);
+                asked.get() < 4
+            };
+            let ended = grammars.compile(&user, source, &wanted).err();
+            assert!(matches!(ended, Some(ApiError::Cancelled)), "{text}: {ended:?}");
+            assert_eq!(asked.get(), 4, "{text}: it stops when it is told to");
+        }
+        // The next one is none the worse.
+        grammars.compile(&user, Source::Json, &|| true).unwrap();
+    }
+
+    #[test]
+    fn a_step_in_a_grammar_stops_when_nobody_wants_it() {
+        let (grammars, user) = grammars();
+        // Each token leads to a state that was not there before.
+        let source = Source::Regex(".{30000}".into());
+        let Compiled { mut matcher, .. } = grammars.compile(&user, source, &|| true).unwrap();
+        let mut other = matcher.deep_clone();
+        let stopped = stoppable(LONG, &|| false, || {
+            (0..3000).try_for_each(|at| {
+                let allowed = matcher.compute_mask()?;
+                matcher.consume_token(allowed.iter().nth(at % 50).expect("any text goes on"))
+            })
+        });
+        assert_eq!(stopped.unwrap_err(), stopping::Stopped::NotWanted);
+        assert!(!stoppable(LONG, &|| true, || other.compute_mask()).unwrap().unwrap().is_zero());
+    }
+
+    #[test]
+    fn the_longest_chains_of_rules_compile_on_a_thread_with_little_stack() {
+        let (grammars, user) = grammars();
         let lark = |first: char| {
             let rule = |this, next| format!("{first}{this}:\"a\" {first}{next}\n");
             chain(&format!("start:{first}0\n"), rule, |last| format!("{first}{last}:\"z\"\n"))
@@ -255,13 +342,13 @@ mod tests {
             for source in sources {
                 let text = source.text()[..40].to_owned();
                 let bytes = source.text().len();
-                let compiled = grammars.compile(&user, source);
+                let compiled = grammars.compile(&user, source, &|| true);
                 let matcher = compiled.unwrap_or_else(|error| panic!("{text}: {error}")).matcher;
                 assert!(bytes > SOURCE_BYTES - 200, "{text} is as long as may be");
                 assert!(!matcher.deep_clone().compute_mask().unwrap().is_zero(), "{text} allows something");
             }
             let long = Source::Regex("a".repeat(SOURCE_BYTES + 1));
-            assert!(matches!(grammars.compile(&user, long), Err(ApiError::LimitExceeded(_))));
+            assert!(matches!(grammars.compile(&user, long, &|| true), Err(ApiError::LimitExceeded(_))));
         };
         std::thread::Builder::new().stack_size(512 << 10).spawn(work).unwrap().join().unwrap();
     }

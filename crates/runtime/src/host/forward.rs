@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use backend::{OutputKind, SamplingParams, TokenCounts, Value};
 use futures::future::join_all;
@@ -156,7 +155,6 @@ struct Masking {
 struct Constrained {
     constraint: Resource<Constraint>,
     state: InUse,
-    is_short: bool,
 }
 
 /// A mask: the tokens that all of it allow.
@@ -222,27 +220,17 @@ impl Prepared {
 }
 
 impl Constrained {
-    /// Bits of the tokens that it allows: at once where its last steps were short, else on another thread.
+    /// Bits of the tokens that it allows.
     async fn mask<T: Send + 'static>(
         self,
         accessor: &Accessor<T, HasSelf<HostState>>,
     ) -> Result<Arc<[u32]>, Failure> {
-        let Constrained { constraint, state, is_short } = self;
-        let mask = move || {
-            let start = Instant::now();
-            let mask = state.state().mask();
-            Ok((mask, start.elapsed()))
-        };
-        let (mask, time) = match is_short {
-            true => mask()?,
-            false => {
-                let (shared, inferlet) = accessor.with(|mut access| {
-                    let state = access.get();
-                    (state.shared.clone(), state.inferlet.clone())
-                });
-                shared.workers.run(&inferlet, 0, mask).await?
-            }
-        };
+        let Constrained { constraint, state } = self;
+        let (shared, inferlet) = accessor.with(|mut access| {
+            let state = access.get();
+            (state.shared.clone(), state.inferlet.clone())
+        });
+        let (mask, time) = state.step(&shared.workers, &inferlet, |state, _| state.mask()).await?;
         accessor.with(|mut access| access.get().table.get_mut(&constraint).map(|c| c.took(time)))?;
         Ok(mask?)
     }
@@ -440,8 +428,8 @@ impl HostState {
             let reason = format!("the constraint was compiled for model `{}`", found.model().name);
             return Err(invalid(reason).into());
         }
-        let (state, is_short) = found.begin()?;
-        constraints.push(Constrained { constraint, state, is_short });
+        let state = found.begin()?;
+        constraints.push(Constrained { constraint, state });
         Ok(constraints.len() - 1)
     }
 }
