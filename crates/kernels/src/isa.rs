@@ -13,6 +13,12 @@ pub(crate) enum Kind {
     Scalar,
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// AVX2 with `vpdpbusd` of 256 bits, in the encoding of AVX-VNNI or, if the CPU has no other, in that of AVX-512
+    /// (`evex`): so tests and benchmarks on a machine with AVX-512 run all that this kind computes.
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni {
+        evex: bool,
+    },
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
     #[cfg(target_arch = "aarch64")]
@@ -22,7 +28,7 @@ pub(crate) enum Kind {
 }
 
 /// Every name that any build of pie knows, of each architecture the slowest first.
-const NAMES: [&str; 5] = ["scalar", "avx2", "avx512vnni", "neon", "neondot"];
+const NAMES: [&str; 6] = ["scalar", "avx2", "avxvnni", "avx512vnni", "neon", "neondot"];
 
 impl Isa {
     /// Portable code, on every CPU; the specification of the others.
@@ -49,6 +55,10 @@ impl Isa {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vl")
                 && is_x86_feature_detected!("avx512vnni");
+            let vnni = is_x86_feature_detected!("avxvnni");
+            if avx2 && (vnni || avx512) {
+                found.push(Isa(Kind::AvxVnni { evex: !vnni }));
+            }
             if avx512 {
                 found.push(Isa(Kind::Avx512Vnni));
             }
@@ -63,12 +73,14 @@ impl Isa {
         found
     }
 
-    /// `scalar`, `avx2`, `avx512vnni`, `neon` or `neondot`; the inverse of [`FromStr`].
+    /// `scalar`, `avx2`, `avxvnni`, `avx512vnni`, `neon` or `neondot`; the inverse of [`FromStr`].
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni { .. } => "avxvnni",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni => "avx512vnni",
             #[cfg(target_arch = "aarch64")]

@@ -127,7 +127,7 @@ impl Matrix {
         let lanes = match isa.0 {
             Kind::Scalar => 8,
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2 => 8,
+            Kind::Avx2 | Kind::AvxVnni { .. } => 8,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni => 16,
             #[cfg(target_arch = "aarch64")]

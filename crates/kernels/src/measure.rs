@@ -4,6 +4,8 @@
 use crate::Isa;
 use crate::isa::Kind;
 use crate::lanes::{Kernel, Lanes, Reduce, ReduceKernel, run, run_wide};
+#[cfg(target_arch = "x86_64")]
+use crate::matmul::{EVEX, VEX};
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::Instant;
@@ -98,7 +100,7 @@ pub fn int8_rate(isa: Isa, threads: usize) -> f64 {
     let products = match isa.0 {
         Kind::Scalar => 1,
         #[cfg(target_arch = "x86_64")]
-        Kind::Avx2 => x86::CHAINS * 32,
+        Kind::Avx2 | Kind::AvxVnni { .. } => x86::CHAINS * 32,
         #[cfg(target_arch = "x86_64")]
         Kind::Avx512Vnni => x86::CHAINS * 64,
         #[cfg(target_arch = "aarch64")]
@@ -109,6 +111,12 @@ pub fn int8_rate(isa: Isa, threads: usize) -> f64 {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` of this kind exists only on a CPU with AVX2.
         Kind::Avx2 => unsafe { x86::avx2_products(ROUNDS) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: an `Isa` of this kind exists only on a CPU with AVX2 and this encoding of `vpdpbusd`.
+        Kind::AvxVnni { evex: false } => unsafe { x86::avx_dot_products::<VEX>(ROUNDS) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Kind::AvxVnni { evex: true } => unsafe { x86::avx_dot_products::<EVEX>(ROUNDS) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: an `Isa` of this kind exists only on a CPU with AVX-512 VNNI.
         Kind::Avx512Vnni => unsafe { x86::avx512_products(ROUNDS) },
@@ -132,6 +140,7 @@ fn scalar_products(rounds: usize) {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use crate::matmul::dot_256;
     use std::arch::x86_64::*;
     use std::hint::black_box;
 
@@ -152,7 +161,24 @@ mod x86 {
         black_box(sums);
     }
 
-    /// `vpdpbusd` alone.
+    /// `vpdpbusd` of 256 bits alone.
+    ///
+    /// # Safety
+    /// The CPU has it in the encoding `PRODUCT`.
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn avx_dot_products<const PRODUCT: u8>(rounds: usize) {
+        let codes = black_box(_mm256_set1_epi8(3));
+        let mut sums = [_mm256_setzero_si256(); CHAINS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                // SAFETY: the caller's promise.
+                *sum = unsafe { dot_256::<PRODUCT>(*sum, codes, codes) };
+            }
+        }
+        black_box(sums);
+    }
+
+    /// `vpdpbusd` of 512 bits alone.
     #[target_feature(enable = "avx512f,avx512vnni")]
     pub(super) fn avx512_products(rounds: usize) {
         let codes = black_box(_mm512_set1_epi8(3));

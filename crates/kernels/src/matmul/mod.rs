@@ -27,9 +27,9 @@
 //! 2. A block is unpacked once for several rows of activations, 16 on AVX2, 8 on AVX-512 and 4 on NEON, because
 //!    unpacking 4 bits takes about as long as one row's products. Rows share the unpacked codes and nothing
 //!    else.
-//! 3. The products of AVX2 are sums of two in 16 bits. How many of those may be added before they are widened
-//!    to 32 bits follows from the bits of a code; the head of `avx2.rs` has the arithmetic, and that of `neon.rs` for
-//!    CPUs without `sdot`.
+//! 3. The products of AVX2 without VNNI are sums of two in 16 bits. How many of those may be added before they are
+//!    widened to 32 bits follows from the bits of a code; the head of `avx2.rs` has the arithmetic, and that of `neon.rs`
+//!    for CPUs without `sdot`.
 //! 4. Those of x86 prefetch weights 4 KiB ahead. With several rows of activations the work on one block is long, and
 //!    the processor does not look far enough ahead by itself to keep memory busy.
 
@@ -44,6 +44,8 @@ mod scalar;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod unpack;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::{EVEX, VEX, dot as dot_256};
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::dot;
 
@@ -200,7 +202,19 @@ fn quantized_as<const BITS: usize, const GROUPS: usize, const ZERO: u32, const H
             Kind::Scalar => scalar::tile::<BITS, GROUPS, ZERO, HAS_MIN>(weights, x, out, out_cols),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the matrix was packed for an `Isa` that proves the features.
-            Kind::Avx2 => unsafe { avx2::tile::<BITS, GROUPS, ZERO, HAS_MIN>(weights, x, out, out_cols) },
+            Kind::Avx2 => unsafe {
+                avx2::tile::<BITS, GROUPS, ZERO, HAS_MIN, { avx2::MADD }>(weights, x, out, out_cols)
+            },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Kind::AvxVnni { evex: false } => unsafe {
+                avx2::tile::<BITS, GROUPS, ZERO, HAS_MIN, { avx2::VEX }>(weights, x, out, out_cols)
+            },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Kind::AvxVnni { evex: true } => unsafe {
+                avx2::tile::<BITS, GROUPS, ZERO, HAS_MIN, { avx2::EVEX }>(weights, x, out, out_cols)
+            },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Kind::Avx512Vnni => unsafe {
