@@ -18,8 +18,8 @@ cargo xtask TASK
   test --clients
             a server, and the Python clients that applications use (tests/clients); arguments go to pytest
   test --aarch64
-            the kernels, built for aarch64 and run under qemu, on a CPU with `sdot` and on one without; arguments go to
-            `cargo test`. It needs qemu-user, gcc-aarch64-linux-gnu and libc6-dev-arm64-cross
+            the kernels, built for aarch64 and run under qemu, on a CPU with `smmla` and `sdot`, one with `sdot` and one
+            without; arguments go to `cargo test`. It needs qemu-user, gcc-aarch64-linux-gnu and libc6-dev-arm64-cross
   guests    build the example inferlets and the test programs for wasm32-wasip2
   bench     build and run `pie bench` on the default model; arguments are passed on
   dist      what a user without Rust installs, in target/dist: a tarball, a Debian package and a Python wheel; each is
@@ -152,7 +152,7 @@ fn test(arguments: &[String]) -> Result<()> {
 fn test_aarch64(arguments: &[String]) -> Result<()> {
     const TARGET: &str = "aarch64-unknown-linux-gnu";
     add_target(TARGET)?;
-    for cpu in ["max", "cortex-a53"] {
+    for cpu in ["max", "cortex-a76", "cortex-a53"] {
         println!("as a {cpu}");
         let mut command = cargo("");
         command.args(["test", "--release", "--locked", "--package", "kernels", "--target", TARGET]);

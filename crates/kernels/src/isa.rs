@@ -25,10 +25,12 @@ pub(crate) enum Kind {
     Neon,
     #[cfg(target_arch = "aarch64")]
     NeonDot,
+    #[cfg(target_arch = "aarch64")]
+    NeonI8mm,
 }
 
 /// Every name that any build of pie knows, of each architecture the slowest first.
-const NAMES: [&str; 6] = ["scalar", "avx2", "avxvnni", "avx512vnni", "neon", "neondot"];
+const NAMES: [&str; 7] = ["scalar", "avx2", "avxvnni", "avx512vnni", "neon", "neondot", "neoni8mm"];
 
 impl Isa {
     /// Portable code, on every CPU; the specification of the others.
@@ -68,12 +70,15 @@ impl Isa {
             found.push(Isa(Kind::Neon));
             if std::arch::is_aarch64_feature_detected!("dotprod") {
                 found.push(Isa(Kind::NeonDot));
+                if std::arch::is_aarch64_feature_detected!("i8mm") {
+                    found.push(Isa(Kind::NeonI8mm));
+                }
             }
         }
         found
     }
 
-    /// `scalar`, `avx2`, `avxvnni`, `avx512vnni`, `neon` or `neondot`; the inverse of [`FromStr`].
+    /// `scalar`, `avx2`, `avxvnni`, `avx512vnni`, `neon`, `neondot` or `neoni8mm`; the inverse of [`FromStr`].
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
@@ -87,6 +92,8 @@ impl Isa {
             Kind::Neon => "neon",
             #[cfg(target_arch = "aarch64")]
             Kind::NeonDot => "neondot",
+            #[cfg(target_arch = "aarch64")]
+            Kind::NeonI8mm => "neoni8mm",
         }
     }
 }

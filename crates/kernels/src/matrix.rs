@@ -131,7 +131,7 @@ impl Matrix {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512Vnni => 16,
             #[cfg(target_arch = "aarch64")]
-            Kind::Neon | Kind::NeonDot => 8,
+            Kind::Neon | Kind::NeonDot | Kind::NeonI8mm => 8,
         };
         let floats = Interleave { rows, cols, tile_rows: 2 * lanes };
         let (tile_rows, body) = match (dtype, dtype.quant()) {

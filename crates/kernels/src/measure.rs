@@ -105,6 +105,8 @@ pub fn int8_rate(isa: Isa, threads: usize) -> f64 {
         Kind::Avx512Vnni => x86::CHAINS * 64,
         #[cfg(target_arch = "aarch64")]
         Kind::Neon | Kind::NeonDot => neon::CHAINS * 16,
+        #[cfg(target_arch = "aarch64")]
+        Kind::NeonI8mm => neon::CHAINS * 32,
     };
     let seconds = best_round(threads, |_| match isa.0 {
         Kind::Scalar => scalar_products(ROUNDS),
@@ -126,6 +128,9 @@ pub fn int8_rate(isa: Isa, threads: usize) -> f64 {
         #[cfg(target_arch = "aarch64")]
         // SAFETY: an `Isa` of this kind exists only on a CPU with `sdot`.
         Kind::NeonDot => unsafe { neon::dot_products(ROUNDS) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: an `Isa` of this kind exists only on a CPU with `smmla`.
+        Kind::NeonI8mm => unsafe { neon::matrix_products(ROUNDS) },
     });
     (2 * products * ROUNDS * threads) as f64 / seconds
 }
@@ -194,7 +199,7 @@ mod x86 {
 
 #[cfg(target_arch = "aarch64")]
 mod neon {
-    use crate::matmul::dot;
+    use crate::matmul::{dot, multiply};
     use std::arch::aarch64::*;
     use std::hint::black_box;
 
@@ -229,6 +234,23 @@ mod neon {
             for sum in &mut sums {
                 // SAFETY: the caller's promise.
                 *sum = unsafe { dot::<0>(*sum, codes, codes) };
+            }
+        }
+        black_box(sums);
+    }
+
+    /// `smmla` alone.
+    ///
+    /// # Safety
+    /// The CPU has it.
+    #[target_feature(enable = "neon")]
+    pub(super) unsafe fn matrix_products(rounds: usize) {
+        let codes = black_box(vdupq_n_s8(3));
+        let mut sums = [vdupq_n_s32(0); CHAINS];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                // SAFETY: the caller's promise.
+                *sum = unsafe { multiply(*sum, codes, codes) };
             }
         }
         black_box(sums);

@@ -122,8 +122,8 @@ pub(crate) fn run<K: ReduceKernel>(isa: Isa, kernel: K) -> K::Output {
         // SAFETY: an `Isa` of these kinds exists only on a CPU with AVX2, FMA and F16C.
         Kind::Avx2 | Kind::AvxVnni { .. } | Kind::Avx512Vnni => unsafe { x86::run_avx2(kernel) },
         #[cfg(target_arch = "aarch64")]
-        // SAFETY: an `Isa` of either kind exists only on a CPU with NEON.
-        Kind::Neon | Kind::NeonDot => unsafe { neon::run_neon(kernel) },
+        // SAFETY: an `Isa` of these kinds exists only on a CPU with NEON.
+        Kind::Neon | Kind::NeonDot | Kind::NeonI8mm => unsafe { neon::run_neon(kernel) },
     }
 }
 
@@ -139,8 +139,8 @@ pub(crate) fn run_wide<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
         // SAFETY: an `Isa` of this kind exists only on a CPU with AVX-512 F, BW, VL.
         Kind::Avx512Vnni => unsafe { x86::run_avx512(kernel) },
         #[cfg(target_arch = "aarch64")]
-        // SAFETY: an `Isa` of either kind exists only on a CPU with NEON.
-        Kind::Neon | Kind::NeonDot => unsafe { neon::run_neon(kernel) },
+        // SAFETY: an `Isa` of these kinds exists only on a CPU with NEON.
+        Kind::Neon | Kind::NeonDot | Kind::NeonI8mm => unsafe { neon::run_neon(kernel) },
     }
 }
 

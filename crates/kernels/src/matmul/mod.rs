@@ -47,7 +47,7 @@ mod unpack;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::{EVEX, VEX, dot as dot_256};
 #[cfg(target_arch = "aarch64")]
-pub(crate) use neon::dot;
+pub(crate) use neon::{dot, multiply};
 
 use crate::activations::Block;
 use crate::isa::Kind;
@@ -223,12 +223,17 @@ fn quantized_as<const BITS: usize, const GROUPS: usize, const ZERO: u32, const H
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above.
             Kind::Neon => unsafe {
-                neon::tile::<BITS, GROUPS, ZERO, HAS_MIN, false>(weights, x, out, out_cols)
+                neon::tile::<BITS, GROUPS, ZERO, HAS_MIN, { neon::MULL }>(weights, x, out, out_cols)
             },
             #[cfg(target_arch = "aarch64")]
             // SAFETY: as above.
             Kind::NeonDot => unsafe {
-                neon::tile::<BITS, GROUPS, ZERO, HAS_MIN, true>(weights, x, out, out_cols)
+                neon::tile::<BITS, GROUPS, ZERO, HAS_MIN, { neon::SDOT }>(weights, x, out, out_cols)
+            },
+            #[cfg(target_arch = "aarch64")]
+            // SAFETY: as above.
+            Kind::NeonI8mm => unsafe {
+                neon::tile::<BITS, GROUPS, ZERO, HAS_MIN, { neon::SMMLA }>(weights, x, out, out_cols)
             },
         }
     }

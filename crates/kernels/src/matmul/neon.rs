@@ -1,4 +1,4 @@
-//! NEON: 8 output rows as two vectors of four, with `sdot` where the CPU has it.
+//! NEON: 8 output rows as two vectors of four, with `sdot` where the CPU has it, and `smmla` for pairs of rows.
 //!
 //! A vector of codes is two registers, which are taken one after the other: a half of the tile is what 32 registers hold
 //! the codes of, beside the sums of four rows of activations. Codes of up to 6 bits are no different as signed bytes;
@@ -6,6 +6,16 @@
 //!
 //! `sdot` adds four products to each 32-bit lane. Without it, products are 16 bits: two of them are added there
 //! (`2 * 127 * 128 = 32512`), and then neighbours to two 32-bit lanes for each output row, which are joined at the end.
+//!
+//! `smmla` multiplies eight inputs of two rows of activations with those of two rows of weights, twice as many products as `sdot`:
+//!
+//! ```text
+//! codes of rows 0..4, as packed    vector 2p: 0 0 0 0 1 1 1 1 2 2 2 2 3 3 3 3    inputs 8p .. 8p + 4
+//!                              vector 2p + 1: 0 0 0 0 1 1 1 1 2 2 2 2 3 3 3 3    inputs 8p + 4 .. 8p + 8
+//! zipped, once for all rows             zip1: 0 0 0 0 0 0 0 0 1 1 1 1 1 1 1 1    zip2: rows 2 and 3 likewise
+//! times eight inputs of rows a, b         sum: a0 a1 b0 b1, and of zip2: a2 a3 b2 b3
+//! ```
+//! A row alone has no second one to share a product with, and takes `sdot`.
 //!
 //! Its speed has not been measured. Nothing is prefetched by hand, unlike on x86: that would be to measure first.
 
@@ -17,6 +27,11 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 use std::ops::Range;
 
+/// Values of `PRODUCT`: the instruction that multiplies codes with activations. With `smmla` comes `sdot`.
+pub(super) const MULL: u8 = 0;
+pub(super) const SDOT: u8 = 1;
+pub(super) const SMMLA: u8 = 2;
+
 const TILE_ROWS: usize = 8;
 
 /// Output rows of a vector.
@@ -25,14 +40,14 @@ const HALF: usize = TILE_ROWS / 2;
 /// Computes the tile for every row of activations.
 ///
 /// # Safety
-/// The CPU has `sdot` if `DOT`.
+/// The CPU has what `PRODUCT` says.
 #[target_feature(enable = "neon")]
 pub(super) unsafe fn tile<
     const BITS: usize,
     const GROUPS: usize,
     const ZERO: u32,
     const HAS_MIN: bool,
-    const DOT: bool,
+    const PRODUCT: u8,
 >(
     weights: Weights<'_>,
     x: &Tile<'_, Block>,
@@ -45,9 +60,9 @@ pub(super) unsafe fn tile<
         // SAFETY: the caller's promise.
         row += unsafe {
             match n - row {
-                1 => rows::<BITS, GROUPS, ZERO, HAS_MIN, DOT, 1>(weights, x, row, out, &out_cols),
-                2 | 3 => rows::<BITS, GROUPS, ZERO, HAS_MIN, DOT, 2>(weights, x, row, out, &out_cols),
-                _ => rows::<BITS, GROUPS, ZERO, HAS_MIN, DOT, 4>(weights, x, row, out, &out_cols),
+                1 => rows::<BITS, GROUPS, ZERO, HAS_MIN, PRODUCT, 1>(weights, x, row, out, &out_cols),
+                2 | 3 => rows::<BITS, GROUPS, ZERO, HAS_MIN, PRODUCT, 2>(weights, x, row, out, &out_cols),
+                _ => rows::<BITS, GROUPS, ZERO, HAS_MIN, PRODUCT, 4>(weights, x, row, out, &out_cols),
             }
         };
     }
@@ -63,7 +78,7 @@ unsafe fn rows<
     const GROUPS: usize,
     const ZERO: u32,
     const HAS_MIN: bool,
-    const DOT: bool,
+    const PRODUCT: u8,
     const R: usize,
 >(
     weights: Weights<'_>,
@@ -96,12 +111,24 @@ unsafe fn rows<
                 // SAFETY: eight scales per group, and as many minimums if there are any.
                 *factors = unsafe { factors_at::<ZERO, HAS_MIN>(weights, at) };
             }
-            for (acc, x_row) in acc.iter_mut().zip(x_rows) {
-                // SAFETY: as above, and the caller's promise.
-                *acc = unsafe {
-                    let x = x_row.get_unchecked(block);
-                    add_block::<BITS, GROUPS, DOT>(&codes, &factors, x, *acc)
-                };
+            // SAFETY: as above, and the caller's promise.
+            unsafe {
+                if PRODUCT == SMMLA && R > 1 {
+                    let codes = zip_rows(&codes);
+                    let (acc, _) = acc.as_chunks_mut::<2>();
+                    for (acc, x_rows) in acc.iter_mut().zip(x_rows.as_chunks::<2>().0) {
+                        let x = [x_rows[0].get_unchecked(block), x_rows[1].get_unchecked(block)];
+                        let [a, b] = pair_sums::<GROUPS>(&codes, x);
+                        acc[0] = add_sums::<BITS, GROUPS>(a, &factors, x[0], acc[0]);
+                        acc[1] = add_sums::<BITS, GROUPS>(b, &factors, x[1], acc[1]);
+                    }
+                } else {
+                    for (acc, x_row) in acc.iter_mut().zip(x_rows) {
+                        let x = x_row.get_unchecked(block);
+                        let sums = block_sums::<GROUPS, PRODUCT>(&codes, x);
+                        *acc = add_sums::<BITS, GROUPS>(sums, &factors, x, *acc);
+                    }
+                }
             }
         }
     }
@@ -119,18 +146,16 @@ unsafe fn rows<
     R
 }
 
-/// Adds the products of one block and one half of the tile, for one row of activations.
+/// Per group, the sums of code times activation over one block and one half of the tile, for one row of activations.
 ///
 /// # Safety
-/// The CPU has `sdot` if `DOT`.
+/// The CPU has what `PRODUCT` says.
 #[target_feature(enable = "neon")]
 #[inline]
-unsafe fn add_block<const BITS: usize, const GROUPS: usize, const DOT: bool>(
+unsafe fn block_sums<const GROUPS: usize, const PRODUCT: u8>(
     codes: &[int8x16_t; 8],
-    factors: &[(float32x4_t, float32x4_t); GROUPS],
     x: &Block,
-    acc: float32x4_t,
-) -> float32x4_t {
+) -> [int32x4_t; GROUPS] {
     let mut sums = [vdupq_n_s32(0); GROUPS];
     for half in 0..2 {
         let sum = &mut sums[half * GROUPS / 2];
@@ -138,9 +163,65 @@ unsafe fn add_block<const BITS: usize, const GROUPS: usize, const DOT: bool>(
         // SAFETY: a block has 32 codes; and the caller's promise.
         *sum = unsafe {
             let x = vld1q_s8(x.codes.as_ptr().add(16 * half));
-            if DOT { add_dots(*sum, codes, x) } else { add_products(*sum, codes, x) }
+            if PRODUCT == MULL { add_products(*sum, codes, x) } else { add_dots(*sum, codes, x) }
         };
     }
+    sums
+}
+
+/// Codes of four rows, a vector per group of four inputs, as [`pair_sums`] takes them: for each eight inputs, a vector
+/// of two rows and one of the other two.
+#[target_feature(enable = "neon")]
+#[inline]
+fn zip_rows(codes: &[int8x16_t; 8]) -> [[int8x16_t; 2]; 4] {
+    let mut zipped = [[vdupq_n_s8(0); 2]; 4];
+    for (zipped, codes) in zipped.iter_mut().zip(codes.as_chunks::<2>().0) {
+        let (a, b) = (vreinterpretq_s32_s8(codes[0]), vreinterpretq_s32_s8(codes[1]));
+        *zipped = [vreinterpretq_s8_s32(vzip1q_s32(a, b)), vreinterpretq_s8_s32(vzip2q_s32(a, b))];
+    }
+    zipped
+}
+
+/// The same as [`block_sums`] for two rows of activations.
+///
+/// # Safety
+/// The CPU has `smmla`.
+#[target_feature(enable = "neon")]
+#[inline]
+unsafe fn pair_sums<const GROUPS: usize>(
+    codes: &[[int8x16_t; 2]; 4],
+    x: [&Block; 2],
+) -> [[int32x4_t; GROUPS]; 2] {
+    let mut sums = [[vdupq_n_s32(0); GROUPS]; 2];
+    let mut squares = [[vdupq_n_s32(0); 2]; GROUPS];
+    for (eight, codes) in codes.iter().enumerate() {
+        let squares = &mut squares[eight * GROUPS / 4];
+        // SAFETY: a block has 32 codes; and the caller's promise.
+        unsafe {
+            let x = vcombine_s8(
+                vld1_s8(x[0].codes.as_ptr().add(8 * eight)),
+                vld1_s8(x[1].codes.as_ptr().add(8 * eight)),
+            );
+            *squares = [multiply(squares[0], x, codes[0]), multiply(squares[1], x, codes[1])];
+        }
+    }
+    for (group, squares) in squares.into_iter().enumerate() {
+        let (low, high) = (vreinterpretq_s64_s32(squares[0]), vreinterpretq_s64_s32(squares[1]));
+        sums[0][group] = vreinterpretq_s32_s64(vzip1q_s64(low, high));
+        sums[1][group] = vreinterpretq_s32_s64(vzip2q_s64(low, high));
+    }
+    sums
+}
+
+/// Adds the sums of one block to those of one row of activations.
+#[target_feature(enable = "neon")]
+#[inline]
+fn add_sums<const BITS: usize, const GROUPS: usize>(
+    sums: [int32x4_t; GROUPS],
+    factors: &[(float32x4_t, float32x4_t); GROUPS],
+    x: &Block,
+    acc: float32x4_t,
+) -> float32x4_t {
     let mut acc = acc;
     for (group, (scale, min)) in factors.iter().enumerate() {
         let sum = match (GROUPS, group) {
@@ -190,6 +271,28 @@ pub(crate) unsafe fn dot<const LANE: i32>(mut sum: int32x4_t, codes: int8x16_t, 
             codes = in(vreg) codes,
             x = in(vreg) x,
             lane = const LANE,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    sum
+}
+
+/// Adds to the lanes `a c`, `a d`, `b c` and `b d` the sums of eight products, where `a` and `b` are the halves of `x`, and
+/// `c` and `d` those of `codes`. In assembler for the reasons of [`dot`].
+///
+/// # Safety
+/// The CPU has `smmla`.
+#[target_feature(enable = "neon")]
+#[inline]
+pub(crate) unsafe fn multiply(mut sum: int32x4_t, x: int8x16_t, codes: int8x16_t) -> int32x4_t {
+    // SAFETY: the instruction changes the register `sum` only, and the CPU has it.
+    unsafe {
+        asm!(
+            ".arch_extension i8mm",
+            "smmla {sum:v}.4s, {x:v}.16b, {codes:v}.16b",
+            sum = inout(vreg) sum,
+            x = in(vreg) x,
+            codes = in(vreg) codes,
             options(pure, nomem, nostack, preserves_flags),
         );
     }
