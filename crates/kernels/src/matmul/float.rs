@@ -43,11 +43,15 @@ impl<T: Number> Kernel for TileProduct<'_, '_, '_, T> {
 
     #[inline(always)]
     fn run<L: Lanes>(mut self) {
+        // Registers for the sums of six rows. Of seven and eight, four are taken: six would leave one or two.
+        let wide = L::N == 16;
         let mut row = self.rows.start;
         while row < self.rows.end {
             row += match self.rows.end - row {
                 1 => self.rows::<L, 1>(row),
                 2 => self.rows::<L, 2>(row),
+                4 | 5 | 7 | 8 if wide => self.rows::<L, 4>(row),
+                6.. if wide => self.rows::<L, 6>(row),
                 _ => self.rows::<L, 3>(row),
             };
         }
@@ -55,20 +59,12 @@ impl<T: Number> Kernel for TileProduct<'_, '_, '_, T> {
 }
 
 impl<T: Number> TileProduct<'_, '_, '_, T> {
-    /// Computes `R` rows of the tile from `row`; three fill the 16 registers of AVX2.
+    /// Computes `R` rows of the tile from `row`: three fill the 16 registers of AVX2, six the 32 of AVX-512, where weights
+    /// are converted once for all of them. Returns `R`.
     #[inline(always)]
     fn rows<L: Lanes, const R: usize>(&mut self, row: usize) -> usize {
         let x: [&[f32]; R] = std::array::from_fn(|r| self.x.row(row + r - self.x.rows().start));
         let mut acc = [[[L::splat(0.0); 2]; 2]; R];
-        let mut step = |weights: &[T], part: usize, x: [f32; R]| {
-            let weights = [T::load::<L>(weights), T::load::<L>(&weights[L::N..])];
-            for r in 0..R {
-                let value = L::splat(x[r]);
-                for w in 0..2 {
-                    acc[r][part][w] = weights[w].fma(value, acc[r][part][w]);
-                }
-            }
-        };
         let pairs = x.map(|x| x.as_chunks::<2>().0);
         let count = pairs[0].len();
         // Slices of one known length, so that the loop has no bounds checks.
@@ -76,11 +72,19 @@ impl<T: Number> TileProduct<'_, '_, '_, T> {
         let mut tile = self.weights.chunks_exact(4 * L::N);
         for (k, weights) in (&mut tile).take(count).enumerate() {
             let (even, odd) = weights.split_at(2 * L::N);
-            step(even, 0, pairs.map(|pairs| pairs[k][0]));
-            step(odd, 1, pairs.map(|pairs| pairs[k][1]));
+            for (part, weights) in [even, odd].into_iter().enumerate() {
+                let weights = [T::load::<L>(weights), T::load::<L>(&weights[L::N..])];
+                for r in 0..R {
+                    add(weights, pairs[r][k][part], &mut acc[r][part]);
+                }
+            }
         }
         if x[0].len() % 2 == 1 {
-            step(tile.remainder(), 0, x.map(|x| x[x.len() - 1]));
+            let last = tile.remainder();
+            let weights = [T::load::<L>(last), T::load::<L>(&last[L::N..])];
+            for r in 0..R {
+                add(weights, x[r][x[r].len() - 1], &mut acc[r][0]);
+            }
         }
         for (r, [even, odd]) in acc.into_iter().enumerate() {
             let mut sums = [0f32; 32];
@@ -92,5 +96,14 @@ impl<T: Number> TileProduct<'_, '_, '_, T> {
             self.out.row(index)[cols.clone()].copy_from_slice(&sums[..cols.len()]);
         }
         R
+    }
+}
+
+/// Adds the products of one input. A function, as a closure that is called for six rows would not be inlined.
+#[inline(always)]
+fn add<L: Lanes>(weights: [L; 2], x: f32, acc: &mut [L; 2]) {
+    let x = L::splat(x);
+    for (weights, acc) in weights.into_iter().zip(acc) {
+        *acc = weights.fma(x, *acc);
     }
 }
