@@ -1,6 +1,7 @@
 //! How a backend is opened, and why it could not be.
 
 use crate::network::head_width;
+use kernels::attention::KvType;
 use kernels::{DType, Isa, PackError};
 use model::{HyperError, Hyperparameters};
 
@@ -166,12 +167,13 @@ pub enum OpenError {
     Threads(#[from] std::io::Error),
 }
 
-/// Bytes of one page: keys and values in f16, all layers; and where layers have a window, the positions of
-/// its slots.
-pub(crate) fn page_bytes(hyper: &Hyperparameters, page_tokens: u32) -> usize {
-    let numbers = 2 * hyper.layers * hyper.kv_heads * head_width(hyper);
+/// Bytes of one page: keys and values in their format, all layers; and where layers have a window, the positions of its
+/// slots.
+pub(crate) fn page_bytes(hyper: &Hyperparameters, kv_type: KvType, page_tokens: u32) -> usize {
+    let page_tokens = page_tokens as usize;
+    let words = hyper.layers * hyper.kv_heads * kv_type.page_len(head_width(hyper), page_tokens);
     let position = if hyper.windows().is_empty() { 0 } else { size_of::<u32>() };
-    (2 * numbers + position) * page_tokens as usize
+    2 * words + position * page_tokens
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! The pool of key/value pages: one matrix of f16 with a row per (page, layer, key-value head). It is kept as
-//! the bits of the numbers: zeroed integers are memory that the system gives when it is first written.
+//! The pool of key/value pages: one matrix with a row per (page, layer, key-value head), of words of 16 bits whatever the
+//! format of the numbers: zeroed integers are memory that the system gives when it is first written.
 //!
 //! ```text
-//! row = (page * layers + layer) * kv_heads + head        each `kernels::attention::page_len` numbers
+//! row = (page * layers + layer) * kv_heads + head        each `KvType::page_len` words
 //! ```
 //! so a page is one contiguous piece, and the heads of a layer are neighbours. Where layers attend to a window,
 //! a page has the position of each of its slots too.
@@ -10,14 +10,15 @@
 use crate::network::head_width;
 use crate::options::{self, OpenError};
 use backend::{BackendError, PageCopy, PageId};
-use half::slice::HalfBitsSliceExt;
-use kernels::{Shared, Tile, TileMut, attention};
+use kernels::attention::KvType;
+use kernels::{Isa, Shared, Tile, TileMut};
 use model::Hyperparameters;
 
 pub(crate) struct Pages {
     pool: Shared<u16>,
     /// `[pages][page_tokens]`; empty where no layer has a window.
     positions: Vec<u32>,
+    kv_type: KvType,
     pages: u32,
     page_tokens: usize,
     layers: usize,
@@ -26,26 +27,35 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    pub(crate) fn new(hyper: &Hyperparameters, pages: u32, page_tokens: u32) -> Result<Pages, OpenError> {
-        let page_bytes = options::page_bytes(hyper, page_tokens);
+    pub(crate) fn new(
+        hyper: &Hyperparameters,
+        kv_type: KvType,
+        pages: u32,
+        page_tokens: u32,
+    ) -> Result<Pages, OpenError> {
+        let page_bytes = options::page_bytes(hyper, kv_type, page_tokens);
         let page_tokens = page_tokens as usize;
         let (layers, kv_heads, head_dim) = (hyper.layers, hyper.kv_heads, head_width(hyper));
-        let len = attention::page_len(head_dim, page_tokens);
-        let numbers = (pages as usize).checked_mul(page_bytes / 2);
+        let len = kv_type.page_len(head_dim, page_tokens);
+        let words = (pages as usize).checked_mul(page_bytes / 2);
         // Allocated once for nothing, since `Shared` cannot fail.
-        if numbers.is_none_or(|numbers| Vec::<u16>::new().try_reserve_exact(numbers).is_err()) {
+        if words.is_none_or(|words| Vec::<u16>::new().try_reserve_exact(words).is_err()) {
             return Err(OpenError::Pool { pages, page_bytes });
         }
         let pool = Shared::new(pages as usize * layers * kv_heads, len);
         let slots = if hyper.windows().is_empty() { 0 } else { pages as usize * page_tokens };
         let positions = vec![0; slots];
-        Ok(Pages { pool, positions, pages, page_tokens, layers, kv_heads, head_dim })
+        Ok(Pages { pool, positions, kv_type, pages, page_tokens, layers, kv_heads, head_dim })
     }
 
     /// The positions of the slots of a page; none where no layer has a window.
     pub(crate) fn positions(&mut self, page: PageId) -> &mut [u32] {
         let slots = if self.positions.is_empty() { 0 } else { self.page_tokens };
         &mut self.positions[page.0 as usize * slots..][..slots]
+    }
+
+    pub(crate) fn kv_type(&self) -> KvType {
+        self.kv_type
     }
 
     pub(crate) fn page_tokens(&self) -> usize {
@@ -69,10 +79,17 @@ impl Pages {
     }
 
     /// Stores the keys and values of one token, all heads of a layer.
-    pub(crate) fn store(&self, rows: &mut TileMut<'_, u16>, slot: usize, keys: &[f32], values: &[f32]) {
+    pub(crate) fn store(
+        &self,
+        isa: Isa,
+        rows: &mut TileMut<'_, u16>,
+        slot: usize,
+        keys: &[f32],
+        values: &[f32],
+    ) {
         let heads = keys.chunks_exact(self.head_dim).zip(values.chunks_exact(self.head_dim));
         for (head, (key, value)) in heads.enumerate() {
-            attention::write_kv(rows.row(head).reinterpret_cast_mut(), self.page_tokens, slot, key, value);
+            self.kv_type.write(isa, rows.row(head), self.page_tokens, slot, key, value);
         }
     }
 
@@ -98,7 +115,7 @@ impl Pages {
     }
 
     pub(crate) fn read_bytes(&mut self, page: PageId, bytes: &mut Vec<u8>) -> Result<(), BackendError> {
-        bytes.extend(self.page(page)?.iter().flat_map(|bits| bits.to_le_bytes()));
+        bytes.extend(self.page(page)?.iter().flat_map(|word| word.to_le_bytes()));
         bytes.extend(self.positions(page).iter().flat_map(|position| position.to_le_bytes()));
         Ok(())
     }
@@ -106,15 +123,15 @@ impl Pages {
     pub(crate) fn write_bytes(&mut self, page: PageId, bytes: &[u8]) -> Result<(), BackendError> {
         self.check(page)?;
         let slots = self.positions(page).len();
-        let numbers = self.page(page)?;
-        let (found, expected) = (bytes.len(), 2 * numbers.len() + 4 * slots);
+        let words = self.page(page)?;
+        let (found, expected) = (bytes.len(), 2 * words.len() + 4 * slots);
         if found != expected {
             let message = format!("page {} takes {expected} bytes, {found} are given", page.0);
             return Err(BackendError::InvalidBatch(message));
         }
-        let (bytes, positions) = bytes.split_at(2 * numbers.len());
-        for (bits, bytes) in numbers.iter_mut().zip(bytes.as_chunks::<2>().0) {
-            *bits = u16::from_le_bytes(*bytes);
+        let (bytes, positions) = bytes.split_at(2 * words.len());
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks::<2>().0) {
+            *word = u16::from_le_bytes(*bytes);
         }
         for (position, bytes) in self.positions(page).iter_mut().zip(positions.as_chunks::<4>().0) {
             *position = u32::from_le_bytes(*bytes);
@@ -129,7 +146,7 @@ impl Pages {
     }
 
     fn page_len(&self) -> usize {
-        self.layers * self.kv_heads * attention::page_len(self.head_dim, self.page_tokens)
+        self.layers * self.kv_heads * self.kv_type.page_len(self.head_dim, self.page_tokens)
     }
 
     fn check(&self, page: PageId) -> Result<(), BackendError> {

@@ -1,7 +1,7 @@
-//! Speed of attention over pages, per width of a head, heads and rows, beside the limits of the machine: two products per
-//! slot and number of a head.
+//! Speed of attention over pages, per format of the pages, width of a head, heads and rows, beside the limits of the
+//! machine: two products per slot and number of a head, that with keys in 8 bits where pages hold those.
 //!
-//! `cargo bench -p kernels --bench attention -- 'rows 1$'`. The context is 1024 tokens of one key-value head, which are
+//! `cargo bench -p kernels --bench attention -- 'f16 .* rows 1$'`. The context is 1024 tokens of one key-value head, which are
 //! read again and again; but for the last cases, which decode many sequences whose pages lie all over memory.
 
 #![allow(clippy::print_stdout, reason = "a benchmark reports to its user")]
@@ -9,8 +9,8 @@
 mod shares;
 
 use criterion::Throughput;
-use kernels::attention::{Attention, Heads, SPAN_TOKENS_MAX, SPLIT_SPANS, page_len, span_pages, write_kv};
-use kernels::{Isa, Tile, TileMut, f16};
+use kernels::attention::{Attention, Heads, KvType, SPAN_TOKENS_MAX, SPLIT_SPANS, span_pages};
+use kernels::{Isa, Tile, TileMut};
 use shares::{Shares, Work};
 
 const PAGE_TOKENS: usize = 16;
@@ -34,33 +34,52 @@ fn main() {
     let mut shares = Shares::from_arguments();
     for isa in Shares::isas() {
         for (head_dim, heads, rows) in CASES {
-            let name = format!("head dim {head_dim} heads {heads} rows {rows}");
-            let operations = Throughput::Elements(operations(head_dim, heads, rows) as u64);
-            shares.case("attention", isa, &name, operations, || from_cache(isa, head_dim, heads, rows));
+            for kv_type in KvType::ALL {
+                let name = format!("{} head dim {head_dim} heads {heads} rows {rows}", kv_type.name());
+                let operations = Throughput::Elements(2 * product_operations(head_dim, heads, rows) as u64);
+                let prepare = || from_cache(isa, kv_type, head_dim, heads, rows);
+                shares.case("attention", isa, &name, operations, prepare);
+            }
         }
-        let bytes = Throughput::Bytes((THREADS * POOL_PAGES * page_len(64, PAGE_TOKENS) * 2) as u64);
-        let name = format!("from memory, {THREADS} threads");
-        shares.case_on(THREADS, "attention", isa, &name, bytes, || from_memory(isa));
+        for kv_type in KvType::ALL {
+            let words = THREADS * POOL_PAGES * kv_type.page_len(64, PAGE_TOKENS);
+            let name = format!("{} from memory, {THREADS} threads", kv_type.name());
+            let bytes = Throughput::Bytes(2 * words as u64);
+            shares.case_on(THREADS, "attention", isa, &name, bytes, || from_memory(isa, kv_type));
+        }
     }
     shares.finish();
 }
 
-/// Operations of attention to [`PAGES`] pages.
-fn operations(head_dim: usize, heads: usize, rows: usize) -> usize {
-    4 * head_dim * heads * rows * PAGES * PAGE_TOKENS
+/// Operations of one of the two products with [`PAGES`] pages.
+fn product_operations(head_dim: usize, heads: usize, rows: usize) -> usize {
+    2 * head_dim * heads * rows * PAGES * PAGE_TOKENS
 }
 
-fn from_cache(isa: Isa, head_dim: usize, heads: usize, rows: usize) -> (Work, impl FnMut()) {
-    let mut pages = vec![vec![f16::ZERO; page_len(head_dim, PAGE_TOKENS)]; PAGES];
-    for (i, page) in pages.iter_mut().enumerate() {
-        for slot in 0..PAGE_TOKENS {
-            let number = |j: usize| ((i * 31 + slot * 7 + j) % 13) as f32 / 13.0 - 0.5;
-            let key: Vec<f32> = (0..head_dim).map(number).collect();
-            write_kv(page, PAGE_TOKENS, slot, &key, &key);
-        }
+/// What both products with keys and values of `bytes` bytes are, of `operations` each.
+fn work(kv_type: KvType, operations: usize, bytes: usize) -> Work {
+    let (f32_ops, int8_ops) = match kv_type {
+        KvType::F16 => (2 * operations, 0),
+        KvType::Q8_0 => (operations, operations),
+    };
+    Work { f32_ops, int8_ops, bytes, of_bytes: bytes }
+}
+
+/// A page of one key-value head.
+fn page(isa: Isa, kv_type: KvType, head_dim: usize, seed: usize) -> Vec<u16> {
+    let mut page = vec![0; kv_type.page_len(head_dim, PAGE_TOKENS)];
+    for slot in 0..PAGE_TOKENS {
+        let number = |j: usize| ((seed * 31 + slot * 7 + j) % 13) as f32 / 13.0 - 0.5;
+        let key: Vec<f32> = (0..head_dim).map(number).collect();
+        kv_type.write(isa, &mut page, PAGE_TOKENS, slot, &key, &key);
     }
-    let bytes = PAGES * page_len(head_dim, PAGE_TOKENS) * size_of::<f16>();
-    let work = Work { f32_ops: operations(head_dim, heads, rows), bytes, of_bytes: bytes, ..Work::default() };
+    page
+}
+
+fn from_cache(isa: Isa, kv_type: KvType, head_dim: usize, heads: usize, rows: usize) -> (Work, impl FnMut()) {
+    let pages: Vec<_> = (0..PAGES).map(|seed| page(isa, kv_type, head_dim, seed)).collect();
+    let bytes = 2 * PAGES * kv_type.page_len(head_dim, PAGE_TOKENS);
+    let work = work(kv_type, product_operations(head_dim, heads, rows), bytes);
 
     let width = heads * head_dim;
     let queries: Vec<f32> = (0..rows * width).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
@@ -68,7 +87,9 @@ fn from_cache(isa: Isa, head_dim: usize, heads: usize, rows: usize) -> (Work, im
     let mut out = vec![0.0; rows * width];
     let mut attention = Attention::default();
     let run = move || {
-        attention.start(rows, Heads { heads, head_dim, scale: 0.125, cap: None }, PAGE_TOKENS);
+        let queries = Tile::from_slice(&queries, width);
+        let heads = Heads { heads, head_dim, scale: 0.125, cap: None };
+        attention.start(isa, kv_type, &queries, heads, PAGE_TOKENS);
         for (index, pages) in pages.chunks(span_pages(PAGE_TOKENS)).enumerate() {
             if index > 0 && index.is_multiple_of(SPLIT_SPANS) {
                 attention.end_split(isa);
@@ -77,8 +98,7 @@ fn from_cache(isa: Isa, head_dim: usize, heads: usize, rows: usize) -> (Work, im
             for (to, page) in span.iter_mut().zip(pages) {
                 *to = page;
             }
-            let queries = Tile::from_slice(&queries, width);
-            attention.attend_span(isa, &queries, &masks, &span[..pages.len()], &[]);
+            attention.attend_span(isa, &masks, &span[..pages.len()], &[]);
         }
         attention.finish(isa, &mut TileMut::from_slice(&mut out, width));
         assert!(out[0].is_finite(), "attention of finite values is finite");
@@ -92,22 +112,22 @@ const THREADS: usize = 2;
 const POOL_PAGES: usize = 16 << 10;
 
 /// Decoding of many sequences whose pages lie all over memory larger than the caches, as they do in a pool.
-fn from_memory(isa: Isa) -> (Work, impl FnMut()) {
+fn from_memory(isa: Isa, kv_type: KvType) -> (Work, impl FnMut()) {
     let (head_dim, heads, pages) = (64, 3, POOL_PAGES);
-    let len = page_len(head_dim, PAGE_TOKENS);
-    let pools: Vec<Vec<f16>> = (0..THREADS).map(|_| vec![f16::from_f32(0.25); pages * len]).collect();
+    let pools: Vec<Vec<u16>> =
+        (0..THREADS).map(|seed| page(isa, kv_type, head_dim, seed).repeat(pages)).collect();
     let queries: Vec<f32> = (0..heads * head_dim).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
     // Neighbours in a sequence are 90 rows of the pool apart: 30 layers of 3 key-value heads.
     let order: Vec<usize> = (0..90).flat_map(|first| (first..pages).step_by(90)).collect();
-    let bytes = THREADS * pages * len * size_of::<f16>();
-    let f32_ops = 4 * head_dim * heads * THREADS * pages * PAGE_TOKENS;
-    let work = Work { f32_ops, bytes, of_bytes: bytes, ..Work::default() };
+    let bytes = pools.iter().map(|pool| 2 * pool.len()).sum();
+    let work = work(kv_type, 2 * head_dim * heads * THREADS * pages * PAGE_TOKENS, bytes);
     let run = move || {
         std::thread::scope(|scope| {
             for pool in &pools {
                 let (order, queries) = (&order, &queries);
                 scope.spawn(move || {
-                    decode(isa, Heads { heads, head_dim, scale: 0.125, cap: None }, pool, order, queries)
+                    let heads = Heads { heads, head_dim, scale: 0.125, cap: None };
+                    decode(isa, kv_type, heads, pool, order, queries);
                 });
             }
         });
@@ -116,29 +136,24 @@ fn from_memory(isa: Isa) -> (Work, impl FnMut()) {
 }
 
 /// One row of each sequence of 32 pages.
-fn decode(isa: Isa, heads: Heads, pool: &[f16], order: &[usize], queries: &[f32]) {
-    let len = page_len(heads.head_dim, PAGE_TOKENS);
+fn decode(isa: Isa, kv_type: KvType, heads: Heads, pool: &[u16], order: &[usize], queries: &[f32]) {
+    let len = kv_type.page_len(heads.head_dim, PAGE_TOKENS);
+    let queries = Tile::from_slice(queries, queries.len());
     let mut attention = Attention::default();
-    let mut out = vec![0.0; queries.len()];
+    let mut out = vec![0.0; queries.cols().len()];
     let page = |index: usize| &pool[order[index] * len..][..len];
     for first in (0..order.len()).step_by(32) {
-        attention.start(1, heads, PAGE_TOKENS);
+        attention.start(isa, kv_type, &queries, heads, PAGE_TOKENS);
         for span in (first..first + 32).step_by(span_pages(PAGE_TOKENS)) {
             let end = span + span_pages(PAGE_TOKENS);
             if span == first + SPLIT_SPANS * span_pages(PAGE_TOKENS) {
                 attention.end_split(isa);
             }
-            let next: [&[f16]; 4] = std::array::from_fn(|i| page((end + i).min(first + 31)));
-            let of_span: [&[f16]; 4] = std::array::from_fn(|i| page(span + i));
-            attention.attend_span(
-                isa,
-                &Tile::from_slice(queries, queries.len()),
-                &[u64::MAX],
-                &of_span,
-                &next,
-            );
+            let next: [&[u16]; 4] = std::array::from_fn(|i| page((end + i).min(first + 31)));
+            let of_span: [&[u16]; 4] = std::array::from_fn(|i| page(span + i));
+            attention.attend_span(isa, &[u64::MAX], &of_span, &next);
         }
-        attention.finish(isa, &mut TileMut::from_slice(&mut out, queries.len()));
+        attention.finish(isa, &mut TileMut::from_slice(&mut out, queries.cols().len()));
     }
     assert!(out.iter().all(|value| value.is_finite()), "attention of finite values is finite");
 }

@@ -6,9 +6,8 @@ use crate::network::{AttentionWeights, Norm, head_width};
 use crate::prepared_batch::split_pages;
 use crate::profile::Operation;
 use crate::state::WorkerScratch;
-use half::slice::HalfBitsSliceExt;
 use kernels::attention::{Heads, SPAN_PAGES_MAX, join_splits, part_len, span_pages};
-use kernels::{f16, ops};
+use kernels::ops;
 use std::ops::Range;
 use std::sync::PoisonError;
 
@@ -58,6 +57,7 @@ impl Forward<'_> {
     /// each other: borrowing their rows one by one takes as long as the work on them.
     fn rotate_and_store(&self, layer: usize, weights: &AttentionWeights) {
         let (state, prepared) = (self.state, &self.state.prepared);
+        let isa = self.network.isa;
         let rope = self.network.layers[layer].kind.rope.map(|rope| &prepared.ropes[rope]);
         let v = state.v.read_rows(0..prepared.rows());
         for task in self.worker.tasks(prepared.write_tasks.len()) {
@@ -72,7 +72,7 @@ impl Forward<'_> {
                     self.finish_heads(q.row(row - first), weights.q_norm.as_ref(), turn);
                     self.finish_heads(k.row(row - first), weights.k_norm.as_ref(), turn);
                     let slot = prepared.batch.slots[row] as usize % state.pages.page_tokens();
-                    state.pages.store(&mut page, slot, k.row(row - first), v.row(row));
+                    state.pages.store(isa, &mut page, slot, k.row(row - first), v.row(row));
                 }
             }
         }
@@ -107,7 +107,7 @@ impl Forward<'_> {
         let WorkerScratch { attention, masks, .. } = &mut *scratch;
         let group = hyper.heads / hyper.kv_heads;
         let shape = Heads { heads: group, head_dim, scale: hyper.attention_scale, cap: hyper.score_cap };
-        let page_tokens = state.pages.page_tokens();
+        let (kv_type, page_tokens) = (state.pages.kv_type(), state.pages.page_tokens());
         let (of_span, of_split) = (span_pages(page_tokens), split_pages(page_tokens));
         for task in self.worker.tasks(prepared.attention_tasks.len() * hyper.kv_heads) {
             let (task, kv_head) = (&prepared.attention_tasks[task / hyper.kv_heads], task % hyper.kv_heads);
@@ -115,15 +115,15 @@ impl Forward<'_> {
             let sequence = &prepared.sequences[block.sequence];
             let cols = kv_head * group * head_dim..(kv_head + 1) * group * head_dim;
             let queries = q.part(block.rows.clone(), cols.clone());
-            attention.start(block.rows.len(), shape, page_tokens);
+            attention.start(isa, kv_type, &queries, shape, page_tokens);
             let all_ids = &prepared.pages[sequence.pages.clone()];
             let (mut start, end) =
                 (task.splits.start * of_split, all_ids.len().min(task.splits.end * of_split));
             let ids = &all_ids[start..end];
             let mut spans = ids.chunks(of_span).map(|span| {
-                let mut pages = [&[] as &[f16]; SPAN_PAGES_MAX];
+                let mut pages = [&[] as &[u16]; SPAN_PAGES_MAX];
                 for (to, id) in pages.iter_mut().zip(span) {
-                    *to = pool.row(state.pages.row(*id, layer, kv_head)).reinterpret_cast();
+                    *to = pool.row(state.pages.row(*id, layer, kv_head));
                 }
                 (pages, span.len())
             });
@@ -137,7 +137,7 @@ impl Forward<'_> {
                     of_pages.fold(0, |all, (page, mask)| all | mask << (page * page_tokens))
                 }));
                 let ahead = next.as_ref().map_or(&[] as &[_], |(pages, len)| &pages[..*len]);
-                attention.attend_span(isa, &queries, masks, &pages[..len], ahead);
+                attention.attend_span(isa, masks, &pages[..len], ahead);
                 start += len;
                 if next.is_some() && start.is_multiple_of(of_split) {
                     attention.end_split(isa);

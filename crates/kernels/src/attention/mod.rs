@@ -1,12 +1,10 @@
 //! Attention over pages of keys and values, flash style: one pass over the pages with a running maximum and
 //! sum.
 //!
-//! A page holds up to 64 tokens of one key-value head, f16, in one slice: the keys transposed, so that a
-//! vector of slots is multiplied with one number of the query, then the values:
+//! A page holds up to 64 tokens of one key-value head in one slice. How, and in which number format, is the business of
+//! [`format`]: f16, or 8-bit integers with scales. Keys are laid out so that a vector of slots is multiplied with one
+//! number of the query, or with four.
 //!
-//! ```text
-//! [head_dim][page_tokens] keys    [page_tokens][head_dim] values
-//! ```
 //! [`Attention`] serves all queries of one key-value head that look at the same pages: the heads that share
 //! it, of one or more rows of the batch. Pages are taken in by spans, as many as have 64 slots together: what a
 //! query pays once for each (maximum, factor, sums read and written) it pays for many slots. Per query and span:
@@ -26,15 +24,18 @@
 //! state as it is. Spans and splits begin at every so many pages of the sequence, so a row gets the same bits however
 //! many come after it, and in whichever batch.
 
+mod format;
+mod queries;
 mod span;
 mod split;
 
 use crate::lanes::{Kernel, run, run_wide};
 use crate::memory::{Level, prefetch};
 use crate::{Isa, Tile, TileMut};
-use half::f16;
-use half::slice::HalfFloatSliceExt;
-use span::{AttendSpan, SUMS};
+pub use format::KvType;
+use format::PageShape;
+use queries::Queries;
+use span::{OfSlots, SUMS, Span};
 use split::{Join, MAX, PART_EXTRA, SUM};
 
 /// The most slots of a span, and so of a page: the bits of a mask.
@@ -60,47 +61,11 @@ pub fn part_len(heads: usize, head_dim: usize) -> usize {
     heads * (head_dim + PART_EXTRA)
 }
 
-/// Numbers in a page of one key-value head: keys and values.
-pub fn page_len(head_dim: usize, page_tokens: usize) -> usize {
-    2 * head_dim * page_tokens
-}
-
-/// Stores the key and value of one token, `head_dim` numbers each, in slot `slot` of a page. What is beyond
-/// the range of f16 is stored as its largest number: an infinite score would leave the token without any
-/// weight. Panics unless the lengths fit (see the module docs for the layout).
-pub fn write_kv(page: &mut [f16], page_tokens: usize, slot: usize, key: &[f32], value: &[f32]) {
-    let head_dim = key.len();
-    assert_eq!(value.len(), head_dim);
-    assert_eq!(page.len(), page_len(head_dim, page_tokens), "page of {page_tokens} tokens by {head_dim}");
-    assert!(slot < page_tokens, "slot {slot} of {page_tokens}");
-    let (keys, values) = page.split_at_mut(head_dim * page_tokens);
-    // Converted in pieces: a conversion of one number asks each time what the processor can do.
-    let mut converted = [f16::ZERO; 64];
-    for (rows, key) in keys.chunks_mut(64 * page_tokens).zip(key.chunks(64)) {
-        let converted = &mut converted[..key.len()];
-        converted.convert_from_f32_slice(key);
-        for (row, &number) in rows.chunks_exact_mut(page_tokens).zip(converted.iter()) {
-            row[slot] = finite(number);
-        }
-    }
-    let values = &mut values[slot * head_dim..][..head_dim];
-    values.convert_from_f32_slice(value);
-    values.iter_mut().for_each(|number| *number = finite(*number));
-}
-
 /// Asks for a page before it is needed.
 #[inline(always)]
-fn prefetch_page(page: &[f16]) {
-    for line in page.chunks(64 / size_of::<f16>()) {
+fn prefetch_page(page: &[u16]) {
+    for line in page.chunks(64 / size_of::<u16>()) {
         prefetch(line.as_ptr().cast(), Level::Second);
-    }
-}
-
-/// The nearest finite number; what is not a number stays so.
-fn finite(number: f16) -> f16 {
-    match number.is_infinite() {
-        true => f16::MAX.copysign(number),
-        false => number,
     }
 }
 
@@ -120,9 +85,10 @@ pub struct Heads {
 /// The running state of the queries of one key-value head. Reusable: [`Attention::start`] keeps the memory.
 #[derive(Default)]
 pub struct Attention {
-    head_dim: usize,
-    page_tokens: usize,
+    kv_type: KvType,
+    shape: PageShape,
     heads: usize,
+    queries: Queries,
     scale: f32,
     cap: Option<f32>,
     /// Per query: the largest score so far, the sums of the exponentials, and `head_dim` weighted values.
@@ -133,13 +99,23 @@ pub struct Attention {
     joined: Vec<f32>,
     /// The part of the split that ends.
     part: Vec<f32>,
+    /// Weights times the scales of values.
+    scaled: Vec<OfSlots>,
 }
 
 impl Attention {
-    /// Begins: `rows` rows of the batch with the queries of `shape`, over pages of `page_tokens` slots. Panics
-    /// unless the numbers of a head are a multiple of 8 and `page_tokens` is a multiple of 8 up to 64.
-    pub fn start(&mut self, rows: usize, shape: Heads, page_tokens: usize) {
-        let Heads { heads, head_dim, scale, cap } = shape;
+    /// Begins: the rectangle `queries` is `[rows][heads * head_dim]`, with the heads of `heads`, over pages of
+    /// `page_tokens` slots in the format `kv_type`. Panics unless the numbers of a head are a multiple of 8 and
+    /// `page_tokens` is a multiple of 8 up to 64.
+    pub fn start(
+        &mut self,
+        isa: Isa,
+        kv_type: KvType,
+        queries: &Tile<'_, f32>,
+        heads: Heads,
+        page_tokens: usize,
+    ) {
+        let Heads { heads, head_dim, scale, cap } = heads;
         assert!(
             head_dim > 0 && head_dim.is_multiple_of(8),
             "head dimension {head_dim} is not a multiple of 8"
@@ -150,8 +126,12 @@ impl Attention {
                 && page_tokens <= SPAN_TOKENS_MAX,
             "{page_tokens} tokens per page is not a multiple of {PAGE_TOKENS_MULTIPLE} up to {SPAN_TOKENS_MAX}"
         );
-        (self.head_dim, self.page_tokens, self.heads) = (head_dim, page_tokens, heads);
+        let (rows, width) = (queries.rows().len(), heads * head_dim);
+        assert_eq!(queries.cols().len(), width, "shape of the queries");
+        (self.kv_type, self.shape, self.heads) = (kv_type, PageShape { head_dim, page_tokens }, heads);
         (self.scale, self.cap) = (scale, cap);
+        self.queries.fill(head_dim, queries);
+        kv_type.prepare(isa, &mut self.queries);
         self.joined.clear();
         self.start_split(rows * heads);
     }
@@ -162,28 +142,19 @@ impl Attention {
         self.sums.clear();
         self.sums.resize(queries, [0.0; SUMS]);
         self.acc.clear();
-        self.acc.resize(queries * self.head_dim, 0.0);
+        self.acc.resize(queries * self.shape.head_dim, 0.0);
     }
 
-    /// Takes the pages of a span in. `queries` is the rectangle `[rows][heads * head_dim]`; bit `t` of
-    /// `masks[row]` says that the row attends to slot `t` of the span. Spans are taken in the order of their
-    /// tokens, each of [`span_pages`] but for the last, the same for every batch. Panics when a shape differs
-    /// from [`Attention::start`], there are more pages, or a mask has bits beyond them. `next` are the pages of the
-    /// span that comes after, which are asked for meanwhile: pages of one layer lie far from each other, where the
-    /// processor does not look by itself, and a span is short to compute. They change no number.
-    pub fn attend_span(
-        &mut self,
-        isa: Isa,
-        queries: &Tile<'_, f32>,
-        masks: &[u64],
-        pages: &[&[f16]],
-        next: &[&[f16]],
-    ) {
-        let (width, rows) = (self.heads * self.head_dim, self.max.len() / self.heads.max(1));
-        assert_eq!((queries.rows().len(), queries.cols().len()), (rows, width), "shape of the queries");
-        assert_eq!(masks.len(), rows, "a mask per row");
-        let (len, slots) = (page_len(self.head_dim, self.page_tokens), pages.len() * self.page_tokens);
-        assert!(pages.len() <= span_pages(self.page_tokens), "{} pages of a span", pages.len());
+    /// Takes the pages of a span in: bit `t` of `masks[row]` says that the row attends to slot `t` of the span. Spans are
+    /// taken in the order of their tokens, each of [`span_pages`] but for the last, the same for every batch. Panics when
+    /// there are more pages or of another length than in [`Attention::start`], or a mask has bits beyond them. `next` are
+    /// the pages of the span that comes after, which are asked for meanwhile: pages of one layer lie far from each other,
+    /// where the processor does not look by itself, and a span is short to compute. They change no number.
+    pub fn attend_span(&mut self, isa: Isa, masks: &[u64], pages: &[&[u16]], next: &[&[u16]]) {
+        let PageShape { head_dim, page_tokens } = self.shape;
+        assert_eq!(masks.len(), self.max.len() / self.heads.max(1), "a mask per row");
+        let (len, slots) = (self.kv_type.page_len(head_dim, page_tokens), pages.len() * page_tokens);
+        assert!(pages.len() <= span_pages(page_tokens), "{} pages of a span", pages.len());
         assert!(pages.iter().all(|page| page.len() == len), "length of the pages");
         let all = masks.iter().fold(0, |all, mask| all | mask);
         let beyond = u64::MAX.checked_shl(slots as u32).unwrap_or(0);
@@ -191,12 +162,12 @@ impl Attention {
         if all == 0 {
             return;
         }
-        run_in(isa, self.wide(), AttendSpan { state: self, queries, masks, pages, next: next.iter() });
+        self.kv_type.attend(isa, self.wide(), self, Span { masks, pages, next: next.iter() });
     }
 
     /// Whether whole vectors of 16 fill the page.
     fn wide(&self) -> bool {
-        self.head_dim.is_multiple_of(16) && self.page_tokens.is_multiple_of(16)
+        self.shape.head_dim.is_multiple_of(16) && self.shape.page_tokens.is_multiple_of(16)
     }
 
     /// Ends a split after [`SPLIT_SPANS`] spans, where others come after it, and begins the next.
@@ -209,32 +180,33 @@ impl Attention {
     fn join_part(&mut self, isa: Isa) {
         let is_first = self.joined.is_empty();
         let mut part = std::mem::take(if is_first { &mut self.joined } else { &mut self.part });
-        part.resize(part_len(self.max.len(), self.head_dim), 0.0);
+        part.resize(part_len(self.max.len(), self.shape.head_dim), 0.0);
         self.write_parts(0, &mut part);
         if is_first {
             self.joined = part;
             return;
         }
-        join(isa, self.head_dim, &mut self.joined, &part);
+        join(isa, self.shape.head_dim, &mut self.joined, &part);
         self.part = part;
     }
 
     /// Writes the parts of the queries from `first` on, as many as `to` has room for.
     fn write_parts(&self, first: usize, to: &mut [f32]) {
-        let parts = to.chunks_exact_mut(self.head_dim + PART_EXTRA);
+        let parts = to.chunks_exact_mut(self.shape.head_dim + PART_EXTRA);
         parts.enumerate().for_each(|(query, to)| self.write_part(first + query, to));
     }
 
     fn write_part(&self, query: usize, to: &mut [f32]) {
-        to[..self.head_dim].copy_from_slice(&self.acc[query * self.head_dim..][..self.head_dim]);
-        to[self.head_dim + MAX] = self.max[query];
-        to[self.head_dim + SUM] = total(self.sums[query]);
+        to[..self.shape.head_dim]
+            .copy_from_slice(&self.acc[query * self.shape.head_dim..][..self.shape.head_dim]);
+        to[self.shape.head_dim + MAX] = self.max[query];
+        to[self.shape.head_dim + SUM] = total(self.sums[query]);
     }
 
     /// Ends a split that was taken in alone, of a context with others: writes what [`join_splits`] makes the result of, to
     /// the rectangle `[rows][part_len]`. Panics when the shape differs from [`Attention::start`].
     pub fn save_split(&self, out: &mut TileMut<'_, f32>) {
-        let (width, rows) = (part_len(self.heads, self.head_dim), self.max.len() / self.heads.max(1));
+        let (width, rows) = (part_len(self.heads, self.shape.head_dim), self.max.len() / self.heads.max(1));
         assert_eq!((out.rows().len(), out.cols().len()), (rows, width), "shape of the parts");
         (0..rows).for_each(|row| self.write_parts(row * self.heads, out.row(row)));
     }
@@ -242,17 +214,20 @@ impl Attention {
     /// Ends: writes `acc / sum` per query to the rectangle `[rows][heads * head_dim]`; zeros where nothing
     /// was attended. Panics when the shape differs from [`Attention::start`].
     pub fn finish(&mut self, isa: Isa, out: &mut TileMut<'_, f32>) {
-        let (width, rows) = (self.heads * self.head_dim, self.max.len() / self.heads.max(1));
+        let (width, rows) = (self.heads * self.shape.head_dim, self.max.len() / self.heads.max(1));
         assert_eq!((out.rows().len(), out.cols().len()), (rows, width), "shape of the output");
         if !self.joined.is_empty() {
             self.join_part(isa);
-            for (row, joined) in self.joined.chunks_exact(part_len(self.heads, self.head_dim)).enumerate() {
-                finish_row(isa, self.head_dim, joined, out.row(row));
+            for (row, joined) in
+                self.joined.chunks_exact(part_len(self.heads, self.shape.head_dim)).enumerate()
+            {
+                finish_row(isa, self.shape.head_dim, joined, out.row(row));
             }
             return;
         }
-        for (query, acc) in self.acc.chunks_exact(self.head_dim).enumerate() {
-            let out = &mut out.row(query / self.heads)[query % self.heads * self.head_dim..][..self.head_dim];
+        for (query, acc) in self.acc.chunks_exact(self.shape.head_dim).enumerate() {
+            let out = &mut out.row(query / self.heads)[query % self.heads * self.shape.head_dim..]
+                [..self.shape.head_dim];
             finish_query(isa, acc, total(self.sums[query]), out);
         }
     }

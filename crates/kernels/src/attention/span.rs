@@ -1,9 +1,9 @@
 //! The kernel: a span of pages for all queries, block by block of those that attend to the same slots.
 
+use super::format::{Format, PageShape};
 use super::{Attention, SPAN_TOKENS_MAX, prefetch_page};
-use crate::Tile;
-use crate::lanes::{Kernel, Lanes, exp, tanh};
-use half::f16;
+use crate::lanes::{Kernel, Lanes, Number, exp, tanh};
+use std::marker::PhantomData;
 
 /// Partial sums of the exponentials: slot `t` of a span adds to the one at `t % SUMS`, so that vectors of 8 and of 16
 /// add up in the same order.
@@ -12,26 +12,37 @@ pub(super) const SUMS: usize = 16;
 /// Vectors of slots in a span, of 8 lanes each.
 const VECTORS_MAX: usize = SPAN_TOKENS_MAX / 8;
 
-/// Takes the pages of a span in.
-pub(super) struct AttendSpan<'a, 'q> {
-    pub(super) state: &'a mut Attention,
-    pub(super) queries: &'a Tile<'q, f32>,
+/// A span, and what each row attends to of it.
+pub(super) struct Span<'a> {
     /// Per row, the slots of the span that it attends to.
     pub(super) masks: &'a [u64],
-    pub(super) pages: &'a [&'a [f16]],
+    pub(super) pages: &'a [&'a [u16]],
     /// The pages of the next span. They are asked for one by one while this span is computed: all at once would
     /// be more than the processor can have under way.
-    pub(super) next: std::slice::Iter<'a, &'a [f16]>,
+    pub(super) next: std::slice::Iter<'a, &'a [u16]>,
 }
 
-impl Kernel for AttendSpan<'_, '_> {
+/// Takes the pages of a span in, which are of format `F`.
+pub(super) struct AttendSpan<'a, F> {
+    state: &'a mut Attention,
+    span: Span<'a>,
+    format: PhantomData<F>,
+}
+
+impl<'a, F: Format> AttendSpan<'a, F> {
+    pub(super) fn new(state: &'a mut Attention, span: Span<'a>) -> AttendSpan<'a, F> {
+        AttendSpan { state, span, format: PhantomData }
+    }
+}
+
+impl<F: Format> Kernel for AttendSpan<'_, F> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(mut self) {
         let heads = self.state.heads;
         let mut row = 0;
-        for same in self.masks.chunk_by(|a, b| a == b) {
+        for same in self.span.masks.chunk_by(|a, b| a == b) {
             let (mut index, end) = (row * heads, (row + same.len()) * heads);
             row += same.len();
             if same[0] == 0 {
@@ -57,7 +68,11 @@ impl Kernel for AttendSpan<'_, '_> {
 /// A number for each slot of a span.
 #[repr(align(64))]
 #[derive(Clone, Copy)]
-struct OfSlots([f32; SPAN_TOKENS_MAX]);
+pub(super) struct OfSlots(pub(super) [f32; SPAN_TOKENS_MAX]);
+
+impl OfSlots {
+    pub(super) const ZERO: OfSlots = OfSlots([0.0; SPAN_TOKENS_MAX]);
+}
 
 /// The vectors of slots to which a block attends at all, in order.
 struct Live {
@@ -90,15 +105,18 @@ fn bits<L: Lanes>(mask: u64, vector: usize) -> u16 {
     (mask >> (vector * L::N)) as u16 & (u16::MAX >> (16 - L::N))
 }
 
-impl AttendSpan<'_, '_> {
+impl<F: Format> AttendSpan<'_, F> {
     /// Takes the span in for `Q` queries from `index`, which all attend to the slots of `mask`.
     #[inline(always)]
     fn block<L: Lanes, const Q: usize>(&mut self, index: usize, mask: u64) {
         let live = Live::of::<L>(mask);
-        let mut scores = [OfSlots([0.0; SPAN_TOKENS_MAX]); Q];
+        let mut scores = [OfSlots::ZERO; Q];
         let largest = self.score::<L, Q>(index, mask, live.get(), &mut scores);
         let factors = self.weigh::<L, Q>(index, live.get(), largest, &mut scores);
-        self.accumulate::<L, Q>(index, mask, factors, &scores);
+        let mut scaled = std::mem::take(&mut self.state.scaled);
+        let weights = F::weights::<L, Q>(self.span.pages, self.state.shape, live.get(), &scores, &mut scaled);
+        self.accumulate::<L, Q>(index, mask, factors, weights);
+        self.state.scaled = scaled;
     }
 
     /// The scores of the live slots, -inf where the mask has none, and per query the largest.
@@ -110,20 +128,15 @@ impl AttendSpan<'_, '_> {
         live: &[usize],
         scores: &mut [OfSlots; Q],
     ) -> [f32; Q] {
-        let (heads, head_dim) = (self.state.heads, self.state.head_dim);
-        let mut queries = [&[] as &[f32]; Q];
-        for (q, query) in queries.iter_mut().enumerate() {
-            *query = &self.queries.row((index + q) / heads)[(index + q) % heads * head_dim..][..head_dim];
-        }
         let mut largest = [L::splat(f32::NEG_INFINITY); Q];
         let mut rest = live;
         while !rest.is_empty() {
             let taken = match rest.len() {
                 4.. if L::N == 16 || Q == 1 => {
-                    self.score_slots::<L, Q, 4>(queries, mask, rest, scores, &mut largest)
+                    self.score_slots::<L, Q, 4>(index, mask, rest, scores, &mut largest)
                 }
-                2.. => self.score_slots::<L, Q, 2>(queries, mask, rest, scores, &mut largest),
-                _ => self.score_slots::<L, Q, 1>(queries, mask, rest, scores, &mut largest),
+                2.. => self.score_slots::<L, Q, 2>(index, mask, rest, scores, &mut largest),
+                _ => self.score_slots::<L, Q, 1>(index, mask, rest, scores, &mut largest),
             };
             rest = &rest[taken..];
         }
@@ -134,45 +147,19 @@ impl AttendSpan<'_, '_> {
     #[inline(always)]
     fn score_slots<L: Lanes, const Q: usize, const W: usize>(
         &self,
-        queries: [&[f32]; Q],
+        index: usize,
         mask: u64,
         vectors: &[usize],
         scores: &mut [OfSlots; Q],
         largest: &mut [L; Q],
     ) -> usize {
-        let (head_dim, page_tokens) = (self.state.head_dim, self.state.page_tokens);
-        let mut keys = [&[] as &[f16]; W];
-        for (keys, &vector) in keys.iter_mut().zip(vectors) {
+        let page_tokens = self.state.shape.page_tokens;
+        let mut slots = [(&[] as &[u16], 0); W];
+        for (to, &vector) in slots.iter_mut().zip(vectors) {
             let slot = vector * L::N;
-            *keys = &self.pages[slot / page_tokens][slot % page_tokens..head_dim * page_tokens];
+            *to = (self.span.pages[slot / page_tokens], slot % page_tokens);
         }
-        let mut sums = [[L::splat(0.0); W]; Q];
-        for number in 0..head_dim {
-            // The fewer stay in registers.
-            if Q > W {
-                let mut vectors = [L::splat(0.0); W];
-                for (vector, keys) in vectors.iter_mut().zip(keys) {
-                    *vector = L::load_f16(&keys[number * page_tokens..]);
-                }
-                for q in 0..Q {
-                    let factor = L::splat(queries[q][number]);
-                    for w in 0..W {
-                        sums[q][w] = vectors[w].fma(factor, sums[q][w]);
-                    }
-                }
-            } else {
-                let mut factors = [L::splat(0.0); Q];
-                for (factor, query) in factors.iter_mut().zip(queries) {
-                    *factor = L::splat(query[number]);
-                }
-                for w in 0..W {
-                    let vector = L::load_f16(&keys[w][number * page_tokens..]);
-                    for q in 0..Q {
-                        sums[q][w] = vector.fma(factors[q], sums[q][w]);
-                    }
-                }
-            }
-        }
+        let sums = F::products::<L, Q, W>(&self.state.queries, index, self.state.shape, slots);
         let (scale, cap) = (L::splat(self.state.scale), self.state.cap);
         for (q, sums) in sums.into_iter().enumerate() {
             for (sum, &vector) in sums.into_iter().zip(vectors) {
@@ -224,16 +211,17 @@ impl AttendSpan<'_, '_> {
         of_queries
     }
 
-    /// `acc = factor * acc + sum over the slots of the mask of p[t] v[t]`, slots in order.
+    /// `acc = factor * acc + sum over the slots of the mask of p[t] v[t]`, slots in order. `weights` are those of each
+    /// group of numbers.
     #[inline(always)]
     fn accumulate<L: Lanes, const Q: usize>(
         &mut self,
         index: usize,
         mask: u64,
         factors: [f32; Q],
-        weights: &[OfSlots; Q],
+        weights: &[[OfSlots; Q]],
     ) {
-        let head_dim = self.state.head_dim;
+        let head_dim = self.state.shape.head_dim;
         let mut first = 0;
         while first < head_dim {
             // Sums that are independent of each other hide how long one takes.
@@ -257,10 +245,10 @@ impl AttendSpan<'_, '_> {
         index: usize,
         mask: u64,
         factors: [f32; Q],
-        weights: &[OfSlots; Q],
+        weights: &[[OfSlots; Q]],
         first: usize,
     ) -> usize {
-        let (head_dim, page_tokens) = (self.state.head_dim, self.state.page_tokens);
+        let PageShape { head_dim, page_tokens } = self.state.shape;
         let at = |q: usize, w: usize| (index + q) * head_dim + first + w * L::N;
         // Loops instead of closures, which are not always inlined here.
         let mut sums = [[L::splat(0.0); W]; Q];
@@ -270,25 +258,30 @@ impl AttendSpan<'_, '_> {
                 *sum = L::load(&self.state.acc[at(q, w)..]).mul(factor);
             }
         }
+        // Vectors that share a weight, of which all in a chunk begin at a multiple of its width.
+        let of_group = (F::GROUP / L::N).min(W);
+        let weights = &weights[first / F::GROUP..][..W / of_group];
         let all = u64::MAX >> (SPAN_TOKENS_MAX - page_tokens);
-        for (page, numbers) in self.pages.iter().enumerate() {
-            if let Some(next) = self.next.next() {
+        for (page, words) in self.span.pages.iter().enumerate() {
+            if let Some(next) = self.span.next.next() {
                 prefetch_page(next);
             }
-            let values = &numbers[head_dim * page_tokens + first..];
+            let values = &F::values(words, self.state.shape)[first..];
             let mut left = mask >> (page * page_tokens) & all;
             while left != 0 {
                 let slot = left.trailing_zeros() as usize;
                 left &= left - 1;
-                let mut p = [L::splat(0.0); Q];
-                for (p, weights) in p.iter_mut().zip(weights) {
-                    *p = L::splat(weights.0[page * page_tokens + slot]);
-                }
                 let values = &values[slot * head_dim..][..W * L::N];
-                for w in 0..W {
-                    let value = L::load_f16(&values[w * L::N..]);
-                    for q in 0..Q {
-                        sums[q][w] = value.fma(p[q], sums[q][w]);
+                for group in 0..W / of_group {
+                    let mut p = [L::splat(0.0); Q];
+                    for (p, weights) in p.iter_mut().zip(&weights[group]) {
+                        *p = L::splat(weights.0[page * page_tokens + slot]);
+                    }
+                    for w in group * of_group..(group + 1) * of_group {
+                        let value: L = F::Value::load(&values[w * L::N..]);
+                        for q in 0..Q {
+                            sums[q][w] = value.fma(p[q], sums[q][w]);
+                        }
                     }
                 }
             }

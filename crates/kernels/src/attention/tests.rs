@@ -1,28 +1,46 @@
 use super::*;
+use crate::f16;
 use crate::testing::{seeded, values};
 
 #[derive(Clone)]
 struct Case {
+    kv_type: KvType,
     heads: usize,
     head_dim: usize,
     cap: Option<f32>,
     page_tokens: usize,
     rows: usize,
     queries: Vec<f32>,
-    pages: Vec<Vec<f16>>,
+    pages: Vec<Vec<u16>>,
     /// Per page and row.
     masks: Vec<Vec<u64>>,
 }
 
 impl Case {
-    fn new(heads: usize, head_dim: usize, page_tokens: usize, rows: usize, pages: usize) -> Case {
+    fn new(
+        kv_type: KvType,
+        heads: usize,
+        head_dim: usize,
+        page_tokens: usize,
+        rows: usize,
+        pages: usize,
+    ) -> Case {
         let mut rng = seeded((head_dim * page_tokens + rows) as u64);
         let queries = values(&mut rng, rows * heads * head_dim).iter().map(|x| x * 3.0).collect();
         let all = u64::MAX >> (64 - page_tokens);
-        let mut case =
-            Case { heads, head_dim, cap: None, page_tokens, rows, queries, pages: vec![], masks: vec![] };
+        let mut case = Case {
+            kv_type,
+            heads,
+            head_dim,
+            cap: None,
+            page_tokens,
+            rows,
+            queries,
+            pages: vec![],
+            masks: vec![],
+        };
         for _ in 0..pages {
-            let mut page = vec![f16::NAN; page_len(head_dim, page_tokens)];
+            let mut page = vec![f16::NAN.to_bits(); kv_type.page_len(head_dim, page_tokens)];
             let masks: Vec<u64> = (0..rows)
                 .map(|_| match rng.u64(..) % 4 {
                     0 => 0,
@@ -33,13 +51,8 @@ impl Case {
             // Slots that no row attends to keep NaN, as unwritten memory may.
             let used = masks.iter().fold(0, |used, mask| used | mask);
             for slot in (0..page_tokens).filter(|slot| used >> slot & 1 == 1) {
-                write_kv(
-                    &mut page,
-                    page_tokens,
-                    slot,
-                    &values(&mut rng, head_dim),
-                    &values(&mut rng, head_dim),
-                );
+                let [key, value] = [(); 2].map(|()| values(&mut rng, head_dim));
+                kv_type.write(Isa::SCALAR, &mut page, page_tokens, slot, &key, &value);
             }
             case.pages.push(page);
             case.masks.push(masks);
@@ -58,19 +71,19 @@ impl Case {
         let queries = Tile::from_slice(&self.queries[rows.start * width..rows.end * width], width);
         let mut attention = Attention::default();
         let shape = Heads { heads: self.heads, head_dim: self.head_dim, scale: 0.125, cap: self.cap };
-        attention.start(rows.len(), shape, self.page_tokens);
+        attention.start(isa, self.kv_type, &queries, shape, self.page_tokens);
         let of_span = span_pages(self.page_tokens);
         let spans: Vec<_> = self.pages.chunks(of_span).zip(self.masks.chunks(of_span)).collect();
         for (index, split) in spans.chunks(SPLIT_SPANS).enumerate() {
             for (pages, masks) in split {
-                let pages: Vec<&[f16]> = pages.iter().map(Vec::as_slice).collect();
+                let pages: Vec<&[u16]> = pages.iter().map(Vec::as_slice).collect();
                 let bits = |row: usize| {
                     let shifted =
                         |(page, of_page): (usize, &Vec<u64>)| of_page[row] << (page * self.page_tokens);
                     masks.iter().enumerate().map(shifted).fold(0, |all, bits| all | bits)
                 };
                 let masks: Vec<u64> = rows.clone().map(bits).collect();
-                attention.attend_span(isa, &queries, &masks, &pages, &[]);
+                attention.attend_span(isa, &masks, &pages, &[]);
             }
             between(&mut attention, (index + 1) * SPLIT_SPANS >= spans.len());
         }
@@ -99,7 +112,8 @@ impl Case {
             attention.save_split(&mut TileMut::from_slice(&mut parts, part));
             splits.push(parts);
             let shape = Heads { heads: self.heads, head_dim: self.head_dim, scale: 0.125, cap: self.cap };
-            attention.start(self.rows, shape, self.page_tokens);
+            let queries = Tile::from_slice(&self.queries, width);
+            attention.start(isa, self.kv_type, &queries, shape, self.page_tokens);
         });
         let mut out = vec![0.0; self.rows * width];
         for (row, out) in out.chunks_exact_mut(width).enumerate() {
@@ -109,35 +123,80 @@ impl Case {
         out
     }
 
-    /// Softmax over all attended slots at once, in f64.
+    /// Softmax over all attended slots at once, in f64, of what is in the pages.
     fn naive(&self, row: usize, head: usize) -> Vec<f64> {
         let query = &self.queries[(row * self.heads + head) * self.head_dim..][..self.head_dim];
+        let query = match self.kv_type {
+            KvType::F16 => query.iter().copied().map(f64::from).collect(),
+            KvType::Q8_0 => through_codes(query),
+        };
         let mut scored = Vec::new();
         for (page, masks) in self.pages.iter().zip(&self.masks) {
-            let (keys, values) = page.split_at(self.head_dim * self.page_tokens);
             for slot in (0..self.page_tokens).filter(|slot| masks[row] >> slot & 1 == 1) {
-                let key = keys.iter().skip(slot).step_by(self.page_tokens);
-                let score =
-                    query.iter().zip(key).map(|(q, k)| f64::from(*q) * k.to_f64()).sum::<f64>() * 0.125;
+                let (key, value) = stored(self.kv_type, page, self.head_dim, self.page_tokens, slot);
+                let score = query.iter().zip(key).map(|(q, k)| q * k).sum::<f64>() * 0.125;
                 let score = self.cap.map_or(score, |cap| f64::from(cap) * (score / f64::from(cap)).tanh());
-                scored.push((score.exp(), &values[slot * self.head_dim..][..self.head_dim]));
+                scored.push((score.exp(), value));
             }
         }
         let sum: f64 = scored.iter().map(|(weight, _)| weight).sum();
         let mut out = vec![0.0; self.head_dim];
-        for (weight, values) in scored {
-            for (out, value) in out.iter_mut().zip(values) {
-                *out += weight / sum * value.to_f64();
-            }
+        for (weight, value) in scored {
+            out.iter_mut().zip(value).for_each(|(out, value)| *out += weight / sum * value);
         }
         out
+    }
+}
+
+/// Numbers, as codes of blocks of 32 tell them.
+fn through_codes(numbers: &[f32]) -> Vec<f64> {
+    let block = |numbers: &[f32]| {
+        let largest = numbers.iter().fold(0f32, |largest, x| largest.max(x.abs()));
+        let code = move |x: &f32| f64::from((x * (127.0 / largest)).round_ties_even());
+        numbers.iter().map(code).map(|code| code * f64::from(largest / 127.0)).collect::<Vec<_>>()
+    };
+    numbers.chunks(32).flat_map(block).collect()
+}
+
+/// The key and the value that a slot of a page holds, read by the pictures in the heads of the formats.
+fn stored(
+    kv_type: KvType,
+    page: &[u16],
+    head_dim: usize,
+    page_tokens: usize,
+    slot: usize,
+) -> (Vec<f64>, Vec<f64>) {
+    let half = |word: usize| f16::from_bits(page[word]).to_f64();
+    let codes = head_dim * page_tokens;
+    match kv_type {
+        KvType::F16 => {
+            let key = (0..head_dim).map(|d| half(d * page_tokens + slot)).collect();
+            (key, (0..head_dim).map(|d| half(codes + slot * head_dim + d)).collect())
+        }
+        KvType::Q8_0 => {
+            let byte = |at: usize| page[at / 2].to_le_bytes()[at % 2];
+            let scale = |first: usize, d: usize| half(first + d / 32 * page_tokens + slot);
+            let key = |d: usize| {
+                let code = byte((d / 4 * page_tokens + slot) * 4 + d % 4);
+                scale(codes, d) * (f64::from(code) - 128.0)
+            };
+            let value = |d: usize| {
+                let code = byte(codes + slot * head_dim + d).cast_signed();
+                scale(codes + head_dim.div_ceil(32) * page_tokens, d) * f64::from(code)
+            };
+            ((0..head_dim).map(key).collect(), (0..head_dim).map(value).collect())
+        }
     }
 }
 
 /// Five splits of the smallest pages, and the beginning of a sixth.
 const PAGES: usize = 5 * SPLIT_SPANS * SPAN_PAGES_MAX + 3;
 
-fn cases() -> Vec<Case> {
+fn cases() -> impl Iterator<Item = Case> {
+    KvType::ALL.into_iter().flat_map(cases_of)
+}
+
+fn cases_of(kv_type: KvType) -> Vec<Case> {
     let shapes = [
         (3, 64, 16, 1),
         (3, 64, 16, 5),
@@ -152,7 +211,8 @@ fn cases() -> Vec<Case> {
         (3, 8, 32, 4),
         (3, 72, 40, 1),
     ];
-    let case = |(heads, head_dim, page_tokens, rows)| Case::new(heads, head_dim, page_tokens, rows, PAGES);
+    let case =
+        |(heads, head_dim, page_tokens, rows)| Case::new(kv_type, heads, head_dim, page_tokens, rows, PAGES);
     let capped = shapes[..6].iter().map(|&shape| Case { cap: Some(1.5), ..case(shape) });
     shapes.iter().map(|&shape| case(shape)).chain(capped).collect()
 }
@@ -230,43 +290,120 @@ fn splits_taken_in_apart_are_joined_to_the_same_bits() {
 
 #[test]
 fn a_page_without_slots_changes_nothing() {
-    let mut case = Case::new(3, 64, 16, 2, 3);
-    let before = case.attend(Isa::detect(), 0..2);
-    case.pages.push(vec![f16::NAN; page_len(64, 16)]);
-    case.masks.push(vec![0, 0]);
-    assert_eq!(case.attend(Isa::detect(), 0..2), before);
-    case.masks.iter_mut().for_each(|masks| masks.fill(0));
-    assert!(case.attend(Isa::detect(), 0..2).iter().all(|&value| value == 0.0));
+    for kv_type in KvType::ALL {
+        let mut case = Case::new(kv_type, 3, 64, 16, 2, 3);
+        let before = case.attend(Isa::detect(), 0..2);
+        case.pages.push(vec![f16::NAN.to_bits(); kv_type.page_len(64, 16)]);
+        case.masks.push(vec![0, 0]);
+        assert_eq!(case.attend(Isa::detect(), 0..2), before);
+        case.masks.iter_mut().for_each(|masks| masks.fill(0));
+        assert!(case.attend(Isa::detect(), 0..2).iter().all(|&value| value == 0.0));
+    }
 }
 
 #[test]
 #[should_panic(expected = "for 16 slots")]
 fn a_mask_beyond_the_pages_is_refused() {
-    let mut case = Case::new(3, 64, 16, 1, 1);
+    let mut case = Case::new(KvType::F16, 3, 64, 16, 1, 1);
     case.masks[0][0] = 1 << 16;
     case.attend(Isa::detect(), 0..1);
 }
 
 #[test]
+#[should_panic(expected = "length of the pages")]
+fn pages_of_another_format_are_refused() {
+    let mut case = Case::new(KvType::F16, 3, 64, 16, 1, 1);
+    case.kv_type = KvType::Q8_0;
+    case.attend(Isa::detect(), 0..1);
+}
+
+/// What a row with these queries gets from a page of two tokens.
+fn attend_to_two(isa: Isa, kv_type: KvType, tokens: [(&[f32], &[f32]); 2], query: f32) -> Vec<f32> {
+    let (head_dim, page_tokens) = (tokens[0].0.len(), 8);
+    let mut page = vec![0; kv_type.page_len(head_dim, page_tokens)];
+    for (slot, (key, value)) in tokens.into_iter().enumerate() {
+        kv_type.write(isa, &mut page, page_tokens, slot, key, value);
+    }
+    let queries = vec![query; head_dim];
+    let heads = Heads { heads: 1, head_dim, scale: 1.0, cap: None };
+    let mut attention = Attention::default();
+    attention.start(isa, kv_type, &Tile::from_slice(&queries, head_dim), heads, page_tokens);
+    attention.attend_span(isa, &[0b11], &[&page], &[]);
+    let mut out = vec![0.0; head_dim];
+    attention.finish(isa, &mut TileMut::from_slice(&mut out, head_dim));
+    out
+}
+
+#[test]
 fn keys_and_values_beyond_f16_are_its_largest_number() {
-    let (head_dim, page_tokens) = (8, 8);
     for isa in Isa::available() {
-        let mut page = vec![f16::ZERO; page_len(head_dim, page_tokens)];
-        write_kv(&mut page, page_tokens, 0, &[1.0; 8], &[2.0; 8]);
-        write_kv(
-            &mut page,
-            page_tokens,
-            1,
-            &[1e6; 8],
-            &[-1e6, f32::NEG_INFINITY, 65504.0, 65520.0, 1.0, 0.0, 1e9, -1e9],
-        );
-        let queries = [0.01; 8];
-        let mut attention = Attention::default();
-        attention.start(1, Heads { heads: 1, head_dim, scale: 1.0, cap: None }, page_tokens);
-        attention.attend_span(isa, &Tile::from_slice(&queries, 8), &[0b11], &[&page], &[]);
-        let mut out = [0.0; 8];
-        attention.finish(isa, &mut TileMut::from_slice(&mut out, 8));
+        let value = [-1e6, f32::NEG_INFINITY, 65504.0, 65520.0, 1.0, 0.0, 1e9, -1e9];
+        let out = attend_to_two(isa, KvType::F16, [(&[1.0; 8], &[2.0; 8]), (&[1e6; 8], &value)], 0.01);
         // Its score is by far the largest, so its value is the result; with an infinite one it was zero.
         assert_eq!(out, [-65504.0, -65504.0, 65504.0, 65504.0, 1.0, 0.0, 65504.0, -65504.0], "{isa}");
+    }
+}
+
+#[test]
+fn keys_and_values_beyond_q8_0_are_its_largest_number() {
+    let largest = 65504.0 * 127.0;
+    for isa in Isa::available() {
+        let value = [-1e9, f32::NEG_INFINITY, f32::INFINITY, largest, 1.0, 0.0, 1e30, -largest];
+        let key = [f32::INFINITY; 8];
+        let out = attend_to_two(isa, KvType::Q8_0, [(&[1.0; 8], &[2.0; 8]), (&key, &value)], 1e-3);
+        assert_eq!(out, [-largest, -largest, largest, largest, 0.0, 0.0, largest, -largest], "{isa}");
+    }
+}
+
+#[test]
+fn what_is_not_a_number_stays_so() {
+    for (kv_type, isa) in
+        KvType::ALL.into_iter().flat_map(|t| Isa::available().into_iter().map(move |i| (t, i)))
+    {
+        let (one, mut with_nan) = ([1.0; 8], [1.0; 8]);
+        with_nan[3] = f32::NAN;
+        let out = attend_to_two(isa, kv_type, [(&one, &one), (&one, &with_nan)], 1.0);
+        assert!(out[3].is_nan(), "{kv_type:?} {isa}: {out:?}");
+    }
+}
+
+#[test]
+fn slots_of_q8_0_hold_their_numbers_within_half_a_step_in_the_same_bits() {
+    let page_tokens = 16;
+    let mut rng = seeded(7);
+    for head_dim in [8, 32, 64, 72, 80, 256] {
+        let mut pages = vec![vec![0; KvType::Q8_0.page_len(head_dim, page_tokens)]; Isa::available().len()];
+        for slot in 0..page_tokens {
+            let size = 10f32.powi(slot as i32 % 9 - 4);
+            let [key, value] = [(); 2].map(|()| {
+                let mut numbers = values(&mut rng, head_dim);
+                numbers.iter_mut().for_each(|x| *x *= size);
+                numbers
+            });
+            for (isa, page) in Isa::available().into_iter().zip(&mut pages) {
+                KvType::Q8_0.write(isa, page, page_tokens, slot, &key, &value);
+            }
+            let found = stored(KvType::Q8_0, &pages[0], head_dim, page_tokens, slot);
+            for (numbers, found) in [(key, found.0), (value, found.1)] {
+                for (numbers, found) in numbers.chunks(32).zip(found.chunks(32)) {
+                    let largest = f64::from(numbers.iter().fold(0f32, |largest, x| largest.max(x.abs())));
+                    // Half a step, and what rounding the scale to f16 makes of 127 steps, for small ones as for the least.
+                    let of_scale = f64::max(largest / 2048.0, 127.0 * 0.5f64.powi(25));
+                    let bound = largest / 127.0 * 0.5 + of_scale;
+                    let is_near = |(x, found): (&f32, &f64)| (f64::from(*x) - found).abs() <= bound;
+                    assert!(numbers.iter().zip(found).all(is_near), "{head_dim} {slot}");
+                }
+            }
+        }
+        assert!(pages.iter().all(|page| *page == pages[0]), "{head_dim}");
+    }
+}
+
+#[test]
+fn a_page_of_q8_0_takes_34_bytes_for_32_numbers() {
+    for (head_dim, page_tokens) in [(32, 8), (64, 16), (128, 64)] {
+        let bytes = |kv_type: KvType| 2 * kv_type.page_len(head_dim, page_tokens);
+        assert_eq!(bytes(KvType::F16), 4 * head_dim * page_tokens);
+        assert_eq!(bytes(KvType::Q8_0), 2 * head_dim * page_tokens * 34 / 32);
     }
 }

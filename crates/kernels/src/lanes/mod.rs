@@ -23,11 +23,17 @@ pub(crate) trait Lanes: Copy {
     /// Number of lanes.
     const N: usize;
 
+    /// Four codes for each lane.
+    type Codes: Copy;
+    /// An i32 for each lane.
+    type Ints: Copy;
+
     fn splat(value: f32) -> Self;
     /// The first `N` values. Panics when there are fewer; so do the other loads and stores.
     fn load(from: &[f32]) -> Self;
     fn load_f16(from: &[f16]) -> Self;
     fn load_bf16(from: &[bf16]) -> Self;
+    fn load_i8(from: &[i8]) -> Self;
     fn store(self, to: &mut [f32]);
     /// Rounds to nearest, ties to even, and saturates to [-128, 127].
     fn store_i8(self, to: &mut [i8]);
@@ -51,6 +57,13 @@ pub(crate) trait Lanes: Copy {
     fn zero_below(self, value: Self, limit: Self) -> Self;
     /// Lanes whose bit in `bits` is set, those of `other` elsewhere.
     fn select(self, bits: u16, other: Self) -> Self;
+    /// The first `4 N` codes: in [-127, 127], stored plus 128.
+    fn load_codes(from: &[u8]) -> Self::Codes;
+    /// What sums of products with factors begin with that add up to `total`: nothing, or what takes the 128 off again.
+    fn first_sums(total: i32) -> Self::Ints;
+    /// Adds to each lane the products of its four codes and the four bytes of `factors`, also in [-127, 127]: exactly.
+    fn add_products(sums: Self::Ints, codes: Self::Codes, factors: i32) -> Self::Ints;
+    fn from_ints(ints: Self::Ints) -> Self;
     /// The largest lane. Of any width, as the order of a maximum does not matter.
     fn max_lane(self) -> f32;
 }
@@ -79,6 +92,13 @@ impl Number for f16 {
     #[inline(always)]
     fn load<L: Lanes>(from: &[f16]) -> L {
         L::load_f16(from)
+    }
+}
+
+impl Number for i8 {
+    #[inline(always)]
+    fn load<L: Lanes>(from: &[i8]) -> L {
+        L::load_i8(from)
     }
 }
 
@@ -127,7 +147,8 @@ pub(crate) fn run<K: ReduceKernel>(isa: Isa, kernel: K) -> K::Output {
     }
 }
 
-/// Runs a kernel with the widest vectors of the instruction set: 8 lanes, or 16 with AVX-512.
+/// Runs a kernel with the widest vectors of the instruction set, 8 lanes, or 16 with AVX-512, and with its products of
+/// bytes.
 #[inline]
 pub(crate) fn run_wide<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     match isa.0 {
@@ -136,11 +157,14 @@ pub(crate) fn run_wide<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
         // SAFETY: an `Isa` of either kind exists only on a CPU with AVX2, FMA and F16C.
         Kind::Avx2 | Kind::AvxVnni { .. } => unsafe { x86::run_avx2(kernel) },
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: an `Isa` of this kind exists only on a CPU with AVX-512 F, BW, VL.
+        // SAFETY: an `Isa` of this kind exists only on a CPU with AVX-512 F, BW, VL, VNNI.
         Kind::Avx512Vnni => unsafe { x86::run_avx512(kernel) },
         #[cfg(target_arch = "aarch64")]
-        // SAFETY: an `Isa` of these kinds exists only on a CPU with NEON.
-        Kind::Neon | Kind::NeonDot | Kind::NeonI8mm => unsafe { neon::run_neon(kernel) },
+        // SAFETY: an `Isa` of this kind exists only on a CPU with NEON.
+        Kind::Neon => unsafe { neon::run_neon(kernel) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: an `Isa` of either kind exists only on a CPU with NEON and `sdot`.
+        Kind::NeonDot | Kind::NeonI8mm => unsafe { neon::run_neon_dot(kernel) },
     }
 }
 

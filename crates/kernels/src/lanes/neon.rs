@@ -1,17 +1,27 @@
 //! NEON lanes: two vectors of four, so that sums are those of eight lanes.
 
 use super::{Lanes, Reduce, ReduceKernel};
+use crate::matmul::dot;
 use half::{bf16, f16};
 use std::arch::aarch64::*;
 
 #[target_feature(enable = "neon")]
 pub(super) fn run_neon<K: ReduceKernel>(kernel: K) -> K::Output {
-    kernel.run::<Neon>()
+    kernel.run::<Neon<false>>()
 }
 
-/// Lanes 0-3 and 4-7.
+/// With `sdot`.
+///
+/// # Safety
+/// The CPU has it, and NEON.
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn run_neon_dot<K: ReduceKernel>(kernel: K) -> K::Output {
+    kernel.run::<Neon<true>>()
+}
+
+/// Lanes 0-3 and 4-7; products of bytes are those of `sdot` where the CPU has it.
 #[derive(Clone, Copy)]
-pub(super) struct Neon(float32x4_t, float32x4_t);
+pub(super) struct Neon<const DOT: bool>(float32x4_t, float32x4_t);
 
 /// An expression of intrinsics without pointers.
 macro_rules! value {
@@ -21,16 +31,19 @@ macro_rules! value {
     };
 }
 
-/// An expression of loads or stores through a slice that is long enough.
+/// An expression of loads or stores through a slice that is long enough: `N` elements, or as many as are said.
 macro_rules! memory {
-    ($slice:expr, $e:expr) => {{
-        assert!($slice.len() >= Self::N);
-        // SAFETY: the slice has `N` elements, no alignment is needed, and `run` proved NEON.
+    ($slice:expr, $e:expr) => {
+        memory!($slice, Self::N, $e)
+    };
+    ($slice:expr, $len:expr, $e:expr) => {{
+        assert!($slice.len() >= $len);
+        // SAFETY: the slice is as long, no alignment is needed, and `run` proved NEON.
         unsafe { $e }
     }};
 }
 
-impl Neon {
+impl<const DOT: bool> Neon<DOT> {
     #[inline(always)]
     fn map(self, f: impl Fn(float32x4_t) -> float32x4_t) -> Self {
         Self(f(self.0), f(self.1))
@@ -48,14 +61,27 @@ fn larger(a: float32x4_t, b: float32x4_t) -> float32x4_t {
     value!(vbslq_f32(vcgtq_f32(a, b), a, b))
 }
 
+/// Adds to each lane the products of its four bytes. A pair of them is at most 2 * 127 * 127 = 32258.
+#[inline(always)]
+fn add_pairs(sums: int32x4_t, codes: int8x16_t, factors: int8x16_t) -> int32x4_t {
+    value!({
+        let low = vpaddlq_s16(vmull_s8(vget_low_s8(codes), vget_low_s8(factors)));
+        let high = vpaddlq_s16(vmull_high_s8(codes, factors));
+        vaddq_s32(sums, vpaddq_s32(low, high))
+    })
+}
+
 /// Lanes whose bit in `bits` is set: those of `one`, else of `other`.
 #[inline(always)]
 fn select_bits(bits: u32, of_lanes: [u32; 4], one: float32x4_t, other: float32x4_t) -> float32x4_t {
     value!(vbslq_f32(vtstq_u32(vdupq_n_u32(bits), vld1q_u32(of_lanes.as_ptr())), one, other))
 }
 
-impl Lanes for Neon {
+impl<const DOT: bool> Lanes for Neon<DOT> {
     const N: usize = 8;
+    /// Less 128.
+    type Codes = (int8x16_t, int8x16_t);
+    type Ints = (int32x4_t, int32x4_t);
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -78,6 +104,14 @@ impl Lanes for Neon {
         value!(Self(
             vreinterpretq_f32_u32(vshll_n_u16::<16>(vget_low_u16(bits))),
             vreinterpretq_f32_u32(vshll_high_n_u16::<16>(bits)),
+        ))
+    }
+    #[inline(always)]
+    fn load_i8(from: &[i8]) -> Self {
+        let words = value!(vmovl_s8(memory!(from, vld1_s8(from.as_ptr()))));
+        value!(Self(
+            vcvtq_f32_s32(vmovl_s16(vget_low_s16(words))),
+            vcvtq_f32_s32(vmovl_s16(vget_high_s16(words))),
         ))
     }
     #[inline(always)]
@@ -159,6 +193,33 @@ impl Lanes for Neon {
         )
     }
     #[inline(always)]
+    fn load_codes(from: &[u8]) -> (int8x16_t, int8x16_t) {
+        let zero = value!(vdupq_n_u8(128));
+        let less = |codes| value!(vreinterpretq_s8_u8(veorq_u8(codes, zero)));
+        memory!(from, 4 * Self::N, (less(vld1q_u8(from.as_ptr())), less(vld1q_u8(from.as_ptr().add(16)))))
+    }
+    #[inline(always)]
+    fn first_sums(_: i32) -> (int32x4_t, int32x4_t) {
+        value!((vdupq_n_s32(0), vdupq_n_s32(0)))
+    }
+    #[inline(always)]
+    fn add_products(
+        (low, high): (int32x4_t, int32x4_t),
+        codes: (int8x16_t, int8x16_t),
+        factors: i32,
+    ) -> (int32x4_t, int32x4_t) {
+        let factors = value!(vreinterpretq_s8_s32(vdupq_n_s32(factors)));
+        match DOT {
+            // SAFETY: this type is chosen where the CPU has `sdot` only.
+            true => unsafe { (dot::<0>(low, codes.0, factors), dot::<0>(high, codes.1, factors)) },
+            false => (add_pairs(low, codes.0, factors), add_pairs(high, codes.1, factors)),
+        }
+    }
+    #[inline(always)]
+    fn from_ints((low, high): (int32x4_t, int32x4_t)) -> Self {
+        value!(Self(vcvtq_f32_s32(low), vcvtq_f32_s32(high)))
+    }
+    #[inline(always)]
     fn max_lane(self) -> f32 {
         let four = larger(self.0, self.1);
         let two = larger(four, value!(vextq_f32::<2>(four, four)));
@@ -167,7 +228,7 @@ impl Lanes for Neon {
     }
 }
 
-impl Reduce for Neon {
+impl<const DOT: bool> Reduce for Neon<DOT> {
     #[inline(always)]
     fn sum(self) -> f32 {
         value!({

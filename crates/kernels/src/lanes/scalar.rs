@@ -6,6 +6,8 @@ use std::array::from_fn;
 
 impl Lanes for [f32; 8] {
     const N: usize = 8;
+    type Codes = [[i8; 4]; 8];
+    type Ints = [i32; 8];
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -22,6 +24,10 @@ impl Lanes for [f32; 8] {
     #[inline(always)]
     fn load_bf16(from: &[bf16]) -> Self {
         from_fn(|i| from[i].to_f32())
+    }
+    #[inline(always)]
+    fn load_i8(from: &[i8]) -> Self {
+        from_fn(|i| f32::from(from[i]))
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {
@@ -78,6 +84,23 @@ impl Lanes for [f32; 8] {
     #[inline(always)]
     fn select(self, bits: u16, other: Self) -> Self {
         from_fn(|i| if bits >> i & 1 == 1 { self[i] } else { other[i] })
+    }
+    #[inline(always)]
+    fn load_codes(from: &[u8]) -> [[i8; 4]; 8] {
+        from_fn(|i| from_fn(|j| (from[4 * i + j] ^ 128).cast_signed()))
+    }
+    #[inline(always)]
+    fn first_sums(_: i32) -> [i32; 8] {
+        [0; 8]
+    }
+    #[inline(always)]
+    fn add_products(sums: [i32; 8], codes: [[i8; 4]; 8], factors: i32) -> [i32; 8] {
+        let factors = factors.to_le_bytes().map(|factor| i32::from(factor.cast_signed()));
+        from_fn(|i| sums[i] + (0..4).map(|j| i32::from(codes[i][j]) * factors[j]).sum::<i32>())
+    }
+    #[inline(always)]
+    fn from_ints(ints: [i32; 8]) -> Self {
+        ints.map(|int| int as f32)
     }
     #[inline(always)]
     fn max_lane(self) -> f32 {

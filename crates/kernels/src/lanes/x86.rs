@@ -9,7 +9,7 @@ pub(super) fn run_avx2<K: ReduceKernel>(kernel: K) -> K::Output {
     kernel.run::<Avx2>()
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")]
 pub(super) fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run::<Avx512>()
 }
@@ -29,17 +29,23 @@ macro_rules! value {
     };
 }
 
-/// An expression of one load or store through a slice that is long enough.
+/// An expression of one load or store through a slice that is long enough: `N` elements, or as many as are said.
 macro_rules! memory {
-    ($slice:expr, $e:expr) => {{
-        assert!($slice.len() >= Self::N);
-        // SAFETY: the slice has `N` elements, no alignment is needed, and `run` proved the CPU feature.
+    ($slice:expr, $e:expr) => {
+        memory!($slice, Self::N, $e)
+    };
+    ($slice:expr, $len:expr, $e:expr) => {{
+        assert!($slice.len() >= $len);
+        // SAFETY: the slice is as long, no alignment is needed, and `run` proved the CPU feature.
         unsafe { $e }
     }};
 }
 
 impl Lanes for Avx2 {
     const N: usize = 8;
+    /// Less 128.
+    type Codes = __m256i;
+    type Ints = __m256i;
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -57,6 +63,11 @@ impl Lanes for Avx2 {
     fn load_bf16(from: &[bf16]) -> Self {
         let bits = memory!(from, _mm_loadu_si128(from.as_ptr().cast()));
         Self(value!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits)))))
+    }
+    #[inline(always)]
+    fn load_i8(from: &[i8]) -> Self {
+        let bytes = memory!(from, _mm_loadl_epi64(from.as_ptr().cast()));
+        Self(value!(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))))
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {
@@ -128,6 +139,28 @@ impl Lanes for Avx2 {
         }))
     }
     #[inline(always)]
+    fn load_codes(from: &[u8]) -> __m256i {
+        let codes = memory!(from, 4 * Self::N, _mm256_loadu_si256(from.as_ptr().cast()));
+        value!(_mm256_xor_si256(codes, _mm256_set1_epi8(-128)))
+    }
+    #[inline(always)]
+    fn first_sums(_: i32) -> __m256i {
+        value!(_mm256_setzero_si256())
+    }
+    /// The sign of each factor moves to its code, as one operand is unsigned: pairs are at most 2 * 127 * 127 = 32258.
+    #[inline(always)]
+    fn add_products(sums: __m256i, codes: __m256i, factors: i32) -> __m256i {
+        value!({
+            let factors = _mm256_set1_epi32(factors);
+            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(factors), _mm256_sign_epi8(codes, factors));
+            _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        })
+    }
+    #[inline(always)]
+    fn from_ints(ints: __m256i) -> Self {
+        Self(value!(_mm256_cvtepi32_ps(ints)))
+    }
+    #[inline(always)]
     fn max_lane(self) -> f32 {
         value!({
             let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
@@ -150,6 +183,8 @@ impl Reduce for Avx2 {
 
 impl Lanes for Avx512 {
     const N: usize = 16;
+    type Codes = __m512i;
+    type Ints = __m512i;
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -167,6 +202,11 @@ impl Lanes for Avx512 {
     fn load_bf16(from: &[bf16]) -> Self {
         let bits = memory!(from, _mm256_loadu_si256(from.as_ptr().cast()));
         Self(value!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))))
+    }
+    #[inline(always)]
+    fn load_i8(from: &[i8]) -> Self {
+        let bytes = memory!(from, _mm_loadu_si128(from.as_ptr().cast()));
+        Self(value!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))))
     }
     #[inline(always)]
     fn store(self, to: &mut [f32]) {
@@ -227,6 +267,22 @@ impl Lanes for Avx512 {
     #[inline(always)]
     fn select(self, bits: u16, other: Self) -> Self {
         Self(value!(_mm512_mask_blend_ps(bits, other.0, self.0)))
+    }
+    #[inline(always)]
+    fn load_codes(from: &[u8]) -> __m512i {
+        memory!(from, 4 * Self::N, _mm512_loadu_si512(from.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn first_sums(total: i32) -> __m512i {
+        value!(_mm512_set1_epi32(-128 * total))
+    }
+    #[inline(always)]
+    fn add_products(sums: __m512i, codes: __m512i, factors: i32) -> __m512i {
+        value!(_mm512_dpbusd_epi32(sums, codes, _mm512_set1_epi32(factors)))
+    }
+    #[inline(always)]
+    fn from_ints(ints: __m512i) -> Self {
+        Self(value!(_mm512_cvtepi32_ps(ints)))
     }
     #[inline(always)]
     fn max_lane(self) -> f32 {

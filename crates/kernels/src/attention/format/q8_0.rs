@@ -1,0 +1,256 @@
+//! 8-bit integers with a scale for each 32 numbers of a key or value, of the last fewer where a head has no whole blocks.
+//!
+//! The blocks are those of [`crate::DType::Q8_0`], `number = scale * code` with `scale = max |number| / 127`, laid out by
+//! vectors of slots:
+//!
+//! ```text
+//! [head_dim / 4][page_tokens][4] keys, u8, codes plus 128    [page_tokens][head_dim] values, i8
+//! [blocks][page_tokens] scales of keys, f16                  [blocks][page_tokens] scales of values, f16
+//! ```
+//! A score is made of integer products. The query is quantized once, in the same blocks but with scales of f32, and four
+//! of its codes are multiplied with those of a vector of slots at a time:
+//!
+//! ```text
+//! n[b][t] = sum over d in block b of q[d] k[d][t]                              exact: at most 32 * 127 * 127
+//! s[t]    = fused sum over b of n[b][t] * (scale of k[b][t] * scale of q[b])   in the order of the blocks
+//! ```
+//! Only the second line rounds, and it is written once, so all instruction sets give the same bits. The codes of keys are
+//! unsigned for `vpdpbusd`. Values become f32 with the weight of their slot times their scale.
+//!
+//! Scales are f16, as in the files: what rounding them to 11 bits costs is a hundredth of what rounding numbers to codes
+//! does, and f32 would take 6 % more memory.
+
+use super::super::queries::{Queries, QueryBlock};
+use super::super::span::OfSlots;
+use super::{Format, PageShape, SlotMut};
+use crate::Isa;
+use crate::lanes::{Lanes, Reduce, ReduceKernel, run};
+use half::f16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+
+/// Numbers that share a scale.
+pub(in super::super) const BLOCK: usize = 32;
+
+pub(in super::super) struct Q8_0;
+
+/// What code 0 of a key is stored as.
+const ZERO: u8 = 128;
+
+/// The largest number that a block can hold: a scale is an f16.
+const LARGEST: f32 = 65504.0 * 127.0;
+
+impl PageShape {
+    /// Blocks of a head.
+    #[inline(always)]
+    fn blocks(self) -> usize {
+        self.head_dim.div_ceil(BLOCK)
+    }
+
+    /// Bytes of all keys of a page, and of all values.
+    #[inline(always)]
+    fn codes(self) -> usize {
+        self.head_dim * self.page_tokens
+    }
+
+    /// Scales of all keys of a page, and of all values.
+    #[inline(always)]
+    fn scales(self) -> usize {
+        self.blocks() * self.page_tokens
+    }
+}
+
+impl Format for Q8_0 {
+    const NAME: &'static str = "q8_0";
+
+    type Value = i8;
+
+    const GROUP: usize = BLOCK;
+
+    fn page_len(shape: PageShape) -> usize {
+        shape.codes() + 2 * shape.scales()
+    }
+
+    fn write(isa: Isa, to: SlotMut<'_>, key: &[f32], value: &[f32]) {
+        run(isa, Write { to, key, value });
+    }
+
+    fn prepare(isa: Isa, queries: &mut Queries) {
+        run(isa, Prepare(queries));
+    }
+
+    #[inline(always)]
+    fn products<L: Lanes, const Q: usize, const W: usize>(
+        queries: &Queries,
+        index: usize,
+        shape: PageShape,
+        slots: [(&[u16], usize); W],
+    ) -> [[L; W]; Q] {
+        let (mut of_queries, mut of_blocks) = ([&[] as &[i32]; Q], [&[] as &[QueryBlock]; Q]);
+        for q in 0..Q {
+            (of_queries[q], of_blocks[q]) = queries.codes(index + q);
+        }
+        let (mut keys, mut scales) = ([&[] as &[u8]; W], [&[] as &[f16]; W]);
+        for (w, (page, slot)) in slots.into_iter().enumerate() {
+            keys[w] = &bytes(page)[4 * slot..shape.codes()];
+            scales[w] = &page.reinterpret_cast()[shape.codes() + slot..][..shape.scales() - slot];
+        }
+        let mut scores = [[L::splat(0.0); W]; Q];
+        for block in 0..shape.blocks() {
+            let mut sums = [[L::first_sums(0); W]; Q];
+            for q in 0..Q {
+                sums[q] = [L::first_sums(of_blocks[q][block].total); W];
+            }
+            let fours = block * BLOCK / 4..((block + 1) * BLOCK / 4).min(shape.head_dim / 4);
+            for four in fours {
+                let mut codes = [L::load_codes(&keys[0][four * 4 * shape.page_tokens..]); W];
+                for w in 1..W {
+                    codes[w] = L::load_codes(&keys[w][four * 4 * shape.page_tokens..]);
+                }
+                for q in 0..Q {
+                    let factors = of_queries[q][four];
+                    for w in 0..W {
+                        sums[q][w] = L::add_products(sums[q][w], codes[w], factors);
+                    }
+                }
+            }
+            for w in 0..W {
+                let scale = L::load_f16(&scales[w][block * shape.page_tokens..]);
+                for q in 0..Q {
+                    let factor = scale.mul(L::splat(of_blocks[q][block].scale));
+                    scores[q][w] = L::from_ints(sums[q][w]).fma(factor, scores[q][w]);
+                }
+            }
+        }
+        scores
+    }
+
+    #[inline(always)]
+    fn values(page: &[u16], shape: PageShape) -> &[i8] {
+        signed(&bytes(page)[shape.codes()..2 * shape.codes()])
+    }
+
+    #[inline(always)]
+    fn weights<'a, L: Lanes, const Q: usize>(
+        pages: &[&[u16]],
+        shape: PageShape,
+        live: &[usize],
+        weights: &'a [OfSlots; Q],
+        scaled: &'a mut Vec<OfSlots>,
+    ) -> &'a [[OfSlots; Q]] {
+        if scaled.len() < shape.blocks() * Q {
+            scaled.resize(shape.blocks() * Q, OfSlots::ZERO);
+        }
+        let scaled = &mut scaled.as_chunks_mut::<Q>().0[..shape.blocks()];
+        for &vector in live {
+            let (page, slot) = (vector * L::N / shape.page_tokens, vector * L::N % shape.page_tokens);
+            let scales = &pages[page].reinterpret_cast::<f16>()[shape.codes() + shape.scales() + slot..];
+            for (block, scaled) in scaled.iter_mut().enumerate() {
+                let scale = L::load_f16(&scales[block * shape.page_tokens..]);
+                for q in 0..Q {
+                    let weight = L::load(&weights[q].0[vector * L::N..]);
+                    weight.mul(scale).store(&mut scaled[q].0[vector * L::N..]);
+                }
+            }
+        }
+        scaled
+    }
+}
+
+/// Stores a key and a value: see [`Format::write`].
+struct Write<'a> {
+    to: SlotMut<'a>,
+    key: &'a [f32],
+    value: &'a [f32],
+}
+
+impl ReduceKernel for Write<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Reduce>(self) {
+        let SlotMut { page, shape, slot } = self.to;
+        let (codes, scales) = page.split_at_mut(shape.codes());
+        let (keys, values) = bytes_mut(codes).split_at_mut(shape.codes());
+        let (key_scales, value_scales) = scales.reinterpret_cast_mut::<f16>().split_at_mut(shape.scales());
+        let mut of_blocks = [0.0; 2];
+        let mut rounded = [f16::ZERO; 2];
+        let blocks = self.key.chunks(BLOCK).zip(self.value.chunks(BLOCK)).enumerate();
+        for (block, (key, value)) in blocks {
+            let mut codes = [0i8; BLOCK];
+            of_blocks[0] = quantize::<L>(key, &mut codes);
+            let fours = keys.chunks_exact_mut(4 * shape.page_tokens).skip(block * BLOCK / 4);
+            for (to, codes) in fours.zip(codes[..key.len()].chunks_exact(4)) {
+                for (to, code) in to[4 * slot..].iter_mut().zip(codes) {
+                    *to = code.cast_unsigned() ^ ZERO;
+                }
+            }
+            of_blocks[1] = quantize::<L>(value, &mut codes);
+            let to = &mut values[slot * shape.head_dim + block * BLOCK..];
+            to.iter_mut().zip(&codes[..value.len()]).for_each(|(to, code)| *to = code.cast_unsigned());
+            // Together: a conversion asks each time what the processor can do.
+            rounded.convert_from_f32_slice(&of_blocks);
+            key_scales[block * shape.page_tokens + slot] = rounded[0];
+            value_scales[block * shape.page_tokens + slot] = rounded[1];
+        }
+    }
+}
+
+/// Quantizes queries: see [`Format::prepare`].
+struct Prepare<'a>(&'a mut Queries);
+
+impl ReduceKernel for Prepare<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Reduce>(self) {
+        self.0.quantize(|numbers, fours| {
+            let mut codes = [0i8; BLOCK];
+            let scale = quantize::<L>(numbers, &mut codes);
+            let mut total = 0;
+            for (to, four) in fours.iter_mut().zip(codes.as_chunks::<4>().0) {
+                total += four.iter().map(|&code| i32::from(code)).sum::<i32>();
+                *to = i32::from_le_bytes(four.map(i8::cast_unsigned));
+            }
+            QueryBlock { scale, total }
+        });
+    }
+}
+
+/// Quantizes a block, whose length is a multiple of eight, to codes in [-127, 127]; returns the scale. Something that is
+/// not a number makes the scale so.
+#[inline(always)]
+fn quantize<L: Lanes>(numbers: &[f32], codes: &mut [i8]) -> f32 {
+    let mut largest = L::splat(0.0);
+    for part in numbers.chunks_exact(L::N) {
+        largest = L::load(part).abs().max(largest);
+    }
+    let largest = largest.max_lane().min(LARGEST);
+    // Below this the reciprocal would overflow; such a block counts as zero.
+    let (scale, inverse) = if largest > 1e-30 { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) };
+    for (part, codes) in numbers.chunks_exact(L::N).zip(codes.chunks_exact_mut(L::N)) {
+        let inside = L::load(part).min(L::splat(largest)).max(L::splat(-largest));
+        inside.mul(L::splat(inverse)).store_i8(codes);
+    }
+    match numbers.iter().any(|number| number.is_nan()) {
+        true => f32::NAN,
+        false => scale,
+    }
+}
+
+/// Words as the bytes they are made of.
+#[inline(always)]
+fn bytes(words: &[u16]) -> &[u8] {
+    // SAFETY: any byte of a word is one, and bytes need no alignment.
+    unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), size_of_val(words)) }
+}
+
+fn bytes_mut(words: &mut [u16]) -> &mut [u8] {
+    // SAFETY: as in `bytes`, and any two bytes are a word.
+    unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), size_of_val(words)) }
+}
+
+#[inline(always)]
+fn signed(bytes: &[u8]) -> &[i8] {
+    // SAFETY: the two types have the same layout, and all bits are valid.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr().cast(), bytes.len()) }
+}

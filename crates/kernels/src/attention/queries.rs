@@ -1,0 +1,62 @@
+//! The queries of a block: as they are, and as a format of pages wants them.
+
+use super::format::q8_0::BLOCK;
+use crate::Tile;
+
+/// Queries one after another, each of the rows' heads. Reusable.
+#[derive(Default)]
+pub(super) struct Queries {
+    head_dim: usize,
+    /// `[queries][head_dim]`.
+    numbers: Vec<f32>,
+    /// `[queries][head_dim / 4]`, four codes each; empty unless [`Queries::quantize`] made them.
+    codes: Vec<i32>,
+    /// `[queries][blocks]`.
+    blocks: Vec<QueryBlock>,
+}
+
+/// Beside the codes of a block.
+#[derive(Clone, Copy, Default)]
+pub(super) struct QueryBlock {
+    pub(super) scale: f32,
+    /// Sum of the codes.
+    pub(super) total: i32,
+}
+
+impl Queries {
+    /// Takes over the numbers of all rows.
+    pub(super) fn fill(&mut self, head_dim: usize, rows: &Tile<'_, f32>) {
+        self.head_dim = head_dim;
+        self.numbers.clear();
+        (0..rows.rows().len()).for_each(|row| self.numbers.extend_from_slice(rows.row(row)));
+    }
+
+    #[inline(always)]
+    pub(super) fn numbers(&self, index: usize) -> &[f32] {
+        &self.numbers[index * self.head_dim..][..self.head_dim]
+    }
+
+    /// The codes and the blocks of a query.
+    #[inline(always)]
+    pub(super) fn codes(&self, index: usize) -> (&[i32], &[QueryBlock]) {
+        let (fours, blocks) = (self.head_dim / 4, self.head_dim.div_ceil(BLOCK));
+        (&self.codes[index * fours..][..fours], &self.blocks[index * blocks..][..blocks])
+    }
+
+    /// Makes the codes: `block` is called with the numbers of each block and where its codes go.
+    #[inline(always)]
+    pub(super) fn quantize(&mut self, block: impl Fn(&[f32], &mut [i32]) -> QueryBlock) {
+        let count = self.numbers.len() / self.head_dim;
+        self.codes.resize(self.numbers.len() / 4, 0);
+        self.blocks.resize(count * self.head_dim.div_ceil(BLOCK), QueryBlock::default());
+        let mut blocks = self.blocks.iter_mut();
+        let queries = self.numbers.chunks_exact(self.head_dim);
+        for (numbers, codes) in queries.zip(self.codes.chunks_exact_mut(self.head_dim / 4)) {
+            for ((numbers, codes), to) in
+                numbers.chunks(BLOCK).zip(codes.chunks_mut(BLOCK / 4)).zip(&mut blocks)
+            {
+                *to = block(numbers, codes);
+            }
+        }
+    }
+}
