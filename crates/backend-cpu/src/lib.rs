@@ -28,12 +28,12 @@ mod sample;
 mod state;
 mod threads;
 
+pub use kernels::attention::KvType;
 pub use options::{CpuOptions, LoadProgress, OpenError, Quantize};
 pub use profile::{Cost, Operation, Profile};
 
 use backend::{AdapterId, Backend, BackendError, Batch, Limits, LoraMatrix, Output, PageCopy, PageId};
 use kernels::Isa;
-use kernels::attention::KvType;
 use layers::Forward;
 use model::{Hyperparameters, QkNorm, Weights};
 use network::Network;
@@ -96,7 +96,7 @@ impl CpuBackend {
         }
         let isa = options.isa.unwrap_or_else(Isa::detect);
         let network = load::network(hyper, weights, isa, options, progress)?;
-        let pages = Pages::new(hyper, KvType::F16, options.pages, options.page_tokens)?;
+        let pages = Pages::new(hyper, options.kv_cache_type, options.pages, options.page_tokens)?;
         let state = RwLock::new(State::new(pages, options.threads));
         let team = Team::new(options.threads, options.pin)?;
         tracing::info!(
@@ -127,8 +127,8 @@ impl CpuBackend {
     pub const KV_LAYOUT: u32 = 1;
 
     /// Bytes that one page of a model takes, by which a budget of memory becomes a number of pages.
-    pub fn page_bytes(hyper: &Hyperparameters, page_tokens: u32) -> usize {
-        options::page_bytes(hyper, KvType::F16, page_tokens)
+    pub fn page_bytes(hyper: &Hyperparameters, kv_cache_type: KvType, page_tokens: u32) -> usize {
+        options::page_bytes(hyper, kv_cache_type, page_tokens)
     }
 
     /// Bytes of weights that a batch reads, in memory: those of all layers, and those of the output matrix,
@@ -173,7 +173,7 @@ fn limits(hyper: &Hyperparameters, options: &CpuOptions) -> Limits {
         hidden: hyper.hidden as u32,
         context_tokens: hyper.context_length as u32,
         encoder: hyper.encoder,
-        page_bytes: options::page_bytes(hyper, KvType::F16, options.page_tokens),
+        page_bytes: options::page_bytes(hyper, options.kv_cache_type, options.page_tokens),
     }
 }
 

@@ -30,6 +30,8 @@ pub struct CpuOptions {
     pub isa: Option<Isa>,
     /// Whether weights that are floats in the file become something smaller.
     pub quantize: Option<Quantize>,
+    /// The format of keys and values in pages. It changes answers, and decides what [`crate::CpuBackend::page_bytes`] says.
+    pub kv_cache_type: KvType,
 }
 
 impl Default for CpuOptions {
@@ -46,6 +48,7 @@ impl Default for CpuOptions {
             batch_sequences: 256,
             isa: None,
             quantize: None,
+            kv_cache_type: KvType::F16,
         }
     }
 }

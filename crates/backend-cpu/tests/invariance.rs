@@ -3,7 +3,7 @@
 mod common;
 
 use backend::{AdapterId, Backend, Batch, LoraMatrix, OutputKind, PageCopy, PageId};
-use backend_cpu::CpuBackend;
+use backend_cpu::{CpuBackend, KvType};
 use common::*;
 use kernels::DType;
 use model::test_model::SplitMix64;
@@ -302,7 +302,7 @@ fn options_out_of_range_are_refused_with_the_way_out() {
     assert!(
         seen.is_sorted_by_key(|p| p.done) && seen.last().is_some_and(|p| p.done == p.total && p.total > 0)
     );
-    assert_eq!(CpuBackend::page_bytes(&hyper, 16), backend.limits().page_bytes);
+    assert_eq!(CpuBackend::page_bytes(&hyper, KvType::F16, 16), backend.limits().page_bytes);
     let (layers, output) = backend.weight_bytes();
     assert!((layers + output) as u64 >= weights.bytes());
 }

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
-use backend_cpu::{CpuBackend, CpuOptions, Quantize};
+use backend_cpu::{CpuBackend, CpuOptions, KvType, Quantize};
 use kernels::DType;
 use model::gguf::writer::GgufWriter;
 use model::gguf::{Gguf, Value};
@@ -110,6 +110,26 @@ fn a_matrix_that_is_embedding_and_output_is_held_once() {
             assert!(taken.held < taken.weights + SLACK, "{} for weights of {}", taken.held, taken.weights);
         }
     }
+}
+
+#[test]
+fn the_pool_takes_the_bytes_of_its_pages_in_either_format() {
+    let _alone = ALONE.lock().unwrap();
+    let gguf = model(true);
+    let (hyper, weights) = (Hyperparameters::from_gguf(&gguf).unwrap(), Weights::from_gguf(&gguf));
+    let [in_f16, in_q8_0] = [KvType::F16, KvType::Q8_0].map(|kv_cache_type| {
+        let options = CpuOptions { threads: 2, pages: 512, kv_cache_type, ..CpuOptions::default() };
+        let before = LIVE.load(Relaxed);
+        let backend = CpuBackend::open(&hyper, &weights, &options, |_| ()).unwrap();
+        let (layers, output) = backend.weight_bytes();
+        let held = LIVE.load(Relaxed) - before;
+        let pool = 512 * CpuBackend::page_bytes(&hyper, kv_cache_type, options.page_tokens);
+        let expected = layers + output + pool;
+        assert!(held >= expected && held < expected + SLACK, "{held} with a pool of {pool}");
+        pool
+    });
+    // 34 bytes for 32 numbers of two bytes.
+    assert_eq!(in_q8_0 * 64, in_f16 * 34);
 }
 
 #[test]

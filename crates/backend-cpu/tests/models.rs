@@ -5,6 +5,7 @@
 mod common;
 
 use backend::{Backend, OutputKind, TokenLogProb, Value};
+use backend_cpu::KvType;
 use common::*;
 use model::gguf::Gguf;
 use serde::Deserialize;
@@ -27,7 +28,7 @@ struct Greedy {
     margin_nat: Vec<f32>,
 }
 
-/// llama.cpp's mean divergence from the reference and the file's name.
+/// A file's name, and llama.cpp's mean divergence from the reference with keys and values in f16.
 const MODELS: [(&str, f64); 2] = [("smollm2-135m-q4_1", 0.00445), ("qwen2.5-coder-0.5b-q4_k_m", 0.00112)];
 
 fn reference(name: &str) -> (Reference, Vec<u8>) {
@@ -93,57 +94,77 @@ fn ends_turn(gguf: &Gguf) -> Vec<u32> {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "the figures are the point")]
 fn divergence_from_the_reference_is_at_most_that_of_llama_cpp() {
+    check_divergence(KvType::F16, &MODELS);
+}
+
+/// Little more for keys of one size; where biases make some a hundred times as large as others, as in Qwen2, 8 bits are too
+/// few. docs/config.md says so of `kv_cache_type`.
+#[test]
+fn divergence_with_keys_and_values_in_8_bits_depends_on_how_keys_differ_in_size() {
+    let [(smollm2, of_llama_cpp), (qwen2, _)] = MODELS;
+    check_divergence(KvType::Q8_0, &[(smollm2, of_llama_cpp), (qwen2, 0.07)]);
+}
+
+/// Holds the mean divergence of files below their bounds.
+fn check_divergence(kv_type: KvType, bounds: &[(&str, f64)]) {
     let mut over = Vec::new();
-    for (name, bound) in MODELS {
+    for (name, bound) in bounds {
         let Some(path) = file(name) else { continue };
-        let (reference, bin) = reference(name);
-        assert_eq!(std::fs::metadata(&path).unwrap().len(), reference.bytes, "{}", path.display());
-        let gguf = Gguf::open(&path).unwrap();
-        let ends = ends_turn(&gguf);
-        let mut backend = open(&gguf, 2);
-        let mut all = Vec::new();
-        let mut agree = 0;
-        let mut left_out = 0;
-        for (key, ids, expected) in texts(&reference, &bin).iter().filter(|(key, ..)| key != "long") {
-            let pages = 0..ids.len().div_ceil(16) as u32;
-            let mut batch = backend::Batch::default();
-            let rows = Sequence::new(pages).push(&mut batch, ids);
-            for (row, expected) in rows.zip(expected) {
-                let tokens = expected.iter().map(|(t, _)| *t).collect();
-                ask(&mut batch, row..row + 1, &OutputKind::LogProbs(tokens));
-                ask(&mut batch, row..row + 1, &OutputKind::TopK(1));
-            }
-            let values = run(&mut backend, &batch);
-            let mut sum = 0.0;
-            for (values, expected) in values.chunks(2).zip(expected) {
-                let [Value::LogProbs(log_probs), Value::TopK(best)] = values else { panic!("{values:?}") };
-                if ends.contains(&expected[0].0) {
-                    left_out += 1;
-                    continue;
-                }
-                all.push(divergence(expected, log_probs));
-                sum += all.last().unwrap();
-                agree += usize::from(best[0].token == expected[0].0);
-            }
-            eprintln!("{name} {key}: mean KL {:.5}", sum / ids.len() as f64);
-        }
-        all.sort_by(f64::total_cmp);
-        let mean = all.iter().sum::<f64>() / all.len() as f64;
-        let at = |share: f64| all[(all.len() as f64 * share) as usize];
-        eprintln!(
-            "{name}: {} positions, {left_out} left out, mean KL {mean:.5}, median {:.5}, p99 {:.4}, top-1 {:.1} %",
-            all.len(),
-            at(0.5),
-            at(0.99),
-            100.0 * agree as f64 / all.len() as f64
-        );
-        if mean > bound {
-            over.push(format!("{name}: mean KL {mean} is over llama.cpp's {bound}"));
+        let mean = mean_divergence(kv_type, name, &path);
+        if mean > *bound {
+            over.push(format!("{name}: mean KL {mean} is over {bound}"));
         }
     }
-    assert!(over.is_empty(), "{over:?}");
+    assert!(over.is_empty(), "{kv_type:?}: {over:?}");
+}
+
+/// Divergence from the reference per position, but for those where a turn ends.
+#[expect(clippy::print_stderr, reason = "the figures are the point")]
+fn mean_divergence(kv_type: KvType, name: &str, path: &Path) -> f64 {
+    let (reference, bin) = reference(name);
+    assert_eq!(std::fs::metadata(path).unwrap().len(), reference.bytes, "{}", path.display());
+    let gguf = Gguf::open(path).unwrap();
+    let ends = ends_turn(&gguf);
+    let mut backend = open_kv(&gguf, kv_type, 2);
+    let mut all = Vec::new();
+    let mut agree = 0;
+    let mut left_out = 0;
+    for (key, ids, expected) in texts(&reference, &bin).iter().filter(|(key, ..)| key != "long") {
+        let pages = 0..ids.len().div_ceil(16) as u32;
+        let mut batch = backend::Batch::default();
+        let rows = Sequence::new(pages).push(&mut batch, ids);
+        for (row, expected) in rows.zip(expected) {
+            let tokens = expected.iter().map(|(t, _)| *t).collect();
+            ask(&mut batch, row..row + 1, &OutputKind::LogProbs(tokens));
+            ask(&mut batch, row..row + 1, &OutputKind::TopK(1));
+        }
+        let values = run(&mut backend, &batch);
+        let mut sum = 0.0;
+        for (values, expected) in values.chunks(2).zip(expected) {
+            let [Value::LogProbs(log_probs), Value::TopK(best)] = values else { panic!("{values:?}") };
+            if ends.contains(&expected[0].0) {
+                left_out += 1;
+                continue;
+            }
+            all.push(divergence(expected, log_probs));
+            sum += all.last().unwrap();
+            agree += usize::from(best[0].token == expected[0].0);
+        }
+        eprintln!("{name} {} {key}: mean KL {:.5}", kv_type.name(), sum / ids.len() as f64);
+    }
+    all.sort_by(f64::total_cmp);
+    let mean = all.iter().sum::<f64>() / all.len() as f64;
+    let at = |share: f64| all[(all.len() as f64 * share) as usize];
+    eprintln!(
+        "{name} {}: {} positions, {left_out} left out, mean KL {mean:.5}, median {:.5}, p99 {:.4}, top-1 {:.1} %",
+        kv_type.name(),
+        all.len(),
+        at(0.5),
+        at(0.99),
+        100.0 * agree as f64 / all.len() as f64
+    );
+    mean
 }
 
 #[test]

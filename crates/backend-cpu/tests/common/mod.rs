@@ -8,7 +8,7 @@ use backend::{
     AdapterId, Backend, Batch, Output, OutputKind, OutputRequest, PageId, PageSlots, RowMask, SequenceSpan,
     Value as Answer,
 };
-use backend_cpu::{CpuBackend, CpuOptions};
+use backend_cpu::{CpuBackend, CpuOptions, KvType};
 use kernels::DType;
 use model::gguf::writer::GgufWriter;
 use model::gguf::{Gguf, Value};
@@ -200,7 +200,16 @@ pub(crate) fn open(gguf: &Gguf, threads: usize) -> CpuBackend {
 
 /// A backend with [`CpuOptions::one_thread`].
 pub(crate) fn open_with(gguf: &Gguf, threads: usize, one_thread: u64) -> CpuBackend {
-    let options = CpuOptions { threads, one_thread, pages: 128, ..CpuOptions::default() };
+    open_as(gguf, &CpuOptions { threads, one_thread, ..CpuOptions::default() })
+}
+
+/// A backend whose pages hold keys and values in a format.
+pub(crate) fn open_kv(gguf: &Gguf, kv_cache_type: KvType, threads: usize) -> CpuBackend {
+    open_as(gguf, &CpuOptions { threads, one_thread: 0, kv_cache_type, ..CpuOptions::default() })
+}
+
+fn open_as(gguf: &Gguf, options: &CpuOptions) -> CpuBackend {
+    let options = CpuOptions { pages: 128, ..options.clone() };
     let hyper = Hyperparameters::from_gguf(gguf).unwrap();
     CpuBackend::open(&hyper, &Weights::from_gguf(gguf), &options, |_| ()).unwrap()
 }

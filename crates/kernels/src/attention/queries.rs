@@ -43,6 +43,12 @@ impl Queries {
         (&self.codes[index * fours..][..fours], &self.blocks[index * blocks..][..blocks])
     }
 
+    /// Changes each query.
+    #[inline(always)]
+    pub(super) fn rotate(&mut self, rotate: impl Fn(&mut [f32])) {
+        self.numbers.chunks_exact_mut(self.head_dim).for_each(rotate);
+    }
+
     /// Makes the codes: `block` is called with the numbers of each block and where its codes go.
     #[inline(always)]
     pub(super) fn quantize(&mut self, block: impl Fn(&[f32], &mut [i32]) -> QueryBlock) {

@@ -1,14 +1,16 @@
 //! 8-bit integers with a scale for each 32 numbers of a key or value, of the last fewer where a head has no whole blocks.
 //!
-//! The blocks are those of [`crate::DType::Q8_0`], `number = scale * code` with `scale = max |number| / 127`, laid out by
-//! vectors of slots:
+//! The blocks are those of [`crate::DType::Q8_0`], `number = scale * code` with `scale = max |number| / 127`. Keys have
+//! few numbers that are much larger than the others, which would get their coarse steps. So keys and queries are turned by
+//! the same Hadamard matrix first: products stay what they are, and what is large is spread over all numbers of the head.
+//! A page is laid out by vectors of slots:
 //!
 //! ```text
 //! [head_dim / 4][page_tokens][4] keys, u8, codes plus 128    [page_tokens][head_dim] values, i8
 //! [blocks][page_tokens] scales of keys, f16                  [blocks][page_tokens] scales of values, f16
 //! ```
-//! A score is made of integer products. The query is quantized once, in the same blocks but with scales of f32, and four
-//! of its codes are multiplied with those of a vector of slots at a time:
+//! A score is made of integer products. The query is turned and quantized once, in the same blocks but with scales of f32, and
+//! four of its codes are multiplied with those of a vector of slots at a time:
 //!
 //! ```text
 //! n[b][t] = sum over d in block b of q[d] k[d][t]                              exact: at most 32 * 127 * 127
@@ -39,6 +41,9 @@ const ZERO: u8 = 128;
 /// The largest number that a block can hold: a scale is an f16.
 const LARGEST: f32 = 65504.0 * 127.0;
 
+/// Numbers of a head at most.
+const HEAD_MAX: usize = 512;
+
 impl PageShape {
     /// Blocks of a head.
     #[inline(always)]
@@ -67,6 +72,7 @@ impl Format for Q8_0 {
     const GROUP: usize = BLOCK;
 
     fn page_len(shape: PageShape) -> usize {
+        assert!(shape.head_dim <= HEAD_MAX, "heads of {} numbers, of {HEAD_MAX} at most", shape.head_dim);
         shape.codes() + 2 * shape.scales()
     }
 
@@ -174,7 +180,13 @@ impl ReduceKernel for Write<'_> {
         let (key_scales, value_scales) = scales.reinterpret_cast_mut::<f16>().split_at_mut(shape.scales());
         let mut of_blocks = [0.0; 2];
         let mut rounded = [f16::ZERO; 2];
-        let blocks = self.key.chunks(BLOCK).zip(self.value.chunks(BLOCK)).enumerate();
+        let mut rotated = [0.0; HEAD_MAX];
+        let key = &mut rotated[..self.key.len()];
+        key.copy_from_slice(self.key);
+        // Sums of what is infinite would be nothing.
+        key.iter_mut().for_each(|number| *number = number.clamp(-LARGEST, LARGEST));
+        rotate(key);
+        let blocks = key.chunks(BLOCK).zip(self.value.chunks(BLOCK)).enumerate();
         for (block, (key, value)) in blocks {
             let mut codes = [0i8; BLOCK];
             of_blocks[0] = quantize::<L>(key, &mut codes);
@@ -203,6 +215,7 @@ impl ReduceKernel for Prepare<'_> {
 
     #[inline(always)]
     fn run<L: Reduce>(self) {
+        self.0.rotate(rotate);
         self.0.quantize(|numbers, fours| {
             let mut codes = [0i8; BLOCK];
             let scale = quantize::<L>(numbers, &mut codes);
@@ -213,6 +226,34 @@ impl ReduceKernel for Prepare<'_> {
             }
             QueryBlock { scale, total }
         });
+    }
+}
+
+/// Turns a head, whose length is a multiple of eight, by Hadamard matrices: one of the largest power of two that it has
+/// numbers, and so on with the rest. Sums of two, so their order is that of the code on every instruction set.
+#[inline(always)]
+fn rotate(mut head: &mut [f32]) {
+    while !head.is_empty() {
+        let (turned, rest) = head.split_at_mut(1 << head.len().ilog2());
+        for eight in turned.as_chunks_mut::<8>().0 {
+            let [a, b, c, d, e, f, g, h] = *eight;
+            let [a, b, c, d, e, f, g, h] = [a + b, a - b, c + d, c - d, e + f, e - f, g + h, g - h];
+            let [a, b, c, d, e, f, g, h] = [a + c, b + d, a - c, b - d, e + g, f + h, e - g, f - h];
+            *eight = [a + e, b + f, c + g, d + h, a - e, b - f, c - g, d - h];
+        }
+        let mut half = 8;
+        while half < turned.len() {
+            for pair in turned.chunks_exact_mut(2 * half) {
+                let (a, b) = pair.split_at_mut(half);
+                for (a, b) in a.iter_mut().zip(b) {
+                    (*a, *b) = (*a + *b, *a - *b);
+                }
+            }
+            half *= 2;
+        }
+        let scale = 1.0 / (turned.len() as f32).sqrt();
+        turned.iter_mut().for_each(|number| *number *= scale);
+        head = rest;
     }
 }
 
