@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use backend::Backend;
-use backend_cpu::{CpuBackend, CpuOptions, Quantize};
+use backend_cpu::{CpuBackend, CpuOptions, KvType};
 use model::{Hyperparameters, Model, Weights};
 use model_store::ModelStore;
 use runtime::{PassObserver, Runtime, RuntimeConfig, ServedModel};
@@ -68,9 +68,8 @@ impl Assembly {
             };
             let config = EngineConfig::default();
             let (handle, engine) = Engine::start_observed(Box::new(backend), scheduler, config, observers)?;
-            let page_tokens = model_settings.kv_page_size;
             let fingerprint = tokio::task::block_in_place(|| {
-                fingerprint(&model.weights, &model.hyperparameters, page_tokens, model_settings.quantize())
+                fingerprint(&model.weights, &model.hyperparameters, model_settings)
             });
             if let Some(publisher) = &mut publisher {
                 publisher.add_model(&name, &fingerprint);
@@ -139,18 +138,20 @@ pub(crate) fn model_path(home: &Home, model: &str) -> Result<PathBuf> {
 /// Opens a model and packs its weights.
 pub(crate) fn load(path: &Path, settings: &ModelSettings) -> Result<(Model, CpuBackend)> {
     let model = Model::open(path)?;
-    let page_bytes = CpuBackend::page_bytes(&model.hyperparameters, settings.kv_page_size) as u64;
+    let (kv_cache_type, page_tokens) = (settings.kv_cache_type(), settings.kv_page_size);
+    let page_bytes = CpuBackend::page_bytes(&model.hyperparameters, kv_cache_type, page_tokens);
     let pages = match settings.pool() {
         PoolSize::Pages(pages) => pages,
-        PoolSize::Bytes(bytes) => (bytes / page_bytes).clamp(1, u64::from(u32::MAX)) as u32,
+        PoolSize::Bytes(bytes) => (bytes / page_bytes as u64).clamp(1, u64::from(u32::MAX)) as u32,
     };
     let defaults = CpuOptions::default();
     let options = CpuOptions {
         threads: settings.threads.unwrap_or(defaults.threads),
         pages,
-        page_tokens: settings.kv_page_size,
+        page_tokens,
         batch_tokens: settings.max_batch_tokens,
         quantize: settings.quantize(),
+        kv_cache_type,
         ..defaults
     };
     let bar = progress::bytes(&format!("loading {}", model.name), Some(0));
@@ -177,15 +178,10 @@ fn machine_memory() -> u64 {
     bound.map_or(system.total_memory(), |bound| bound.min(system.total_memory()))
 }
 
-/// Names the weights and what they become, the numbers of the model and the layout of a page. The weights are hashed
-/// whole: two fine-tunes of one model differ in nothing else, and in few of them perhaps. Packing reads all of them
-/// too, and takes longer.
-fn fingerprint(
-    weights: &Weights,
-    hyperparameters: &Hyperparameters,
-    page_tokens: u32,
-    quantize: Option<Quantize>,
-) -> String {
+/// Names the weights and what they become, the numbers of the model, and the layout and format of a page. The weights are
+/// hashed whole: two fine-tunes of one model differ in nothing else, and in few of them perhaps. Packing reads all of
+/// them too, and takes longer.
+fn fingerprint(weights: &Weights, hyperparameters: &Hyperparameters, settings: &ModelSettings) -> String {
     let names: Vec<&str> = weights.names().collect();
     let hash = |name: &str| {
         let tensor = weights.get(name).expect("a name of the list");
@@ -202,9 +198,14 @@ fn fingerprint(
         parts.into_iter().flat_map(|part| part.join().expect("hashing does not panic")).collect()
     });
     let mut all = blake3::Hasher::new();
+    let page_tokens = settings.kv_page_size;
     all.update(format!("{} {page_tokens} {:?}\n", CpuBackend::KV_LAYOUT, hyperparameters).as_bytes());
-    if let Some(quantize) = quantize {
+    if let Some(quantize) = settings.quantize() {
         all.update(quantize.name().as_bytes());
+    }
+    // Pages of f16 have the name that they had before there were others.
+    if settings.kv_cache_type() != KvType::F16 {
+        all.update(format!("pages of {}", settings.kv_cache_type().name()).as_bytes());
     }
     for hash in hashes {
         all.update(hash.as_bytes());
@@ -218,15 +219,15 @@ mod tests {
 
     /// The fingerprint of a file of these bytes.
     fn of(bytes: &[u8], page_tokens: u32) -> String {
-        of_quantized(bytes, page_tokens, None)
+        of_model(bytes, &ModelSettings { kv_page_size: page_tokens, ..ModelSettings::new("model") })
     }
 
-    fn of_quantized(bytes: &[u8], page_tokens: u32, quantize: Option<Quantize>) -> String {
+    fn of_model(bytes: &[u8], settings: &ModelSettings) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.gguf");
         std::fs::write(&path, bytes).unwrap();
         let model = Model::open(&path).unwrap();
-        fingerprint(&model.weights, &model.hyperparameters, page_tokens, quantize)
+        fingerprint(&model.weights, &model.hyperparameters, settings)
     }
 
     #[test]
@@ -236,7 +237,15 @@ mod tests {
         assert_eq!(of(&model, 16), of(&model, 16));
         assert_ne!(of(&model, 16), of(&model, 8));
         assert_ne!(of(&model, 16), of(&bytes(2), 16));
-        assert_ne!(of(&model, 16), of_quantized(&model, 16, Some(Quantize::Q8_0)));
+        let of_8_bits = |weights: bool, pages: bool| {
+            let quantize = weights.then(|| "q8_0".to_string());
+            let kv_cache_type = if pages { "q8_0" } else { "f16" }.to_string();
+            of_model(&model, &ModelSettings { quantize, kv_cache_type, ..ModelSettings::new("model") })
+        };
+        let all = [(false, false), (true, false), (false, true), (true, true)];
+        let all = all.map(|(weights, pages)| of_8_bits(weights, pages));
+        assert_eq!(all[0], of(&model, ModelSettings::default().kv_page_size));
+        assert_eq!(std::collections::BTreeSet::from(all).len(), 4, "weights and pages in 8 bits or not");
         // One number, anywhere: all of the second half are weights.
         for at in [model.len() / 2, model.len() * 3 / 4 + 2, model.len() - 3] {
             let mut tuned = model.clone();
@@ -259,7 +268,11 @@ mod tests {
             let shard = serialize([("model.norm.weight", norm)], None).unwrap();
             std::fs::write(folder.path().join("model.safetensors"), shard).unwrap();
             std::fs::write(folder.path().join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
-            fingerprint(&model::safetensors::open(folder.path()).unwrap(), &hyperparameters, 16, None)
+            fingerprint(
+                &model::safetensors::open(folder.path()).unwrap(),
+                &hyperparameters,
+                &ModelSettings::default(),
+            )
         };
         assert_eq!(of(0.5), of(0.5));
         assert_ne!(of(0.5), of(0.25));

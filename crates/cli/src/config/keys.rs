@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use backend_cpu::{CpuOptions, Quantize};
+use backend_cpu::{CpuOptions, KvType, Quantize};
 use runtime::{AllowedHosts, InferletLimits, McpLimits, RuntimeConfig, UserLimits};
 use scheduler::SchedulerConfig;
 use serde::Deserialize;
@@ -93,6 +93,10 @@ section! {
             .one_of(quantizations)
             .example("\"q8_0\"")
             .flag(Flag::new("quantize", "FORMAT", Commands::RunAndStart));
+        /// The format of keys and values in memory.
+        kv_cache_type: String = (CpuOptions::default().kv_cache_type.name().to_string())
+            .one_of(kv_types)
+            .flag(Flag::new("kv-cache-type", "TYPE", Commands::RunAndStart));
         /// Tokens of a page of key/value memory.
         kv_page_size: u32 = (CpuOptions::default().page_tokens)
             .unit("tokens")
@@ -531,6 +535,14 @@ fn quantizations() -> Vec<Choice> {
         .into_iter()
         .map(|quantize| Choice { name: quantize.name(), about: about(quantize) })
         .collect()
+}
+
+fn kv_types() -> Vec<Choice> {
+    let about = |kv_type| match kv_type {
+        KvType::F16 => "16 bits",
+        KvType::Q8_0 => "8 bits, and a scale for each 32 values",
+    };
+    KvType::ALL.into_iter().map(|kv_type| Choice { name: kv_type.name(), about: about(kv_type) }).collect()
 }
 
 fn milliseconds(time: Duration) -> u64 {

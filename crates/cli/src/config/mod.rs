@@ -17,7 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use backend_cpu::Quantize;
+use backend_cpu::{KvType, Quantize};
 use runtime::{AllowedHosts, InferletLimits, ServerLimits, UserLimits};
 use scheduler::PolicyKind;
 use server::{AdmissionLimits, HttpLimits, SessionOptions, TlsFiles};
@@ -174,6 +174,11 @@ impl ModelSettings {
     pub(crate) fn quantize(&self) -> Option<Quantize> {
         let known = |name| Quantize::from_name(name).expect("the parser takes known formats only");
         self.quantize.as_deref().map(known)
+    }
+
+    /// The format of keys and values.
+    pub(crate) fn kv_cache_type(&self) -> KvType {
+        KvType::from_name(&self.kv_cache_type).expect("the parser takes known formats only")
     }
 }
 
@@ -428,6 +433,10 @@ mod tests {
             ),
             ("batching_strategy = 'best'", "expected one of adaptive"),
             ("[[backend]]\nmodel = 'x'\nquantize = 'q4_0'", "`quantize` is `q4_0`: expected one of q8_0"),
+            (
+                "[[backend]]\nmodel = 'x'\nkv_cache_type = 'q4_0'",
+                "`kv_cache_type` is `q4_0`: expected one of f16, q8_0",
+            ),
             ("[[backend]]\nmodel = 'x'\nkv_page_size = 17", "expected a multiple of 8"),
             ("port = 'x'", "expected u16"),
             ("[network]\nallow = []", "did you mean `network.allow_hosts`?"),

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use backend::{
     Backend, Batch, Output, OutputKind, OutputRequest, PageId, PageSlots, SamplingParams, SequenceSpan, Value,
 };
-use backend_cpu::{CpuBackend, Quantize};
+use backend_cpu::{CpuBackend, KvType, Quantize};
 use clap::Args;
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -48,6 +48,14 @@ pub(crate) struct BenchFlags {
     /// What matrices of floats become when they are loaded.
     #[arg(long, value_name = "FORMAT", value_parser = Quantize::ALL.map(Quantize::name))]
     quantize: Option<String>,
+    /// The format of keys and values in memory.
+    #[arg(
+        long,
+        value_name = "TYPE",
+        value_parser = KvType::ALL.map(KvType::name),
+        default_value = KvType::default().name()
+    )]
+    kv_cache_type: String,
     /// Rows of a prompt in one batch at most.
     #[arg(long, default_value_t = 512)]
     chunk: u32,
@@ -104,6 +112,7 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
     let settings = ModelSettings {
         threads: flags.threads,
         quantize: flags.quantize.clone(),
+        kv_cache_type: flags.kv_cache_type.clone(),
         max_num_kv_pages: Some(pages),
         max_batch_tokens: flags.chunk,
         ..ModelSettings::new(&flags.model)
