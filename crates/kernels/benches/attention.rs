@@ -9,8 +9,8 @@
 mod shares;
 
 use criterion::Throughput;
-use kernels::attention::{Attention, Heads, KvType, SPAN_TOKENS_MAX, SPLIT_SPANS, span_pages};
-use kernels::{Isa, Tile, TileMut};
+use kernels::attention::{Attention, Heads, KvType, SPLIT_SPANS, span_pages};
+use kernels::{Isa, Shared, Tile, TileMut};
 use shares::{Shares, Work};
 
 const PAGE_TOKENS: usize = 16;
@@ -65,19 +65,22 @@ fn work(kv_type: KvType, operations: usize, bytes: usize) -> Work {
     Work { f32_ops, int8_ops, bytes, of_bytes: bytes }
 }
 
-/// A page of one key-value head.
-fn page(isa: Isa, kv_type: KvType, head_dim: usize, seed: usize) -> Vec<u16> {
-    let mut page = vec![0; kv_type.page_len(head_dim, PAGE_TOKENS)];
-    for slot in 0..PAGE_TOKENS {
-        let number = |j: usize| ((seed * 31 + slot * 7 + j) % 13) as f32 / 13.0 - 0.5;
-        let key: Vec<f32> = (0..head_dim).map(number).collect();
-        kv_type.write(isa, &mut page, PAGE_TOKENS, slot, &key, &key);
+/// Pages of one key-value head.
+fn pool(isa: Isa, kv_type: KvType, head_dim: usize, pages: usize) -> Shared<u16> {
+    let len = kv_type.page_len(head_dim, PAGE_TOKENS);
+    let mut pool = Shared::new(pages, len);
+    for (i, page) in pool.get_mut().chunks_exact_mut(len).enumerate() {
+        for slot in 0..PAGE_TOKENS {
+            let number = |j: usize| ((i * 31 + slot * 7 + j) % 13) as f32 / 13.0 - 0.5;
+            let key: Vec<f32> = (0..head_dim).map(number).collect();
+            kv_type.write(isa, page, PAGE_TOKENS, slot, &key, &key);
+        }
     }
-    page
+    pool
 }
 
 fn from_cache(isa: Isa, kv_type: KvType, head_dim: usize, heads: usize, rows: usize) -> (Work, impl FnMut()) {
-    let pages: Vec<_> = (0..PAGES).map(|seed| page(isa, kv_type, head_dim, seed)).collect();
+    let mut pool = pool(isa, kv_type, head_dim, PAGES);
     let bytes = 2 * PAGES * kv_type.page_len(head_dim, PAGE_TOKENS);
     let work = work(kv_type, product_operations(head_dim, heads, rows), bytes);
 
@@ -90,15 +93,13 @@ fn from_cache(isa: Isa, kv_type: KvType, head_dim: usize, heads: usize, rows: us
         let queries = Tile::from_slice(&queries, width);
         let heads = Heads { heads, head_dim, scale: 0.125, cap: None };
         attention.start(isa, kv_type, &queries, heads, PAGE_TOKENS);
+        let pages: Vec<&[u16]> =
+            pool.get_mut().chunks_exact(kv_type.page_len(heads.head_dim, PAGE_TOKENS)).collect();
         for (index, pages) in pages.chunks(span_pages(PAGE_TOKENS)).enumerate() {
             if index > 0 && index.is_multiple_of(SPLIT_SPANS) {
                 attention.end_split(isa);
             }
-            let mut span = [pages[0].as_slice(); SPAN_TOKENS_MAX / PAGE_TOKENS];
-            for (to, page) in span.iter_mut().zip(pages) {
-                *to = page;
-            }
-            attention.attend_span(isa, &masks, &span[..pages.len()], &[]);
+            attention.attend_span(isa, &masks, pages, &[]);
         }
         attention.finish(isa, &mut TileMut::from_slice(&mut out, width));
         assert!(out[0].is_finite(), "attention of finite values is finite");
@@ -114,17 +115,16 @@ const POOL_PAGES: usize = 16 << 10;
 /// Decoding of many sequences whose pages lie all over memory larger than the caches, as they do in a pool.
 fn from_memory(isa: Isa, kv_type: KvType) -> (Work, impl FnMut()) {
     let (head_dim, heads, pages) = (64, 3, POOL_PAGES);
-    let pools: Vec<Vec<u16>> =
-        (0..THREADS).map(|seed| page(isa, kv_type, head_dim, seed).repeat(pages)).collect();
+    let mut pools: Vec<_> = (0..THREADS).map(|_| pool(isa, kv_type, head_dim, pages)).collect();
     let queries: Vec<f32> = (0..heads * head_dim).map(|i| (i % 17) as f32 / 17.0 - 0.5).collect();
     // Neighbours in a sequence are 90 rows of the pool apart: 30 layers of 3 key-value heads.
     let order: Vec<usize> = (0..90).flat_map(|first| (first..pages).step_by(90)).collect();
-    let bytes = pools.iter().map(|pool| 2 * pool.len()).sum();
+    let bytes = pools.iter().map(|pool| 2 * pool.rows() * pool.cols()).sum();
     let work = work(kv_type, 2 * head_dim * heads * THREADS * pages * PAGE_TOKENS, bytes);
     let run = move || {
         std::thread::scope(|scope| {
-            for pool in &pools {
-                let (order, queries) = (&order, &queries);
+            for pool in &mut pools {
+                let (pool, order, queries) = (pool.get_mut(), &order, &queries);
                 scope.spawn(move || {
                     let heads = Heads { heads, head_dim, scale: 0.125, cap: None };
                     decode(isa, kv_type, heads, pool, order, queries);

@@ -35,7 +35,7 @@ use crate::{Isa, Tile, TileMut};
 pub use format::KvType;
 use format::PageShape;
 use queries::Queries;
-use span::{OfSlots, SUMS, Span};
+use span::{SUMS, Span};
 use split::{Join, MAX, PART_EXTRA, SUM};
 
 /// The most slots of a span, and so of a page: the bits of a mask.
@@ -99,8 +99,9 @@ pub struct Attention {
     joined: Vec<f32>,
     /// The part of the split that ends.
     part: Vec<f32>,
-    /// Weights times the scales of values.
-    scaled: Vec<OfSlots>,
+    /// Of a span, where values have scales: those, and the values for blocks of many queries.
+    scales: Vec<f32>,
+    values: Vec<f32>,
 }
 
 impl Attention {

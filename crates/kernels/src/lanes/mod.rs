@@ -53,6 +53,13 @@ pub(crate) trait Lanes: Copy {
     fn round(self) -> Self;
     /// 2 to the power of `self`, an integer in [-126, 127].
     fn pow2(self) -> Self;
+    /// `self` times 2 to the power of `n`, integers in [-126, 128] of which no product is subnormal or infinite.
+    #[inline(always)]
+    fn times_pow2(self, n: Self) -> Self {
+        // 2^128 is not a float, so the power is applied in two steps.
+        let half = n.mul(Self::splat(0.5)).round();
+        self.mul(half.pow2()).mul(n.sub(half).pow2())
+    }
     /// Lanes where `self >= limit`, zero elsewhere.
     fn zero_below(self, value: Self, limit: Self) -> Self;
     /// Lanes whose bit in `bits` is set, those of `other` elsewhere.
@@ -183,9 +190,7 @@ pub(crate) fn exp<L: Lanes>(x: L) -> L {
         p = p.fma(r, L::splat(c));
     }
     let p = p.fma(r.mul(r), r.add(L::splat(1.0)));
-    // 2^128 is not a float, so the power is applied in two steps.
-    let half = n.mul(L::splat(0.5)).round();
-    p.mul(half.pow2()).mul(n.sub(half).pow2()).zero_below(x, L::splat(-87.3))
+    p.times_pow2(n).zero_below(x, L::splat(-87.3))
 }
 
 /// The hyperbolic tangent: absolute error below 2e-7.

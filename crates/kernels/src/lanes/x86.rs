@@ -261,6 +261,10 @@ impl Lanes for Avx512 {
         }))
     }
     #[inline(always)]
+    fn times_pow2(self, n: Self) -> Self {
+        Self(value!(_mm512_scalef_ps(self.0, n.0)))
+    }
+    #[inline(always)]
     fn zero_below(self, value: Self, limit: Self) -> Self {
         Self(value!(_mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GE_OQ>(value.0, limit.0), self.0)))
     }

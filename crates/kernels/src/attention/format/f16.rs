@@ -5,7 +5,6 @@
 //! ```
 
 use super::super::queries::Queries;
-use super::super::span::OfSlots;
 use super::{Format, PageShape, SlotMut};
 use crate::Isa;
 use crate::lanes::Lanes;
@@ -19,8 +18,7 @@ impl Format for F16 {
 
     type Value = f16;
 
-    /// There is no scale.
-    const GROUP: usize = 1 << 16;
+    const SCALED: usize = 0;
 
     fn page_len(PageShape { head_dim, page_tokens }: PageShape) -> usize {
         2 * head_dim * page_tokens
@@ -96,15 +94,8 @@ impl Format for F16 {
         &page.reinterpret_cast()[head_dim * page_tokens..]
     }
 
-    #[inline(always)]
-    fn weights<'a, L: Lanes, const Q: usize>(
-        _: &[&[u16]],
-        _: PageShape,
-        _: &[usize],
-        weights: &'a [OfSlots; Q],
-        _: &'a mut Vec<OfSlots>,
-    ) -> &'a [[OfSlots; Q]] {
-        std::slice::from_ref(weights)
+    fn scales(_: &[u16], _: PageShape) -> &[f16] {
+        &[]
     }
 }
 

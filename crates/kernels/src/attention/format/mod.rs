@@ -1,15 +1,15 @@
 //! How a page holds keys and values, one file per format, each with what [`super::span`] asks of it.
 //!
 //! A page is one slice of 16-bit words, whatever is in it, so that memory has the alignment of its numbers. What a format
-//! decides is where the numbers of a slot are, what a query is made to before its products with keys, and by which scales
-//! values are multiplied; softmax, masks and sums are the same code for all. Formats are chosen once for a span, outside of
+//! decides is where the numbers of a slot are, what a query is made to before its products with keys, and what values are
+//! made to before they are added up; softmax, masks and sums are the same code for all. Formats are chosen once for a span, outside of
 //! all loops: a row of [`TABLE`] has the functions that were compiled for it.
 
 pub(super) mod f16;
 pub(super) mod q8_0;
 
 use super::queries::Queries;
-use super::span::{AttendSpan, OfSlots, Span};
+use super::span::{AttendSpan, Span};
 use super::{Attention, run_in};
 use crate::Isa;
 use crate::lanes::{Lanes, Number};
@@ -122,11 +122,11 @@ pub(super) struct SlotMut<'a> {
 pub(super) trait Format {
     const NAME: &'static str;
 
-    /// How values are stored: `[page_tokens][head_dim]` numbers somewhere in the page.
+    /// What values are stored as.
     type Value: Number;
 
-    /// Numbers of a value that share a scale: a power of two, 32 at least.
-    const GROUP: usize;
+    /// Numbers of a value that share a scale; 0 where there is none.
+    const SCALED: usize;
 
     /// See [`KvType::page_len`].
     fn page_len(shape: PageShape) -> usize;
@@ -145,18 +145,11 @@ pub(super) trait Format {
         slots: [(&[u16], usize); W],
     ) -> [[L; W]; Q];
 
-    /// The values of a page.
+    /// The values of a page, `[page_tokens][head_dim]`.
     fn values(page: &[u16], shape: PageShape) -> &[Self::Value];
 
-    /// What the values of `Q` queries are multiplied with, for each group of their numbers: `weights`, times their scale.
-    /// Only those of `live` vectors of slots are made, in `scaled` where they are others.
-    fn weights<'a, L: Lanes, const Q: usize>(
-        pages: &[&[u16]],
-        shape: PageShape,
-        live: &[usize],
-        weights: &'a [OfSlots; Q],
-        scaled: &'a mut Vec<OfSlots>,
-    ) -> &'a [[OfSlots; Q]];
+    /// Their scales, `[blocks][page_tokens]`.
+    fn scales(page: &[u16], shape: PageShape) -> &[half::f16];
 }
 
 #[cfg(test)]

@@ -17,13 +17,13 @@
 //! s[t]    = fused sum over b of n[b][t] * (scale of k[b][t] * scale of q[b])   in the order of the blocks
 //! ```
 //! Only the second line rounds, and it is written once, so all instruction sets give the same bits. The codes of keys are
-//! unsigned for `vpdpbusd`. Values become f32 with the weight of their slot times their scale.
+//! unsigned for `vpdpbusd`. Values become f32, scale times code, which is exact, before they are multiplied with weights:
+//! integer products would need codes of the weights of each query, and as many operations to make them as they save.
 //!
-//! Scales are f16, as in the files: what rounding them to 11 bits costs is a hundredth of what rounding numbers to codes
-//! does, and f32 would take 6 % more memory.
+//! Scales are f16, as in the files: rounding them to 11 bits moves numbers by a small part of a step, and f32 would take 6 %
+//! more memory.
 
 use super::super::queries::{Queries, QueryBlock};
-use super::super::span::OfSlots;
 use super::{Format, PageShape, SlotMut};
 use crate::Isa;
 use crate::lanes::{Lanes, Reduce, ReduceKernel, run};
@@ -69,7 +69,7 @@ impl Format for Q8_0 {
 
     type Value = i8;
 
-    const GROUP: usize = BLOCK;
+    const SCALED: usize = BLOCK;
 
     fn page_len(shape: PageShape) -> usize {
         assert!(shape.head_dim <= HEAD_MAX, "heads of {} numbers, of {HEAD_MAX} at most", shape.head_dim);
@@ -100,6 +100,10 @@ impl Format for Q8_0 {
             keys[w] = &bytes(page)[4 * slot..shape.codes()];
             scales[w] = &page.reinterpret_cast()[shape.codes() + slot..][..shape.scales() - slot];
         }
+        let stride = 4 * shape.page_tokens;
+        for keys in keys {
+            assert!(keys.len() >= (shape.head_dim / 4 - 1) * stride + 4 * L::N, "codes of a vector of slots");
+        }
         let mut scores = [[L::splat(0.0); W]; Q];
         for block in 0..shape.blocks() {
             let mut sums = [[L::first_sums(0); W]; Q];
@@ -107,15 +111,21 @@ impl Format for Q8_0 {
                 sums[q] = [L::first_sums(of_blocks[q][block].total); W];
             }
             let fours = block * BLOCK / 4..((block + 1) * BLOCK / 4).min(shape.head_dim / 4);
-            for four in fours {
-                let mut codes = [L::load_codes(&keys[0][four * 4 * shape.page_tokens..]); W];
-                for w in 1..W {
-                    codes[w] = L::load_codes(&keys[w][four * 4 * shape.page_tokens..]);
+            let mut factors = [&[] as &[i32]; Q];
+            for q in 0..Q {
+                factors[q] = &of_queries[q][fours.clone()];
+            }
+            for (index, four) in fours.enumerate() {
+                let at = four * stride;
+                // SAFETY: `four` is below a fourth of the head, and the lengths above are those.
+                let load = |w: usize| L::load_codes(unsafe { keys[w].get_unchecked(at..at + 4 * L::N) });
+                let mut codes = [load(0); W];
+                for (w, codes) in codes.iter_mut().enumerate().skip(1) {
+                    *codes = load(w);
                 }
                 for q in 0..Q {
-                    let factors = of_queries[q][four];
                     for w in 0..W {
-                        sums[q][w] = L::add_products(sums[q][w], codes[w], factors);
+                        sums[q][w] = L::add_products(sums[q][w], codes[w], factors[q][index]);
                     }
                 }
             }
@@ -136,29 +146,8 @@ impl Format for Q8_0 {
     }
 
     #[inline(always)]
-    fn weights<'a, L: Lanes, const Q: usize>(
-        pages: &[&[u16]],
-        shape: PageShape,
-        live: &[usize],
-        weights: &'a [OfSlots; Q],
-        scaled: &'a mut Vec<OfSlots>,
-    ) -> &'a [[OfSlots; Q]] {
-        if scaled.len() < shape.blocks() * Q {
-            scaled.resize(shape.blocks() * Q, OfSlots::ZERO);
-        }
-        let scaled = &mut scaled.as_chunks_mut::<Q>().0[..shape.blocks()];
-        for &vector in live {
-            let (page, slot) = (vector * L::N / shape.page_tokens, vector * L::N % shape.page_tokens);
-            let scales = &pages[page].reinterpret_cast::<f16>()[shape.codes() + shape.scales() + slot..];
-            for (block, scaled) in scaled.iter_mut().enumerate() {
-                let scale = L::load_f16(&scales[block * shape.page_tokens..]);
-                for q in 0..Q {
-                    let weight = L::load(&weights[q].0[vector * L::N..]);
-                    weight.mul(scale).store(&mut scaled[q].0[vector * L::N..]);
-                }
-            }
-        }
-        scaled
+    fn scales(page: &[u16], shape: PageShape) -> &[f16] {
+        &page.reinterpret_cast()[shape.codes() + shape.scales()..]
     }
 }
 
