@@ -2,7 +2,7 @@
 //! sum.
 //!
 //! A page holds up to 64 tokens of one key-value head in one slice. How, and in which number format, is the business of
-//! [`format`]: f16, or 8-bit integers with scales. Keys are laid out so that a vector of slots is multiplied with one
+//! `format`: f16, or 8-bit integers with scales. Keys are laid out so that a vector of slots is multiplied with one
 //! number of the query, or with four.
 //!
 //! [`Attention`] serves all queries of one key-value head that look at the same pages: the heads that share

@@ -108,7 +108,8 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
     }
     #[inline(always)]
     fn load_i8(from: &[i8]) -> Self {
-        let words = value!(vmovl_s8(memory!(from, vld1_s8(from.as_ptr()))));
+        let bytes = memory!(from, vld1_s8(from.as_ptr()));
+        let words = value!(vmovl_s8(bytes));
         value!(Self(
             vcvtq_f32_s32(vmovl_s16(vget_low_s16(words))),
             vcvtq_f32_s32(vmovl_s16(vget_high_s16(words))),

@@ -1,9 +1,9 @@
 //! How a page holds keys and values, one file per format, each with what [`super::span`] asks of it.
 //!
-//! A page is one slice of 16-bit words, whatever is in it, so that memory has the alignment of its numbers. What a format
-//! decides is where the numbers of a slot are, what a query is made to before its products with keys, and what values are
-//! made to before they are added up; softmax, masks and sums are the same code for all. Formats are chosen once for a span, outside of
-//! all loops: a row of [`TABLE`] has the functions that were compiled for it.
+//! A page is one slice of 16-bit words, whatever is in it, so that memory has the alignment of its numbers. A format
+//! decides where the numbers of a slot are, what becomes of a query before its products with keys, and whether values have
+//! scales; softmax, masks and sums are the same code for all. Formats are chosen once for a span, outside of all loops: a
+//! row of [`TABLE`] has the functions that were compiled for it.
 
 pub(super) mod f16;
 pub(super) mod q8_0;

@@ -9,8 +9,8 @@
 //! [head_dim / 4][page_tokens][4] keys, u8, codes plus 128    [page_tokens][head_dim] values, i8
 //! [blocks][page_tokens] scales of keys, f16                  [blocks][page_tokens] scales of values, f16
 //! ```
-//! A score is made of integer products. The query is turned and quantized once, in the same blocks but with scales of f32, and
-//! four of its codes are multiplied with those of a vector of slots at a time:
+//! A score is made of integer products. The query is turned and quantized once, in the same blocks but with scales of f32,
+//! and four of its codes are multiplied with those of a vector of slots at a time:
 //!
 //! ```text
 //! n[b][t] = sum over d in block b of q[d] k[d][t]                              exact: at most 32 * 127 * 127
