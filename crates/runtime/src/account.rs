@@ -85,6 +85,11 @@ impl Account {
 }
 
 impl Taken {
+    /// How much it is.
+    pub(crate) fn amount(&self) -> u64 {
+        self.amount
+    }
+
     /// Takes so much more, or nothing.
     ///
     /// # Errors

@@ -268,6 +268,17 @@ impl Attack {
                 let source = Source::Regex("a?".repeat(32_000));
                 drop(Constraint::compile(&self.model, source).await?);
             }
+            "grown-grammars" => {
+                // Each `a` leaves another end of the text, and so thousands of expressions.
+                if self.constraints.is_empty() {
+                    let source = Source::Regex(format!("(x{}){{0,20000}}", "a?".repeat(3000)));
+                    self.constraints.push(Constraint::compile(&self.model, source).await?);
+                }
+                let constraint = &self.constraints[0];
+                constraint.advance(&self.model.tokenize("xa", false)?)?;
+                let fork = constraint.fork()?;
+                self.constraints.push(fork);
+            }
             "masks" => {
                 if self.constraints.is_empty() {
                     self.constraints.push(Constraint::compile(&self.model, Source::Json).await?);

@@ -453,6 +453,31 @@ async fn grammars(refused: &mut Refused, model: &Model) -> Result<()> {
     expect!(refused, "grammar.rollback", InvalidArgument, constraint.rollback(accepted + 1));
     constraint.rollback(accepted)?;
     ensure!(constraint.allowed()? == fork.allowed()?, "it is not back at the beginning");
+    stopped_grammar(handle, model).await
+}
+
+/// A constraint with a step that was stopped in its middle: each `a` leaves another end of the text.
+async fn stopped_grammar(handle: &Handle, model: &Model) -> Result<()> {
+    let source = Source::Regex(format!("(x{}){{0,20000}}", "a?".repeat(7500)));
+    let constraint = Constraint::compile(handle, source).await?;
+    let xa = model.tokenize("xa")?;
+    let stopped = (0..50).find_map(|_| constraint.advance(&xa).err());
+    ensure!(matches!(stopped, Some(Error::LimitExceeded(_))), "expected LimitExceeded, got {stopped:?}");
+    let after = [
+        constraint.advance(&xa).err(),
+        constraint.rollback(1).err(),
+        constraint.allowed().err(),
+        constraint.forced().err(),
+        constraint.complete().err(),
+        constraint.finished().err(),
+        constraint.fork().err(),
+    ];
+    let is_named = |error: &Option<Error>| matches!(error, Some(Error::InvalidArgument(reason)) if reason.contains("compile the grammar again"));
+    ensure!(after.iter().all(is_named), "expected InvalidArgument of each, got {after:?}");
+    // Others are none the worse.
+    let other = Constraint::compile(handle, Source::Regex("xa".into())).await?;
+    other.advance(&xa)?;
+    ensure!(other.complete()?, "another grammar is as ever");
     Ok(())
 }
 

@@ -20,7 +20,7 @@ thread_local! {
     static WANTED: Cell<Option<NonNull<dyn Fn() -> bool>>> = const { Cell::new(None) };
     /// Steps since the last question.
     static TAKEN: Cell<usize> = const { Cell::new(0) };
-    /// Bytes of the expressions that were made.
+    /// Bytes of the expressions that were made, with what finds them.
     static MADE: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -38,8 +38,8 @@ impl Drop for Restore {
     }
 }
 
-/// Bytes of the expressions that the innermost [`while_wanted`] of this thread has made; the tables that find them take
-/// as much again at most. Those that are gone count too.
+/// Bytes, about, of the expressions that the innermost [`while_wanted`] of this thread has made, with what finds them.
+/// Those that are gone count too.
 pub fn made_bytes() -> usize {
     MADE.get()
 }
@@ -135,10 +135,14 @@ pub(crate) fn take(steps: usize) {
     }
 }
 
-/// Counts numbers of an expression that is new.
+/// Bytes that an expression takes beside its numbers: where it lies, its place in the table, its weight, what is known of
+/// its emptiness and its derivatives.
+const BESIDE: usize = 64;
+
+/// Counts the numbers of an expression that is new.
 #[inline(always)]
 pub(crate) fn made(numbers: usize) {
-    MADE.set(MADE.get().saturating_add(numbers * size_of::<u32>()));
+    MADE.set(MADE.get().saturating_add(numbers * size_of::<u32>() + BESIDE));
 }
 
 #[cold]

@@ -1,11 +1,14 @@
 //! Where a text is within a grammar, with the model's stop tokens, which the grammar library does not count.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use llguidance::{CancellationHandle, Matcher};
 use model::Wanted;
 
+use super::{Expressions, stoppable};
 use crate::ServedModel;
+use crate::account::Account;
 use crate::error::{ApiError, invalid};
 
 /// A state within a grammar.
@@ -16,6 +19,8 @@ pub(crate) struct Matching {
     model: Arc<ServedModel>,
     accepted: Vec<Accepted>,
     bytes: u64,
+    /// What steps have made.
+    expressions: Expressions,
     /// Whether a step was stopped in its middle.
     is_broken: bool,
 }
@@ -37,15 +42,51 @@ impl Matching {
     /// The state before the first token. A compiled grammar takes so many bytes.
     pub(crate) fn new(model: Arc<ServedModel>, matcher: Matcher, bytes: u64) -> Matching {
         let (matcher, cancellation) = cancellable(matcher);
-        Matching { matcher, cancellation, model, accepted: Vec::new(), bytes, is_broken: false }
+        let (accepted, expressions) = (Vec::new(), Expressions::default());
+        Matching { matcher, cancellation, model, accepted, bytes, expressions, is_broken: false }
     }
 
     /// An equal state.
-    pub(crate) fn fork(&self) -> Matching {
+    ///
+    /// # Errors
+    /// As [`Self::work`] when there is none, and `limit-exceeded` when there is no memory for what steps have made.
+    pub(crate) fn fork(&self, memory: &Arc<Account>) -> Result<Matching, ApiError> {
+        self.check()?;
+        let expressions = self.expressions.copy(memory)?;
         let (model, accepted) = (self.model.clone(), self.accepted.clone());
-        let (bytes, is_broken) = (self.bytes, self.is_broken);
         let (matcher, cancellation) = cancellable(self.matcher.deep_clone());
-        Matching { matcher, cancellation, model, accepted, bytes, is_broken }
+        Ok(Matching {
+            matcher,
+            cancellation,
+            model,
+            accepted,
+            bytes: self.bytes,
+            expressions,
+            is_broken: false,
+        })
+    }
+
+    /// Does something in the grammar, on this thread, until it ends, is not wanted any more, or has had so much processor
+    /// time. What was stopped in its middle is the last of this state.
+    ///
+    /// # Errors
+    /// Those of the work; `limit-exceeded` at the limits; `cancelled` when it is not wanted; `invalid-argument` when
+    /// something before was stopped.
+    pub(crate) fn work<T>(
+        &mut self,
+        limit: Duration,
+        wanted: Wanted<'_>,
+        memory: &Arc<Account>,
+        work: impl FnOnce(&mut Matching) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        self.check()?;
+        // Also when it panics.
+        self.is_broken = true;
+        let mut expressions = std::mem::take(&mut self.expressions);
+        let result = stoppable(limit, wanted, memory, &mut expressions, || work(self));
+        self.expressions = expressions;
+        self.is_broken = result.is_err();
+        result.unwrap_or_else(|stopped| Err(stopped.error("a step in the grammar")))
     }
 
     /// What ends a step that another thread is in.
@@ -53,16 +94,11 @@ impl Matching {
         self.cancellation.clone()
     }
 
-    /// Notes that a step was stopped in its middle: there is no state any more.
-    pub(crate) fn break_off(&mut self) {
-        self.is_broken = true;
-    }
-
     /// Whether there is a state.
     ///
     /// # Errors
     /// `invalid-argument` when a step was stopped in its middle.
-    pub(crate) fn check(&self) -> Result<(), ApiError> {
+    fn check(&self) -> Result<(), ApiError> {
         match self.is_broken || self.cancellation.is_cancelled() {
             false => Ok(()),
             true => {

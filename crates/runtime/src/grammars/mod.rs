@@ -13,12 +13,12 @@ use model::Wanted;
 use scheduler::TenantId;
 use toktrie::{TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
 
-use crate::account::Taken;
+use crate::account::{Account, Taken};
 use crate::error::{ApiError, check_length, invalid};
 use crate::users::User;
 
 pub(crate) use matching::Matching;
-pub(crate) use stopping::{LONG, SHORT, stoppable};
+pub(crate) use stopping::{Expressions, LONG, SHORT, stoppable};
 
 /// Compiled grammars kept for each user; the oldest goes for a new one.
 const CACHED: usize = 32;
@@ -38,8 +38,8 @@ const STACK_BYTES: usize = 128 << 20;
 const LEXER_STATES: usize = 20_000;
 /// Nodes of the regular expressions that a grammar starts with.
 const LEXER_NODES: u64 = 300_000;
-/// Symbols of the rules of a grammar.
-const SYMBOLS: usize = 50_000;
+/// Symbols of the rules of a grammar. A loop of the library over them, which nothing stops, takes as long as their square.
+const SYMBOLS: usize = 20_000;
 
 /// A grammar, as text in one of its notations.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,10 +96,11 @@ impl Grammars {
     }
 
     /// A fresh matcher for a grammar of a user, whose text is at most [`SOURCE_BYTES`] long. It stops in its middle when
-    /// nobody wants it any more, or after [`LONG`].
+    /// nobody wants it any more, after [`LONG`], or when there is no `memory` for what it makes, which is held meanwhile.
     pub(crate) fn compile(
         &self,
         user: &User,
+        memory: &Arc<Account>,
         source: Source,
         wanted: Wanted<'_>,
     ) -> Result<Compiled, ApiError> {
@@ -121,7 +122,9 @@ impl Grammars {
                 factory.create_parser(top_level(source.clone())?).map_err(|error| refused(error.to_string()))
             })
         };
-        let parser = stoppable(LONG, wanted, compile).map_err(|stopped| stopped.error("the grammar"))??;
+        let mut expressions = Expressions::default();
+        let parser = stoppable(LONG, wanted, memory, &mut expressions, compile)
+            .map_err(|stopped| stopped.error("the grammar"))??;
         let bytes = (parser.parser.lexer_stats().num_bytes + source.text().len()) as u64;
         let bytes = bytes.max(BYTES_MIN);
         let matcher = Matcher::new(Ok(parser));
@@ -289,12 +292,12 @@ mod tests {
                 asked.set(asked.get() + 1);
                 asked.get() < 4
             };
-            let ended = grammars.compile(&user, source, &wanted).err();
+            let ended = grammars.compile(&user, &user.host_memory, source, &wanted).err();
             assert!(matches!(ended, Some(ApiError::Cancelled)), "{text}: {ended:?}");
             assert_eq!(asked.get(), 4, "{text}: it stops when it is told to");
         }
         // The next one is none the worse.
-        grammars.compile(&user, Source::Json, &|| true).unwrap();
+        grammars.compile(&user, &user.host_memory, Source::Json, &|| true).unwrap();
     }
 
     #[test]
@@ -302,16 +305,19 @@ mod tests {
         let (grammars, user) = grammars();
         // Each token leads to a state that was not there before.
         let source = Source::Regex(".{30000}".into());
-        let Compiled { mut matcher, .. } = grammars.compile(&user, source, &|| true).unwrap();
+        let Compiled { mut matcher, .. } =
+            grammars.compile(&user, &user.host_memory, source, &|| true).unwrap();
         let mut other = matcher.deep_clone();
-        let stopped = stoppable(LONG, &|| false, || {
+        let memory = &user.host_memory;
+        let stopped = stoppable(LONG, &|| false, memory, &mut Expressions::default(), || {
             (0..3000).try_for_each(|at| {
                 let allowed = matcher.compute_mask()?;
                 matcher.consume_token(allowed.iter().nth(at % 50).expect("any text goes on"))
             })
         });
-        assert_eq!(stopped.unwrap_err(), stopping::Stopped::NotWanted);
-        assert!(!stoppable(LONG, &|| true, || other.compute_mask()).unwrap().unwrap().is_zero());
+        assert!(matches!(stopped, Err(stopping::Stopped::NotWanted)));
+        let mask = stoppable(LONG, &|| true, memory, &mut Expressions::default(), || other.compute_mask());
+        assert!(!mask.unwrap().unwrap().is_zero());
     }
 
     #[test]
@@ -329,7 +335,10 @@ mod tests {
             Source::Lark(lark('r')),
             Source::Lark(lark('T')),
             Source::JsonSchema(schema(|next| format!("{{\"$ref\":\"#/$defs/a{next}\"}}"))),
-            Source::JsonSchema(schema(|next| format!("{{\"items\":{{\"$ref\":\"#/$defs/a{next}\"}}}}"))),
+            // Blanks, for fourteen symbols each are as many as there may be.
+            Source::JsonSchema(schema(|next| {
+                format!("{{\"items\":          {{\"$ref\":\"#/$defs/a{next}\"}}}}")
+            })),
             Source::JsonSchema(schema(|next| format!("{{\"allOf\":[{{\"$ref\":\"#/$defs/a{next}\"}}]}}"))),
             Source::Ebnf(chain(
                 "root::=r0\n",
@@ -342,13 +351,16 @@ mod tests {
             for source in sources {
                 let text = source.text()[..40].to_owned();
                 let bytes = source.text().len();
-                let compiled = grammars.compile(&user, source, &|| true);
+                let compiled = grammars.compile(&user, &user.host_memory, source, &|| true);
                 let matcher = compiled.unwrap_or_else(|error| panic!("{text}: {error}")).matcher;
                 assert!(bytes > SOURCE_BYTES - 200, "{text} is as long as may be");
                 assert!(!matcher.deep_clone().compute_mask().unwrap().is_zero(), "{text} allows something");
             }
             let long = Source::Regex("a".repeat(SOURCE_BYTES + 1));
-            assert!(matches!(grammars.compile(&user, long, &|| true), Err(ApiError::LimitExceeded(_))));
+            assert!(matches!(
+                grammars.compile(&user, &user.host_memory, long, &|| true),
+                Err(ApiError::LimitExceeded(_))
+            ));
         };
         std::thread::Builder::new().stack_size(512 << 10).spawn(work).unwrap().join().unwrap();
     }

@@ -14,7 +14,7 @@ use super::{Failure, HostState, call};
 use crate::ServedModel;
 use crate::account::Taken;
 use crate::error::{ApiError, check_length, invalid};
-use crate::grammars::{Compiled, LONG, Matching, SHORT, SOURCE_BYTES, Source, stoppable};
+use crate::grammars::{Compiled, LONG, Matching, SHORT, SOURCE_BYTES, Source};
 use crate::inferlet::InferletState;
 use crate::work::Workers;
 
@@ -22,6 +22,8 @@ use crate::work::Workers;
 const LONG_STEP: Duration = Duration::from_millis(1);
 /// Steps after a long one that go to other threads.
 const LONG_STEPS: u32 = 64;
+/// Tokens that are accepted at once, where one takes a short time.
+const SHORT_TOKENS: usize = 64;
 
 /// A program's handle to its state within a grammar.
 pub struct Constraint {
@@ -39,7 +41,7 @@ pub struct Constraint {
 pub(crate) struct InUse {
     state: Arc<Mutex<Matching>>,
     is_in_use: Arc<AtomicBool>,
-    /// Whether the last step in it was a short one, so that the next is likely to be.
+    /// Whether a step is likely to be short: the last ones were.
     is_short: bool,
 }
 
@@ -55,22 +57,7 @@ impl InUse {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something in the grammar, on this thread. What was stopped in its middle is the constraint's last.
-    fn work<T>(
-        &self,
-        limit: Duration,
-        wanted: Wanted<'_>,
-        work: impl FnOnce(&mut Matching, Wanted<'_>) -> Result<T, ApiError>,
-    ) -> Result<T, ApiError> {
-        let mut state = self.state();
-        state.check()?;
-        stoppable(limit, wanted, || work(&mut state, wanted)).unwrap_or_else(|stopped| {
-            state.break_off();
-            Err(stopped.error("a step in the grammar"))
-        })
-    }
-
-    /// A step in the grammar, and how long it took: at once where the last ones were short, else on another thread.
+    /// A step in the grammar, and how long it took: at once where a short one is to be expected, else on another thread.
     pub(crate) async fn step<T: Send + 'static>(
         self,
         workers: &Workers,
@@ -79,43 +66,35 @@ impl InUse {
     ) -> Result<(Result<T, ApiError>, Duration), ApiError> {
         if self.is_short {
             let start = Instant::now();
-            let result = self.work(SHORT, &|| true, work);
+            let work = |state: &mut Matching| work(state, &|| true);
+            let result = self.state().work(SHORT, &|| true, &inferlet.host_memory, work);
             return Ok((result, start.elapsed()));
         }
-        let has_begun = Arc::new(AtomicBool::new(false));
-        let waiting =
-            Waiting { has_begun: has_begun.clone(), cancellation: Some(self.state().cancellation()) };
-        let step = move |wanted: Wanted<'_>| {
-            has_begun.store(true, Ordering::Release);
+        let _waiting = Waiting { inferlet: inferlet.clone(), cancellation: self.state().cancellation() };
+        let stepping = inferlet.clone();
+        let step = move |asked: Wanted<'_>| {
             let start = Instant::now();
-            let result = self.work(LONG, wanted, work);
+            // Not `asked`: a program that gave the call up may use the constraint again.
+            let lives = || !stepping.has_failed();
+            let work = |state: &mut Matching| work(state, asked);
+            let result = self.state().work(LONG, &lives, &stepping.host_memory, work);
             Ok((result, start.elapsed()))
         };
-        let answer = workers.run_while(inferlet, 0, step).await;
-        waiting.end();
-        answer
+        workers.run_while(inferlet, 0, step).await
     }
 }
 
-/// A call that waits for a step on another thread. When it is dropped, which the end of its program does, a step that has
-/// begun is told so.
+/// A call that waits for a step on another thread. When it is dropped by the end of its program, the step is told so, in
+/// those loops of the library too that make no expressions.
 struct Waiting {
-    has_begun: Arc<AtomicBool>,
-    cancellation: Option<CancellationHandle>,
-}
-
-impl Waiting {
-    fn end(mut self) {
-        self.cancellation = None;
-    }
+    inferlet: Arc<InferletState>,
+    cancellation: CancellationHandle,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(cancellation) = &self.cancellation
-            && self.has_begun.load(Ordering::Acquire)
-        {
-            cancellation.cancel();
+        if self.inferlet.has_failed() {
+            self.cancellation.cancel();
         }
     }
 }
@@ -154,13 +133,15 @@ impl Constraint {
 }
 
 impl HostState {
-    /// A step in a grammar.
+    /// A step in a grammar that accepts so many tokens.
     async fn step<T: Send + 'static>(
         &mut self,
         constraint: &Resource<Constraint>,
+        tokens: usize,
         work: impl FnOnce(&mut Matching, Wanted<'_>) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, Failure> {
-        let state = self.table.get_mut(constraint)?.begin()?;
+        let mut state = self.table.get_mut(constraint)?.begin()?;
+        state.is_short &= tokens <= SHORT_TOKENS;
         let (shared, inferlet) = (self.shared.clone(), self.inferlet.clone());
         let (result, time) = state.step(&shared.workers, &inferlet, work).await?;
         self.table.get_mut(constraint)?.took(time);
@@ -168,7 +149,7 @@ impl HostState {
     }
 
     /// The state of a constraint for something that takes no time.
-    fn at_once(&mut self, constraint: &Resource<Constraint>) -> Result<InUse, Failure> {
+    fn for_now(&mut self, constraint: &Resource<Constraint>) -> Result<InUse, Failure> {
         let constraint = self.table.get_mut(constraint)?;
         let state = constraint.begin()?;
         if !state.is_short {
@@ -176,18 +157,29 @@ impl HostState {
         }
         Ok(state)
     }
+
+    /// Something in a grammar that takes no time.
+    fn at_once<T>(
+        &mut self,
+        constraint: &Resource<Constraint>,
+        work: impl FnOnce(&mut Matching) -> Result<T, ApiError>,
+    ) -> Result<T, Failure> {
+        let state = self.for_now(constraint)?;
+        let result = state.state().work(SHORT, &|| true, &self.inferlet.host_memory, work);
+        Ok(result?)
+    }
 }
 
 impl grammar::Host for HostState {}
 
 impl grammar::HostConstraint for HostState {
     fn fork(&mut self, constraint: Resource<Constraint>) -> Result<Resource<Constraint>, Failure> {
-        let state = self.at_once(&constraint)?;
-        state.state().check()?;
-        let held = self.inferlet.host_memory.take(state.state().bytes())?;
+        let state = self.for_now(&constraint)?;
+        let memory = &self.inferlet.host_memory;
+        let held = memory.take(state.state().bytes())?;
+        let fork = state.state().fork(memory)?;
         let source = self.table.get(&constraint)?;
-        let (model, long_steps) = (source.model.clone(), source.long_steps);
-        let fork = Constraint::new(model, state.state().fork(), held, long_steps);
+        let fork = Constraint::new(source.model.clone(), fork, held, source.long_steps);
         Ok(self.table.push(fork)?)
     }
 
@@ -195,29 +187,29 @@ impl grammar::HostConstraint for HostState {
         let _call = self.call("grammar.advance", || vec![("tokens", tokens.len().into())]);
         let model = self.table.get(&constraint)?.model.clone();
         super::forward::check_tokens(&model, &tokens)?;
-        self.step(&constraint, move |state, wanted| state.advance(&tokens, wanted)).await
+        self.step(&constraint, tokens.len(), move |state, wanted| state.advance(&tokens, wanted)).await
     }
 
     fn rollback(&mut self, constraint: Resource<Constraint>, tokens: u32) -> Result<(), Failure> {
-        Ok(self.at_once(&constraint)?.work(SHORT, &|| true, |state, _| state.rollback(tokens as usize))?)
+        self.at_once(&constraint, |state| state.rollback(tokens as usize))
     }
 
     async fn allowed(&mut self, constraint: Resource<Constraint>) -> Result<Vec<u32>, Failure> {
         let _call = self.call("grammar.allowed", Vec::new);
-        self.step(&constraint, |state, _| Ok(state.mask()?.to_vec())).await
+        self.step(&constraint, 0, |state, _| Ok(state.mask()?.to_vec())).await
     }
 
     async fn forced(&mut self, constraint: Resource<Constraint>) -> Result<Vec<u32>, Failure> {
         let _call = self.call("grammar.forced", Vec::new);
-        self.step(&constraint, |state, _| Ok(state.forced())).await
+        self.step(&constraint, 0, |state, _| Ok(state.forced())).await
     }
 
     fn complete(&mut self, constraint: Resource<Constraint>) -> Result<bool, Failure> {
-        Ok(self.at_once(&constraint)?.work(SHORT, &|| true, |state, _| Ok(state.complete()))?)
+        self.at_once(&constraint, |state| Ok(state.complete()))
     }
 
     fn finished(&mut self, constraint: Resource<Constraint>) -> Result<bool, Failure> {
-        Ok(self.at_once(&constraint)?.work(SHORT, &|| true, |state, _| Ok(state.finished()))?)
+        self.at_once(&constraint, |state| Ok(state.finished()))
     }
 
     fn drop(&mut self, constraint: Resource<Constraint>) -> wasmtime::Result<()> {
@@ -248,34 +240,12 @@ impl<T: Send + 'static> grammar::HostConstraintWithStore<T> for HasSelf<HostStat
         let _call = call(accessor, "grammar.compile", || vec![("bytes", bytes.into())]);
         check_length("the grammar", bytes, SOURCE_BYTES)?;
         let (compiler, user) = (model.clone(), inferlet.user.clone());
-        let work = move |wanted: Wanted<'_>| compiler.grammars.compile(&user, source, wanted);
+        let memory = inferlet.host_memory.clone();
+        let work = move |wanted: Wanted<'_>| compiler.grammars.compile(&user, &memory, source, wanted);
         let Compiled { matcher, bytes } = shared.workers.run_while(&inferlet, bytes, work).await?;
         let held = inferlet.host_memory.take(bytes)?;
         let state = Matching::new(model.clone(), matcher, bytes);
         let constraint = Constraint::new(model, state, held, 1);
         accessor.with(|mut access| Ok(access.get().table.push(constraint)?))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_step_is_ended_when_its_call_is_dropped_while_it_runs() {
-        let ended = |begins: bool, ends: bool| {
-            let (has_begun, cancellation) = (Arc::new(AtomicBool::new(false)), CancellationHandle::default());
-            let waiting = Waiting { has_begun: has_begun.clone(), cancellation: Some(cancellation.clone()) };
-            has_begun.store(begins, Ordering::Release);
-            if ends {
-                waiting.end()
-            } else {
-                drop(waiting)
-            }
-            cancellation.is_cancelled()
-        };
-        assert!(ended(true, false));
-        assert!(!ended(true, true), "its state stays good after its end");
-        assert!(!ended(false, false), "one that has not begun changed nothing");
     }
 }

@@ -37,7 +37,7 @@ const fn row(name: &'static str, about: &'static str, end: End, most_mib: u64) -
 }
 
 /// All of them. The memory of a program (32 MiB in the tests, but 512 where a row needs it) is in each bound.
-pub(crate) const ATTACKS: [Row; 39] = [
+pub(crate) const ATTACKS: [Row; 40] = [
     row("pages", "pages of KV memory", End::OutOfPages, 128),
     row("saved-pages", "pages of saved contexts", End::OutOfPages, 128),
     row("snapshots", "names of saved contexts", End::Refused("1024 snapshots"), 128),
@@ -76,6 +76,7 @@ pub(crate) const ATTACKS: [Row; 39] = [
     row("compile-bomb", "compiling", End::Nothing, 600),
     row("deep-grammars", "the stack of a compilation", End::Nothing, 600),
     row("slow-grammars", "the work of a compilation", End::Refused("expressions"), 600),
+    row("grown-grammars", "what steps in a grammar make", End::Refused("expressions"), 600),
     row(
         "tool-calls",
         "calls of MCP servers, which hold room for their results",
