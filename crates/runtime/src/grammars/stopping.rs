@@ -173,10 +173,10 @@ mod tests {
         let mut step = |count: u64| {
             stoppable(long, &|| true, &memory, &mut expressions, || ever_new(0..count)).map(drop)
         };
-        step(4000).unwrap();
+        step(1500).unwrap();
         let one = memory.taken();
         assert!(one > 2 << 20, "{one}");
-        step(4000).unwrap();
+        step(1500).unwrap();
         assert!(memory.taken() >= 2 * one - PIECE_BYTES, "{}", memory.taken());
         let copy = expressions.copy(&memory).unwrap();
         assert_eq!(memory.taken(), 2 * expressions.held.as_ref().unwrap().amount());
