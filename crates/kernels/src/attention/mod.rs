@@ -61,12 +61,13 @@ pub fn part_len(heads: usize, head_dim: usize) -> usize {
     heads * (head_dim + PART_EXTRA)
 }
 
-/// Asks for a page before it is needed.
+/// Numbers of a page in a line of cache.
+const LINE: usize = 64 / size_of::<u16>();
+
+/// Asks for a line of a page before it is needed.
 #[inline(always)]
-fn prefetch_page(page: &[u16]) {
-    for line in page.chunks(64 / size_of::<u16>()) {
-        prefetch(line.as_ptr().cast(), Level::Second);
-    }
+fn prefetch_line(line: &[u16]) {
+    prefetch(line.as_ptr().cast(), Level::Second);
 }
 
 /// The query heads of one key-value head.

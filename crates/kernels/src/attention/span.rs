@@ -1,7 +1,7 @@
 //! The kernel: a span of pages for all queries, block by block of those that attend to the same slots.
 
 use super::format::{Format, PageShape};
-use super::{Attention, SPAN_TOKENS_MAX, prefetch_page};
+use super::{Attention, LINE, SPAN_TOKENS_MAX, prefetch_line};
 use crate::lanes::{Kernel, Lanes, Number, exp, tanh};
 use std::marker::PhantomData;
 
@@ -17,8 +17,8 @@ pub(super) struct Span<'a> {
     /// Per row, the slots of the span that it attends to.
     pub(super) masks: &'a [u64],
     pub(super) pages: &'a [&'a [u16]],
-    /// The pages of the next span. They are asked for one by one while this span is computed: all at once would
-    /// be more than the processor can have under way.
+    /// The pages of the next span. They are asked for one by one, or line by line, while this span is computed: all at once
+    /// would be more than the processor can have under way.
     pub(super) next: std::slice::Iter<'a, &'a [u16]>,
 }
 
@@ -305,8 +305,13 @@ impl<F: Format> AttendSpan<'_, F> {
         }
         let all = u64::MAX >> (SPAN_TOKENS_MAX - page_tokens);
         for (page, words) in self.span.pages.iter().enumerate() {
-            if let Some(next) = self.span.next.next() {
-                prefetch_page(next);
+            // With 16 lanes and codes of 8 bits a slot is so short to compute that a whole page asked for at once keeps the
+            // values waiting; with 8 lanes asking within the loop costs a twentieth, and numbers in f16 gain nothing by it.
+            let by_line = L::N == 16 && F::SCALED > 0;
+            let mut lines = self.span.next.next().copied().unwrap_or_default().chunks(LINE);
+            let lines_of_slot = lines.len().div_ceil(page_tokens);
+            if !by_line {
+                lines.by_ref().for_each(prefetch_line);
             }
             let stored = &F::values(words, self.state.shape)[first..];
             let made: &[f32] =
@@ -319,6 +324,9 @@ impl<F: Format> AttendSpan<'_, F> {
             while left != 0 {
                 let slot = left.trailing_zeros() as usize;
                 left &= left - 1;
+                if by_line {
+                    lines.by_ref().take(lines_of_slot).for_each(prefetch_line);
+                }
                 let stored = if MADE { &[] } else { &stored[slot * head_dim..][..W * L::N] };
                 let made = if MADE { &made[slot * head_dim..][..W * L::N] } else { &[] };
                 let mut p = [L::splat(0.0); Q];
@@ -342,6 +350,7 @@ impl<F: Format> AttendSpan<'_, F> {
                     }
                 }
             }
+            lines.for_each(prefetch_line);
         }
         for (q, sums) in sums.into_iter().enumerate() {
             for (w, sum) in sums.into_iter().enumerate() {
