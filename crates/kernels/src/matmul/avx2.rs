@@ -13,8 +13,7 @@
 //!
 //! `vpdpbusd` does all of that in one instruction, on codes of any bits; the 128 that codes of 8 bits count from is taken
 //! off at the end. AVX-VNNI and AVX-512 VNNI have it in an encoding each, and nothing else differs: tests on a machine
-//! with AVX-512 run the second. No machine with AVX-VNNI alone was at hand: that encoding has the bits of the portable code
-//! on the Arrow Lake of an emulator (Bochs), and its speed has not been measured.
+//! with AVX-512 run the second, and those on a machine that has both run the first.
 
 use super::unpack::define_unpack;
 use super::{Weights, prefetch};
