@@ -196,6 +196,9 @@ pub(crate) fn network(
                         n if n > hyper.layers => return,
                         n => loader.layer(n - 1).map(|layer| Packed::Layer(n - 1, Box::new(layer))),
                     };
+                    // What was read is packed: else the file would be in memory beside its weights. What others are reading
+                    // is in the system's cache and comes back at once.
+                    weights.release();
                     // Nobody listens any more when another part failed.
                     if sender.send(packed).is_err() {
                         return;
@@ -236,6 +239,7 @@ pub(crate) fn network(
     };
     let output = output.expect("the output matrix was received");
     let output_norm = loader.norm(Part::OutputNorm, 0)?;
+    weights.release();
     progress(LoadProgress { done: total, total });
     let layers = layers.into_iter().map(|layer| layer.expect("every layer was received")).collect();
     let hyper = hyper.clone();

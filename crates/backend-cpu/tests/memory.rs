@@ -51,8 +51,12 @@ const LAYERS: usize = 4;
 /// be told from it, and half of that is not.
 const SLACK: usize = 256 << 10;
 
-/// A llama in F16 whose largest matrix, that of the tokens, has 2 Mi weights.
 fn model(is_tied: bool) -> Gguf {
+    Gguf::parse(file(is_tied)).unwrap()
+}
+
+/// A llama in F16 whose largest matrix, that of the tokens, has 2 Mi weights.
+fn file(is_tied: bool) -> Vec<u8> {
     let mut writer = GgufWriter::new();
     writer.metadata_str("general.architecture", "llama");
     for (key, value) in [
@@ -67,7 +71,7 @@ fn model(is_tied: bool) -> Gguf {
     writer.metadata("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
     let zeros = |shape: &[usize]| vec![0; 2 * shape.iter().product::<usize>()];
     let embedding = [VOCABULARY, HIDDEN];
-    writer.tensor("token_embd.weight", DType::F16, &embedding, zeros(&embedding));
+    writer.tensor("token_embd.weight", DType::F16, &embedding, vec![0x11; 2 * VOCABULARY * HIDDEN]);
     if !is_tied {
         writer.tensor("output.weight", DType::F16, &embedding, zeros(&embedding));
     }
@@ -76,7 +80,7 @@ fn model(is_tied: bool) -> Gguf {
     for (name, shape) in hyper.tensors().iter().filter(|(name, _)| !there.contains(&name.as_str())) {
         writer.tensor(name, DType::F16, shape, zeros(shape));
     }
-    Gguf::parse(writer.to_bytes()).unwrap()
+    writer.to_bytes()
 }
 
 /// What a loaded model takes.
@@ -139,4 +143,35 @@ fn loading_holds_no_second_copy_of_a_model_that_it_quantizes() {
     // A thread holds one matrix in both forms, of the vocabulary or of a layer.
     let [of_tokens, of_layer] = [VOCABULARY, 512].map(|rows| DType::Q8_0.row_bytes(rows * HIDDEN));
     assert!(more < of_tokens + of_layer + SLACK, "{more} bytes beside weights of {weights}");
+}
+
+/// Bytes of a file that are in this process's memory because it is mapped.
+#[cfg(target_os = "linux")]
+fn resident(path: &std::path::Path) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let of_file = maps.lines().skip_while(|line| !line.ends_with(path.to_str().unwrap()));
+    let resident =
+        of_file.into_iter().find_map(|line| line.strip_prefix("Rss:")).expect("the file is mapped");
+    resident.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_does_not_stay_in_memory_beside_its_packed_weights() {
+    let _alone = ALONE.lock().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    // Its embedding is read from the file later on.
+    std::fs::write(&path, file(false)).unwrap();
+    let gguf = Gguf::open(&path).unwrap();
+    let (hyper, weights) = (Hyperparameters::from_gguf(&gguf).unwrap(), Weights::from_gguf(&gguf));
+    let sum = || {
+        weights.get("token_embd.weight").unwrap().bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>()
+    };
+    let before = sum();
+    assert!(resident(&path) > VOCABULARY * HIDDEN, "what was read is there");
+    let options = CpuOptions { threads: 2, pages: 1, ..CpuOptions::default() };
+    let _backend = CpuBackend::open(&hyper, &weights, &options, |_| ()).unwrap();
+    assert!(resident(&path) < SLACK, "{} bytes of the file stayed", resident(&path));
+    assert_eq!(sum(), before, "and is read again");
 }

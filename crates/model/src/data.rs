@@ -1,7 +1,7 @@
 //! The bytes of a weight file: mapped from disk, or owned (tests, fuzzing, small files).
 //!
-//! Mapping is the crate's only `unsafe`. Weights are read where they lie, so a model of several gigabytes
-//! opens in milliseconds and its pages are shared with the file cache of the operating system.
+//! Mapping, and giving pages of a map back, is the crate's only `unsafe`. Weights are read where they lie, so a model of
+//! several gigabytes opens in milliseconds and its pages are shared with the file cache of the operating system.
 
 use std::fmt;
 use std::fs::File;
@@ -22,10 +22,7 @@ impl Data {
     ///
     /// # Errors
     /// Whatever the operating system says about opening or mapping the file.
-    #[expect(
-        unsafe_code,
-        reason = "mapping a file has no safe interface; this is the crate's only such place"
-    )]
+    #[expect(unsafe_code, reason = "mapping a file has no safe interface; nothing else here does so")]
     pub fn map(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         if !file.metadata()?.is_file() {
@@ -40,6 +37,19 @@ impl Data {
         // raise SIGBUS; that cannot be excluded by any reader that maps, and is the documented price.
         let map = unsafe { memmap2::Mmap::map(&file)? };
         Ok(Self(Inner::Mapped(map)))
+    }
+
+    /// Gives back the pages that were read of a mapped file, which count as this process's memory until then. The bytes stay
+    /// what they are: the next read takes them from the file again, or from the system's cache of it.
+    #[cfg_attr(unix, expect(unsafe_code, reason = "giving pages back has no safe interface"))]
+    pub fn release(&self) {
+        #[cfg(unix)]
+        if let Inner::Mapped(map) = &self.0 {
+            // SAFETY: the map is of a file and was never written to, so a page that is read again has the same bytes.
+            let advised = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+            // Memory stays taken where the system refuses, and nothing else changes.
+            let _ = advised;
+        }
     }
 }
 

@@ -106,6 +106,11 @@ impl Weights {
         self.tensors.is_empty()
     }
 
+    /// Gives back the memory that reading the files has taken; see [`Data::release`].
+    pub fn release(&self) {
+        self.files.iter().for_each(|file| file.release());
+    }
+
     /// Bytes of all tensors together.
     pub fn bytes(&self) -> u64 {
         self.tensors.values().map(|entry| entry.range.len() as u64).sum()
