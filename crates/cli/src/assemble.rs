@@ -188,6 +188,8 @@ fn fingerprint(weights: &Weights, hyperparameters: &Hyperparameters, settings: &
         let mut hasher = blake3::Hasher::new();
         hasher.update(format!("{name} {:?} {:?}\n", tensor.dtype, tensor.shape).as_bytes());
         hasher.update(tensor.bytes);
+        // Else the whole file would be in memory once more, beside what was packed of it.
+        weights.release();
         hasher.finalize()
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -252,6 +254,29 @@ mod tests {
             tuned[at] ^= 1;
             assert_ne!(of(&model, 16), of(&tuned, 16), "byte {at}");
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_that_was_hashed_does_not_stay_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        model::test_model::write(&path, kernels::DType::F32, 1).unwrap();
+        let resident = || {
+            let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+            let mut of_file = maps.lines().skip_while(|line| !line.ends_with(path.to_str().unwrap()));
+            let kb = of_file.find_map(|line| line.strip_prefix("Rss:")).expect("the file is mapped");
+            kb.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
+        };
+        let model = Model::open(&path).unwrap();
+        let size = std::fs::metadata(&path).unwrap().len();
+        assert_eq!(
+            model.weights.names().map(|name| model.weights.get(name).unwrap().bytes[0]).count(),
+            model.weights.len()
+        );
+        assert!(resident() > size / 4, "what was read is there");
+        fingerprint(&model.weights, &model.hyperparameters, &ModelSettings::default());
+        assert!(resident() < size / 4, "{} of {size} bytes of the file stayed", resident());
     }
 
     #[test]
