@@ -270,10 +270,8 @@ mod tests {
         };
         let model = Model::open(&path).unwrap();
         let size = std::fs::metadata(&path).unwrap().len();
-        assert_eq!(
-            model.weights.names().map(|name| model.weights.get(name).unwrap().bytes[0]).count(),
-            model.weights.len()
-        );
+        let first = |name: &str| u64::from(model.weights.get(name).unwrap().bytes[0]);
+        assert!(model.weights.names().map(first).sum::<u64>() > 0, "a byte of each is read");
         assert!(resident() > size / 4, "what was read is there");
         fingerprint(&model.weights, &model.hyperparameters, &ModelSettings::default());
         assert!(resident() < size / 4, "{} of {size} bytes of the file stayed", resident());
