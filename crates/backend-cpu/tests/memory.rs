@@ -145,16 +145,6 @@ fn loading_holds_no_second_copy_of_a_model_that_it_quantizes() {
     assert!(more < of_tokens + of_layer + SLACK, "{more} bytes beside weights of {weights}");
 }
 
-/// Bytes of a file that are in this process's memory because it is mapped.
-#[cfg(target_os = "linux")]
-fn resident(path: &std::path::Path) -> usize {
-    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-    let of_file = maps.lines().skip_while(|line| !line.ends_with(path.to_str().unwrap()));
-    let resident =
-        of_file.into_iter().find_map(|line| line.strip_prefix("Rss:")).expect("the file is mapped");
-    resident.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_does_not_stay_in_memory_beside_its_packed_weights() {
@@ -168,10 +158,11 @@ fn a_file_does_not_stay_in_memory_beside_its_packed_weights() {
     let sum = || {
         weights.get("token_embd.weight").unwrap().bytes.iter().map(|byte| usize::from(*byte)).sum::<usize>()
     };
+    let resident = || model::test_model::resident(&path).unwrap().expect("the file is mapped");
     let before = sum();
-    assert!(resident(&path) > VOCABULARY * HIDDEN, "what was read is there");
+    assert!(resident() > VOCABULARY * HIDDEN, "what was read is there");
     let options = CpuOptions { threads: 2, pages: 1, ..CpuOptions::default() };
     let _backend = CpuBackend::open(&hyper, &weights, &options, |_| ()).unwrap();
-    assert!(resident(&path) < SLACK, "{} bytes of the file stayed", resident(&path));
+    assert!(resident() < SLACK, "{} bytes of the file stayed", resident());
     assert_eq!(sum(), before, "and is read again");
 }

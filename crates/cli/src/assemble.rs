@@ -262,12 +262,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.gguf");
         model::test_model::write(&path, kernels::DType::F32, 1).unwrap();
-        let resident = || {
-            let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-            let mut of_file = maps.lines().skip_while(|line| !line.ends_with(path.to_str().unwrap()));
-            let kb = of_file.find_map(|line| line.strip_prefix("Rss:")).expect("the file is mapped");
-            kb.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() << 10
-        };
+        let resident = || model::test_model::resident(&path).unwrap().expect("the file is mapped") as u64;
         let model = Model::open(&path).unwrap();
         let size = std::fs::metadata(&path).unwrap().len();
         let first = |name: &str| u64::from(model.weights.get(name).unwrap().bytes[0]);

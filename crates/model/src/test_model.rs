@@ -67,6 +67,20 @@ pub fn write(path: &Path, dtype: DType, seed: u64) -> io::Result<()> {
     build(dtype, seed)?.write(path)
 }
 
+/// Bytes of a mapped file that are in this process's memory; none where it is not mapped.
+///
+/// # Errors
+/// Whatever the operating system says about telling it.
+#[cfg(target_os = "linux")]
+pub fn resident(path: &Path) -> io::Result<Option<usize>> {
+    let maps = std::fs::read_to_string("/proc/self/smaps")?;
+    let name = path.to_string_lossy();
+    let mut of_file = maps.lines().skip_while(|line| !line.ends_with(name.as_ref()));
+    let kib =
+        of_file.find_map(|line| line.strip_prefix("Rss:")?.trim().strip_suffix(" kB")?.parse::<usize>().ok());
+    Ok(kib.map(|kib| kib << 10))
+}
+
 /// The model as a writer, to change something before it is written.
 ///
 /// # Errors
