@@ -72,6 +72,8 @@ struct Tenant {
     service: u64,
     /// Whether the last batch had no room for all the rows it wanted.
     left_wanting: bool,
+    /// Whether others took what it could not, as pages or the like were missing for some of its rows.
+    gave_up: bool,
     /// What its passes had left when it last had any, by class.
     wants: [Work; CLASSES],
     /// When rows of it were last computed.
@@ -88,6 +90,8 @@ pub(crate) struct Share {
     wants: [Work; CLASSES],
     /// Rows that its passes still want, those out of pages aside.
     unserved: u64,
+    /// Whether some are out of pages, or failed.
+    gave_up: bool,
     /// Rows of its longest long pass.
     longest: u32,
     /// Rows it may still have.
@@ -336,17 +340,19 @@ impl Fair {
         for share in shares {
             let tenant = self.tenants.get_mut(&share.tenant).expect("it was at work");
             (tenant.service, tenant.left_wanting) = (share.service, share.unserved > 0);
+            tenant.gave_up = share.gave_up;
         }
     }
 
-    /// Checks that tenants have `passes`, and that no tenant was passed over: one that wants more rows than it got is at
-    /// most two batches behind any other.
+    /// Checks that tenants have `passes`, and that no tenant was passed over: one that wants more rows than it got, and
+    /// had pages for all of them, is at most two batches behind any other.
     pub(crate) fn check(&self, passes: &BTreeMap<TenantId, u32>, batch_tokens: u32) {
         for (id, tenant) in &self.tenants {
             assert_eq!(tenant.passes, passes.get(id).copied().unwrap_or(0), "{id:?}: passes");
         }
         assert!(passes.keys().all(|id| self.tenants.contains_key(id)), "a tenant with a pass is unknown");
-        let wanting = self.tenants.values().filter(|tenant| tenant.passes > 0 && tenant.left_wanting);
+        let wanting = |tenant: &&Tenant| tenant.passes > 0 && tenant.left_wanting && !tenant.gave_up;
+        let wanting = self.tenants.values().filter(wanting);
         let least = wanting.map(|tenant| tenant.service).min().filter(|_| !self.priority_across_tenants);
         for (id, tenant) in &self.tenants {
             let ahead = least.map_or(0, |least| tenant.service.saturating_sub(least));
@@ -357,8 +363,8 @@ impl Fair {
 
 impl Share {
     fn new(tenant: TenantId, service: u64) -> Share {
-        let (wants, unserved, longest) = Default::default();
-        Share { tenant, service, wants, unserved, longest, rows: 0, passes: 0, reserved: 0 }
+        let (wants, unserved, gave_up, longest) = Default::default();
+        Share { tenant, service, wants, unserved, gave_up, longest, rows: 0, passes: 0, reserved: 0 }
     }
 
     pub(crate) fn tenant(&self) -> TenantId {
@@ -376,6 +382,7 @@ impl Share {
     /// A pass does not wait for rows: it waits for pages, or failed.
     pub(crate) fn give_up(&mut self, pass: &Waiting) {
         self.unserved -= pass.for_rows();
+        self.gave_up = true;
     }
 
     /// Nobody else wants what is left.

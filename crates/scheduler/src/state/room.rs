@@ -48,6 +48,8 @@ impl Scheduler {
         let mut wanted = 0;
         if reclaimable < pages_max {
             if refused.is_none_or(|refused| rank > refused) {
+                // Its own round of pins: what another needed that got no room in this one may be taken.
+                self.round += 1;
                 let batch = self.running.iter().map(|pass| &self.passes[&pass.ticket]);
                 let needed = batch.chain([pass]).flat_map(|pass| self.pages_of(pass));
                 for page in needed.collect::<Vec<LogicalId>>() {

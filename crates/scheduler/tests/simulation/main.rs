@@ -30,7 +30,9 @@ use ops::Op;
 use shorten::shorten;
 use world::{Setup, World};
 
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 20;
+/// Seeds that found something once.
+const FOUND: [u64; 2] = [426, 712];
 const OPERATIONS: usize = 400;
 /// Operations shown of a trace that failed.
 const SHOWN: usize = 50;
@@ -40,13 +42,13 @@ const SHOWN: usize = 50;
 fn run_all(name: &str, setup: impl Fn(u64, scheduler::PolicyKind) -> Setup) -> Seen {
     let number = |name: &str| std::env::var(name).ok().map(|n| n.parse::<u64>().expect("a number"));
     let seeds = match number("SIMULATION_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SIMULATION_SEEDS").unwrap_or(SEEDS),
+        Some(seed) => vec![seed],
+        None => (0..number("SIMULATION_SEEDS").unwrap_or(SEEDS)).chain(FOUND).collect(),
     };
     let mut seen = Seen::default();
     for row in scheduler::POLICIES {
         let policy = (row.make)(3, std::time::Duration::from_millis(2));
-        for seed in seeds.clone() {
+        for seed in seeds.iter().copied() {
             let trace = ops::trace(seed, OPERATIONS, setup(seed, policy).fault_percent);
             let done = Cell::new(0);
             let run = |trace: &[Op]| {
@@ -132,19 +134,29 @@ fn tiny_pool_and_faults() {
 }
 
 #[test]
+fn small_batches() {
+    let seen = in_small_batches("small_batches", true);
+    assert!(seen.suspensions > 0 && seen.restores > 0 && seen.cached > 0, "{seen:?}");
+}
+
+#[test]
 fn small_batches_without_cache() {
-    let seen = run_all("small_batches_without_cache", |seed, policy| Setup {
+    let seen = in_small_batches("small_batches_without_cache", false);
+    assert!(seen.suspensions > 0 && seen.restores > 0 && seen.cached == 0, "{seen:?}");
+}
+
+fn in_small_batches(name: &str, prefix_cache: bool) -> Seen {
+    run_all(name, |seed, policy| Setup {
         policy,
         pool: 24,
         batch_tokens: 3 + (seed % 13) as u32,
         batch_sequences: 2 + (seed % 3) as u32,
         batch_outputs: 4 + (seed % 3) as u32,
-        prefix_cache: false,
+        prefix_cache,
         priority_across_tenants: seed % 3 == 2,
         prefill_share: [1, 30, 100][(seed / 2 % 3) as usize],
         ..Setup::default()
-    });
-    assert!(seen.suspensions > 0 && seen.restores > 0 && seen.cached == 0, "{seen:?}");
+    })
 }
 
 #[test]
