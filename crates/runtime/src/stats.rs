@@ -224,7 +224,7 @@ pub const METRICS: &[Row<Reading>] = &[
         name: "pie_prefix_asked_tokens_total",
         kind: Counter,
         labels: MODEL,
-        help: "Tokens of passes that were long enough to have a page in the prefix cache",
+        help: "Tokens of passes of which the prefix cache could have some",
         read: |r| r.engines(|stats| stats.prefix_rows_asked.into()),
     },
     Row {

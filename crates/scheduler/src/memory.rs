@@ -2,7 +2,7 @@
 
 use crate::accounts::{Account, Accounts};
 use crate::context::Entry;
-use crate::pages::{LogicalId, Page, PageLocation, Pages};
+use crate::pages::{LogicalId, Page, PageLocation, Pages, Provenance};
 use crate::prefix::{Key, NodeId, Parent, Prefix};
 use crate::request::{CacheSalt, OwnerId, TenantId};
 
@@ -134,24 +134,50 @@ impl Memory {
 
     /// A full page has been computed after `prefix_node`. Registers it, or finds the one that holds the same already.
     pub(crate) fn register(&mut self, id: LogicalId, prefix_node: Parent) -> Option<(NodeId, LogicalId)> {
-        let Page { provenance, positions, tokens, node, lost, .. } = self.pages.get(id);
-        let provenance = provenance.filter(|p| p.parent == prefix_node && node.is_none() && !lost)?;
-        let consecutive = positions.windows(2).all(|pair| pair[0] + 1 == pair[1]);
-        if !self.caching || !consecutive || !self.prefix.contains(prefix_node) {
-            return None;
-        }
-        let key = Key {
-            parent: prefix_node,
-            adapter: provenance.adapter,
-            position: positions[0],
-            tokens: tokens.clone().into_boxed_slice(),
-        };
+        let key = self.key(id, self.pages.page_tokens()).filter(|key| key.parent == prefix_node)?;
         if let Some(found) = self.prefix.find(&key) {
             return Some(found);
         }
-        let node = self.prefix.insert(key, id);
+        Some((self.insert(key, id), id))
+    }
+
+    /// The last page of a context that ends: what it has begun stays as a page that others may copy, unless one that
+    /// begins so is there already.
+    pub(crate) fn register_begun(&mut self, last: Entry) {
+        let slots = last.live.trailing_ones();
+        let page = self.pages.get(last.page);
+        let here = page.refs == 1 && matches!(page.location, PageLocation::Device(_));
+        if !here || last.live == self.full() || last.live != low_bits(slots) {
+            return;
+        }
+        let Some(key) = self.key(last.page, slots) else { return };
+        if self.prefix.find_part(&key).is_none_or(|(_, found)| found < slots) {
+            self.insert(key, last.page);
+        }
+    }
+
+    /// What had begun so is of no more use.
+    fn insert(&mut self, key: Key, id: LogicalId) -> NodeId {
+        if let Some(shorter) = self.prefix.begun(&key) {
+            self.forget(shorter);
+        }
+        let node = self.prefix.insert(key, id, self.pages.page_tokens());
         self.pages.get_mut(id).node = Some(node);
-        Some((node, id))
+        node
+    }
+
+    /// What the first `slots` slots of a page would be found by, if they may be.
+    fn key(&self, id: LogicalId, slots: u32) -> Option<Key> {
+        let Page { provenance, positions, tokens, node, lost, .. } = self.pages.get(id);
+        let Provenance { parent, adapter } = provenance.filter(|_| node.is_none() && !lost)?;
+        let positions = &positions[..slots as usize];
+        let consecutive = positions.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+        (self.caching && consecutive && self.prefix.contains(parent)).then(|| Key {
+            parent,
+            adapter,
+            position: positions[0],
+            tokens: tokens[..slots as usize].into(),
+        })
     }
 }
 
@@ -163,7 +189,6 @@ pub(crate) fn low_bits(count: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pages::Provenance;
 
     fn memory() -> Memory {
         let mut accounts = Accounts::new(None);
@@ -209,6 +234,43 @@ mod tests {
         assert_eq!(other, None, "its rows were not computed after that");
         memory.pages.get_mut(second).positions[4] = 99;
         assert_eq!(memory.register(second, root), None, "its positions have a gap");
+    }
+
+    #[test]
+    fn a_page_that_was_begun_stays_for_others_to_copy() {
+        let mut memory = memory();
+        let entries = [1, 1, 2].map(|token| Entry { page: filled(&mut memory, token), live: 0b111 });
+        let held_twice = entries[2];
+        memory.hold(Holder::Owner(OwnerId(1)), held_twice.page);
+        for entry in entries {
+            memory.register_begun(entry);
+            memory.release(Holder::Owner(OwnerId(1)), entry.page);
+        }
+        assert_eq!(
+            (memory.pages.free(), memory.prefix.idle()),
+            (2, 1),
+            "the first stays, the second is the same again, the third is somebody else's still"
+        );
+        let longer = Entry { page: filled(&mut memory, 1), live: 0b1111 };
+        memory.register_begun(longer);
+        memory.release(Holder::Owner(OwnerId(1)), longer.page);
+        assert_eq!(
+            (memory.pages.free(), memory.prefix.len()),
+            (2, 1),
+            "it takes the place of the shorter one"
+        );
+        for live in [0b101, 0b110, 0xff] {
+            memory.register_begun(Entry { live, ..held_twice });
+        }
+        memory.pages.get_mut(held_twice.page).positions[1] = 9;
+        memory.register_begun(Entry { live: 0b11, ..held_twice });
+        assert_eq!(
+            memory.prefix.len(),
+            1,
+            "gaps, of slots or of positions, and full pages, which enter as they fill"
+        );
+        assert!(memory.evict());
+        assert_eq!(memory.pages.free(), 3);
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(crate) struct Page {
     /// Those of `refs` that snapshots hold.
     pub(crate) snapshot_refs: u32,
     pub(crate) location: PageLocation,
-    /// Its entry in the prefix cache. Such a page is full and never written.
+    /// Its entry in the prefix cache. Such a page is never written: it is full, or nobody holds it.
     pub(crate) node: Option<NodeId>,
     /// The backend failed to move it; a pass that needs it gets an error.
     pub(crate) lost: bool,

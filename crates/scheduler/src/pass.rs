@@ -14,7 +14,7 @@ use backend::{Limits, OutputKind, PageSlots, Value};
 
 use crate::context::{self, Context, Entry};
 use crate::memory::low_bits;
-use crate::pages::{Pages, Provenance};
+use crate::pages::{LogicalId, Pages, Provenance};
 use crate::prefix::{Key, NodeId, Parent};
 use crate::request::{ForwardRequest, RowRuns};
 
@@ -205,14 +205,28 @@ impl Pass {
         if self.last_page_len == page_tokens { page_tokens } else { page_tokens - self.last_page_len }
     }
 
-    /// The key of the page that the next row goes to, if the prefix cache may give it: none of its rows is asked for an
-    /// output or is the last one, and all are plain, at consecutive positions. What the page begins with, where the
-    /// context's last one is half full, must be the same.
+    /// How many of the next `most` rows the prefix cache may give: none of them is asked for an output or is the last one,
+    /// and all are plain, at consecutive positions.
+    fn rows_to_find(&self, most: u32) -> u32 {
+        let last = self.rows() - 1;
+        let asked = self.outputs.get(self.outputs_sent).map_or(last, |(row, ..)| last.min(*row as u32));
+        let position = self.position(self.done);
+        let plain =
+            |row: &u32| self.is_cacheable(*row) && self.position(*row) == position + (row - self.done);
+        (self.done..asked.min(self.done + most)).take_while(plain).count() as u32
+    }
+
+    fn next_tokens(&self, rows: u32) -> &[u32] {
+        &self.request.tokens[self.done as usize..][..rows as usize]
+    }
+
+    /// The key of the page that the next row goes to, if the prefix cache may give all of its rows. What the page begins
+    /// with, where the context's last one is half full, must be the same.
     pub(crate) fn next_page_key(&self, page_tokens: u32, pages: &Pages) -> Option<Key> {
         let parent = self.prefix_node?;
         let adapter = self.request.adapter;
-        let (start, end) = (self.done, self.done + self.rows_of_page(page_tokens));
-        if end >= self.rows() {
+        let rows = self.rows_of_page(page_tokens);
+        if self.rows_to_find(rows) < rows {
             return None;
         }
         let begun = if self.last_page_len == page_tokens {
@@ -230,14 +244,23 @@ impl Pass {
         } else {
             return None;
         };
-        let asked = self.outputs.get(self.outputs_sent).is_some_and(|(row, ..)| *row < end as usize);
-        let position = self.position(start);
-        let usable = (start..end).all(|r| self.is_cacheable(r) && self.position(r) == position + (r - start));
-        (usable && !asked).then(|| Key {
+        Some(Key {
             parent,
             adapter,
-            position: position - begun.len() as u32,
-            tokens: [begun, &self.request.tokens[start as usize..end as usize]].concat().into_boxed_slice(),
+            position: self.position(self.done) - begun.len() as u32,
+            tokens: [begun, self.next_tokens(rows)].concat().into_boxed_slice(),
+        })
+    }
+
+    /// Of the page that the next row begins, the rows that the prefix cache may give, as the beginning of a key.
+    pub(crate) fn next_part_key(&self, page_tokens: u32) -> Option<Key> {
+        let parent = self.prefix_node.filter(|_| self.last_page_len == page_tokens)?;
+        let rows = self.rows_to_find(page_tokens);
+        (rows > 0).then(|| Key {
+            parent,
+            adapter: self.request.adapter,
+            position: self.position(self.done),
+            tokens: self.next_tokens(rows).into(),
         })
     }
 
@@ -256,12 +279,19 @@ impl Pass {
         self.done += rows;
         self.cached += rows;
     }
+
+    /// Takes a page of its own whose first slots hold the next rows already.
+    pub(crate) fn take_part(&mut self, page: LogicalId, rows: u32) {
+        self.entries.push(Entry { page, live: low_bits(rows) });
+        self.last_page_len = rows;
+        self.done += rows;
+        self.cached += rows;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pages::LogicalId;
     use crate::request::{CacheSalt, ContextId, OwnerId, Priority, TenantId, Ticket};
     use backend::PageId;
 
@@ -344,7 +374,7 @@ mod tests {
         assert_eq!(half.next_page_key(8, &pages), None, "it was computed from something else");
 
         let mut half = half;
-        let (node, live) = (crate::prefix::Prefix::default().insert(key, LogicalId(5)), 0xff);
+        let (node, live) = (crate::prefix::Prefix::default().insert(key, LogicalId(5), 8), 0xff);
         half.take_cached(Entry { page: LogicalId(5), live }, node, 8);
         assert_eq!((half.done, half.cached, half.tail_in_place, half.last_page_len), (5, 5, false, 8));
         assert_eq!(half.owned(), [Entry { page: LogicalId(5), live }]);

@@ -1,10 +1,11 @@
-//! The prefix cache: full pages by the tokens they were computed from.
+//! The prefix cache: pages by the tokens they were computed from.
 //!
-//! An exact trie: a node is a page, its key the node before it and the page's own tokens and positions. A context whose
+//! An exact trie: a node is a full page, its key the node before it and the page's own tokens and positions. A context whose
 //! pages are the nodes of one path holds exactly what computing them again would give, bit for bit. Nodes whose page
-//! nobody holds are *idle*: kept until room is needed, least recently used first, leaves first.
+//! nobody holds are *idle*: kept until room is needed, least recently used first, leaves first. What a context that ended
+//! had begun of its last page is a leaf as well: a page that is only copied.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use backend::AdapterId;
 use rustc_hash::FxHashMap;
@@ -27,7 +28,7 @@ pub(crate) enum Parent {
 }
 
 /// The source of a page's content.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key {
     pub(crate) parent: Parent,
     pub(crate) adapter: Option<AdapterId>,
@@ -36,10 +37,18 @@ pub(crate) struct Key {
     pub(crate) tokens: Box<[u32]>,
 }
 
+impl Key {
+    /// Whether both are pages at the same place, of whatever tokens.
+    fn is_beside(&self, other: &Key) -> bool {
+        (self.parent, self.adapter, self.position) == (other.parent, other.adapter, other.position)
+    }
+}
+
 #[derive(Debug)]
 struct Node {
     key: Key,
     page: LogicalId,
+    full: bool,
     /// When it was last used, on `Prefix::clock`.
     used: u64,
     idle: bool,
@@ -48,10 +57,10 @@ struct Node {
 /// See the module docs.
 #[derive(Debug, Default)]
 pub(crate) struct Prefix {
-    // Both maps are only looked up, never walked: their order decides nothing.
+    // Only looked up, never walked: its order decides nothing.
     nodes: FxHashMap<NodeId, Node>,
-    // Of tokens, which a program chooses: hashed with a secret.
-    by_key: HashMap<Key, NodeId>,
+    // In the order of the tokens, so that those that begin alike stand side by side.
+    by_key: BTreeMap<Key, NodeId>,
     children: BTreeSet<(NodeId, NodeId)>,
     idle: BTreeSet<(u64, NodeId)>,
     next: u64,
@@ -82,13 +91,33 @@ impl Prefix {
 
     /// All there is, as if it had come just now: each page after the one before it.
     pub(crate) fn all(&self) -> Vec<PrefixEvent> {
-        let mut ids: Vec<NodeId> = self.nodes.keys().copied().collect();
+        let full = self.nodes.iter().filter(|(_, node)| node.full);
+        let mut ids: Vec<NodeId> = full.map(|(id, _)| *id).collect();
         ids.sort_unstable();
         ids.into_iter().map(|id| stored(id, &self.nodes[&id].key)).collect()
     }
 
     pub(crate) fn find(&self, key: &Key) -> Option<(NodeId, LogicalId)> {
         self.by_key.get(key).map(|id| (*id, self.nodes[id].page))
+    }
+
+    /// The node at the same place as `key` that begins with the most of its tokens, and how many: at least one.
+    pub(crate) fn find_part(&self, key: &Key) -> Option<(NodeId, u32)> {
+        let alike = |(other, node): (&Key, &NodeId)| {
+            let tokens = other.tokens.iter().zip(&key.tokens).take_while(|(a, b)| a == b).count() as u32;
+            (tokens > 0 && other.is_beside(key)).then_some((tokens, *node))
+        };
+        // No key shares more of the tokens than one of the two that stand next to where this one would.
+        let before = self.by_key.range(..key).next_back().and_then(alike);
+        let after = self.by_key.range(key..).next().and_then(alike);
+        before.max(after).map(|(tokens, node)| (node, tokens))
+    }
+
+    /// The begun page whose tokens are the first of those of `key`, if there is one.
+    pub(crate) fn begun(&self, key: &Key) -> Option<NodeId> {
+        let (before, node) = self.by_key.range(..key).next_back()?;
+        let begins = before.is_beside(key) && key.tokens.starts_with(&before.tokens);
+        (begins && !self.nodes[node].full).then_some(*node)
     }
 
     pub(crate) fn page(&self, node: NodeId) -> Option<LogicalId> {
@@ -107,20 +136,22 @@ impl Prefix {
         }
     }
 
-    /// Registers a held page under a key that is not there yet.
-    pub(crate) fn insert(&mut self, key: Key, page: LogicalId) -> NodeId {
+    /// Registers a held page under a key that is not there yet: a full page, or the beginning of one. Only full pages are
+    /// followed by others, and only of those is told what comes and goes.
+    pub(crate) fn insert(&mut self, key: Key, page: LogicalId, page_tokens: u32) -> NodeId {
         let id = NodeId(self.next);
         self.next += 1;
         if let Parent::Node(parent) = key.parent {
             assert!(self.nodes.contains_key(&parent), "a node is registered after its parent");
             self.children.insert((parent, id));
         }
-        if let Some(events) = &mut self.events {
+        let full = key.tokens.len() == page_tokens as usize;
+        if let Some(events) = self.events.as_mut().filter(|_| full) {
             events.push(stored(id, &key));
         }
         let before = self.by_key.insert(key.clone(), id);
         assert!(before.is_none(), "a key is registered once");
-        self.nodes.insert(id, Node { key, page, used: 0, idle: false });
+        self.nodes.insert(id, Node { key, page, full, used: 0, idle: false });
         id
     }
 
@@ -130,6 +161,14 @@ impl Prefix {
         let node = self.nodes.get_mut(&id).expect("the page names its node");
         (node.used, node.idle) = (self.clock, true);
         self.idle.insert((self.clock, id));
+    }
+
+    /// The node's page is of use, though nobody holds it: it goes after those that were idle before now.
+    pub(crate) fn set_used(&mut self, id: NodeId) {
+        if self.nodes[&id].idle {
+            self.set_held(id);
+            self.set_idle(id);
+        }
     }
 
     /// Somebody holds the node's page again.
@@ -162,7 +201,7 @@ impl Prefix {
         while let Some(id) = removed.pop() {
             removed.extend(self.children(id));
             let node = self.nodes.remove(&id).expect("a node is removed once");
-            if let Some(events) = &mut self.events {
+            if let Some(events) = self.events.as_mut().filter(|_| node.full) {
                 events.push(PrefixEvent::Removed { page: id.0 });
             }
             self.by_key.remove(&node.key);
@@ -199,9 +238,9 @@ mod tests {
     fn the_least_recently_used_leaf_goes_first() {
         let mut prefix = Prefix::default();
         let root = Parent::Root(TenantId(1), CacheSalt(0));
-        let a = prefix.insert(key(root, 1), LogicalId(1));
-        let b = prefix.insert(key(Parent::Node(a), 2), LogicalId(2));
-        let c = prefix.insert(key(root, 3), LogicalId(3));
+        let a = prefix.insert(key(root, 1), LogicalId(1), 4);
+        let b = prefix.insert(key(Parent::Node(a), 2), LogicalId(2), 4);
+        let c = prefix.insert(key(root, 3), LogicalId(3), 4);
         for node in [a, b, c] {
             prefix.set_idle(node);
         }
@@ -217,13 +256,16 @@ mod tests {
     fn what_comes_and_goes_is_told_in_order_to_whoever_watches() {
         let mut prefix = Prefix::default();
         let root = Parent::Root(TenantId(1), CacheSalt(0));
-        let a = prefix.insert(key(root, 1), LogicalId(1));
+        let a = prefix.insert(key(root, 1), LogicalId(1), 4);
         assert!(prefix.take_events().is_empty(), "nobody watches");
         prefix.watch();
-        let b = prefix.insert(key(Parent::Node(a), 2), LogicalId(2));
+        let b = prefix.insert(key(Parent::Node(a), 2), LogicalId(2), 4);
         let [of_a, of_b] = [(a, root, 1), (b, Parent::Node(a), 2)]
             .map(|(id, parent, token)| stored(id, &key(parent, token)));
         assert_eq!(prefix.all(), [of_a, of_b.clone()]);
+        let begun = Key { tokens: [3; 3].into(), ..key(Parent::Node(a), 3) };
+        prefix.insert(begun, LogicalId(3), 4);
+        assert_eq!(prefix.all().len(), 2, "a page that is not full is nobody else's business");
         prefix.remove(a);
         let removed = |id: NodeId| PrefixEvent::Removed { page: id.0 };
         assert_eq!(prefix.take_events(), [of_b, removed(a), removed(b)]);
@@ -231,10 +273,47 @@ mod tests {
     }
 
     #[test]
+    fn a_page_that_begins_alike_is_found_at_the_same_place() {
+        let mut prefix = Prefix::default();
+        let root = Parent::Root(TenantId(1), CacheSalt(0));
+        let key = |tokens: &[u32]| Key { parent: root, adapter: None, position: 0, tokens: tokens.into() };
+        let [a, b, c] = [[5, 6, 7, 8], [5, 6, 9, 1], [5, 8, 0, 0]]
+            .map(|tokens| prefix.insert(key(&tokens), LogicalId(tokens[1]), 4));
+        let find = |tokens: &[u32]| prefix.find_part(&key(tokens));
+        assert_eq!(find(&[5, 6, 7, 8]), Some((a, 4)));
+        assert_eq!(find(&[5, 6, 7, 9]), Some((a, 3)));
+        assert_eq!(find(&[5, 6, 9]), Some((b, 3)), "of fewer tokens than a page");
+        assert_eq!(find(&[5, 6, 9, 0]), Some((b, 3)));
+        assert_eq!(find(&[5, 9, 0, 0]), Some((c, 1)));
+        assert_eq!(find(&[5]), Some((a, 1)));
+        assert_eq!((find(&[4, 6, 7, 8]), find(&[6])), (None, None));
+        let elsewhere = [
+            Key { parent: Parent::Root(TenantId(2), CacheSalt(0)), ..key(&[5, 6]) },
+            Key { adapter: Some(AdapterId(0)), ..key(&[5, 6]) },
+            Key { position: 1, ..key(&[5, 6]) },
+            Key { parent: Parent::Node(a), ..key(&[5, 6]) },
+        ];
+        assert!(elsewhere.iter().all(|key| prefix.find_part(key).is_none()));
+    }
+
+    #[test]
+    fn what_was_of_use_goes_later() {
+        let mut prefix = Prefix::default();
+        let root = Parent::Root(TenantId(1), CacheSalt(0));
+        let [a, b] = [1, 2].map(|token| prefix.insert(key(root, token), LogicalId(token), 4));
+        prefix.set_idle(a);
+        prefix.set_used(b);
+        assert_eq!((prefix.victim(), prefix.idle()), (Some(a), 1), "b is held");
+        prefix.set_idle(b);
+        prefix.set_used(a);
+        assert_eq!((prefix.victim(), prefix.idle()), (Some(b), 2));
+    }
+
+    #[test]
     fn keys_tell_tenants_adapters_and_positions_apart() {
         let mut prefix = Prefix::default();
         let base = key(Parent::Root(TenantId(1), CacheSalt(0)), 1);
-        prefix.insert(base.clone(), LogicalId(1));
+        prefix.insert(base.clone(), LogicalId(1), 4);
         assert!(prefix.find(&base).is_some());
         let others = [
             Key { parent: Parent::Root(TenantId(2), CacheSalt(0)), ..base.clone() },

@@ -42,7 +42,7 @@ pub struct Stats {
     pub rows_computed: u64,
     /// Rows taken from the prefix cache.
     pub rows_cached: u64,
-    /// Rows of finished passes that were long enough to have a page in the prefix cache.
+    /// Rows of finished passes of which the prefix cache could have some: all but the last, of a page that they begin.
     pub prefix_rows_asked: u64,
     /// Of those, rows that it had.
     pub prefix_rows_found: u64,

@@ -209,7 +209,11 @@ fn a_turn_that_begins_in_the_middle_of_a_page_is_computed_once() {
             cached.push(rig.reply(ticket).cached_tokens);
         }
     }
-    assert_eq!(cached, [0, 0, 144, 10 + 48], "to the end of the page that was begun, and three more");
+    assert_eq!(
+        cached,
+        [0, 0, 149, 10 + 48],
+        "the second's pages are whole by now: all but the last row, and three pages"
+    );
     let tokens = [2, 4].map(|ticket| rig.token(ticket));
     assert_eq!(tokens[0], tokens[1], "found or computed, it is the same");
 
@@ -233,8 +237,86 @@ fn a_turn_that_begins_in_the_middle_of_a_page_is_computed_once() {
     rig.scheduler.apply(ContextOp::Fork { from: ContextId(4), to: ContextId(5) }).unwrap();
     let forks = [turn(&mut rig, 4, turns[1]), turn(&mut rig, 5, &first[..40])];
     rig.finish();
-    assert_eq!(forks.map(|ticket| rig.reply(ticket).cached_tokens), [58, 10 + 16]);
+    assert_eq!(forks.map(|ticket| rig.reply(ticket).cached_tokens), [69, 10 + 16]);
     assert_eq!(rig.token(forks[0]), tokens[0]);
+}
+
+/// What a page shares with one of the cache is copied from it, to the last row but one, and none of it before an output.
+#[test]
+fn of_a_prompt_that_was_computed_one_row_is_computed_again() {
+    let mut rig = Rig::new(100, SchedulerConfig::default());
+    let tokens: Vec<u32> = (0..128).map(|i| (i * i + 3 * i) % 50).collect();
+    let ask = |rig: &mut Rig, tokens: &[u32], outputs: &[usize]| {
+        let id = rig.answers.len() as u64 + 1;
+        rig.create(id, Priority::Normal, 0);
+        let mut request = ForwardRequest::new(Ticket(id), ContextId(id), tokens.to_vec());
+        let token = || OutputKind::Token(SamplingParams::greedy());
+        request.outputs = outputs.iter().chain([&(tokens.len() - 1)]).map(|row| (*row, token())).collect();
+        let before = rig.stats().rows_computed;
+        rig.scheduler.submit(request, rig.now).unwrap();
+        rig.finish();
+        let ForwardReply { values, cached_tokens, .. } = rig.reply(id).clone();
+        assert_eq!(rig.stats().rows_computed - before, u64::from(tokens.len() as u32 - cached_tokens));
+        (cached_tokens, values)
+    };
+    let mut fresh = Rig::new(100, SchedulerConfig { prefix_cache: false, ..SchedulerConfig::default() });
+    assert_eq!(ask(&mut rig, &tokens, &[]).0, 0);
+    let other = |at: usize| [&tokens[..at], &[49; 20]].concat();
+    for (prompt, outputs, found) in [
+        (tokens.clone(), &[][..], 127),
+        (tokens[..97].to_vec(), &[], 96),
+        (tokens[..82].to_vec(), &[], 81),
+        (tokens[..2].to_vec(), &[], 1),
+        (tokens[..1].to_vec(), &[], 0),
+        (other(70), &[], 70),
+        (other(64), &[], 64),
+        (tokens.clone(), &[100, 120], 100),
+        (tokens[16..40].to_vec(), &[], 0),
+        // After the others, whose pages begin alike and go on differently.
+        (other(70), &[], 80),
+        (other(67), &[], 67),
+        (tokens.clone(), &[], 127),
+    ] {
+        let (cached, values) = ask(&mut rig, &prompt, outputs);
+        assert_eq!(cached, found, "{} tokens, outputs of {outputs:?}", prompt.len());
+        assert_eq!(values, ask(&mut fresh, &prompt, outputs).1, "found or computed, it is the same");
+    }
+
+    // A context that ends leaves what it has begun of its last page.
+    for (prompt, found) in
+        [(&tokens[30..73], 0), (&tokens[30..73], 32), (&tokens[30..70], 39), (&tokens[30..73], 42)]
+    {
+        let id = rig.answers.len() as u64 + 1;
+        let (cached, values) = ask(&mut rig, prompt, &[]);
+        assert_eq!(cached, found);
+        assert_eq!(values, ask(&mut fresh, prompt, &[]).1);
+        if found > 0 {
+            rig.scheduler.apply(ContextOp::Drop { context: ContextId(id) }).unwrap();
+        }
+    }
+
+    // Two at once: the second waits for the page that the first goes on with from what was begun.
+    for (id, tokens) in [(101, &tokens[20..30]), (102, &tokens[20..60]), (103, &tokens[20..60])] {
+        rig.create(id, Priority::Normal, 0);
+        rig.submit(id, id, tokens);
+        if id == 101 {
+            rig.finish();
+            rig.scheduler.apply(ContextOp::Drop { context: ContextId(101) }).unwrap();
+        }
+    }
+    rig.finish();
+    assert_eq!([101, 102, 103].map(|ticket| rig.reply(ticket).cached_tokens), [0, 10, 32]);
+    assert_eq!(rig.token(102), rig.token(103));
+
+    // The only page that has to go for the last one is the one that it shares rows with.
+    let mut rig = Rig::new(8, SchedulerConfig::default());
+    ask(&mut rig, &tokens, &[]);
+    rig.scheduler.apply(ContextOp::Drop { context: ContextId(1) }).unwrap();
+    let again = ask(&mut rig, &tokens, &[]);
+    assert_eq!(again, (112, ask(&mut fresh, &tokens, &[]).1));
+    rig.scheduler.apply(ContextOp::Drop { context: ContextId(2) }).unwrap();
+    // Where another can go, it does.
+    assert_eq!(ask(&mut rig, &other(100)[..112], &[]).0, 100);
 }
 
 /// A pass whose last page could come from the cache, and that fits only if it writes that page itself: the one that the

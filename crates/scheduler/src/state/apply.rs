@@ -234,6 +234,9 @@ impl Scheduler {
         }
         self.fair.streams.not_away(id);
         if let Some(context) = self.contexts.remove(&id) {
+            if let Some(last) = context.entries.last() {
+                self.memory.register_begun(*last);
+            }
             self.memory.release_all(Holder::Owner(context.owner), &context.entries);
         }
     }

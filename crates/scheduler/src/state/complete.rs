@@ -151,9 +151,11 @@ impl Scheduler {
         let context = self.contexts.get_mut(&pass.request.context).expect("a pass in flight has its context");
         context.pass = None;
         context.answered = Some(now);
-        // Only a page that ends before the last row can be found.
+        // Only what comes before the last row can be found, and where the first page is begun already, all of that page.
         let begun = context::tail(&context.entries).unwrap_or(0) % self.limits.page_tokens;
-        let asked = self.memory.caching && begun + pass.rows() > self.limits.page_tokens;
+        let findable =
+            if begun > 0 { begun + pass.rows() > self.limits.page_tokens } else { pass.rows() > 1 };
+        let asked = self.memory.caching && findable;
         if keep {
             self.fair.leave(context.tenant);
             if !pass.tail_in_place {

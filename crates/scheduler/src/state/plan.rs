@@ -22,7 +22,7 @@ use crate::memory::Holder;
 use crate::pages::{LogicalId, PageLocation};
 use crate::pass::Pass;
 use crate::policy::{Fire, QueueState, Rank, Share, Waiting};
-use crate::prefix::Key;
+use crate::prefix::{Key, NodeId};
 use crate::request::{ForwardError, Ticket};
 
 /// What is left for the batch being planned.
@@ -67,6 +67,14 @@ impl Demand {
         let pages = (free - self.pages_fixed).min(limits.pages);
         self.rows.min(self.rows_without_page + pages * limits.page_tokens)
     }
+}
+
+/// A page of the prefix cache that is not the next one of a pass, but begins with so many of its next rows.
+#[derive(Clone, Copy)]
+struct Part {
+    node: NodeId,
+    page: LogicalId,
+    rows: u32,
 }
 
 enum Verdict {
@@ -259,19 +267,21 @@ impl Scheduler {
 
     /// Puts up to `rows` rows of a pass into the batch, or all of one that may not be cut.
     fn admit(&mut self, ticket: Ticket, rows: u32, budget: &mut Budget, batch: &mut Batch) -> Verdict {
-        // 1. Pages that were computed before.
+        // 1. Pages that were computed before; of the next one, what it shares with one of them.
         let key = self.take_cached(ticket);
         let pass = &self.passes[&ticket];
         let rows_of_page = pass.rows_of_page(self.limits.page_tokens);
         if key.as_ref().is_some_and(|key| budget.claimed.contains(key)) {
             return Verdict::Deferred;
         }
-        let rows = if self.limits.encoder { pass.left().min(budget.rows_max) } else { rows };
-        let rows = pass.rows_with_outputs(rows, &self.limits, budget.outputs, budget.output_values);
+        let part = self.find_part(pass);
+        let found = part.map_or(0, |part| part.rows);
+        let most = if self.limits.encoder { pass.left().min(budget.rows_max) } else { rows };
+        let rows = pass.rows_with_outputs(found + most, &self.limits, budget.outputs, budget.output_values);
         if self.limits.encoder && rows < pass.left() {
             return Verdict::DoesNotFit;
         }
-        if rows == 0 {
+        if rows == found {
             return Verdict::Deferred;
         }
         // 2. How many pages it needs, and whether it can ever have them.
@@ -279,7 +289,11 @@ impl Scheduler {
             Ok(demand) => demand,
             Err(error) => return Verdict::Failed(error),
         };
-        // 3. Room for them: for as many rows as pages can be had.
+        // 3. Room for them: for as many rows as pages can be had. The page with the part may have to go, the last of those
+        //    that nobody holds.
+        if let Some(part) = part {
+            self.memory.prefix.set_used(part.node);
+        }
         let free = match self.make_room(ticket, &demand, budget.refused, budget.now) {
             Room::Free(free) => free,
             Room::Wait(rank) => {
@@ -292,7 +306,10 @@ impl Scheduler {
         };
         // 4. Take them, and write the rows.
         let rows = demand.rows_in(free, &self.limits);
-        self.take_pages(ticket, demand.copies_tail, rows);
+        let part = part.filter(|part| self.has_part(*part));
+        let found = part.map_or(0, |part| part.rows);
+        let rows = (rows - found).min(most);
+        self.take_pages(ticket, demand.copies_tail, part, found + rows);
         let first = batch.outputs.len();
         self.write_rows(ticket, rows, batch);
         let outputs = &batch.outputs[first..];
@@ -304,7 +321,7 @@ impl Scheduler {
         // A page that a pass writes in its context's place and gives back is never registered: nobody need wait for it.
         let pass = &self.passes[&ticket];
         let is_kept = pass.request.keep_kv || !pass.tail_in_place;
-        if let Some(key) = key.filter(|_| is_kept && rows >= rows_of_page) {
+        if let Some(key) = key.filter(|_| is_kept && found + rows >= rows_of_page) {
             budget.claimed.insert(key);
         }
         Verdict::Admitted(rows)
@@ -390,8 +407,24 @@ impl Scheduler {
             && self.memory.accounts.check_room(Account::Owner(context.owner), more).is_ok()
     }
 
-    /// Brings back, copies and creates the pages that the next `rows` rows need. Room was made for them.
-    fn take_pages(&mut self, ticket: Ticket, copy: bool, rows: u32) {
+    /// A page of the cache that begins as the page does that a pass begins next.
+    fn find_part(&self, pass: &Pass) -> Option<Part> {
+        let key = pass.next_part_key(self.limits.page_tokens).filter(|_| self.memory.caching)?;
+        let (node, rows) = self.memory.prefix.find_part(&key)?;
+        Some(Part { node, page: self.memory.prefix.page(node)?, rows }).filter(|part| self.has_part(*part))
+    }
+
+    /// Whether the page is in the cache still, and can be copied.
+    fn has_part(&self, part: Part) -> bool {
+        self.memory
+            .prefix
+            .page(part.node)
+            .is_some_and(|page| !self.memory.pages.get(page).lost && self.device(page).is_some())
+    }
+
+    /// Brings back, copies and creates the pages that the next `rows` rows need, those of `part` among them. Room was made
+    /// for them.
+    fn take_pages(&mut self, ticket: Ticket, copy: bool, part: Option<Part>, rows: u32) {
         let pass = &self.passes[&ticket];
         let owner = self.context_of(pass).owner;
         let absent: Vec<LogicalId> =
@@ -411,7 +444,13 @@ impl Scheduler {
             pass.entries[0].page = page;
             pass.tail_in_place = false;
         }
-        for _ in 0..new {
+        if let Some(part) = part {
+            let page = self.memory.pages.create_copy(part.page);
+            self.memory.hold(Holder::Owner(owner), page);
+            pass.take_part(page, part.rows);
+            self.totals.rows_cached += u64::from(part.rows);
+        }
+        for _ in u32::from(part.is_some())..new {
             let page = self.memory.pages.create();
             self.memory.hold(Holder::Owner(owner), page);
             pass.entries.push(Entry { page, live: 0 });
