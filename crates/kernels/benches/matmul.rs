@@ -1,4 +1,4 @@
-//! Speed of matrix products, per format, shape and rows of activations, beside the limits of the machine.
+//! Speed of matrix products, per format, shape and rows of activations, and of packing, beside the limits of the machine.
 //!
 //! `cargo bench -p kernels --bench matmul -- q4_k`: the argument is a part of a case's name, or a regular expression.
 //! With one row of activations several copies of the matrix take turns, so that weights come from memory as in a model;
@@ -33,6 +33,19 @@ fn main() {
                     shares.case("matmul", isa, &name, operations, || product(isa, dtype, rows, cols, n));
                 }
             }
+        }
+    }
+    let (rows, cols) = if Shares::is_measuring() { SHAPES[2] } else { (96, 256) };
+    for isa in Shares::isas() {
+        for dtype in DType::all() {
+            let cols = cols.next_multiple_of(dtype.block_size());
+            let name = format!("{} {rows}x{cols}", dtype.name().to_lowercase());
+            let bytes = dtype.row_bytes(cols) * rows;
+            shares.case("pack", isa, &name, Throughput::Bytes(bytes as u64), || {
+                let file = bytes_of(dtype, rows, cols);
+                let work = Work { bytes, of_bytes: TURNS, ..Work::default() };
+                (work, move || drop(Matrix::pack(isa, dtype, rows, cols, &file)))
+            });
         }
     }
     shares.finish();
@@ -70,12 +83,17 @@ fn product(isa: Isa, dtype: DType, rows: usize, cols: usize, n: usize) -> (Work,
 }
 
 fn pack(isa: Isa, dtype: DType, rows: usize, cols: usize) -> Matrix {
+    let bytes = bytes_of(dtype, rows, cols);
+    Matrix::pack(isa, dtype, rows, cols, &bytes).expect("the shape is whole blocks")
+}
+
+/// What a file has for a matrix.
+fn bytes_of(dtype: DType, rows: usize, cols: usize) -> Vec<u8> {
     let mut state = 1u32;
     let mut byte = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         // Below 0x3c, so that numbers made of these bytes are finite and small.
         (state >> 24) as u8 % 0x3c
     };
-    let bytes: Vec<u8> = (0..dtype.row_bytes(cols) * rows).map(|_| byte()).collect();
-    Matrix::pack(isa, dtype, rows, cols, &bytes).expect("the shape is whole blocks")
+    (0..dtype.row_bytes(cols) * rows).map(|_| byte()).collect()
 }

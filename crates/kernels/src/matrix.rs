@@ -22,6 +22,7 @@
 use crate::isa::Kind;
 use crate::quant::{Codes, Offset, Quant};
 use crate::{DType, Isa};
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 /// Weights packed for one instruction set.
@@ -232,13 +233,11 @@ pub(crate) fn code_at(codes: &[u8], bits: u32, vector: usize, group: usize, byte
 }
 
 /// Writes what [`code_at`] reads: one row's 32 codes into its four bytes of each vector of a block, all four
-/// inputs of a group at once.
-fn put_codes(block: &mut [u8], bits: u32, vector: usize, tile_row: usize, codes: &[u8]) {
+/// inputs of a group at once. A vector has the four bytes of each row of the tile.
+fn put_codes(block: &mut [[u8; 4]], bits: u32, tile_rows: usize, tile_row: usize, codes: &[u8; 32]) {
     let (codes, _) = codes.as_chunks::<4>();
     let group = |g: usize| u32::from_le_bytes(codes[g]);
-    let mut put = |v: usize, bytes: u32| {
-        block[v * vector + tile_row * 4..][..4].copy_from_slice(&bytes.to_le_bytes());
-    };
+    let mut put = |v: usize, bytes: u32| block[v * tile_rows + tile_row] = bytes.to_le_bytes();
     if bits == 8 {
         (0..8).for_each(|g| put(g, group(g)));
         return;
@@ -264,47 +263,75 @@ fn pack_codes(
     bytes: &[u8],
 ) -> Result<Packed, PackError> {
     let (tiles, blocks, groups) = (rows.div_ceil(tile_rows), cols / 32, 32 / quant.group);
-    let vector = 4 * tile_rows;
-    let block_bytes = vector * quant.bits as usize;
-    let mut codes = vec![Line([0; 64]); (tiles * blocks * block_bytes).div_ceil(64)];
-    let scale_count = tiles * blocks * groups * tile_rows;
-    let mut scales = vec![f16::ZERO; scale_count];
-    let mut mins = vec![f16::ZERO; if quant.offset == Offset::Min { scale_count } else { 0 }];
+    // In fours of bytes.
+    let block_fours = tile_rows * quant.bits as usize;
+    let tile_fours = blocks * block_fours;
+    let tile_scales = blocks * groups * tile_rows;
+    let has_mins = quant.offset == Offset::Min;
+    let mut codes: Vec<Line> = Vec::with_capacity((tiles * tile_fours).div_ceil(16));
+    let mut scales = Rounded::new(tiles * tile_scales);
+    let mut mins = Rounded::new(if has_mins { tiles * tile_scales } else { 0 });
 
-    // SAFETY: a `Line` is 64 initialized bytes, and every value of them is valid.
-    let flat = unsafe { std::slice::from_raw_parts_mut(codes.as_mut_ptr().cast::<u8>(), codes.len() * 64) };
     let row_bytes = dtype.row_bytes(cols);
     let parts = dtype.block_size() / 32;
     let mut unpacked = Codes::new();
+    // Those of a tile; of rows that pad it they stay zero.
+    let (mut exact_scales, mut exact_mins) = (vec![0.0; tile_scales], vec![0.0; tile_scales]);
     for (tile, tile_bytes) in bytes.chunks(tile_rows * row_bytes).enumerate() {
+        // A tile at a time, so that what is zeroed is in the cache still when it is written.
+        codes.resize(((tile + 1) * tile_fours).div_ceil(16), Line([0; 64]));
+        // SAFETY: a `Line` is 64 initialized bytes, and every value of them is valid.
+        let flat = unsafe { std::slice::from_raw_parts_mut(codes.as_mut_ptr().cast(), codes.len() * 16) };
+        let flat = &mut flat[tile * tile_fours..][..tile_fours];
+        if tile + 1 == tiles {
+            exact_scales.fill(0.0);
+            exact_mins.fill(0.0);
+        }
         // Block by block, all rows of the tile for each: what is written stays in the cache until it is
         // whole.
         for i in 0..blocks / parts {
             for (tile_row, row) in tile_bytes.chunks_exact(row_bytes).enumerate() {
                 (quant.unpack)(&row[i * dtype.block_bytes()..][..dtype.block_bytes()], &mut unpacked);
                 for part in 0..parts {
-                    let block = tile * blocks + i * parts + part;
-                    let packed = &mut flat[block * block_bytes..][..block_bytes];
-                    put_codes(packed, quant.bits, vector, tile_row, &unpacked.codes[part * 32..][..32]);
+                    let block = i * parts + part;
+                    let packed = &mut flat[block * block_fours..][..block_fours];
+                    let codes = &unpacked.codes.as_chunks::<32>().0[part];
+                    put_codes(packed, quant.bits, tile_rows, tile_row, codes);
                     for group in 0..groups {
                         let at = (block * groups + group) * tile_rows + tile_row;
-                        let beyond = PackError::Scale { row: tile * tile_rows + tile_row, dtype };
-                        scales[at] = half(unpacked.scales[part * groups + group]).ok_or(beyond.clone())?;
-                        if let Some(min) = mins.get_mut(at) {
-                            *min = half(unpacked.mins[part * groups + group]).ok_or(beyond)?;
+                        exact_scales[at] = unpacked.scales[part * groups + group];
+                        if has_mins {
+                            exact_mins[at] = unpacked.mins[part * groups + group];
                         }
                     }
                 }
             }
         }
+        scales
+            .extend(&exact_scales)
+            .and_then(|()| mins.extend(&exact_mins[..if has_mins { tile_scales } else { 0 }]))
+            .map_err(|at| PackError::Scale { row: tile * tile_rows + at % tile_rows, dtype })?;
     }
-    Ok(Packed { quant, codes, scales, mins })
+    Ok(Packed { quant, codes, scales: scales.0, mins: mins.0 })
 }
 
-/// The nearest f16; none where that is infinite and the number is not.
-fn half(value: f32) -> Option<f16> {
-    let half = f16::from_f32(value);
-    (half.is_finite() || !value.is_finite()).then_some(half)
+/// Numbers as the nearest f16.
+struct Rounded(Vec<f16>);
+
+impl Rounded {
+    fn new(capacity: usize) -> Rounded {
+        Rounded(Vec::with_capacity(capacity))
+    }
+
+    /// Where one is finite and its f16 is not, its index is the error.
+    fn extend(&mut self, exact: &[f32]) -> Result<(), usize> {
+        let before = self.0.len();
+        self.0.resize(before + exact.len(), f16::ZERO);
+        let rounded = &mut self.0[before..];
+        rounded.convert_from_f32_slice(exact);
+        let beyond = |(half, exact): (&f16, &f32)| !half.is_finite() && exact.is_finite();
+        rounded.iter().zip(exact).position(beyond).map_or(Ok(()), Err)
+    }
 }
 
 /// Turns row-major numbers into `[tile][cols][tile_rows]`, padded with zero rows.

@@ -240,6 +240,26 @@ fn scales_below_f16_are_zero_and_those_above_are_refused() {
     }
 }
 
+/// Of a matrix of several tiles, the row that is named is the bad one.
+#[test]
+fn a_scale_or_minimum_beyond_f16_is_refused_wherever_it_is() {
+    // d and dmin are 4000, as f16, and their factors 1 but for one of 63: 252,000.
+    let dtype = DType::Q4_K;
+    let mut block = vec![0x11u8; 144];
+    block[..4].copy_from_slice(&[f16::from_f32(4000.0).to_le_bytes(); 2].concat());
+    block[4..16].fill(1);
+    let (rows, cols) = (37, 512);
+    for isa in Isa::available() {
+        for (row, at) in [(0, 4), (7, 8), (8, 144 + 5), (15, 144 + 9), (16, 6), (31, 10), (36, 144 + 8)] {
+            let mut bytes = block.repeat(rows * cols / 256);
+            assert!(Matrix::pack(isa, dtype, rows, cols, &bytes).is_ok());
+            bytes[row * 2 * 144 + at] = 63;
+            let refused = Matrix::pack(isa, dtype, rows, cols, &bytes).err();
+            assert_eq!(refused, Some(crate::PackError::Scale { row, dtype }), "{isa}, byte {at}");
+        }
+    }
+}
+
 /// One row of Q4_K times one row of activations, with the numbers that the head of this module computes on
 /// paper.
 #[test]

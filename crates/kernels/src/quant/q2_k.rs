@@ -40,7 +40,10 @@ fn unpack(block: &[u8], out: &mut Codes) {
         out.scales[group] = d * f32::from(packed & 15);
         out.mins[group] = -dmin * f32::from(packed >> 4);
     }
-    for (i, code) in out.codes.iter_mut().enumerate() {
-        *code = block[16 + i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+    let quarters = block[16..80].as_chunks::<32>().0;
+    for (at, codes) in out.codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        for (code, byte) in codes.iter_mut().zip(&quarters[at / 4]) {
+            *code = byte >> (at % 4 * 2) & 3;
+        }
     }
 }

@@ -45,8 +45,11 @@ fn unpack(block: &[u8], out: &mut Codes) {
     for group in 0..16 {
         out.scales[group] = d * scale(&block[96..108], group);
     }
-    for (i, code) in out.codes.iter_mut().enumerate() {
-        let low = block[32 + i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
-        *code = low | (block[i % 32] >> (i / 32) & 1) << 2;
+    let high: &[u8; 32] = block[..32].try_into().expect("a bit for each of eight times 32 codes");
+    let quarters = block[32..96].as_chunks::<32>().0;
+    for (at, codes) in out.codes.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        for ((code, byte), high) in codes.iter_mut().zip(&quarters[at / 4]).zip(high) {
+            *code = (byte >> (at % 4 * 2) & 3) | (high >> at & 1) << 2;
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Q4_0, 18 bytes for 32 values: f16 scale, 16 bytes of nibbles (low: values 0-15, high: 16-31), `value = d
 //! (q - 8)`.
 
-use super::{Codes, Offset, Quant, half_at};
+use super::{Codes, Offset, Quant, half_at, unpack_nibbles};
 
 pub(crate) const QUANT: Quant = Quant {
     ggml_id: 2,
@@ -26,8 +26,5 @@ fn dequantize(block: &[u8], values: &mut [f32]) {
 
 fn unpack(block: &[u8], out: &mut Codes) {
     out.scales[0] = half_at(block, 0);
-    for (i, byte) in block[2..].iter().enumerate() {
-        out.codes[i] = byte & 15;
-        out.codes[i + 16] = byte >> 4;
-    }
+    unpack_nibbles(&block[2..], &mut out.codes);
 }

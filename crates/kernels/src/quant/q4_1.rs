@@ -1,6 +1,6 @@
 //! Q4_1, 20 bytes for 32 values: f16 scale, f16 minimum, 16 bytes of nibbles as in Q4_0, `value = d q + m`.
 
-use super::{Codes, Offset, Quant, half_at};
+use super::{Codes, Offset, Quant, half_at, unpack_nibbles};
 
 pub(crate) const QUANT: Quant = Quant {
     ggml_id: 3,
@@ -25,8 +25,5 @@ fn dequantize(block: &[u8], values: &mut [f32]) {
 
 fn unpack(block: &[u8], out: &mut Codes) {
     (out.scales[0], out.mins[0]) = (half_at(block, 0), half_at(block, 2));
-    for (i, byte) in block[4..].iter().enumerate() {
-        out.codes[i] = byte & 15;
-        out.codes[i + 16] = byte >> 4;
-    }
+    unpack_nibbles(&block[4..], &mut out.codes);
 }

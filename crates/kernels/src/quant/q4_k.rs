@@ -35,7 +35,10 @@ fn unpack(block: &[u8], out: &mut Codes) {
         let (scale, min) = scale_min_k4(group, &block[4..16]);
         (out.scales[group], out.mins[group]) = (d * scale, -dmin * min);
     }
-    for (i, code) in out.codes.iter_mut().enumerate() {
-        *code = block[16 + i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15;
+    for (codes, bytes) in out.codes.as_chunks_mut::<64>().0.iter_mut().zip(block[16..].as_chunks::<32>().0) {
+        for (l, byte) in bytes.iter().enumerate() {
+            codes[l] = byte & 15;
+            codes[l + 32] = byte >> 4;
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Q5_1, 24 bytes for 32 values: f16 scale, f16 minimum, 32 high bits, 16 bytes of nibbles, `value = d q +
 //! m`.
 
-use super::{Codes, Offset, Quant, half_at};
+use super::{Codes, Offset, Quant, half_at, unpack_fifth_bits, unpack_nibbles};
 
 pub(crate) const QUANT: Quant = Quant {
     ggml_id: 7,
@@ -29,9 +29,6 @@ fn dequantize(block: &[u8], values: &mut [f32]) {
 
 fn unpack(block: &[u8], out: &mut Codes) {
     (out.scales[0], out.mins[0]) = (half_at(block, 0), half_at(block, 2));
-    for i in 0..16 {
-        let high = |value: usize| (block[4 + value / 8] >> (value % 8) & 1) << 4;
-        out.codes[i] = (block[8 + i] & 15) | high(i);
-        out.codes[i + 16] = (block[8 + i] >> 4) | high(i + 16);
-    }
+    unpack_nibbles(&block[8..], &mut out.codes);
+    unpack_fifth_bits(&block[4..8], &mut out.codes);
 }

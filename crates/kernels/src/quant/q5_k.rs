@@ -36,8 +36,13 @@ fn unpack(block: &[u8], out: &mut Codes) {
         let (scale, min) = scale_min_k4(group, &block[4..16]);
         (out.scales[group], out.mins[group]) = (d * scale, -dmin * min);
     }
-    for (i, code) in out.codes.iter_mut().enumerate() {
-        let low = block[48 + i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15;
-        *code = low | (block[16 + i % 32] >> (i / 32) & 1) << 4;
+    let high: &[u8; 32] = block[16..48].try_into().expect("a bit for each of eight times 32 codes");
+    let pairs = out.codes.as_chunks_mut::<64>().0.iter_mut().zip(block[48..].as_chunks::<32>().0);
+    for (pair, (codes, bytes)) in pairs.enumerate() {
+        for l in 0..32 {
+            let high = high[l] >> (2 * pair);
+            codes[l] = (bytes[l] & 15) | (high & 1) << 4;
+            codes[l + 32] = (bytes[l] >> 4) | (high & 2) << 3;
+        }
     }
 }

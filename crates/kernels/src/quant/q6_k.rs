@@ -38,9 +38,13 @@ fn unpack(block: &[u8], out: &mut Codes) {
     for group in 0..16 {
         out.scales[group] = d * f32::from(block[192 + group] as i8);
     }
-    for (i, code) in out.codes.iter_mut().enumerate() {
-        let (half, quarter, l) = (i / 128, i % 128 / 32, i % 32);
-        let low = block[half * 64 + quarter % 2 * 32 + l] >> (quarter / 2 * 4) & 15;
-        *code = low | (block[128 + half * 32 + l] >> (2 * quarter) & 3) << 4;
+    let (lows, highs) = (block[..128].as_chunks::<64>().0, block[128..192].as_chunks::<32>().0);
+    for (codes, (low, high)) in out.codes.as_chunks_mut::<128>().0.iter_mut().zip(lows.iter().zip(highs)) {
+        for l in 0..32 {
+            codes[l] = (low[l] & 15) | (high[l] & 3) << 4;
+            codes[l + 32] = (low[l + 32] & 15) | (high[l] & 12) << 2;
+            codes[l + 64] = (low[l] >> 4) | (high[l] & 48);
+            codes[l + 96] = (low[l + 32] >> 4) | (high[l] & 192) >> 2;
+        }
     }
 }

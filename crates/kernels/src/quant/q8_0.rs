@@ -24,7 +24,8 @@ fn dequantize(block: &[u8], values: &mut [f32]) {
 
 fn unpack(block: &[u8], out: &mut Codes) {
     out.scales[0] = half_at(block, 0);
-    for (code, &byte) in out.codes.iter_mut().zip(&block[2..]) {
+    let bytes: &[u8; 32] = block[2..].try_into().expect("a block has 32 codes");
+    for (code, byte) in out.codes.iter_mut().zip(bytes) {
         *code = byte ^ 0x80; // Two's complement plus 128.
     }
 }
