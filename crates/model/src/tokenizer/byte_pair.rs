@@ -16,7 +16,7 @@ use std::collections::BinaryHeap;
 
 use regex_automata::meta::Regex;
 use regex_automata::{Input, PatternID};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::names::TokenNames;
 use super::pre::{self, PreTokenizer};
@@ -60,7 +60,7 @@ impl BytePair {
     /// # Errors
     /// [`TokenizerError::Build`] when a rule does not compile.
     pub(super) fn new(pre: &PreTokenizer, parts: Parts) -> Result<Self, TokenizerError> {
-        let mut merges = FxHashMap::default();
+        let mut merges = FxHashMap::with_capacity_and_hasher(parts.merges.len(), FxBuildHasher);
         for (rank, (left, right, joint)) in parts.merges.into_iter().enumerate() {
             // Of equal merges the first counts.
             merges.entry((left, right)).or_insert((rank as u32, joint));

@@ -1,5 +1,7 @@
 //! A tokenizer from GGUF metadata.
 
+use std::collections::HashMap;
+
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
 use tokenizers::normalizers::Replace;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
@@ -69,15 +71,13 @@ fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, Tok
         found: name.to_owned(),
         known: pre::all().collect::<Vec<_>>().join(", "),
     })?;
-    let (ids, merges) = vocabulary.ids_and_merges(gguf)?;
-    let id = |token: &str| ids[token];
-    let merges = merges.iter().map(|(left, right)| (id(left), id(right), id(&[&left[..], right].concat())));
-    let is_normal = |&(token, _): &(&String, &u32)| vocabulary.types[ids[token] as usize] == kind::NORMAL;
+    let ids = vocabulary.ids();
+    let is_normal = |&(_, &id): &(&&str, &u32)| vocabulary.types[id as usize] == kind::NORMAL;
     let words = ids.iter().filter(|_| pre.ignore_merges).filter(is_normal);
     let words = words.map(|(token, &id)| (ByteEncoding::ByteLevel.bytes(token).into(), id));
     let parts = Parts {
-        bytes: std::array::from_fn(|byte| ids.get(&byte_level_char(byte as u8).to_string()).copied()),
-        merges: merges.collect(),
+        bytes: std::array::from_fn(|byte| ids.get(&*byte_level_char(byte as u8).to_string()).copied()),
+        merges: vocabulary.merges(gguf, &ids)?,
         words: words.collect(),
         user_defined: vocabulary.names(&[kind::USER_DEFINED]),
         user_defined_and_control: vocabulary.names(&[kind::USER_DEFINED, kind::CONTROL, kind::UNKNOWN]),
@@ -90,7 +90,11 @@ fn byte_level(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, Tok
 /// Gemma 4: merges like a byte-level vocabulary, but of characters, with spaces and bytes as SentencePiece
 /// writes them, and words that end at new lines only.
 fn gemma(gguf: &Gguf, vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, TokenizerError> {
-    let (ids, merges) = vocabulary.ids_and_merges(gguf)?;
+    let ids = vocabulary.ids();
+    let name = |id: u32| vocabulary.tokens[id as usize].clone();
+    let merges = vocabulary.merges(gguf, &ids)?;
+    let merges: Merges = merges.into_iter().map(|(left, right, _)| (name(left), name(right))).collect();
+    let ids: Vocab = ids.into_iter().map(|(token, id)| (token.to_owned(), id)).collect();
     let unknown = gguf.get_u32(UNKNOWN)?.unwrap_or(0);
     let unknown = vocabulary.name(UNKNOWN, unknown)?;
     let bpe = BPE::builder()
@@ -172,10 +176,10 @@ fn has_a_role(kind: i64) -> bool {
 
 impl Vocabulary<'_> {
     /// Token to id; of equal tokens the first counts.
-    fn ids(&self) -> Vocab {
-        let mut ids = Vocab::default();
+    fn ids(&self) -> HashMap<&str, u32> {
+        let mut ids = HashMap::with_capacity(self.tokens.len());
         for (id, token) in self.tokens.iter().enumerate() {
-            ids.entry(token.clone()).or_insert(id as u32);
+            ids.entry(token.as_str()).or_insert(id as u32);
         }
         ids
     }
@@ -203,24 +207,20 @@ impl Vocabulary<'_> {
             .collect()
     }
 
-    fn ids_and_merges(&self, gguf: &Gguf) -> Result<(Vocab, Merges), TokenizerError> {
-        let ids = self.ids();
+    /// The merges: left and right token, and what they give, all of which must be in `ids`.
+    fn merges(&self, gguf: &Gguf, ids: &HashMap<&str, u32>) -> Result<Vec<(u32, u32, u32)>, TokenizerError> {
         let lines = gguf.get_strings(MERGES)?.ok_or(TokenizerError::Missing { key: MERGES })?;
-        let mut merges = Vec::with_capacity(lines.len());
-        for (index, line) in lines.iter().enumerate() {
-            // Checked here because the library relies on it.
-            match line.split_once(' ') {
-                Some((left, right))
-                    if [left, right, &[left, right].concat()]
-                        .iter()
-                        .all(|token| ids.contains_key(*token)) =>
-                {
-                    merges.push((left.to_owned(), right.to_owned()));
-                }
-                _ => return Err(TokenizerError::Merge { index, merge: line.clone() }),
-            }
-        }
-        Ok((ids, merges))
+        let mut joint = String::new();
+        let mut merge = |line: &str| {
+            let (left, right) = line.split_once(' ')?;
+            joint.clear();
+            joint.extend([left, right]);
+            Some((*ids.get(left)?, *ids.get(right)?, *ids.get(joint.as_str())?))
+        };
+        let merges = lines.iter().enumerate().map(|(index, line)| {
+            merge(line).ok_or_else(|| TokenizerError::Merge { index, merge: line.clone() })
+        });
+        merges.collect()
     }
 
     fn name(&self, key: &str, id: u32) -> Result<&str, TokenizerError> {
