@@ -243,28 +243,53 @@ fn most_probable(isa: Isa, logits: &[f32]) -> Option<(u32, f32)> {
 /// Puts the tokens that top-k, min-p and top-p keep into `order`.
 fn truncate(logits: &[f32], weights: &[f32], params: &SamplingParams, order: &mut Vec<(f32, u32)>) {
     let (top_k, top_p, min_p) = (params.top_k as usize, f64::from(params.top_p), params.min_p);
-    let floor = floor_of(logits, top_k);
-    // What top-p leaves out weighs `1 - top_p` of all at most, so a token that weighs less than an even share
-    // of that is among it. Half, so that rounding does not matter.
-    let whole = (top_p < 1.0 && top_k == 0 && min_p == 0.0).then(|| total(weights));
-    let least = whole.map_or(min_p, |whole| (0.5 * (1.0 - top_p) * whole / weights.len() as f64) as f32);
-    let kept = |logit: f32, token: u32| {
-        logit.is_finite() && weights[token as usize] >= least && floor.is_none_or(|floor| logit >= floor)
-    };
-    order.clear();
-    order.extend(logits.iter().zip(0..).filter(|(l, t)| kept(**l, *t)).map(|(logit, token)| (*logit, token)));
+    if top_k == 0 && min_p == 0.0 && top_p < 1.0 {
+        return truncate_top_p(logits, weights, top_p, order);
+    }
+    gather(logits, weights, min_p, floor_of(logits, top_k), order);
     if top_k > 0 {
         keep_most_probable(order, top_k);
     }
     if top_p < 1.0 {
-        let weight = |entry: &(f32, u32)| f64::from(weights[entry.1 as usize]);
-        let whole = whole.unwrap_or_else(|| order.iter().map(weight).sum());
-        keep_top_p(order, weight, top_p * whole);
+        let whole: f64 = order.iter().map(|(_, token)| f64::from(weights[*token as usize])).sum();
+        keep_top_p(order, weights, top_p * whole);
     }
 }
 
-/// Keeps the most probable tokens whose sum reaches `goal`.
-fn keep_top_p(order: &mut Vec<(f32, u32)>, weight: impl Fn(&(f32, u32)) -> f64, goal: f64) {
+/// [`truncate`] for top-p alone: mostly few tokens hold almost everything, so those that weigh little beside the most
+/// probable one, which weighs 1, are looked at only where the others are not enough.
+fn truncate_top_p(logits: &[f32], weights: &[f32], top_p: f64, order: &mut Vec<(f32, u32)>) {
+    let whole = total(weights);
+    // What top-p leaves out weighs `1 - top_p` of all at most, so a token that weighs less than an even share
+    // of that is among it. Half, so that rounding does not matter.
+    let least = (0.5 * (1.0 - top_p) * whole / weights.len() as f64) as f32;
+    for least in [1.0 / 64.0, 1.0 / 4096.0].into_iter().filter(|more| *more > least).chain([least]) {
+        gather(logits, weights, least, None, order);
+        if keep_top_p(order, weights, top_p * whole) {
+            return;
+        }
+    }
+}
+
+/// Puts the tokens into `order` that weigh `least` and whose logit is `floor`, or more.
+fn gather(logits: &[f32], weights: &[f32], least: f32, floor: Option<f32>, order: &mut Vec<(f32, u32)>) {
+    let floor = floor.unwrap_or(f32::MIN);
+    order.clear();
+    let strides = logits.chunks(STRIDE).zip(weights.chunks(STRIDE));
+    for (first, (logits, weights)) in (0..).step_by(STRIDE).zip(strides) {
+        // Most have none.
+        if largest(weights) < least || largest(logits) < floor {
+            continue;
+        }
+        let tokens = (first..).zip(logits.iter().zip(weights));
+        let kept =
+            tokens.filter(|(_, (logit, weight))| **weight >= least && **logit >= floor && logit.is_finite());
+        order.extend(kept.map(|(token, (logit, _))| (*logit, token)));
+    }
+}
+
+/// Keeps the most probable tokens whose sum reaches `goal`; false where that of all does not.
+fn keep_top_p(order: &mut Vec<(f32, u32)>, weights: &[f32], goal: f64) -> bool {
     // Few tokens usually hold almost everything, so sort a growing head instead of the whole vocabulary.
     let (mut sorted, mut sum) = (0, 0.0);
     while sorted < order.len() {
@@ -274,14 +299,15 @@ fn keep_top_p(order: &mut Vec<(f32, u32)>, weight: impl Fn(&(f32, u32)) -> f64, 
         }
         order[sorted..head].sort_unstable_by(most_probable_first);
         for index in sorted..head {
-            sum += weight(&order[index]);
+            sum += f64::from(weights[order[index].1 as usize]);
             if sum >= goal {
                 order.truncate(index + 1);
-                return;
+                return true;
             }
         }
         sorted = head;
     }
+    false
 }
 
 /// A logit that at least `k` tokens reach, so that few others need to be looked at; `None` when that is not
@@ -293,18 +319,20 @@ fn floor_of(logits: &[f32], k: usize) -> Option<f32> {
     if k == 0 || k > logits.len() / STRIDE {
         return None;
     }
-    let largest = |stride: &[f32]| {
-        let mut chains = [f32::NEG_INFINITY; 8];
-        for eight in stride.chunks(8) {
-            let larger =
-                |(chain, logit): (&mut f32, &f32)| *chain = if logit > chain { *logit } else { *chain };
-            chains.iter_mut().zip(eight).for_each(larger);
-        }
-        chains.into_iter().fold(f32::NEG_INFINITY, f32::max)
-    };
     let mut largest: Vec<f32> = logits.chunks(STRIDE).map(largest).collect();
     let (_, floor, _) = largest.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
     (*floor > f32::NEG_INFINITY).then_some(*floor)
+}
+
+/// The largest number of a stride, in eight chains that the compiler can keep in one vector.
+fn largest(stride: &[f32]) -> f32 {
+    let mut chains = [f32::NEG_INFINITY; 8];
+    for eight in stride.chunks(8) {
+        let larger =
+            |(chain, number): (&mut f32, &f32)| *chain = if number > chain { *number } else { *chain };
+        chains.iter_mut().zip(eight).for_each(larger);
+    }
+    chains.into_iter().fold(f32::NEG_INFINITY, f32::max)
 }
 
 /// Keeps the `k` most probable entries, in any order.

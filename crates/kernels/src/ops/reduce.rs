@@ -1,17 +1,21 @@
 //! Reductions of a row, mostly of logits.
 
 use crate::Isa;
-use crate::lanes::{Kernel, Lanes, Reduce, ReduceKernel, exp, for_each, map, run};
+use crate::lanes::{Kernel, Lanes, Reduce, ReduceKernel, exp, for_each, map, run, run_wide};
 
 /// The largest value; minus infinity for an empty slice.
 pub fn max(isa: Isa, values: &[f32]) -> f32 {
-    run(isa, Max(values))
+    run_wide(isa, Max(values))
 }
 
 /// Index of the first of the largest values; 0 for an empty slice or when no value is above minus infinity.
 pub fn argmax(isa: Isa, values: &[f32]) -> usize {
+    /// Values that are compared without asking after each whether it was found.
+    const STRIDE: usize = 64;
     let max = max(isa, values);
-    values.iter().position(|&value| value == max).unwrap_or(0)
+    let has_max = |values: &[f32]| values.iter().fold(false, |found, &value| found | (value == max));
+    let first = values.chunks(STRIDE).position(has_max).unwrap_or(0) * STRIDE;
+    values[first..].iter().position(|&value| value == max).map_or(0, |at| first + at)
 }
 
 /// Sum of the products. Panics unless the lengths are equal.
@@ -32,7 +36,7 @@ pub fn log_sum_exp(isa: Isa, values: &[f32]) -> f32 {
 /// `values = e^((x - max) / divisor)`, with [`log_sum_exp`]'s accuracy; minus infinity and what is not a
 /// number give 0.
 pub fn exp_scaled(isa: Isa, values: &mut [f32], max: f32, divisor: f32) {
-    run(isa, ExpScaled { values, max, divisor });
+    run_wide(isa, ExpScaled { values, max, divisor });
 }
 
 struct ExpScaled<'a> {
@@ -57,14 +61,23 @@ impl Kernel for ExpScaled<'_> {
 
 struct Max<'a>(&'a [f32]);
 
-impl ReduceKernel for Max<'_> {
+impl Kernel for Max<'_> {
     type Output = f32;
 
     #[inline(always)]
-    fn run<L: Reduce>(self) -> f32 {
-        let mut max = L::splat(f32::NEG_INFINITY);
+    fn run<L: Lanes>(self) -> f32 {
+        // Four chains, as each step of one waits for the step before.
+        let mut chains = [L::splat(f32::NEG_INFINITY); 4];
+        let mut fours = self.0.chunks_exact(4 * L::N);
+        for four in &mut fours {
+            for (chain, values) in chains.iter_mut().zip(four.chunks_exact(L::N)) {
+                *chain = L::load(values).max(*chain);
+            }
+        }
+        let [a, b, c, d] = chains;
+        let mut max = a.max(b).max(c.max(d));
         for_each::<L>(
-            self.0,
+            fours.remainder(),
             f32::NEG_INFINITY,
             #[inline(always)]
             |x| max = x.max(max),

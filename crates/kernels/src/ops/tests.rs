@@ -117,6 +117,21 @@ fn reductions_agree_with_the_naive_ones() {
 }
 
 #[test]
+fn the_first_of_the_largest_is_found_wherever_it_is() {
+    for isa in Isa::available() {
+        let mut values = vec![-2.0; 301];
+        values[7] = f32::NAN;
+        for at in (0..301).filter(|at| *at != 7) {
+            values[at] = 1.0;
+            values[at + 1..].iter_mut().step_by(5).for_each(|later| *later = 1.0);
+            assert_eq!((argmax(isa, &values), max(isa, &values)), (at, 1.0), "{isa}");
+            values[at..].fill(-2.0);
+        }
+        assert_eq!([argmax(isa, &[]), argmax(isa, &[f32::NEG_INFINITY; 100])], [0, 0], "{isa}");
+    }
+}
+
+#[test]
 fn masked_logits_have_probability_zero() {
     for isa in Isa::available() {
         let mut logits = vec![f32::NEG_INFINITY; 20];
