@@ -245,7 +245,7 @@ fn scales_below_f16_are_zero_and_those_above_are_refused() {
 fn a_scale_or_minimum_beyond_f16_is_refused_wherever_it_is() {
     // d and dmin are 4000, as f16, and their factors 1 but for one of 63: 252,000.
     let dtype = DType::Q4_K;
-    let mut block = vec![0x11u8; 144];
+    let mut block = [0x11u8; 144];
     block[..4].copy_from_slice(&[f16::from_f32(4000.0).to_le_bytes(); 2].concat());
     block[4..16].fill(1);
     let (rows, cols) = (37, 512);
