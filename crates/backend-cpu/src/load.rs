@@ -150,6 +150,11 @@ impl Loader<'_> {
         if self.hyper.tied_embeddings { Part::Embedding } else { Part::Output }
     }
 
+    /// What the names of the output matrix start with.
+    fn output_names(&self) -> String {
+        format!("{}.", self.output().name())
+    }
+
     /// Bytes of the tensors whose name starts with `prefix`.
     fn bytes(&self, prefix: &str) -> u64 {
         let of = |name: &str| self.weights.get(name).map_or(0, |tensor| tensor.bytes.len() as u64);
@@ -161,6 +166,11 @@ fn values(rows: &Rows<'_>) -> Vec<f32> {
     let mut values = vec![0.0; rows.rows * rows.cols];
     rows.dtype.dequantize(&rows.bytes, &mut values);
     values
+}
+
+/// What the names of a layer's tensors start with.
+fn layer_names(layer: usize) -> String {
+    format!("blk.{layer}.")
 }
 
 /// What a thread packed.
@@ -191,14 +201,18 @@ pub(crate) fn network(
             let sender = sender.clone();
             scope.spawn(move || {
                 loop {
-                    let packed = match next.fetch_add(1, Relaxed) {
-                        0 => loader.matrix(loader.output(), 0, 0).map(Packed::Output),
+                    let (packed, read) = match next.fetch_add(1, Relaxed) {
+                        0 => {
+                            (loader.matrix(loader.output(), 0, 0).map(Packed::Output), loader.output_names())
+                        }
                         n if n > hyper.layers => return,
-                        n => loader.layer(n - 1).map(|layer| Packed::Layer(n - 1, Box::new(layer))),
+                        n => {
+                            let layer = loader.layer(n - 1).map(Box::new);
+                            (layer.map(|layer| Packed::Layer(n - 1, layer)), layer_names(n - 1))
+                        }
                     };
-                    // What was read is packed: else the file would be in memory beside its weights. What others are reading
-                    // is in the system's cache and comes back at once.
-                    weights.release();
+                    // What was read is packed: else the file would be in memory beside its weights.
+                    weights.release_tensors(&read);
                     // Nobody listens any more when another part failed.
                     if sender.send(packed).is_err() {
                         return;
@@ -211,11 +225,11 @@ pub(crate) fn network(
             match packed? {
                 Packed::Output(matrix) => {
                     output = Some(matrix);
-                    done += loader.bytes(&format!("{}.", loader.output().name()));
+                    done += loader.bytes(&loader.output_names());
                 }
                 Packed::Layer(index, layer) => {
                     layers[index] = Some(*layer);
-                    done += loader.bytes(&format!("blk.{index}."));
+                    done += loader.bytes(&layer_names(index));
                 }
             }
             progress(LoadProgress { done, total });

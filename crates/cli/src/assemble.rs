@@ -1,8 +1,10 @@
 //! Wiring: from settings to running engines and a runtime over them. With `pie bench`, which measures it, the
 //! only place that names the CPU backend.
 
+use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use anyhow::{Result, anyhow};
 use backend::Backend;
@@ -189,16 +191,25 @@ fn fingerprint(weights: &Weights, hyperparameters: &Hyperparameters, settings: &
         hasher.update(format!("{name} {:?} {:?}\n", tensor.dtype, tensor.shape).as_bytes());
         hasher.update(tensor.bytes);
         // Else the whole file would be in memory once more, beside what was packed of it.
-        weights.release();
+        weights.release_tensors(name);
         hasher.finalize()
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let part = names.len().div_ceil(threads).max(1);
-    let hashes: Vec<blake3::Hash> = std::thread::scope(|scope| {
-        let hash_all = |names: &[&str]| names.iter().map(|name| hash(name)).collect::<Vec<_>>();
-        let parts: Vec<_> = names.chunks(part).map(|names| scope.spawn(move || hash_all(names))).collect();
-        parts.into_iter().flat_map(|part| part.join().expect("hashing does not panic")).collect()
+    // The largest first, so that no thread is left with one when the others are done.
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    order.sort_by_key(|at| Reverse(weights.get(names[*at]).map_or(0, |tensor| tensor.bytes.len())));
+    let next = AtomicUsize::new(0);
+    let hash_some = || {
+        let one = || order.get(next.fetch_add(1, Relaxed)).map(|at| (*at, hash(names[*at])));
+        std::iter::from_fn(one).collect::<Vec<_>>()
+    };
+    let mut hashes: Vec<(usize, blake3::Hash)> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(hash_some)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("hashing does not panic")).collect()
     });
+    hashes.sort_unstable_by_key(|(at, _)| *at);
+    // A read maps pages around its own as well, those of tensors that were given back among them.
+    weights.release();
     let mut all = blake3::Hasher::new();
     let page_tokens = settings.kv_page_size;
     all.update(format!("{} {page_tokens} {:?}\n", CpuBackend::KV_LAYOUT, hyperparameters).as_bytes());
@@ -209,7 +220,7 @@ fn fingerprint(weights: &Weights, hyperparameters: &Hyperparameters, settings: &
     if settings.kv_cache_type() != KvType::F16 {
         all.update(format!("pages of {}", settings.kv_cache_type().name()).as_bytes());
     }
-    for hash in hashes {
+    for (_, hash) in hashes {
         all.update(hash.as_bytes());
     }
     all.finalize().to_hex()[..32].to_string()

@@ -20,6 +20,7 @@
 //! F32, F16 and BF16 keep their numbers, in tiles of two vectors of rows: `[tile][cols][tile_rows]`.
 
 use crate::isa::Kind;
+use crate::memory::{Level, prefetch};
 use crate::quant::{Codes, Offset, Quant};
 use crate::{DType, Isa};
 use half::slice::HalfFloatSliceExt;
@@ -283,6 +284,11 @@ fn pack_codes(
         // SAFETY: a `Line` is 64 initialized bytes, and every value of them is valid.
         let flat = unsafe { std::slice::from_raw_parts_mut(codes.as_mut_ptr().cast(), codes.len() * 16) };
         let flat = &mut flat[tile * tile_fours..][..tile_fours];
+        // The rows of a tile are read side by side, which the processor does not see as going on in each.
+        let next = bytes.get((tile + 1) * tile_rows * row_bytes..).unwrap_or_default();
+        for line in next[..next.len().min(tile_rows * row_bytes)].chunks(64) {
+            prefetch(line.as_ptr(), Level::Second);
+        }
         if tile + 1 == tiles {
             exact_scales.fill(0.0);
             exact_mins.fill(0.0);

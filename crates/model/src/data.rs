@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 /// Read-only bytes of one file.
@@ -39,14 +39,15 @@ impl Data {
         Ok(Self(Inner::Mapped(map)))
     }
 
-    /// Gives back the pages that were read of a mapped file, which count as this process's memory until then. The bytes stay
-    /// what they are: the next read takes them from the file again, or from the system's cache of it.
+    /// Gives back the pages of a part of a mapped file that were read, which count as this process's memory until then. The
+    /// bytes stay what they are: the next read takes them from the file again, or from the system's cache of it.
     #[cfg_attr(unix, expect(unsafe_code, reason = "giving pages back has no safe interface"))]
-    pub fn release(&self) {
+    pub fn release(&self, range: Range<usize>) {
         #[cfg(unix)]
         if let Inner::Mapped(map) = &self.0 {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
             // SAFETY: the map is of a file and was never written to, so a page that is read again has the same bytes.
-            let advised = unsafe { map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+            let advised = unsafe { map.unchecked_advise_range(advice, range.start, range.len()) };
             // Memory stays taken where the system refuses, and nothing else changes.
             let _ = advised;
         }

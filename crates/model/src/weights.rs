@@ -5,7 +5,7 @@
 //! Where the parts of a model are in its tensors, [`crate::Hyperparameters::rows`] tells.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use kernels::DType;
@@ -108,7 +108,15 @@ impl Weights {
 
     /// Gives back the memory that reading the files has taken; see [`Data::release`].
     pub fn release(&self) {
-        self.files.iter().for_each(|file| file.release());
+        self.files.iter().for_each(|file| file.release(0..file.len()));
+    }
+
+    /// As [`Self::release`], of the tensors whose name starts with `prefix`: others are perhaps being read.
+    pub fn release_tensors(&self, prefix: &str) {
+        let from = self.tensors.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        for (_, entry) in from.take_while(|(name, _)| name.starts_with(prefix)) {
+            self.files[entry.file].release(entry.range.clone());
+        }
     }
 
     /// Bytes of all tensors together.
