@@ -268,16 +268,16 @@ fn pack_codes(
     let block_fours = tile_rows * quant.bits as usize;
     let tile_fours = blocks * block_fours;
     let tile_scales = blocks * groups * tile_rows;
-    let has_mins = quant.offset == Offset::Min;
+    let tile_mins = if quant.offset == Offset::Min { tile_scales } else { 0 };
     let mut codes: Vec<Line> = Vec::with_capacity((tiles * tile_fours).div_ceil(16));
     let mut scales = Rounded::new(tiles * tile_scales);
-    let mut mins = Rounded::new(if has_mins { tiles * tile_scales } else { 0 });
+    let mut mins = Rounded::new(tiles * tile_mins);
 
     let row_bytes = dtype.row_bytes(cols);
     let parts = dtype.block_size() / 32;
     let mut unpacked = Codes::new();
     // Those of a tile; of rows that pad it they stay zero.
-    let (mut exact_scales, mut exact_mins) = (vec![0.0; tile_scales], vec![0.0; tile_scales]);
+    let (mut exact_scales, mut exact_mins) = (vec![0.0; tile_scales], vec![0.0; tile_mins]);
     for (tile, tile_bytes) in bytes.chunks(tile_rows * row_bytes).enumerate() {
         // A tile at a time, so that what is zeroed is in the cache still when it is written.
         codes.resize(((tile + 1) * tile_fours).div_ceil(16), Line([0; 64]));
@@ -306,8 +306,8 @@ fn pack_codes(
                     for group in 0..groups {
                         let at = (block * groups + group) * tile_rows + tile_row;
                         exact_scales[at] = unpacked.scales[part * groups + group];
-                        if has_mins {
-                            exact_mins[at] = unpacked.mins[part * groups + group];
+                        if let Some(min) = exact_mins.get_mut(at) {
+                            *min = unpacked.mins[part * groups + group];
                         }
                     }
                 }
@@ -315,7 +315,7 @@ fn pack_codes(
         }
         scales
             .extend(&exact_scales)
-            .and_then(|()| mins.extend(&exact_mins[..if has_mins { tile_scales } else { 0 }]))
+            .and_then(|()| mins.extend(&exact_mins))
             .map_err(|at| PackError::Scale { row: tile * tile_rows + at % tile_rows, dtype })?;
     }
     Ok(Packed { quant, codes, scales: scales.0, mins: mins.0 })

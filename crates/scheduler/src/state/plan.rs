@@ -2,7 +2,8 @@
 //!
 //! Each tenant has a share of the batch (`policy::fair`), within which its passes are looked at in the policy's order.
 //! Each first takes pages of the prefix cache, then as many rows as the batch and the pages allow. A pass that cannot get
-//! a page for even one row is *blocked*: it changes nothing, and is looked at before all others next time.
+//! a page for even one row is *blocked*: it holds no more than before, and is looked at before all others
+//! next time.
 //!
 //! A pass of an encoder is not cut: it is computed with all its rows or not at all. It gets them where its tenant has a
 //! share of even one, and where they do not fit into the batch any more, the batch ends there, so that no other takes its
