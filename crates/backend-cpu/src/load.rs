@@ -8,7 +8,7 @@ use crate::network::{
     Linear, Network, Norm, Positions, Projections, head_width, pad,
 };
 use crate::options::{CpuOptions, LoadProgress, OpenError, Quantize};
-use kernels::{DType, Isa, Matrix, quantize_q8_0};
+use kernels::{Arena, DType, Isa, Matrix, quantize_q8_0};
 use model::{Hyperparameters, Part, Placement, Rows, Weights};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
@@ -19,6 +19,7 @@ struct Loader<'a> {
     weights: &'a Weights,
     isa: Isa,
     quantize: Option<Quantize>,
+    arena: Arena,
 }
 
 impl Loader<'_> {
@@ -36,7 +37,7 @@ impl Loader<'_> {
         let mut rows = self.hyper.rows(self.weights, part, layer, expert)?;
         self.pad_heads(part, &mut rows)?;
         self.quantize(&mut rows);
-        Matrix::pack(self.isa, rows.dtype, rows.rows, rows.cols, &rows.bytes)
+        Matrix::pack(self.isa, &self.arena, rows.dtype, rows.rows, rows.cols, &rows.bytes)
             .map_err(|source| OpenError::Pack { name: part.name(), layer, source })
     }
 
@@ -190,7 +191,7 @@ pub(crate) fn network(
 ) -> Result<Network, OpenError> {
     // They may be of another file than the hyper-parameters.
     hyper.check(weights)?;
-    let loader = &Loader { hyper, weights, isa, quantize: options.quantize };
+    let loader = &Loader { hyper, weights, isa, quantize: options.quantize, arena: Arena::default() };
     let (mut done, total) = (0, weights.bytes());
     let next = &AtomicUsize::new(0);
     let (sender, receiver) = mpsc::channel::<Result<Packed, OpenError>>();

@@ -9,7 +9,7 @@
 mod shares;
 
 use criterion::Throughput;
-use kernels::{Activations, DType, Input, Isa, Matrix, Shared, Tile, matmul};
+use kernels::{Activations, Arena, DType, Input, Isa, Matrix, Shared, Tile, matmul};
 use shares::{Shares, Work};
 
 /// Feed-forward shapes of SmolLM2-135M and Qwen2.5-0.5B: (rows, cols).
@@ -44,7 +44,7 @@ fn main() {
             shares.case("pack", isa, &name, Throughput::Bytes(bytes as u64), || {
                 let file = bytes_of(dtype, rows, cols);
                 let work = Work { bytes, of_bytes: TURNS, ..Work::default() };
-                (work, move || drop(Matrix::pack(isa, dtype, rows, cols, &file)))
+                (work, move || drop(Matrix::pack(isa, &Arena::default(), dtype, rows, cols, &file)))
             });
         }
     }
@@ -53,11 +53,12 @@ fn main() {
 
 /// A product with `n` rows of activations.
 fn product(isa: Isa, dtype: DType, rows: usize, cols: usize, n: usize) -> (Work, impl FnMut()) {
-    let first = pack(isa, dtype, rows, cols);
+    let arena = Arena::default();
+    let first = pack(isa, &arena, dtype, rows, cols);
     let bytes = first.bytes();
     let copies = if n == 1 && Shares::is_measuring() { TURNS / bytes } else { 0 };
     let matrices: Vec<Matrix> =
-        [first].into_iter().chain((0..copies).map(|_| pack(isa, dtype, rows, cols))).collect();
+        [first].into_iter().chain((0..copies).map(|_| pack(isa, &arena, dtype, rows, cols))).collect();
     let operations = 2 * rows * cols * n;
     let work = match dtype.is_quantized() {
         true => Work { int8_ops: operations, ..Work::default() },
@@ -82,9 +83,9 @@ fn product(isa: Isa, dtype: DType, rows: usize, cols: usize, n: usize) -> (Work,
     (work, run)
 }
 
-fn pack(isa: Isa, dtype: DType, rows: usize, cols: usize) -> Matrix {
+fn pack(isa: Isa, arena: &Arena, dtype: DType, rows: usize, cols: usize) -> Matrix {
     let bytes = bytes_of(dtype, rows, cols);
-    Matrix::pack(isa, dtype, rows, cols, &bytes).expect("the shape is whole blocks")
+    Matrix::pack(isa, arena, dtype, rows, cols, &bytes).expect("the shape is whole blocks")
 }
 
 /// What a file has for a matrix.

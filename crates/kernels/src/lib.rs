@@ -21,6 +21,7 @@ pub mod dtype;
 mod quant;
 
 pub mod activations;
+pub mod arena;
 pub mod matmul;
 pub mod matrix;
 pub mod quantize;
@@ -35,6 +36,7 @@ pub mod ops;
 pub mod measure;
 
 pub use activations::Activations;
+pub use arena::Arena;
 pub use attention::Attention;
 pub use dtype::DType;
 pub use half::{bf16, f16};

@@ -19,6 +19,7 @@
 //!
 //! F32, F16 and BF16 keep their numbers, in tiles of two vectors of rows: `[tile][cols][tile_rows]`.
 
+use crate::arena::{Arena, Piece, Zeroable};
 use crate::isa::Kind;
 use crate::memory::{Level, prefetch};
 use crate::quant::{Codes, Offset, Quant};
@@ -37,19 +38,19 @@ pub struct Matrix {
 }
 
 pub(crate) enum Body {
-    F32(Vec<f32>),
-    F16(Vec<f16>),
-    BF16(Vec<bf16>),
+    F32(Piece<f32>),
+    F16(Piece<f16>),
+    BF16(Piece<bf16>),
     Quant(Packed),
 }
 
 /// The arrays of a quantized matrix, see the module docs.
 pub(crate) struct Packed {
     pub(crate) quant: &'static Quant,
-    codes: Vec<Line>,
-    pub(crate) scales: Vec<f16>,
+    codes: Piece<Line>,
+    pub(crate) scales: Piece<f16>,
     /// Empty unless the format has minimums.
-    pub(crate) mins: Vec<f16>,
+    pub(crate) mins: Piece<f16>,
 }
 
 impl Packed {
@@ -63,6 +64,9 @@ impl Packed {
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
+
+// SAFETY: every pattern of bits is a value.
+unsafe impl Zeroable for Line {}
 
 /// Why a matrix cannot be packed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -110,12 +114,19 @@ pub enum PackError {
 }
 
 impl Matrix {
-    /// Repacks the bytes of a weight file, `rows` rows of `cols` values in `dtype`, for the instruction set.
+    /// Repacks the bytes of a weight file, `rows` rows of `cols` values in `dtype`, for the instruction set, into `arena`.
     ///
     /// # Errors
     /// [`PackError`] when the shape is empty, does not suit the format, or does not match the number of
     /// bytes; or when a scale is too large.
-    pub fn pack(isa: Isa, dtype: DType, rows: usize, cols: usize, bytes: &[u8]) -> Result<Matrix, PackError> {
+    pub fn pack(
+        isa: Isa,
+        arena: &Arena,
+        dtype: DType,
+        rows: usize,
+        cols: usize,
+        bytes: &[u8],
+    ) -> Result<Matrix, PackError> {
         if rows == 0 || cols == 0 {
             return Err(PackError::Empty { rows, cols });
         }
@@ -135,9 +146,11 @@ impl Matrix {
             #[cfg(target_arch = "aarch64")]
             Kind::Neon | Kind::NeonDot | Kind::NeonI8mm => 8,
         };
-        let floats = Interleave { rows, cols, tile_rows: 2 * lanes };
+        let floats = Interleave { arena, rows, cols, tile_rows: 2 * lanes };
         let (tile_rows, body) = match (dtype, dtype.quant()) {
-            (_, Some(quant)) => (lanes, Body::Quant(pack_codes(quant, dtype, rows, cols, lanes, bytes)?)),
+            (_, Some(quant)) => {
+                (lanes, Body::Quant(pack_codes(arena, quant, dtype, rows, cols, lanes, bytes)?))
+            }
             (DType::F16, None) => (2 * lanes, Body::F16(floats.pack(bytes, f16::from_le_bytes))),
             (DType::BF16, None) => (2 * lanes, Body::BF16(floats.pack(bytes, bf16::from_le_bytes))),
             (_, None) => (2 * lanes, Body::F32(floats.pack(bytes, f32::from_le_bytes))),
@@ -256,6 +269,7 @@ fn put_codes(block: &mut [[u8; 4]], bits: u32, tile_rows: usize, tile_row: usize
 }
 
 fn pack_codes(
+    arena: &Arena,
     quant: &'static Quant,
     dtype: DType,
     rows: usize,
@@ -269,9 +283,10 @@ fn pack_codes(
     let tile_fours = blocks * block_fours;
     let tile_scales = blocks * groups * tile_rows;
     let tile_mins = if quant.offset == Offset::Min { tile_scales } else { 0 };
-    let mut codes: Vec<Line> = Vec::with_capacity((tiles * tile_fours).div_ceil(16));
-    let mut scales = Rounded::new(tiles * tile_scales);
-    let mut mins = Rounded::new(tiles * tile_mins);
+    let mut codes = arena.take::<Line>((tiles * tile_fours).div_ceil(16));
+    let (mut scales, mut mins) = (arena.take(tiles * tile_scales), arena.take(tiles * tile_mins));
+    // SAFETY: a `Line` is 64 initialized bytes, and every value of them is valid.
+    let fours = unsafe { std::slice::from_raw_parts_mut(codes.as_mut_ptr().cast(), codes.len() * 16) };
 
     let row_bytes = dtype.row_bytes(cols);
     let parts = dtype.block_size() / 32;
@@ -279,11 +294,9 @@ fn pack_codes(
     // Those of a tile; of rows that pad it they stay zero.
     let (mut exact_scales, mut exact_mins) = (vec![0.0; tile_scales], vec![0.0; tile_mins]);
     for (tile, tile_bytes) in bytes.chunks(tile_rows * row_bytes).enumerate() {
-        // A tile at a time, so that what is zeroed is in the cache still when it is written.
-        codes.resize(((tile + 1) * tile_fours).div_ceil(16), Line([0; 64]));
-        // SAFETY: a `Line` is 64 initialized bytes, and every value of them is valid.
-        let flat = unsafe { std::slice::from_raw_parts_mut(codes.as_mut_ptr().cast(), codes.len() * 16) };
-        let flat = &mut flat[tile * tile_fours..][..tile_fours];
+        let flat = &mut fours[tile * tile_fours..][..tile_fours];
+        // They are zero already: in order, this brings them into the cache before they are written in another.
+        flat.fill([0; 4]);
         // The rows of a tile are read side by side, which the processor does not see as going on in each.
         let next = bytes.get((tile + 1) * tile_rows * row_bytes..).unwrap_or_default();
         for line in next[..next.len().min(tile_rows * row_bytes)].chunks(64) {
@@ -313,47 +326,31 @@ fn pack_codes(
                 }
             }
         }
-        scales
-            .extend(&exact_scales)
-            .and_then(|()| mins.extend(&exact_mins))
+        round(&exact_scales, &mut scales[tile * tile_scales..][..tile_scales])
+            .and_then(|()| round(&exact_mins, &mut mins[tile * tile_mins..][..tile_mins]))
             .map_err(|at| PackError::Scale { row: tile * tile_rows + at % tile_rows, dtype })?;
     }
-    Ok(Packed { quant, codes, scales: scales.0, mins: mins.0 })
+    Ok(Packed { quant, codes, scales, mins })
 }
 
-/// Numbers as the nearest f16.
-struct Rounded(Vec<f16>);
-
-impl Rounded {
-    fn new(capacity: usize) -> Rounded {
-        Rounded(Vec::with_capacity(capacity))
-    }
-
-    /// Where one is finite and its f16 is not, its index is the error.
-    fn extend(&mut self, exact: &[f32]) -> Result<(), usize> {
-        let before = self.0.len();
-        self.0.resize(before + exact.len(), f16::ZERO);
-        let rounded = &mut self.0[before..];
-        rounded.convert_from_f32_slice(exact);
-        let beyond = |(half, exact): (&f16, &f32)| !half.is_finite() && exact.is_finite();
-        rounded.iter().zip(exact).position(beyond).map_or(Ok(()), Err)
-    }
+/// Numbers as the nearest f16. Where one is finite and its f16 is not, its index is the error.
+fn round(exact: &[f32], rounded: &mut [f16]) -> Result<(), usize> {
+    rounded.convert_from_f32_slice(exact);
+    let beyond = |(half, exact): (&f16, &f32)| !half.is_finite() && exact.is_finite();
+    rounded.iter().zip(exact).position(beyond).map_or(Ok(()), Err)
 }
 
 /// Turns row-major numbers into `[tile][cols][tile_rows]`, padded with zero rows.
-struct Interleave {
+struct Interleave<'a> {
+    arena: &'a Arena,
     rows: usize,
     cols: usize,
     tile_rows: usize,
 }
 
-impl Interleave {
-    fn pack<T: Copy + Default, const BYTES: usize>(
-        &self,
-        bytes: &[u8],
-        read: fn([u8; BYTES]) -> T,
-    ) -> Vec<T> {
-        let mut out = vec![T::default(); self.rows.next_multiple_of(self.tile_rows) * self.cols];
+impl Interleave<'_> {
+    fn pack<T: Zeroable, const BYTES: usize>(&self, bytes: &[u8], read: fn([u8; BYTES]) -> T) -> Piece<T> {
+        let mut out = self.arena.take(self.rows.next_multiple_of(self.tile_rows) * self.cols);
         for (row, row_bytes) in bytes.chunks_exact(self.cols * BYTES).enumerate() {
             let tile =
                 &mut out[row / self.tile_rows * self.cols * self.tile_rows..][..self.cols * self.tile_rows];

@@ -1,6 +1,6 @@
 use super::*;
 use crate::testing::{random_blocks, seeded, values};
-use crate::{DType, Isa, Shared};
+use crate::{Arena, DType, Isa, Shared};
 
 struct Case {
     dtype: DType,
@@ -16,7 +16,7 @@ impl Case {
     }
 
     fn pack(&self, isa: Isa) -> Matrix {
-        Matrix::pack(isa, self.dtype, self.rows, self.cols, &self.bytes).unwrap()
+        Matrix::pack(isa, &Arena::default(), self.dtype, self.rows, self.cols, &self.bytes).unwrap()
     }
 
     /// The whole product, in one call.
@@ -210,8 +210,9 @@ fn memory_stays_near_the_size_of_the_file() {
 
 #[test]
 fn wrong_shapes_are_refused() {
-    let pack =
-        |rows, cols, len| Matrix::pack(Isa::SCALAR, DType::Q4_K, rows, cols, &vec![0; len]).err().unwrap();
+    let pack = |rows, cols, len| {
+        Matrix::pack(Isa::SCALAR, &Arena::default(), DType::Q4_K, rows, cols, &vec![0; len]).err().unwrap()
+    };
     assert_eq!(pack(0, 256, 0), crate::PackError::Empty { rows: 0, cols: 256 });
     assert_eq!(pack(2, 128, 144), crate::PackError::Columns { cols: 128, block: 256, dtype: DType::Q4_K });
     assert_eq!(pack(2, 256, 144).to_string(), "2 x 256 values in Q4_K take 288 bytes, found 144");
@@ -225,7 +226,7 @@ fn scales_below_f16_are_zero_and_those_above_are_refused() {
             let mut block = [0x11u8; 17];
             block[0] = exponent;
             let case = Case { dtype: DType::MXFP4, rows: 1, cols: 32, bytes: block.to_vec() };
-            let packed = Matrix::pack(isa, DType::MXFP4, 1, 32, &block);
+            let packed = Matrix::pack(isa, &Arena::default(), DType::MXFP4, 1, 32, &block);
             if exponent > 143 {
                 assert_eq!(packed.err(), Some(crate::PackError::Scale { row: 0, dtype: DType::MXFP4 }));
                 continue;
@@ -252,9 +253,9 @@ fn a_scale_or_minimum_beyond_f16_is_refused_wherever_it_is() {
     for isa in Isa::available() {
         for (row, at) in [(0, 4), (7, 8), (8, 144 + 5), (15, 144 + 9), (16, 6), (31, 10), (36, 144 + 8)] {
             let mut bytes = block.repeat(rows * cols / 256);
-            assert!(Matrix::pack(isa, dtype, rows, cols, &bytes).is_ok());
+            assert!(Matrix::pack(isa, &Arena::default(), dtype, rows, cols, &bytes).is_ok());
             bytes[row * 2 * 144 + at] = 63;
-            let refused = Matrix::pack(isa, dtype, rows, cols, &bytes).err();
+            let refused = Matrix::pack(isa, &Arena::default(), dtype, rows, cols, &bytes).err();
             assert_eq!(refused, Some(crate::PackError::Scale { row, dtype }), "{isa}, byte {at}");
         }
     }
