@@ -149,7 +149,7 @@ fn decode(isa: Isa, kv_type: KvType, heads: Heads, pool: &[u16], order: &[usize]
             if span == first + SPLIT_SPANS * span_pages(PAGE_TOKENS) {
                 attention.end_split(isa);
             }
-            let next: [&[u16]; 4] = std::array::from_fn(|i| page((end + i).min(first + 31)));
+            let next: [&[u16]; 4] = std::array::from_fn(|i| page((end + i).min(order.len() - 1)));
             let of_span: [&[u16]; 4] = std::array::from_fn(|i| page(span + i));
             attention.attend_span(isa, &[u64::MAX], &of_span, &next);
         }

@@ -3,9 +3,10 @@
 use super::Forward;
 use super::product::{Product, Source};
 use crate::network::{AttentionWeights, Norm, head_width};
-use crate::prepared_batch::split_pages;
+use crate::prepared_batch::{AttentionTask, split_pages};
 use crate::profile::Operation;
 use crate::state::WorkerScratch;
+use backend::PageId;
 use kernels::attention::{Heads, SPAN_PAGES_MAX, join_splits, part_len, span_pages};
 use kernels::ops;
 use std::ops::Range;
@@ -109,34 +110,46 @@ impl Forward<'_> {
         let shape = Heads { heads: group, head_dim, scale: hyper.attention_scale, cap: hyper.score_cap };
         let (kv_type, page_tokens) = (state.pages.kv_type(), state.pages.page_tokens());
         let (of_span, of_split) = (span_pages(page_tokens), split_pages(page_tokens));
-        for task in self.worker.tasks(prepared.attention_tasks.len() * hyper.kv_heads) {
-            let (task, kv_head) = (&prepared.attention_tasks[task / hyper.kv_heads], task % hyper.kv_heads);
+        let tasks = prepared.attention_tasks.len() * hyper.kv_heads;
+        let task_at =
+            |number: usize| (&prepared.attention_tasks[number / hyper.kv_heads], number % hyper.kv_heads);
+        let ids_of = |task: &AttentionTask| {
+            let all = &prepared.pages[prepared.sequences[prepared.blocks[task.block].sequence].pages.clone()];
+            &all[task.splits.start * of_split..all.len().min(task.splits.end * of_split)]
+        };
+        let span = |ids: &[PageId], kv_head: usize| {
+            let mut pages = [&[] as &[u16]; SPAN_PAGES_MAX];
+            for (to, id) in pages.iter_mut().zip(ids) {
+                *to = pool.row(state.pages.row(*id, layer, kv_head));
+            }
+            (pages, ids.len())
+        };
+        for number in self.worker.tasks(tasks) {
+            let (task, kv_head) = task_at(number);
             let block = &prepared.blocks[task.block];
             let sequence = &prepared.sequences[block.sequence];
             let cols = kv_head * group * head_dim..(kv_head + 1) * group * head_dim;
             let queries = q.part(block.rows.clone(), cols.clone());
             attention.start(isa, kv_type, &queries, shape, page_tokens);
-            let all_ids = &prepared.pages[sequence.pages.clone()];
-            let (mut start, end) =
-                (task.splits.start * of_split, all_ids.len().min(task.splits.end * of_split));
-            let ids = &all_ids[start..end];
-            let mut spans = ids.chunks(of_span).map(|span| {
-                let mut pages = [&[] as &[u16]; SPAN_PAGES_MAX];
-                for (to, id) in pages.iter_mut().zip(span) {
-                    *to = pool.row(state.pages.row(*id, layer, kv_head));
-                }
-                (pages, span.len())
+            let mut start = task.splits.start * of_split;
+            let mut spans = ids_of(task).chunks(of_span).map(|ids| span(ids, kv_head));
+            // Most likely the one that this worker takes next.
+            let later = (number + self.worker.size() < tasks).then(|| {
+                let (task, kv_head) = task_at(number + self.worker.size());
+                let ids = ids_of(task);
+                span(&ids[..ids.len().min(of_span)], kv_head)
             });
             let mut next = spans.next();
             while let Some((pages, len)) = next {
                 next = spans.next();
                 masks.clear();
                 masks.extend(block.rows.clone().map(|row| {
-                    let first = sequence.masks + (row - sequence.rows.start) * all_ids.len() + start;
+                    let first = sequence.masks + (row - sequence.rows.start) * sequence.pages.len() + start;
                     let of_pages = row_masks[first..][..len].iter().enumerate();
                     of_pages.fold(0, |all, (page, mask)| all | mask << (page * page_tokens))
                 }));
-                let ahead = next.as_ref().map_or(&[] as &[_], |(pages, len)| &pages[..*len]);
+                let ahead = next.as_ref().or(later.as_ref());
+                let ahead = ahead.map_or(&[] as &[_], |(pages, len)| &pages[..*len]);
                 attention.attend_span(isa, masks, &pages[..len], ahead);
                 start += len;
                 if next.is_some() && start.is_multiple_of(of_split) {

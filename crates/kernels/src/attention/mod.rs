@@ -30,12 +30,11 @@ mod span;
 mod split;
 
 use crate::lanes::{Kernel, run, run_wide};
-use crate::memory::{Level, prefetch};
 use crate::{Isa, Tile, TileMut};
 pub use format::KvType;
 use format::PageShape;
 use queries::Queries;
-use span::{SUMS, Span};
+use span::{Ahead, SUMS, Span};
 use split::{Join, MAX, PART_EXTRA, SUM};
 
 /// The most slots of a span, and so of a page: the bits of a mask.
@@ -61,14 +60,8 @@ pub fn part_len(heads: usize, head_dim: usize) -> usize {
     heads * (head_dim + PART_EXTRA)
 }
 
-/// Numbers of a page in a line of cache.
-const LINE: usize = 64 / size_of::<u16>();
-
-/// Asks for a line of a page before it is needed.
-#[inline(always)]
-fn prefetch_line(line: &[u16]) {
-    prefetch(line.as_ptr().cast(), Level::Second);
-}
+/// Bytes of a line of the cache.
+const LINE_BYTES: usize = 64;
 
 /// The query heads of one key-value head.
 #[derive(Clone, Copy, Debug)]
@@ -164,7 +157,7 @@ impl Attention {
         if all == 0 {
             return;
         }
-        self.kv_type.attend(isa, self.wide(), self, Span { masks, pages, next: next.iter() });
+        self.kv_type.attend(isa, self.wide(), self, Span { masks, pages, next: Ahead::new(next) });
     }
 
     /// Whether whole vectors of 16 fill the page.

@@ -1,8 +1,9 @@
 //! The kernel: a span of pages for all queries, block by block of those that attend to the same slots.
 
 use super::format::{Format, PageShape};
-use super::{Attention, LINE, SPAN_TOKENS_MAX, prefetch_line};
+use super::{Attention, LINE_BYTES, SPAN_TOKENS_MAX};
 use crate::lanes::{Kernel, Lanes, Number, exp, tanh};
+use crate::memory::{Level, prefetch};
 use std::marker::PhantomData;
 
 /// Partial sums of the exponentials: slot `t` of a span adds to the one at `t % SUMS`, so that vectors of 8 and of 16
@@ -17,14 +18,51 @@ pub(super) struct Span<'a> {
     /// Per row, the slots of the span that it attends to.
     pub(super) masks: &'a [u64],
     pub(super) pages: &'a [&'a [u16]],
-    /// The pages of the next span. They are asked for one by one, or line by line, while this span is computed: all at once
+    /// The pages of the next span. They are asked for one by one, or by a few lines, while this span is computed: all at once
     /// would be more than the processor can have under way.
-    pub(super) next: std::slice::Iter<'a, &'a [u16]>,
+    pub(super) next: Ahead<'a>,
+}
+
+/// Lines of pages that are asked for a few at a time.
+pub(super) struct Ahead<'a> {
+    pages: std::slice::Iter<'a, &'a [u16]>,
+    /// Of the page that is asked for, what is left.
+    at: *const u8,
+    lines: usize,
+}
+
+impl<'a> Ahead<'a> {
+    pub(super) fn new(pages: &'a [&'a [u16]]) -> Ahead<'a> {
+        Ahead { pages: pages.iter(), at: std::ptr::null(), lines: 0 }
+    }
+
+    /// Asks for the next `count` lines, as far as there are some.
+    #[inline(always)]
+    pub(super) fn ask(&mut self, count: usize) {
+        if self.lines == 0 {
+            let Some(page) = self.pages.next() else { return };
+            (self.at, self.lines) = (page.as_ptr().cast(), size_of_val(*page).div_ceil(LINE_BYTES));
+        }
+        let count = count.min(self.lines);
+        for line in 0..count {
+            prefetch(self.at.wrapping_add(line * LINE_BYTES), Level::Second);
+        }
+        self.at = self.at.wrapping_add(count * LINE_BYTES);
+        self.lines -= count;
+    }
 }
 
 /// From so many queries on, values with scales are converted once for all blocks of a span: of 3 queries attention then
 /// takes half as long again, of 24 it takes a tenth less. Values in f16 gain nothing by it, they take a tenth longer.
 const MANY: usize = 12;
+
+/// Whether the loops of a block ask for lines as they go, so that memory has something to do all the time: of few queries.
+/// Many take so long that memory is not what they wait for, and looking for lines costs them a twentieth, as it does with
+/// vectors of 8. They ask for a page at a time.
+#[inline(always)]
+pub(super) const fn asks<L: Lanes, const Q: usize>() -> bool {
+    L::N == 16 && Q <= 3
+}
 
 /// Takes the pages of a span in, which are of format `F`.
 pub(super) struct AttendSpan<'a, F> {
@@ -165,7 +203,7 @@ impl<F: Format> AttendSpan<'_, F> {
     /// The scores of the live slots, -inf where the mask has none, and per query the largest.
     #[inline(always)]
     fn score<L: Lanes, const Q: usize>(
-        &self,
+        &mut self,
         index: usize,
         mask: u64,
         live: &[usize],
@@ -189,7 +227,7 @@ impl<F: Format> AttendSpan<'_, F> {
     /// [`Self::score`] of the first `W` of some vectors of slots; returns `W`.
     #[inline(always)]
     fn score_slots<L: Lanes, const Q: usize, const W: usize>(
-        &self,
+        &mut self,
         index: usize,
         mask: u64,
         vectors: &[usize],
@@ -202,7 +240,8 @@ impl<F: Format> AttendSpan<'_, F> {
             let slot = vector * L::N;
             *to = (self.span.pages[slot / page_tokens], slot % page_tokens);
         }
-        let sums = F::products::<L, Q, W>(&self.state.queries, index, self.state.shape, slots);
+        let sums =
+            F::products::<L, Q, W>(&self.state.queries, index, self.state.shape, slots, &mut self.span.next);
         let (scale, cap) = (L::splat(self.state.scale), self.state.cap);
         for (q, sums) in sums.into_iter().enumerate() {
             for (sum, &vector) in sums.into_iter().zip(vectors) {
@@ -305,52 +344,57 @@ impl<F: Format> AttendSpan<'_, F> {
         }
         let all = u64::MAX >> (SPAN_TOKENS_MAX - page_tokens);
         for (page, words) in self.span.pages.iter().enumerate() {
-            // With 16 lanes and codes of 8 bits a slot is so short to compute that a whole page asked for at once keeps the
-            // values waiting; with 8 lanes asking within the loop costs a twentieth, and numbers in f16 gain nothing by it.
-            let by_line = L::N == 16 && F::SCALED > 0;
-            let mut lines = self.span.next.next().copied().unwrap_or_default().chunks(LINE);
-            let lines_of_slot = lines.len().div_ceil(page_tokens);
-            if !by_line {
-                lines.by_ref().for_each(prefetch_line);
+            if !asks::<L, Q>() {
+                self.span.next.ask(usize::MAX);
             }
-            let stored = &F::values(words, self.state.shape)[first..];
-            let made: &[f32] =
-                if MADE { &self.state.values[page * page_tokens * head_dim + first..] } else { &[] };
+            let stored = F::values(words, self.state.shape);
+            let made = if MADE { &self.state.values[page * page_tokens * head_dim..] } else { &[] };
             let scales: &[f32] = match F::SCALED {
                 0 => &[],
                 _ => &self.state.scales[page * head_dim.div_ceil(F::SCALED) * page_tokens..],
             };
+            let numbers = page_tokens * head_dim;
+            assert!(first + W * L::N <= head_dim && (page + 1) * page_tokens <= SPAN_TOKENS_MAX);
+            assert!(if MADE { made.len() >= numbers } else { stored.len() >= numbers }, "values of a page");
+            assert!(
+                F::SCALED == 0 || MADE || scales.len() >= head_dim.div_ceil(F::SCALED) * page_tokens,
+                "scales of a page"
+            );
             let mut left = mask >> (page * page_tokens) & all;
             while left != 0 {
                 let slot = left.trailing_zeros() as usize;
                 left &= left - 1;
-                if by_line {
-                    lines.by_ref().take(lines_of_slot).for_each(prefetch_line);
+                if asks::<L, Q>() {
+                    self.span.next.ask(F::ASKED_A_SLOT);
                 }
-                let stored = if MADE { &[] } else { &stored[slot * head_dim..][..W * L::N] };
-                let made = if MADE { &made[slot * head_dim..][..W * L::N] } else { &[] };
                 let mut p = [L::splat(0.0); Q];
                 for (p, weights) in p.iter_mut().zip(weights) {
-                    *p = L::splat(weights.0[page * page_tokens + slot]);
+                    // SAFETY: `slot` is below `page_tokens`, as `all` has no other bits, and `weights` has those of all pages.
+                    *p = L::splat(*unsafe { weights.0.get_unchecked(page * page_tokens + slot) });
                 }
                 for w in 0..W {
-                    let value: L = match MADE {
-                        true => L::load(&made[w * L::N..]),
-                        false => F::Value::load(&stored[w * L::N..]),
-                    };
-                    let value = match F::SCALED {
-                        0 => value,
-                        _ if MADE => value,
-                        scaled => {
-                            value.mul(L::splat(scales[(first + w * L::N) / scaled * page_tokens + slot]))
+                    let number = first + w * L::N;
+                    let at = slot * head_dim + number;
+                    // SAFETY: `number + L::N` is at most `head_dim` and `slot` below `page_tokens`, and of so many values and
+                    // of their scales the lengths above are.
+                    let value = unsafe {
+                        if MADE {
+                            L::load(made.get_unchecked(at..at + L::N))
+                        } else {
+                            let value: L = F::Value::load(stored.get_unchecked(at..at + L::N));
+                            match F::SCALED {
+                                0 => value,
+                                scaled => value.mul(L::splat(
+                                    *scales.get_unchecked(number / scaled * page_tokens + slot),
+                                )),
+                            }
                         }
                     };
-                    for q in 0..Q {
-                        sums[q][w] = value.fma(p[q], sums[q][w]);
+                    for (sums, p) in sums.iter_mut().zip(p) {
+                        sums[w] = value.fma(p, sums[w]);
                     }
                 }
             }
-            lines.for_each(prefetch_line);
         }
         for (q, sums) in sums.into_iter().enumerate() {
             for (w, sum) in sums.into_iter().enumerate() {

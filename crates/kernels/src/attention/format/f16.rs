@@ -5,6 +5,7 @@
 //! ```
 
 use super::super::queries::Queries;
+use super::super::span::{Ahead, asks};
 use super::{Format, PageShape, SlotMut};
 use crate::Isa;
 use crate::lanes::Lanes;
@@ -19,6 +20,9 @@ impl Format for F16 {
     type Value = f16;
 
     const SCALED: usize = 0;
+
+    /// With as many for each number of a head.
+    const ASKED_A_SLOT: usize = 2;
 
     fn page_len(PageShape { head_dim, page_tokens }: PageShape) -> usize {
         2 * head_dim * page_tokens
@@ -49,39 +53,49 @@ impl Format for F16 {
         index: usize,
         PageShape { head_dim, page_tokens }: PageShape,
         slots: [(&[u16], usize); W],
+        ahead: &mut Ahead<'_>,
     ) -> [[L; W]; Q] {
         let mut of_queries = [&[] as &[f32]; Q];
         for (q, query) in of_queries.iter_mut().enumerate() {
             *query = queries.numbers(index + q);
+            assert_eq!(query.len(), head_dim, "numbers of a query");
         }
-        let queries = of_queries;
         let mut keys = [&[] as &[f16]; W];
         for (keys, (page, slot)) in keys.iter_mut().zip(slots) {
             *keys = &page.reinterpret_cast()[slot..head_dim * page_tokens];
+            assert!(keys.len() >= (head_dim - 1) * page_tokens + L::N, "keys of a vector of slots");
         }
         let mut sums = [[L::splat(0.0); W]; Q];
         for number in 0..head_dim {
+            if asks::<L, Q>() {
+                ahead.ask(F16::ASKED_A_SLOT);
+            }
+            let at = number * page_tokens;
+            // SAFETY: `number` is below `head_dim`, and the lengths above are those.
+            let load = |w: usize| L::load_f16(unsafe { keys[w].get_unchecked(at..at + L::N) });
+            // SAFETY: as above.
+            let factor = |q: usize| L::splat(*unsafe { of_queries[q].get_unchecked(number) });
             // The fewer stay in registers.
             if Q > W {
                 let mut vectors = [L::splat(0.0); W];
-                for (vector, keys) in vectors.iter_mut().zip(keys) {
-                    *vector = L::load_f16(&keys[number * page_tokens..]);
+                for (w, vector) in vectors.iter_mut().enumerate() {
+                    *vector = load(w);
                 }
-                for q in 0..Q {
-                    let factor = L::splat(queries[q][number]);
+                for (q, sums) in sums.iter_mut().enumerate() {
+                    let factor = factor(q);
                     for w in 0..W {
-                        sums[q][w] = vectors[w].fma(factor, sums[q][w]);
+                        sums[w] = vectors[w].fma(factor, sums[w]);
                     }
                 }
             } else {
                 let mut factors = [L::splat(0.0); Q];
-                for (factor, query) in factors.iter_mut().zip(queries) {
-                    *factor = L::splat(query[number]);
+                for (q, to) in factors.iter_mut().enumerate() {
+                    *to = factor(q);
                 }
                 for w in 0..W {
-                    let vector = L::load_f16(&keys[w][number * page_tokens..]);
-                    for q in 0..Q {
-                        sums[q][w] = vector.fma(factors[q], sums[q][w]);
+                    let vector = load(w);
+                    for (sums, factor) in sums.iter_mut().zip(factors) {
+                        sums[w] = vector.fma(factor, sums[w]);
                     }
                 }
             }

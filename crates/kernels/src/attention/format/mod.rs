@@ -9,7 +9,7 @@ pub(super) mod f16;
 pub(super) mod q8_0;
 
 use super::queries::Queries;
-use super::span::{AttendSpan, Span};
+use super::span::{Ahead, AttendSpan, Span};
 use super::{Attention, run_in};
 use crate::Isa;
 use crate::lanes::{Lanes, Number};
@@ -128,6 +128,10 @@ pub(super) trait Format {
     /// Numbers of a value that share a scale; 0 where there is none.
     const SCALED: usize;
 
+    /// Lines of the next span that are asked for with each slot, so that with those that [`Format::products`] asks for there
+    /// are enough.
+    const ASKED_A_SLOT: usize;
+
     /// See [`KvType::page_len`].
     fn page_len(shape: PageShape) -> usize;
 
@@ -137,12 +141,14 @@ pub(super) trait Format {
     /// Makes of the numbers of queries what [`Format::products`] wants.
     fn prepare(isa: Isa, queries: &mut Queries);
 
-    /// The products of `Q` queries from `index` with the keys of `W` vectors of slots, each a page and its first slot.
+    /// The products of `Q` queries from `index` with the keys of `W` vectors of slots, each a page and its first slot. It may
+    /// ask for some of the lines that come after.
     fn products<L: Lanes, const Q: usize, const W: usize>(
         queries: &Queries,
         index: usize,
         shape: PageShape,
         slots: [(&[u16], usize); W],
+        ahead: &mut Ahead<'_>,
     ) -> [[L; W]; Q];
 
     /// The values of a page, `[page_tokens][head_dim]`.

@@ -24,6 +24,7 @@
 //! more memory.
 
 use super::super::queries::{Queries, QueryBlock};
+use super::super::span::Ahead;
 use super::{Format, PageShape, SlotMut};
 use crate::Isa;
 use crate::lanes::{Lanes, Reduce, ReduceKernel, run};
@@ -71,6 +72,9 @@ impl Format for Q8_0 {
 
     const SCALED: usize = BLOCK;
 
+    /// A slot takes three times as long as a vector of products.
+    const ASKED_A_SLOT: usize = 3;
+
     fn page_len(shape: PageShape) -> usize {
         assert!(shape.head_dim <= HEAD_MAX, "heads of {} numbers, of {HEAD_MAX} at most", shape.head_dim);
         shape.codes() + 2 * shape.scales()
@@ -90,6 +94,7 @@ impl Format for Q8_0 {
         index: usize,
         shape: PageShape,
         slots: [(&[u16], usize); W],
+        _: &mut Ahead<'_>,
     ) -> [[L; W]; Q] {
         let (mut of_queries, mut of_blocks) = ([&[] as &[i32]; Q], [&[] as &[QueryBlock]; Q]);
         for q in 0..Q {
