@@ -93,7 +93,7 @@ unsafe fn one_row<
 ) -> __m256 {
     let mut acc = _mm256_setzero_ps();
     for (i, x) in x.iter().enumerate() {
-        prefetch::<BITS, GROUPS, HAS_MIN, TILE_ROWS>(weights, i);
+        prefetch::<BITS, GROUPS, HAS_MIN, TILE_ROWS>(weights, i, 1);
         // SAFETY: the caller's promise.
         let (codes, factors) = unsafe {
             (
@@ -125,7 +125,7 @@ unsafe fn many_rows<
     acc: &mut [__m256],
 ) {
     for i in 0..x.cols().len() {
-        prefetch::<BITS, GROUPS, HAS_MIN, TILE_ROWS>(weights, i);
+        prefetch::<BITS, GROUPS, HAS_MIN, TILE_ROWS>(weights, i, acc.len());
         // SAFETY: the caller's promise.
         let (codes, factors) = unsafe {
             (

@@ -57,7 +57,7 @@ fn rows<const BITS: usize, const GROUPS: usize, const ZERO: u32, const HAS_MIN: 
 
     let mut acc = [_mm512_setzero_ps(); R];
     for block in 0..blocks {
-        prefetch::<BITS, GROUPS, HAS_MIN, TILE_ROWS>(weights, block);
+        prefetch::<BITS, GROUPS, HAS_MIN, TILE_ROWS>(weights, block, R);
         // SAFETY: `block < blocks`, and the lengths above are those of `blocks` blocks.
         let codes = unsafe { unpack::<BITS>(weights, block) };
         let mut x = [&EMPTY; R];

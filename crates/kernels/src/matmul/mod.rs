@@ -128,28 +128,32 @@ struct Weights<'a> {
 }
 
 /// Prefetch distance in bytes of codes: beyond what the processor reads ahead by itself, short enough not to
-/// be evicted from the first-level cache before it is used.
+/// be evicted from the cache before it is used.
 #[cfg(target_arch = "x86_64")]
 const AHEAD: usize = 4096;
 
-/// Prefetches the weights [`AHEAD`] bytes after block `block`; at the end of a tile, those of the next one.
+/// Prefetches the weights [`AHEAD`] bytes after block `block`; at the end of a tile, those of the next one. A single row
+/// waits for nothing but them, so they come as near as can be; beside the work of several rows, lines on their way to the first
+/// level take the places of the loads that this work needs.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn prefetch<const BITS: usize, const GROUPS: usize, const HAS_MIN: bool, const TILE_ROWS: usize>(
     weights: Weights<'_>,
     block: usize,
+    rows: usize,
 ) {
     use crate::memory::{Level, prefetch};
+    let level = if rows == 1 { Level::First } else { Level::Second };
     const LINE: usize = 64;
     let block_bytes = 4 * TILE_ROWS * BITS;
     let later = block + AHEAD / block_bytes;
     for line in 0..block_bytes.div_ceil(LINE) {
-        prefetch(weights.codes.as_ptr().wrapping_add(later * block_bytes + line * LINE), Level::First);
+        prefetch(weights.codes.as_ptr().wrapping_add(later * block_bytes + line * LINE), level);
     }
     let scales = later * GROUPS * TILE_ROWS;
-    prefetch(weights.scales.as_ptr().wrapping_add(scales).cast(), Level::First);
+    prefetch(weights.scales.as_ptr().wrapping_add(scales).cast(), level);
     if HAS_MIN {
-        prefetch(weights.mins.as_ptr().wrapping_add(scales).cast(), Level::First);
+        prefetch(weights.mins.as_ptr().wrapping_add(scales).cast(), level);
     }
 }
 
