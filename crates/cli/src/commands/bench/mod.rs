@@ -62,7 +62,7 @@ pub(crate) struct BenchFlags {
     /// Say where the time of a batch goes: each operation of it, beside the machine's limits.
     #[arg(long)]
     profile: bool,
-    /// Runs of each test; the median counts.
+    /// Runs of each test, after one that does not count, which touches all memory for the first time; the median counts.
     #[arg(short, long, default_value_t = 5)]
     repeat: usize,
     /// One JSON object a line.
@@ -159,17 +159,19 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
     let bar = progress::spinner("");
     for test in &tests {
         let mut speeds = Vec::new();
-        for run in 0..flags.repeat {
+        for run in 0..=flags.repeat {
             bar.set_message(format!(
-                "{} {} x{} run {} of {}",
+                "{} {} x{} run {run} of {}",
                 test.name(),
                 test.tokens,
                 test.batch,
-                run + 1,
                 flags.repeat
             ));
-            speeds.push(test.run(&mut backend, profiler.as_ref())?);
-            profiler.iter_mut().for_each(Profiler::take);
+            let speed = test.run(&mut backend, profiler.as_ref())?;
+            if run > 0 {
+                speeds.push(speed);
+                profiler.iter_mut().for_each(Profiler::take);
+            }
         }
         let rows = profiler.as_mut().map(|profiler| profiler.rows(test, &backend, &machine));
         speeds.sort_by(f64::total_cmp);
