@@ -2,19 +2,21 @@
 //! A step reads every weight once, so each small page would be looked up once a step, and filling one for the first time takes
 //! the system longer than packing what it holds.
 
+use crate::memory::prefer_huge_pages;
 use memmap2::{MmapMut, MmapRaw};
 use std::alloc::{Layout, handle_alloc_error};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes of a mapping, unless a piece needs more. What is never written takes no memory.
+/// Bytes of a mapping, unless a piece needs more. Of what is never written, less than a huge page takes memory.
 const MAPPING_BYTES: usize = 64 << 20;
 
 /// Pieces begin at lines of the cache.
 const ALIGNMENT: usize = 64;
 
-/// Memory for the matrices of a model, which they keep for as long as one of them lives.
+/// Memory for the matrices of a model. A mapping lives as long as a piece of it; what is dropped before is not given away
+/// again.
 #[derive(Default)]
 pub struct Arena {
     last: Mutex<Option<Last>>,
@@ -32,33 +34,41 @@ impl Arena {
         const { assert!(align_of::<T>() <= ALIGNMENT) };
         let layout = Layout::array::<T>(len).expect("weights that were in a file");
         let bytes = layout.size().next_multiple_of(ALIGNMENT);
+        let of = |mapping: &Arc<MmapRaw>, used: usize| Piece {
+            // Within the mapping, whose first byte no piece before has reached.
+            start: mapping.as_mut_ptr().wrapping_add(used).cast(),
+            len,
+            _mapping: mapping.clone(),
+            values: PhantomData,
+        };
+        if bytes >= MAPPING_BYTES {
+            return of(&map(bytes).unwrap_or_else(|_| handle_alloc_error(layout)), 0);
+        }
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let last = match &mut *last {
             Some(last) if last.mapping.len() - last.used >= bytes => last,
-            last => last.insert(Last {
-                mapping: map(bytes.max(MAPPING_BYTES)).unwrap_or_else(|_| handle_alloc_error(layout)),
-                used: 0,
-            }),
+            last => {
+                // A system that counts what is mapped as taken may have room for the piece alone.
+                let mapping = map(MAPPING_BYTES).or_else(|_| map(bytes.max(ALIGNMENT)));
+                let mapping = mapping.unwrap_or_else(|_| handle_alloc_error(layout));
+                last.insert(Last { mapping, used: 0 })
+            }
         };
-        // Within the mapping, whose first byte no piece before has reached.
-        let start = last.mapping.as_mut_ptr().wrapping_add(last.used).cast();
         last.used += bytes;
-        Piece { start, len, _mapping: last.mapping.clone(), values: PhantomData }
+        of(&last.mapping, last.used - bytes)
     }
 }
 
 fn map(bytes: usize) -> std::io::Result<Arc<MmapRaw>> {
     let mapping = MmapMut::map_anon(bytes)?;
-    // A system without huge pages says so, and that is all.
-    #[cfg(target_os = "linux")]
-    let _ = mapping.advise(memmap2::Advice::HugePage);
+    prefer_huge_pages(&mapping[..]);
     Ok(Arc::new(mapping.into()))
 }
 
-/// Plain numbers.
+/// What an [`Arena`] can hold.
 ///
 /// # Safety
-/// Bytes that are all zero are a value, and the type needs no drop.
+/// Bytes that are all zero are a value.
 pub(crate) unsafe trait Zeroable: Copy {}
 
 // SAFETY: every pattern of bits is a value.

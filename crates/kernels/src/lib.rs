@@ -2,7 +2,7 @@
 //! elementwise operations. All compute `unsafe` of the workspace is here, behind safe functions over slices.
 //!
 //! Reading order: [`Isa`] (what the CPU can do) · [`DType`] (how weights are stored in a file) · [`Matrix`]
-//! (how they are stored in memory) · [`quantize`] (from floats to Q8_0) · [`Activations`] (their 8-bit
+//! (how they are stored in memory) · [`Arena`] (where) · [`quantize`] (from floats to Q8_0) · [`Activations`] (their 8-bit
 //! counterpart) · [`matmul()`] · [`attention`] · [`ops`].
 //!
 //! Two promises hold everywhere. *Batch invariance*: every output element is summed in one order that depends
@@ -10,7 +10,10 @@
 //! *A scalar twin*: each SIMD function has a portable one that gives the same bits and serves as its
 //! specification.
 
-#![allow(unsafe_code, reason = "SIMD loads and stores, and the cells that several threads write at once")]
+#![allow(
+    unsafe_code,
+    reason = "SIMD loads and stores, memory of weights, and the cells that several threads write at once"
+)]
 
 #[cfg(test)]
 mod testing;

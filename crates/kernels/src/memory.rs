@@ -34,8 +34,8 @@ pub(crate) fn prefetch(from: *const u8, level: Level) {
 #[cfg(target_os = "linux")]
 const LARGE: usize = 4 << 20;
 
-/// Asks for huge pages behind memory that was allocated and not yet written: keys and values lie over thousands of small
-/// pages, and finding each costs time. Only a hint: where the system gives none, nothing changes.
+/// Asks for huge pages behind memory that was allocated and not yet written: weights, keys and values lie over thousands of
+/// small pages, and finding each costs time. Only a hint: where the system gives none, nothing changes.
 pub(crate) fn prefer_huge_pages<T>(memory: &[T]) {
     #[cfg(target_os = "linux")]
     {

@@ -34,7 +34,7 @@ use crate::{Isa, Tile, TileMut};
 pub use format::KvType;
 use format::PageShape;
 use queries::Queries;
-use span::{Ahead, SUMS, Span};
+use span::{SUMS, Span};
 use split::{Join, MAX, PART_EXTRA, SUM};
 
 /// The most slots of a span, and so of a page: the bits of a mask.
@@ -143,8 +143,9 @@ impl Attention {
     /// Takes the pages of a span in: bit `t` of `masks[row]` says that the row attends to slot `t` of the span. Spans are
     /// taken in the order of their tokens, each of [`span_pages`] but for the last, the same for every batch. Panics when
     /// there are more pages or of another length than in [`Attention::start`], or a mask has bits beyond them. `next` are
-    /// the pages of the span that comes after, which are asked for meanwhile: pages of one layer lie far from each other,
-    /// where the processor does not look by itself, and a span is short to compute. They change no number.
+    /// the pages that are likely to be needed next, of the span that comes after or of another sequence, which are asked for
+    /// meanwhile: pages of one layer lie far from each other, where the processor does not look by itself, and a span is short
+    /// to compute. They change no number.
     pub fn attend_span(&mut self, isa: Isa, masks: &[u64], pages: &[&[u16]], next: &[&[u16]]) {
         let PageShape { head_dim, page_tokens } = self.shape;
         assert_eq!(masks.len(), self.max.len() / self.heads.max(1), "a mask per row");
@@ -157,7 +158,7 @@ impl Attention {
         if all == 0 {
             return;
         }
-        self.kv_type.attend(isa, self.wide(), self, Span { masks, pages, next: Ahead::new(next) });
+        self.kv_type.attend(isa, self.wide(), self, Span { masks, pages, next });
     }
 
     /// Whether whole vectors of 16 fill the page.

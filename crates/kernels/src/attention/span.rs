@@ -18,9 +18,9 @@ pub(super) struct Span<'a> {
     /// Per row, the slots of the span that it attends to.
     pub(super) masks: &'a [u64],
     pub(super) pages: &'a [&'a [u16]],
-    /// The pages of the next span. They are asked for one by one, or by a few lines, while this span is computed: all at once
-    /// would be more than the processor can have under way.
-    pub(super) next: Ahead<'a>,
+    /// The pages that are likely to be needed next. They are asked for one by one, or by a few lines, while this span is
+    /// computed: all at once would be more than the processor can have under way.
+    pub(super) next: &'a [&'a [u16]],
 }
 
 /// Lines of pages that are asked for a few at a time.
@@ -29,21 +29,44 @@ pub(super) struct Ahead<'a> {
     /// Of the page that is asked for, what is left.
     at: *const u8,
     lines: usize,
+    /// How many at a time.
+    a_step: usize,
 }
 
 impl<'a> Ahead<'a> {
-    pub(super) fn new(pages: &'a [&'a [u16]]) -> Ahead<'a> {
-        Ahead { pages: pages.iter(), at: std::ptr::null(), lines: 0 }
+    /// All lines of the pages, in so many steps.
+    pub(super) fn new(pages: &'a [&'a [u16]], steps: usize) -> Ahead<'a> {
+        let lines: usize = pages.iter().map(|page| lines(page)).sum();
+        Ahead { pages: pages.iter(), at: std::ptr::null(), lines: 0, a_step: lines.div_ceil(steps) }
     }
 
-    /// Asks for the next `count` lines, as far as there are some.
+    /// Asks for the lines of a step, or what is left of a page.
     #[inline(always)]
-    pub(super) fn ask(&mut self, count: usize) {
+    pub(super) fn step(&mut self) {
+        self.ask(self.a_step);
+    }
+
+    /// Asks for what is left of a page, or for the next one.
+    #[inline(always)]
+    fn page(&mut self) {
+        self.ask(usize::MAX);
+    }
+
+    /// Asks for all that is left.
+    #[inline(always)]
+    fn rest(&mut self) {
+        while self.lines > 0 || self.pages.len() > 0 {
+            self.page();
+        }
+    }
+
+    #[inline(always)]
+    fn ask(&mut self, most: usize) {
         if self.lines == 0 {
             let Some(page) = self.pages.next() else { return };
-            (self.at, self.lines) = (page.as_ptr().cast(), size_of_val(*page).div_ceil(LINE_BYTES));
+            (self.at, self.lines) = (page.as_ptr().cast(), lines(page));
         }
-        let count = count.min(self.lines);
+        let count = most.min(self.lines);
         for line in 0..count {
             prefetch(self.at.wrapping_add(line * LINE_BYTES), Level::Second);
         }
@@ -52,15 +75,19 @@ impl<'a> Ahead<'a> {
     }
 }
 
+fn lines(page: &[u16]) -> usize {
+    size_of_val(page).div_ceil(LINE_BYTES)
+}
+
 /// From so many queries on, values with scales are converted once for all blocks of a span: of 3 queries attention then
 /// takes half as long again, of 24 it takes a tenth less. Values in f16 gain nothing by it, they take a tenth longer.
 const MANY: usize = 12;
 
 /// Whether the loops of a block ask for lines as they go, so that memory has something to do all the time: of few queries.
-/// Many take so long that memory is not what they wait for, and looking for lines costs them a twentieth, as it does with
-/// vectors of 8. They ask for a page at a time.
+/// Many queries take so long that memory is not what they wait for, and looking for lines costs them a twentieth, as it does
+/// with vectors of 8. Those blocks ask for a page with each page.
 #[inline(always)]
-pub(super) const fn asks<L: Lanes, const Q: usize>() -> bool {
+pub(super) const fn asks_by_line<L: Lanes, const Q: usize>() -> bool {
     L::N == 16 && Q <= 3
 }
 
@@ -68,12 +95,14 @@ pub(super) const fn asks<L: Lanes, const Q: usize>() -> bool {
 pub(super) struct AttendSpan<'a, F> {
     state: &'a mut Attention,
     span: Span<'a>,
+    ahead: Ahead<'a>,
     format: PhantomData<F>,
 }
 
 impl<'a, F: Format> AttendSpan<'a, F> {
     pub(super) fn new(state: &'a mut Attention, span: Span<'a>) -> AttendSpan<'a, F> {
-        AttendSpan { state, span, format: PhantomData }
+        let ahead = Ahead::new(span.next, F::steps(state.shape.head_dim));
+        AttendSpan { state, span, ahead, format: PhantomData }
     }
 }
 
@@ -108,6 +137,8 @@ impl<F: Format> Kernel for AttendSpan<'_, F> {
                 index += 1;
             }
         }
+        // Slots outside of the masks asked for nothing.
+        self.ahead.rest();
     }
 }
 
@@ -241,7 +272,7 @@ impl<F: Format> AttendSpan<'_, F> {
             *to = (self.span.pages[slot / page_tokens], slot % page_tokens);
         }
         let sums =
-            F::products::<L, Q, W>(&self.state.queries, index, self.state.shape, slots, &mut self.span.next);
+            F::products::<L, Q, W>(&self.state.queries, index, self.state.shape, slots, &mut self.ahead);
         let (scale, cap) = (L::splat(self.state.scale), self.state.cap);
         for (q, sums) in sums.into_iter().enumerate() {
             for (sum, &vector) in sums.into_iter().zip(vectors) {
@@ -344,8 +375,8 @@ impl<F: Format> AttendSpan<'_, F> {
         }
         let all = u64::MAX >> (SPAN_TOKENS_MAX - page_tokens);
         for (page, words) in self.span.pages.iter().enumerate() {
-            if !asks::<L, Q>() {
-                self.span.next.ask(usize::MAX);
+            if !asks_by_line::<L, Q>() {
+                self.ahead.page();
             }
             let stored = F::values(words, self.state.shape);
             let made = if MADE { &self.state.values[page * page_tokens * head_dim..] } else { &[] };
@@ -364,8 +395,8 @@ impl<F: Format> AttendSpan<'_, F> {
             while left != 0 {
                 let slot = left.trailing_zeros() as usize;
                 left &= left - 1;
-                if asks::<L, Q>() {
-                    self.span.next.ask(F::ASKED_A_SLOT);
+                if asks_by_line::<L, Q>() {
+                    self.ahead.step();
                 }
                 let mut p = [L::splat(0.0); Q];
                 for (p, weights) in p.iter_mut().zip(weights) {
@@ -402,5 +433,38 @@ impl<F: Format> AttendSpan<'_, F> {
             }
         }
         W
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::{Format, f16::F16, q8_0::Q8_0};
+    use super::*;
+
+    /// A span of 64 slots of one query: as many steps as its loops take ask for every line, one less leaves some.
+    #[test]
+    fn the_steps_of_a_span_ask_for_all_lines_of_the_next() {
+        fn check<F: Format>() {
+            for (head_dim, pages) in [(64, 4), (80, 4), (128, 4), (256, 4), (64, 1), (128, 0)] {
+                let page = vec![0u16; F::page_len(PageShape { head_dim, page_tokens: 16 })];
+                let of_span = vec![&page[..]; pages];
+                let steps = F::steps(head_dim);
+                let mut ahead = Ahead::new(&of_span, steps);
+                // A step ends with a page, so each may take one more.
+                (0..steps + pages).for_each(|_| ahead.step());
+                assert!(ahead.lines == 0 && ahead.pages.len() == 0, "{} {head_dim} {pages}", F::NAME);
+                let mut ahead = Ahead::new(&of_span, steps);
+                (0..steps / 2).for_each(|_| ahead.step());
+                assert!(
+                    pages < 2 || ahead.pages.len() > 0,
+                    "not all at once: {} {head_dim} {pages}",
+                    F::NAME
+                );
+                ahead.rest();
+                assert!(ahead.lines == 0 && ahead.pages.len() == 0);
+            }
+        }
+        check::<F16>();
+        check::<Q8_0>();
     }
 }

@@ -16,7 +16,7 @@
 //! with AVX-512 run the second, and those on a machine that has both run the first.
 
 use super::unpack::define_unpack;
-use super::{Weights, prefetch};
+use super::{Weights, prefetch, wanted};
 use crate::activations::Block;
 use crate::{Tile, TileMut};
 use std::arch::asm;
@@ -93,7 +93,7 @@ unsafe fn one_row<
 ) -> __m256 {
     let mut acc = _mm256_setzero_ps();
     for (i, x) in x.iter().enumerate() {
-        prefetch::<BITS, GROUPS, HAS_MIN, TILE_ROWS>(weights, i, 1);
+        prefetch::<BITS, GROUPS, HAS_MIN, TILE_ROWS>(weights, i, wanted(1));
         // SAFETY: the caller's promise.
         let (codes, factors) = unsafe {
             (
@@ -125,7 +125,7 @@ unsafe fn many_rows<
     acc: &mut [__m256],
 ) {
     for i in 0..x.cols().len() {
-        prefetch::<BITS, GROUPS, HAS_MIN, TILE_ROWS>(weights, i, acc.len());
+        prefetch::<BITS, GROUPS, HAS_MIN, TILE_ROWS>(weights, i, wanted(ROWS));
         // SAFETY: the caller's promise.
         let (codes, factors) = unsafe {
             (

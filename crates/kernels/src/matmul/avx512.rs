@@ -1,7 +1,7 @@
 //! AVX-512 VNNI: 16 output rows per vector, `vpdpbusd` on unsigned codes and signed activations.
 
 use super::unpack::define_unpack;
-use super::{Weights, prefetch};
+use super::{Weights, prefetch, wanted};
 use crate::activations::Block;
 use crate::{Tile, TileMut};
 use std::arch::x86_64::*;
@@ -57,7 +57,7 @@ fn rows<const BITS: usize, const GROUPS: usize, const ZERO: u32, const HAS_MIN: 
 
     let mut acc = [_mm512_setzero_ps(); R];
     for block in 0..blocks {
-        prefetch::<BITS, GROUPS, HAS_MIN, TILE_ROWS>(weights, block, R);
+        prefetch::<BITS, GROUPS, HAS_MIN, TILE_ROWS>(weights, block, wanted(R));
         // SAFETY: `block < blocks`, and the lengths above are those of `blocks` blocks.
         let codes = unsafe { unpack::<BITS>(weights, block) };
         let mut x = [&EMPTY; R];

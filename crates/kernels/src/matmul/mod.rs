@@ -52,6 +52,8 @@ pub(crate) use neon::{dot, multiply};
 use crate::activations::Block;
 use crate::isa::Kind;
 use crate::matrix::{Body, Packed};
+#[cfg(target_arch = "x86_64")]
+use crate::memory::Level;
 use crate::quant::{Offset, Quant};
 use crate::{Activations, Matrix, Tile, TileMut};
 use half::f16;
@@ -132,18 +134,23 @@ struct Weights<'a> {
 #[cfg(target_arch = "x86_64")]
 const AHEAD: usize = 4096;
 
-/// Prefetches the weights [`AHEAD`] bytes after block `block`; at the end of a tile, those of the next one. A single row
-/// waits for nothing but them, so they come as near as can be; beside the work of several rows, lines on their way to the first
-/// level take the places of the loads that this work needs.
+/// Where the weights of a product with so many rows are wanted. A single row waits for nothing but them, so they come as near
+/// as can be; beside the work of several, lines on their way to the first level take the places of the loads that this work
+/// needs.
+#[cfg(target_arch = "x86_64")]
+const fn wanted(rows: usize) -> Level {
+    if rows == 1 { Level::First } else { Level::Second }
+}
+
+/// Prefetches the weights [`AHEAD`] bytes after block `block`; at the end of a tile, those of the next one.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn prefetch<const BITS: usize, const GROUPS: usize, const HAS_MIN: bool, const TILE_ROWS: usize>(
     weights: Weights<'_>,
     block: usize,
-    rows: usize,
+    level: Level,
 ) {
-    use crate::memory::{Level, prefetch};
-    let level = if rows == 1 { Level::First } else { Level::Second };
+    use crate::memory::prefetch;
     const LINE: usize = 64;
     let block_bytes = 4 * TILE_ROWS * BITS;
     let later = block + AHEAD / block_bytes;

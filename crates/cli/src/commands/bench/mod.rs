@@ -160,13 +160,11 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
     for test in &tests {
         let mut speeds = Vec::new();
         for run in 0..=flags.repeat {
-            bar.set_message(format!(
-                "{} {} x{} run {run} of {}",
-                test.name(),
-                test.tokens,
-                test.batch,
-                flags.repeat
-            ));
+            let which = match run {
+                0 => "warm-up".to_string(),
+                run => format!("run {run} of {}", flags.repeat),
+            };
+            bar.set_message(format!("{} {} x{} {which}", test.name(), test.tokens, test.batch));
             let speed = test.run(&mut backend, profiler.as_ref())?;
             if run > 0 {
                 speeds.push(speed);

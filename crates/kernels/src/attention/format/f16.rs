@@ -4,8 +4,9 @@
 //! [head_dim][page_tokens] keys    [page_tokens][head_dim] values
 //! ```
 
+use super::super::SPAN_TOKENS_MAX;
 use super::super::queries::Queries;
-use super::super::span::{Ahead, asks};
+use super::super::span::{Ahead, asks_by_line};
 use super::{Format, PageShape, SlotMut};
 use crate::Isa;
 use crate::lanes::Lanes;
@@ -21,8 +22,10 @@ impl Format for F16 {
 
     const SCALED: usize = 0;
 
-    /// With as many for each number of a head.
-    const ASKED_A_SLOT: usize = 2;
+    /// One with each number.
+    fn steps(head_dim: usize) -> usize {
+        head_dim + SPAN_TOKENS_MAX
+    }
 
     fn page_len(PageShape { head_dim, page_tokens }: PageShape) -> usize {
         2 * head_dim * page_tokens
@@ -67,8 +70,8 @@ impl Format for F16 {
         }
         let mut sums = [[L::splat(0.0); W]; Q];
         for number in 0..head_dim {
-            if asks::<L, Q>() {
-                ahead.ask(F16::ASKED_A_SLOT);
+            if asks_by_line::<L, Q>() {
+                ahead.step();
             }
             let at = number * page_tokens;
             // SAFETY: `number` is below `head_dim`, and the lengths above are those.

@@ -128,9 +128,9 @@ pub(super) trait Format {
     /// Numbers of a value that share a scale; 0 where there is none.
     const SCALED: usize;
 
-    /// Lines of the next span that are asked for with each slot, so that with those that [`Format::products`] asks for there
-    /// are enough.
-    const ASKED_A_SLOT: usize;
+    /// In how many steps the loops of a whole span ask for lines of the next: one for each slot, and those of
+    /// [`Format::products`].
+    fn steps(head_dim: usize) -> usize;
 
     /// See [`KvType::page_len`].
     fn page_len(shape: PageShape) -> usize;
@@ -142,7 +142,7 @@ pub(super) trait Format {
     fn prepare(isa: Isa, queries: &mut Queries);
 
     /// The products of `Q` queries from `index` with the keys of `W` vectors of slots, each a page and its first slot. It may
-    /// ask for some of the lines that come after.
+    /// ask for some of the lines that come after, a step at a time.
     fn products<L: Lanes, const Q: usize, const W: usize>(
         queries: &Queries,
         index: usize,
