@@ -191,7 +191,8 @@ pub(crate) fn network(
 ) -> Result<Network, OpenError> {
     // They may be of another file than the hyper-parameters.
     hyper.check(weights)?;
-    let loader = &Loader { hyper, weights, isa, quantize: options.quantize, arena: Arena::default() };
+    let owned = Loader { hyper, weights, isa, quantize: options.quantize, arena: Arena::default() };
+    let loader = &owned;
     let (mut done, total) = (0, weights.bytes());
     let next = &AtomicUsize::new(0);
     let (sender, receiver) = mpsc::channel::<Result<Packed, OpenError>>();
@@ -258,5 +259,8 @@ pub(crate) fn network(
     progress(LoadProgress { done: total, total });
     let layers = layers.into_iter().map(|layer| layer.expect("every layer was received")).collect();
     let hyper = hyper.clone();
+    // The model can answer meanwhile. Without a thread for it, pages stay small.
+    let arena = owned.arena;
+    let _ = std::thread::Builder::new().name("huge-pages".into()).spawn(|| arena.use_huge_pages());
     Ok(Network { hyper, isa, embedding, positions, embedding_end, projections, layers, output_norm, output })
 }

@@ -1,15 +1,14 @@
-//! Memory for weights: pieces one after the other in large mappings, with huge pages behind them where the system has those.
-//! A step reads every weight once, so each small page would be looked up once a step, and filling one for the first time takes
-//! the system longer than packing what it holds.
+//! Memory for weights: pieces one after the other in large mappings, so that huge pages can lie behind them. A step reads
+//! every weight once, and would look up each of many small pages once a step.
 
-use crate::memory::prefer_huge_pages;
+use crate::memory::use_huge_pages;
 use memmap2::{MmapMut, MmapRaw};
 use std::alloc::{Layout, handle_alloc_error};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes of a mapping, unless a piece needs more. Of what is never written, less than a huge page takes memory.
+/// Bytes of a mapping, unless a piece needs more. What is never written takes no memory.
 const MAPPING_BYTES: usize = 64 << 20;
 
 /// Pieces begin at lines of the cache.
@@ -19,12 +18,12 @@ const ALIGNMENT: usize = 64;
 /// again.
 #[derive(Default)]
 pub struct Arena {
-    last: Mutex<Option<Last>>,
+    /// The end of the last one is not given away yet.
+    mappings: Mutex<Vec<Mapping>>,
 }
 
-/// The mapping whose end is not given away yet.
-struct Last {
-    mapping: Arc<MmapRaw>,
+struct Mapping {
+    memory: Arc<MmapRaw>,
     used: usize,
 }
 
@@ -34,35 +33,43 @@ impl Arena {
         const { assert!(align_of::<T>() <= ALIGNMENT) };
         let layout = Layout::array::<T>(len).expect("weights that were in a file");
         let bytes = layout.size().next_multiple_of(ALIGNMENT);
-        let of = |mapping: &Arc<MmapRaw>, used: usize| Piece {
-            // Within the mapping, whose first byte no piece before has reached.
-            start: mapping.as_mut_ptr().wrapping_add(used).cast(),
-            len,
-            _mapping: mapping.clone(),
-            values: PhantomData,
+        let piece = bytes.max(ALIGNMENT);
+        let new = |bytes| {
+            let memory = map(bytes).or_else(|_| map(piece));
+            Mapping { memory: memory.unwrap_or_else(|_| handle_alloc_error(layout)), used: 0 }
         };
-        if bytes >= MAPPING_BYTES {
-            return of(&map(bytes).unwrap_or_else(|_| handle_alloc_error(layout)), 0);
-        }
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = match &mut *last {
-            Some(last) if last.mapping.len() - last.used >= bytes => last,
-            last => {
+        let mut mappings = self.mappings.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = if bytes >= MAPPING_BYTES {
+            // It is full at once, and does not end the one before.
+            mappings.insert(0, new(bytes));
+            0
+        } else {
+            if mappings.last().is_none_or(|Mapping { memory, used }| memory.len() - used < bytes) {
                 // A system that counts what is mapped as taken may have room for the piece alone.
-                let mapping = map(MAPPING_BYTES).or_else(|_| map(bytes.max(ALIGNMENT)));
-                let mapping = mapping.unwrap_or_else(|_| handle_alloc_error(layout));
-                last.insert(Last { mapping, used: 0 })
+                mappings.push(new(MAPPING_BYTES));
             }
+            mappings.len() - 1
         };
-        last.used += bytes;
-        of(&last.mapping, last.used - bytes)
+        let Mapping { memory, used } = &mut mappings[at];
+        // Within the mapping, whose first byte no piece before has reached.
+        let start = memory.as_mut_ptr().wrapping_add(*used).cast();
+        *used += bytes;
+        Piece { start, len, _mapping: memory.clone(), values: PhantomData }
+    }
+
+    /// Puts huge pages behind all pieces, as far as the system has some, until no piece of a mapping lives. That takes a second
+    /// for a few gigabytes, or several where memory is scarce, and changes no number: pieces are read meanwhile. It is done
+    /// once they are written, since a huge page is zeroed whole and leaves the caches before anything is written to it.
+    /// It takes a part of one processor's time.
+    pub fn use_huge_pages(self) {
+        for Mapping { memory, used } in self.mappings.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            use_huge_pages(memory.as_ptr(), used, || Arc::strong_count(&memory) > 1);
+        }
     }
 }
 
 fn map(bytes: usize) -> std::io::Result<Arc<MmapRaw>> {
-    let mapping = MmapMut::map_anon(bytes)?;
-    prefer_huge_pages(&mapping[..]);
-    Ok(Arc::new(mapping.into()))
+    Ok(Arc::new(MmapMut::map_anon(bytes)?.into()))
 }
 
 /// What an [`Arena`] can hold.

@@ -1,11 +1,12 @@
 //! What this machine can do at most, for `pie bench`, `pie doctor` and the benchmarks of this crate: the limits that speeds
 //! are stated as fractions of.
 
+use crate::Isa;
 use crate::isa::Kind;
 use crate::lanes::{Kernel, Lanes, Reduce, ReduceKernel, run, run_wide};
 #[cfg(target_arch = "x86_64")]
 use crate::matmul::{EVEX, VEX};
-use crate::{Arena, Isa};
+use crate::memory::prefer_huge_pages;
 use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::Instant;
@@ -17,8 +18,10 @@ const LEAST: usize = 4 << 20;
 /// much is read, and 4 MiB at least in each round, of which the best counts). Use 256 MiB or more for DRAM, less
 /// than a cache's size for that cache. Huge pages lie behind it, as behind weights.
 pub fn read_bandwidth(isa: Isa, threads: usize, bytes: usize) -> f64 {
-    let mut values = Arena::default().take((bytes / 4).max(threads * 64));
-    values.fill(1f32);
+    let len = (bytes / 4).max(threads * 64);
+    let mut values = Vec::with_capacity(len);
+    prefer_huge_pages(values.spare_capacity_mut());
+    values.resize(len, 1f32);
     let part = values.len() / threads;
     // A clock cannot tell how long a small cache takes to be read once.
     let times = (LEAST / (part * 4)).max(1);

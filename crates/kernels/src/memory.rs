@@ -34,12 +34,14 @@ pub(crate) fn prefetch(from: *const u8, level: Level) {
 #[cfg(target_os = "linux")]
 const LARGE: usize = 4 << 20;
 
-/// Asks for huge pages behind memory that was allocated and not yet written: weights, keys and values lie over thousands of
-/// small pages, and finding each costs time. Only a hint: where the system gives none, nothing changes.
+#[cfg(target_os = "linux")]
+const HUGE: usize = 2 << 20;
+
+/// Asks for huge pages behind memory that was allocated and not yet written: keys and values lie over thousands of small
+/// pages, and finding each costs time. Only a hint: where the system gives none, nothing changes.
 pub(crate) fn prefer_huge_pages<T>(memory: &[T]) {
     #[cfg(target_os = "linux")]
     {
-        const HUGE: usize = 2 << 20;
         let (start, bytes) = (memory.as_ptr() as usize, size_of_val(memory));
         let (first, end) = (start.next_multiple_of(HUGE), (start + bytes) / HUGE * HUGE);
         if bytes >= LARGE && end > first {
@@ -49,4 +51,35 @@ pub(crate) fn prefer_huge_pages<T>(memory: &[T]) {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = memory;
+}
+
+/// Puts huge pages behind memory that is written already, one after the other as long as it `is_wanted`, in a fourth of the
+/// time of a processor. Where the system gives none, nothing changes.
+pub(crate) fn use_huge_pages(start: *const u8, bytes: usize, is_wanted: impl Fn() -> bool) {
+    #[cfg(target_os = "linux")]
+    {
+        /// Since Linux 6.1.
+        const MADV_COLLAPSE: libc::c_int = 25;
+        let (first, end) = (start.addr().next_multiple_of(HUGE), (start.addr() + bytes) / HUGE * HUGE);
+        if end <= first {
+            return;
+        }
+        // SAFETY: the advice changes no byte of the range, which lies within a mapping that the caller holds; where it has been
+        // unmapped all the same, it is an error.
+        let advise = |at: usize, len, advice| unsafe {
+            libc::madvise(start.with_addr(at).cast_mut().cast(), len, advice)
+        };
+        // An older system does what follows by itself, some time.
+        advise(first, end - first, libc::MADV_HUGEPAGE);
+        for at in (first..end).step_by(HUGE) {
+            if !is_wanted() {
+                return;
+            }
+            let before = std::time::Instant::now();
+            advise(at, HUGE, MADV_COLLAPSE);
+            std::thread::sleep(3 * before.elapsed());
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (start, bytes, is_wanted);
 }
