@@ -191,14 +191,14 @@ pub(crate) fn network(
 ) -> Result<Network, OpenError> {
     // They may be of another file than the hyper-parameters.
     hyper.check(weights)?;
-    let owned = Loader { hyper, weights, isa, quantize: options.quantize, arena: Arena::default() };
-    let loader = &owned;
+    let loader = Loader { hyper, weights, isa, quantize: options.quantize, arena: Arena::default() };
     let (mut done, total) = (0, weights.bytes());
     let next = &AtomicUsize::new(0);
     let (sender, receiver) = mpsc::channel::<Result<Packed, OpenError>>();
     let mut layers: Vec<Option<Layer>> = (0..hyper.layers).map(|_| None).collect();
     let mut output = None;
     std::thread::scope(|scope| -> Result<(), OpenError> {
+        let loader = &loader;
         for _ in 0..options.threads.min(1 + hyper.layers) {
             let sender = sender.clone();
             scope.spawn(move || {
@@ -260,7 +260,7 @@ pub(crate) fn network(
     let layers = layers.into_iter().map(|layer| layer.expect("every layer was received")).collect();
     let hyper = hyper.clone();
     // The model can answer meanwhile. Without a thread for it, pages stay small.
-    let arena = owned.arena;
+    let arena = loader.arena;
     let _ = std::thread::Builder::new().name("huge-pages".into()).spawn(|| arena.use_huge_pages());
     Ok(Network { hyper, isa, embedding, positions, embedding_end, projections, layers, output_norm, output })
 }

@@ -1,7 +1,7 @@
 //! Memory for weights: pieces one after the other in large mappings, so that huge pages can lie behind them. A step reads
 //! every weight once, and would look up each of many small pages once a step.
 
-use crate::memory::use_huge_pages;
+use crate::memory::{LINE_BYTES, use_huge_pages};
 use memmap2::{MmapMut, MmapRaw};
 use std::alloc::{Layout, handle_alloc_error};
 use std::marker::PhantomData;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 const MAPPING_BYTES: usize = 64 << 20;
 
 /// Pieces begin at lines of the cache.
-const ALIGNMENT: usize = 64;
+const ALIGNMENT: usize = LINE_BYTES;
 
 /// Memory for the matrices of a model. A mapping lives as long as a piece of it; what is dropped before is not given away
 /// again.

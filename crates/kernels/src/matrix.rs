@@ -21,7 +21,7 @@
 
 use crate::arena::{Arena, Piece, Zeroable};
 use crate::isa::Kind;
-use crate::memory::{Level, prefetch};
+use crate::memory::{LINE_BYTES, Level, prefetch};
 use crate::quant::{Codes, Offset, Quant};
 use crate::{DType, Isa};
 use half::slice::HalfFloatSliceExt;
@@ -299,7 +299,7 @@ fn pack_codes(
         flat.fill([0; 4]);
         // The rows of a tile are read side by side, which the processor does not see as going on in each.
         let next = bytes.get((tile + 1) * tile_rows * row_bytes..).unwrap_or_default();
-        for line in next[..next.len().min(tile_rows * row_bytes)].chunks(64) {
+        for line in next[..next.len().min(tile_rows * row_bytes)].chunks(LINE_BYTES) {
             prefetch(line.as_ptr(), Level::Second);
         }
         if tile + 1 == tiles {

@@ -1,6 +1,9 @@
 //! Hints about memory, to the processor and to the operating system: they change how long something takes, and nothing
 //! else.
 
+/// Bytes of a line of the cache.
+pub(crate) const LINE_BYTES: usize = 64;
+
 /// How near to the processor a line of cache is wanted.
 #[derive(Clone, Copy)]
 pub(crate) enum Level {
@@ -37,16 +40,22 @@ const LARGE: usize = 4 << 20;
 #[cfg(target_os = "linux")]
 const HUGE: usize = 2 << 20;
 
+/// Addresses of the whole huge pages within so many bytes.
+#[cfg(target_os = "linux")]
+fn huge_pages_of(start: usize, bytes: usize) -> std::ops::Range<usize> {
+    start.next_multiple_of(HUGE)..(start + bytes) / HUGE * HUGE
+}
+
 /// Asks for huge pages behind memory that was allocated and not yet written: keys and values lie over thousands of small
 /// pages, and finding each costs time. Only a hint: where the system gives none, nothing changes.
 pub(crate) fn prefer_huge_pages<T>(memory: &[T]) {
     #[cfg(target_os = "linux")]
     {
         let (start, bytes) = (memory.as_ptr() as usize, size_of_val(memory));
-        let (first, end) = (start.next_multiple_of(HUGE), (start + bytes) / HUGE * HUGE);
-        if bytes >= LARGE && end > first {
+        let pages = huge_pages_of(start, bytes);
+        if bytes >= LARGE && !pages.is_empty() {
             // SAFETY: the range lies within an allocation of this process, and the advice changes none of its bytes.
-            unsafe { libc::madvise(first as *mut libc::c_void, end - first, libc::MADV_HUGEPAGE) };
+            unsafe { libc::madvise(pages.start as *mut libc::c_void, pages.len(), libc::MADV_HUGEPAGE) };
         }
     }
     #[cfg(not(target_os = "linux"))]
@@ -60,8 +69,8 @@ pub(crate) fn use_huge_pages(start: *const u8, bytes: usize, is_wanted: impl Fn(
     {
         /// Since Linux 6.1.
         const MADV_COLLAPSE: libc::c_int = 25;
-        let (first, end) = (start.addr().next_multiple_of(HUGE), (start.addr() + bytes) / HUGE * HUGE);
-        if end <= first {
+        let pages = huge_pages_of(start.addr(), bytes);
+        if pages.is_empty() {
             return;
         }
         // SAFETY: the advice changes no byte of the range, which lies within a mapping that the caller holds; where it has been
@@ -70,8 +79,8 @@ pub(crate) fn use_huge_pages(start: *const u8, bytes: usize, is_wanted: impl Fn(
             libc::madvise(start.with_addr(at).cast_mut().cast(), len, advice)
         };
         // An older system does what follows by itself, some time.
-        advise(first, end - first, libc::MADV_HUGEPAGE);
-        for at in (first..end).step_by(HUGE) {
+        advise(pages.start, pages.len(), libc::MADV_HUGEPAGE);
+        for at in pages.step_by(HUGE) {
             if !is_wanted() {
                 return;
             }

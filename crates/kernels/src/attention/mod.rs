@@ -60,9 +60,6 @@ pub fn part_len(heads: usize, head_dim: usize) -> usize {
     heads * (head_dim + PART_EXTRA)
 }
 
-/// Bytes of a line of the cache.
-const LINE_BYTES: usize = 64;
-
 /// The query heads of one key-value head.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads {

@@ -1,9 +1,9 @@
 //! The kernel: a span of pages for all queries, block by block of those that attend to the same slots.
 
 use super::format::{Format, PageShape};
-use super::{Attention, LINE_BYTES, SPAN_TOKENS_MAX};
+use super::{Attention, SPAN_TOKENS_MAX};
 use crate::lanes::{Kernel, Lanes, Number, exp, tanh};
-use crate::memory::{Level, prefetch};
+use crate::memory::{LINE_BYTES, Level, prefetch};
 use std::marker::PhantomData;
 
 /// Partial sums of the exponentials: slot `t` of a span adds to the one at `t % SUMS`, so that vectors of 8 and of 16
@@ -441,7 +441,7 @@ mod tests {
     use super::super::format::{Format, f16::F16, q8_0::Q8_0};
     use super::*;
 
-    /// A span of 64 slots of one query: as many steps as its loops take ask for every line, one less leaves some.
+    /// As many steps as the loops of a span of 64 slots take for one query ask for every line, and half of them do not.
     #[test]
     fn the_steps_of_a_span_ask_for_all_lines_of_the_next() {
         fn check<F: Format>() {

@@ -150,12 +150,11 @@ fn prefetch<const BITS: usize, const GROUPS: usize, const HAS_MIN: bool, const T
     block: usize,
     level: Level,
 ) {
-    use crate::memory::prefetch;
-    const LINE: usize = 64;
+    use crate::memory::{LINE_BYTES, prefetch};
     let block_bytes = 4 * TILE_ROWS * BITS;
     let later = block + AHEAD / block_bytes;
-    for line in 0..block_bytes.div_ceil(LINE) {
-        prefetch(weights.codes.as_ptr().wrapping_add(later * block_bytes + line * LINE), level);
+    for line in 0..block_bytes.div_ceil(LINE_BYTES) {
+        prefetch(weights.codes.as_ptr().wrapping_add(later * block_bytes + line * LINE_BYTES), level);
     }
     let scales = later * GROUPS * TILE_ROWS;
     prefetch(weights.scales.as_ptr().wrapping_add(scales).cast(), level);

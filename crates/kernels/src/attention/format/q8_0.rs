@@ -73,7 +73,7 @@ impl Format for Q8_0 {
 
     const SCALED: usize = BLOCK;
 
-    /// Asking among the products made attention slower, which is a sixth of its time.
+    /// Those of the slots: asking among the products, which are a sixth of the time, made attention slower.
     fn steps(_: usize) -> usize {
         SPAN_TOKENS_MAX
     }
