@@ -124,7 +124,7 @@ impl CpuBackend {
 
     /// Version of how a page holds keys and values. A change of the layout, or of the arithmetic that fills
     /// it, raises it: pages that were saved before then belong to another backend.
-    pub const KV_LAYOUT: u32 = 1;
+    pub const KV_LAYOUT: u32 = 2;
 
     /// Bytes that one page of a model takes, by which a budget of memory becomes a number of pages.
     pub fn page_bytes(hyper: &Hyperparameters, kv_cache_type: KvType, page_tokens: u32) -> usize {

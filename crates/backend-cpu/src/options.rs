@@ -48,7 +48,7 @@ impl Default for CpuOptions {
             batch_sequences: 256,
             isa: None,
             quantize: None,
-            kv_cache_type: KvType::F16,
+            kv_cache_type: KvType::default(),
         }
     }
 }

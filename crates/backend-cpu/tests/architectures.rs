@@ -8,7 +8,7 @@ use common::*;
 use kernels::DType;
 use model::{Hyperparameters, Weights};
 
-/// With float weights only the f16 rounding of keys and values (2^-11 relative) and other orders of summation
+/// With float weights only the rounding of keys, queries and values (to 2^-12 of the largest one) and other orders of summation
 /// differ; logits here are of the order of 5.
 const FLOAT_BOUND: f32 = 0.02;
 /// 8-bit activations add about 1/254 of a block's maximum per product input.

@@ -99,8 +99,8 @@ fn splits_of_long_contexts_among_threads_change_no_bit() {
     }
 }
 
-/// Attention sums page by page, so where a token lies decides what is summed first. A last bit that differs may
-/// round a key or value to another f16, 2^-11 of it away.
+/// Attention sums span by span, so where a token lies decides what is summed first, and with which others its weight is rounded
+/// to 2^-14 of the largest one.
 #[test]
 fn a_gap_in_the_slots_changes_no_more_than_rounding() {
     for tiny in models().filter(|tiny| tiny.dtype == DType::F32) {
@@ -115,7 +115,7 @@ fn a_gap_in_the_slots_changes_no_more_than_rounding() {
         found.extend(logits(&mut backend, &mut sequence, &tokens[20..], 20));
         assert_same_bits(&whole[..20], &found[..20], &format!("{tiny:?} before the gap"));
         let distance = distance(&whole[20..], &found[20..]);
-        assert!(distance < 1e-3, "{tiny:?}: {distance} apart");
+        assert!(distance < 0.01, "{tiny:?}: {distance} apart");
     }
 }
 
@@ -302,7 +302,7 @@ fn options_out_of_range_are_refused_with_the_way_out() {
     assert!(
         seen.is_sorted_by_key(|p| p.done) && seen.last().is_some_and(|p| p.done == p.total && p.total > 0)
     );
-    assert_eq!(CpuBackend::page_bytes(&hyper, KvType::F16, 16), backend.limits().page_bytes);
+    assert_eq!(CpuBackend::page_bytes(&hyper, KvType::I16, 16), backend.limits().page_bytes);
     let (layers, output) = backend.weight_bytes();
     assert!((layers + output) as u64 >= weights.bytes());
 }

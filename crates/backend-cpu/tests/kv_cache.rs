@@ -1,4 +1,4 @@
-//! Pages that hold keys and values in 8 bits: the same bits however work is cut, and nearly the answers of f16.
+//! Pages that hold keys and values in 8 bits: the same bits however work is cut, and nearly the answers of 16.
 
 mod common;
 
@@ -28,11 +28,11 @@ fn chunks_pages_and_threads_change_no_bit() {
 }
 
 #[test]
-fn every_architecture_is_near_what_it_says_with_f16() {
+fn every_architecture_is_near_what_it_says_with_16_bits() {
     for architecture in decoders() {
         let gguf = Tiny::new(architecture, DType::F32).gguf();
         let tokens = random_tokens(3, 40);
-        let [expected, found] = [KvType::F16, KvType::Q8_0].map(|kv_type| {
+        let [expected, found] = [KvType::I16, KvType::Q8_0].map(|kv_type| {
             logits(&mut open_kv(&gguf, kv_type, 1), &mut Sequence::new([4, 1, 2]), &tokens, 20)
         });
         let distance = distance(&expected, &found);
@@ -42,7 +42,7 @@ fn every_architecture_is_near_what_it_says_with_f16() {
     for architecture in encoders() {
         let gguf = Tiny::new(architecture, DType::F32).gguf();
         let tokens = random_tokens(3, 40);
-        let [expected, found] = [KvType::F16, KvType::Q8_0]
+        let [expected, found] = [KvType::I16, KvType::Q8_0]
             .map(|kv_type| hidden(&mut open_kv(&gguf, kv_type, 1), &mut Sequence::new([4, 1, 2]), &tokens));
         let distance = distance(&expected, &found);
         assert!(distance > 0.0 && distance < 0.5, "{architecture:?}: rows differ by {distance}");
@@ -58,12 +58,12 @@ fn pages_can_be_moved_between_backends_and_are_refused_where_others_are() {
     logits(&mut backend, &mut original, &head, 37);
     let mut moved = original.clone();
     let mut other = open_kv(&gguf, KvType::Q8_0, 1);
-    let mut in_f16 = open_kv(&gguf, KvType::F16, 1);
+    let mut in_i16 = open_kv(&gguf, KvType::I16, 1);
     for (index, page) in moved.pages.iter_mut().enumerate() {
         let mut bytes = Vec::new();
         backend.read_page(page.page, &mut bytes).unwrap();
         assert_eq!(bytes.len(), backend.limits().page_bytes);
-        assert!(in_f16.write_page(page.page, &bytes).is_err());
+        assert!(in_i16.write_page(page.page, &bytes).is_err());
         page.page = PageId(100 + index as u32);
         other.write_page(page.page, &bytes).unwrap();
     }

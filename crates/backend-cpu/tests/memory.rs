@@ -181,7 +181,7 @@ fn the_pool_takes_the_bytes_of_its_pages_in_either_format() {
     let _alone = ALONE.lock().unwrap();
     let gguf = model(true);
     let (hyper, weights) = (Hyperparameters::from_gguf(&gguf).unwrap(), Weights::from_gguf(&gguf));
-    let [in_f16, in_q8_0] = [KvType::F16, KvType::Q8_0].map(|kv_cache_type| {
+    let [in_i16, in_q8_0] = [KvType::I16, KvType::Q8_0].map(|kv_cache_type| {
         let options = CpuOptions { threads: 2, pages: PAGES, kv_cache_type, ..CpuOptions::default() };
         let before = LIVE.load(Relaxed);
         let backend = CpuBackend::open(&hyper, &weights, &options, |_| ()).unwrap();
@@ -191,8 +191,10 @@ fn the_pool_takes_the_bytes_of_its_pages_in_either_format() {
         assert!((pool..pool + SLACK).contains(&held), "{held} with a pool of {pool}");
         pool
     });
-    // 34 bytes for 32 numbers of two bytes.
-    assert_eq!(in_q8_0 * 64, in_f16 * 34);
+    // A scale is of two bytes, in 16 bits for 128 numbers, in 8 for 32.
+    let head = hyper.head_dim;
+    let of_head = [2 * head + 2 * head.div_ceil(128), head + 2 * head.div_ceil(32)];
+    assert_eq!(in_q8_0 * of_head[0], in_i16 * of_head[1]);
 }
 
 #[test]

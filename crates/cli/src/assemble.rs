@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use anyhow::{Result, anyhow};
 use backend::Backend;
-use backend_cpu::{CpuBackend, CpuOptions, KvType};
+use backend_cpu::{CpuBackend, CpuOptions};
 use model::{Hyperparameters, Model, Weights};
 use model_store::ModelStore;
 use runtime::{PassObserver, Runtime, RuntimeConfig, ServedModel};
@@ -216,10 +216,7 @@ fn fingerprint(weights: &Weights, hyperparameters: &Hyperparameters, settings: &
     if let Some(quantize) = settings.quantize() {
         all.update(quantize.name().as_bytes());
     }
-    // Pages of f16 have the name that they had before there were others.
-    if settings.kv_cache_type() != KvType::F16 {
-        all.update(format!("pages of {}", settings.kv_cache_type().name()).as_bytes());
-    }
+    all.update(format!("pages of {}", settings.kv_cache_type().name()).as_bytes());
     for (_, hash) in hashes {
         all.update(hash.as_bytes());
     }
@@ -229,6 +226,7 @@ fn fingerprint(weights: &Weights, hyperparameters: &Hyperparameters, settings: &
 #[cfg(test)]
 mod tests {
     use super::*;
+    use backend_cpu::KvType;
 
     /// The fingerprint of a file of these bytes.
     fn of(bytes: &[u8], page_tokens: u32) -> String {
@@ -252,7 +250,7 @@ mod tests {
         assert_ne!(of(&model, 16), of(&bytes(2), 16));
         let of_8_bits = |weights: bool, pages: bool| {
             let quantize = weights.then(|| "q8_0".to_string());
-            let kv_cache_type = if pages { "q8_0" } else { "f16" }.to_string();
+            let kv_cache_type = if pages { KvType::Q8_0 } else { KvType::default() }.name().to_string();
             of_model(&model, &ModelSettings { quantize, kv_cache_type, ..ModelSettings::new("model") })
         };
         let all = [(false, false), (true, false), (false, true), (true, true)];

@@ -98,12 +98,18 @@ impl ReduceKernel for Quantize<'_> {
             // Below this the reciprocal would overflow; such a block counts as zero.
             let (scale, inverse) =
                 if largest > 1e-30 { (largest / 127.0, 127.0 / largest) } else { (0.0, 0.0) };
-            for (part, codes) in x.chunks_exact(L::N).zip(block.codes.chunks_exact_mut(L::N)) {
-                L::load(part).mul(L::splat(inverse)).store_i8(codes);
+            // Sums of whole numbers are exact as floats.
+            let mut totals = [L::splat(0.0); 2];
+            for (index, (part, codes)) in
+                x.chunks_exact(L::N).zip(block.codes.chunks_exact_mut(L::N)).enumerate()
+            {
+                let code = L::load(part).mul(L::splat(inverse)).round();
+                code.store_i8(codes);
+                let total = &mut totals[index * L::N / (BLOCK / 2)];
+                *total = total.add(code);
             }
-            let total = |codes: &[i8]| codes.iter().map(|&code| i32::from(code)).sum::<i32>();
-            let first = total(&block.codes[..BLOCK / 2]);
-            block.total = first + total(&block.codes[BLOCK / 2..]);
+            let [first, second] = [totals[0].sum() as i32, totals[1].sum() as i32];
+            block.total = first + second;
             (block.scale, block.sum, block.first_sum) =
                 (scale, scale * block.total as f32, scale * first as f32);
         }

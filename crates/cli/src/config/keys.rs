@@ -539,7 +539,7 @@ fn quantizations() -> Vec<Choice> {
 
 fn kv_types() -> Vec<Choice> {
     let about = |kv_type| match kv_type {
-        KvType::F16 => "16 bits",
+        KvType::I16 => "16 bits, and a scale for each 128 values",
         KvType::Q8_0 => "8 bits, and a scale for each 32 values",
     };
     KvType::ALL.into_iter().map(|kv_type| Choice { name: kv_type.name(), about: about(kv_type) }).collect()

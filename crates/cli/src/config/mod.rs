@@ -435,7 +435,7 @@ mod tests {
             ("[[backend]]\nmodel = 'x'\nquantize = 'q4_0'", "`quantize` is `q4_0`: expected one of q8_0"),
             (
                 "[[backend]]\nmodel = 'x'\nkv_cache_type = 'q4_0'",
-                "`kv_cache_type` is `q4_0`: expected one of f16, q8_0",
+                "`kv_cache_type` is `q4_0`: expected one of i16, q8_0",
             ),
             ("[[backend]]\nmodel = 'x'\nkv_page_size = 17", "expected a multiple of 8"),
             ("port = 'x'", "expected u16"),

@@ -12,8 +12,9 @@
 //! ```text
 //! s[t] = scale * sum over d of q[d] k[d][t]                             t: the slots of the row's mask
 //! s    = cap * tanh(s / cap)                                            where scores have a cap
-//! m'   = max(m, s);  p[t] = exp(s[t] - m')
-//! acc  = exp(m - m') * acc + sum of p[t] v[t];  sum likewise, by t % 16;  m = m'
+//! s    = s / ln 2
+//! m'   = max(m, s);  p[t] = 2^(s[t] - m')
+//! acc  = 2^(m - m') * acc + sum of p[t] v[t];  sum likewise, by t % 16;  m = m'
 //! ```
 //! Every [`SPLIT_SPANS`] spans begin a split, whose queries start afresh; the splits of a query are joined in order,
 //! with the same two lines. So the splits of a long context can be taken in by several threads (flash decoding), and
@@ -34,8 +35,9 @@ use crate::{Isa, Tile, TileMut};
 pub use format::KvType;
 use format::PageShape;
 use queries::Queries;
-use span::{SUMS, Span};
+use span::{SUMS, Scales, Span};
 use split::{Join, MAX, PART_EXTRA, SUM};
+use std::f32::consts::LOG2_E;
 
 /// The most slots of a span, and so of a page: the bits of a mask.
 pub const SPAN_TOKENS_MAX: usize = 64;
@@ -80,7 +82,6 @@ pub struct Attention {
     shape: PageShape,
     heads: usize,
     queries: Queries,
-    scale: f32,
     cap: Option<f32>,
     /// Per query: the largest score so far, the sums of the exponentials, and `head_dim` weighted values.
     max: Vec<f32>,
@@ -90,9 +91,8 @@ pub struct Attention {
     joined: Vec<f32>,
     /// The part of the split that ends.
     part: Vec<f32>,
-    /// Of a span, where values have scales: those, and the values for blocks of many queries.
-    scales: Vec<f32>,
-    values: Vec<f32>,
+    /// Of a span, per block of a value.
+    scales: Vec<Scales>,
 }
 
 impl Attention {
@@ -121,9 +121,11 @@ impl Attention {
         let (rows, width) = (queries.rows().len(), heads * head_dim);
         assert_eq!(queries.cols().len(), width, "shape of the queries");
         (self.kv_type, self.shape, self.heads) = (kv_type, PageShape { head_dim, page_tokens }, heads);
-        (self.scale, self.cap) = (scale, cap);
+        self.cap = cap;
         self.queries.fill(head_dim, queries);
-        kv_type.prepare(isa, &mut self.queries);
+        // With a cap the scores are multiplied by the second factor behind it.
+        let scale = if cap.is_some() { scale } else { scale * LOG2_E };
+        kv_type.prepare(isa, &mut self.queries, scale);
         self.joined.clear();
         self.start_split(rows * heads);
     }

@@ -1,6 +1,5 @@
 //! The queries of a block: as they are, and as a format of pages wants them.
 
-use super::format::q8_0::BLOCK;
 use crate::Tile;
 
 /// Queries one after another, each of the rows' heads. Reusable.
@@ -9,7 +8,10 @@ pub(super) struct Queries {
     head_dim: usize,
     /// `[queries][head_dim]`.
     numbers: Vec<f32>,
-    /// `[queries][head_dim / 4]`, four codes each; empty unless [`Queries::quantize`] made them.
+    /// Codes of a word, and numbers of a block, as [`Queries::quantize`] was told.
+    per_word: usize,
+    block: usize,
+    /// `[queries][head_dim / per_word]`, so many codes each.
     codes: Vec<i32>,
     /// `[queries][blocks]`.
     blocks: Vec<QueryBlock>,
@@ -31,16 +33,11 @@ impl Queries {
         (0..rows.rows().len()).for_each(|row| self.numbers.extend_from_slice(rows.row(row)));
     }
 
-    #[inline(always)]
-    pub(super) fn numbers(&self, index: usize) -> &[f32] {
-        &self.numbers[index * self.head_dim..][..self.head_dim]
-    }
-
     /// The codes and the blocks of a query.
     #[inline(always)]
     pub(super) fn codes(&self, index: usize) -> (&[i32], &[QueryBlock]) {
-        let (fours, blocks) = (self.head_dim / 4, self.head_dim.div_ceil(BLOCK));
-        (&self.codes[index * fours..][..fours], &self.blocks[index * blocks..][..blocks])
+        let (words, blocks) = (self.head_dim / self.per_word, self.head_dim.div_ceil(self.block));
+        (&self.codes[index * words..][..words], &self.blocks[index * blocks..][..blocks])
     }
 
     /// Changes each query.
@@ -51,16 +48,21 @@ impl Queries {
 
     /// Makes the codes: `block` is called with the numbers of each block and where its codes go.
     #[inline(always)]
-    pub(super) fn quantize(&mut self, block: impl Fn(&[f32], &mut [i32]) -> QueryBlock) {
+    pub(super) fn quantize(
+        &mut self,
+        of_block: usize,
+        per_word: usize,
+        block: impl Fn(&[f32], &mut [i32]) -> QueryBlock,
+    ) {
+        (self.block, self.per_word) = (of_block, per_word);
         let count = self.numbers.len() / self.head_dim;
-        self.codes.resize(self.numbers.len() / 4, 0);
-        self.blocks.resize(count * self.head_dim.div_ceil(BLOCK), QueryBlock::default());
+        self.codes.resize(self.numbers.len() / per_word, 0);
+        self.blocks.resize(count * self.head_dim.div_ceil(of_block), QueryBlock::default());
         let mut blocks = self.blocks.iter_mut();
         let queries = self.numbers.chunks_exact(self.head_dim);
-        for (numbers, codes) in queries.zip(self.codes.chunks_exact_mut(self.head_dim / 4)) {
-            for ((numbers, codes), to) in
-                numbers.chunks(BLOCK).zip(codes.chunks_mut(BLOCK / 4)).zip(&mut blocks)
-            {
+        for (numbers, codes) in queries.zip(self.codes.chunks_exact_mut(self.head_dim / per_word)) {
+            let of_codes = codes.chunks_mut(of_block / per_word);
+            for ((numbers, codes), to) in numbers.chunks(of_block).zip(of_codes).zip(&mut blocks) {
                 *to = block(numbers, codes);
             }
         }

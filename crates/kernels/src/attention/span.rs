@@ -1,10 +1,23 @@
 //! The kernel: a span of pages for all queries, block by block of those that attend to the same slots.
+//!
+//! Weights and values are multiplied as integers. A value is a scale times codes, so the scale goes to the weight, and what
+//! that is becomes a code, of the span and of each block of numbers that share scales:
+//!
+//! ```text
+//! p[t] = 2^(s[t] - largest s of the span)                                           at most 1
+//! c    = largest scale of the span's values / largest code of a weight                of the slots of the row's mask
+//! n[t] = round(p[t] * (scale of v[t] / c))
+//! acc  = 2^(m - m') * acc + c * 2^(largest s - m') * sum over t of n[t] v[t]        the sum is exact
+//! ```
+//! So a weight is known to a part of the largest one of its span, whatever came before.
 
-use super::format::{Format, PageShape};
+use super::format::{Format, PageShape, layout, products, steps};
 use super::{Attention, SPAN_TOKENS_MAX};
-use crate::lanes::{Kernel, Lanes, Number, exp, tanh};
+use crate::lanes::{Kernel, Lanes, all_from_zero, exp2_to_one, tanh};
 use crate::memory::{LINE_BYTES, Level, prefetch};
+use std::f32::consts::LOG2_E;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Partial sums of the exponentials: slot `t` of a span adds to the one at `t % SUMS`, so that vectors of 8 and of 16
 /// add up in the same order.
@@ -79,10 +92,6 @@ fn lines(page: &[u16]) -> usize {
     size_of_val(page).div_ceil(LINE_BYTES)
 }
 
-/// From so many queries on, values with scales are converted once for all blocks of a span: of 3 queries attention then
-/// takes half as long again, of 24 it takes a tenth less. Values in f16 gain nothing by it, they take a tenth longer.
-const MANY: usize = 12;
-
 /// Whether the loops of a block ask for lines as they go, so that memory has something to do all the time: of few queries.
 /// Many queries take so long that memory is not what they wait for, and looking for lines costs them a twentieth, as it does
 /// with vectors of 8. Those blocks ask for a page with each page.
@@ -101,7 +110,7 @@ pub(super) struct AttendSpan<'a, F> {
 
 impl<'a, F: Format> AttendSpan<'a, F> {
     pub(super) fn new(state: &'a mut Attention, span: Span<'a>) -> AttendSpan<'a, F> {
-        let ahead = Ahead::new(span.next, F::steps(state.shape.head_dim));
+        let ahead = Ahead::new(span.next, steps::<F>(state.shape.head_dim));
         AttendSpan { state, span, ahead, format: PhantomData }
     }
 }
@@ -112,10 +121,7 @@ impl<F: Format> Kernel for AttendSpan<'_, F> {
     #[inline(always)]
     fn run<L: Lanes>(mut self) {
         let heads = self.state.heads;
-        let made = match F::SCALED {
-            0 => false,
-            _ => self.prepare_values::<L>(),
-        };
+        self.prepare_scales::<L>();
         let mut row = 0;
         for same in self.span.masks.chunk_by(|a, b| a == b) {
             let (mut index, end) = (row * heads, (row + same.len()) * heads);
@@ -123,17 +129,19 @@ impl<F: Format> Kernel for AttendSpan<'_, F> {
             if same[0] == 0 {
                 continue;
             }
+            let live = Live::of::<L>(same[0], self.state.shape.page_tokens);
+            self.share_scales::<L>(same[0], live.get());
             // As many queries as the registers hold sums of: 32 vectors of 16 numbers, or 16 of 8.
             while L::N == 16 && end - index >= 6 {
-                self.block::<L, 6>(index, same[0], made);
+                self.block::<L, 6>(index, same[0], live.get());
                 index += 6;
             }
             while end - index >= 3 {
-                self.block::<L, 3>(index, same[0], made);
+                self.block::<L, 3>(index, same[0], live.get());
                 index += 3;
             }
             while index < end {
-                self.block::<L, 1>(index, same[0], made);
+                self.block::<L, 1>(index, same[0], live.get());
                 index += 1;
             }
         }
@@ -145,89 +153,162 @@ impl<F: Format> Kernel for AttendSpan<'_, F> {
 /// A number for each slot of a span.
 #[repr(align(64))]
 #[derive(Clone, Copy)]
-struct OfSlots([f32; SPAN_TOKENS_MAX]);
+pub(super) struct OfSlots([f32; SPAN_TOKENS_MAX]);
+
+impl Default for OfSlots {
+    fn default() -> OfSlots {
+        OfSlots([0.0; SPAN_TOKENS_MAX])
+    }
+}
+
+/// The code of a weight for each slot of a span.
+#[repr(align(64))]
+#[derive(Clone, Copy)]
+struct Weights([i16; SPAN_TOKENS_MAX]);
+
+impl Weights {
+    /// The codes of two slots.
+    ///
+    /// # Safety
+    /// `pair` is below half the slots.
+    #[inline(always)]
+    unsafe fn pair(&self, pair: usize) -> i32 {
+        // SAFETY: the caller's, and a word needs no alignment here.
+        i32::from_le(unsafe { self.0.as_ptr().cast::<i32>().add(pair).read_unaligned() })
+    }
+}
+
+/// The scales of a block of values in a span: see the head of this file.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Scales {
+    /// Of all slots.
+    stored: OfSlots,
+    /// Of the slots of a mask, divided by `c`; zero for others of their vectors.
+    shares: OfSlots,
+    /// `c`.
+    unit: f32,
+}
+
+/// A vector of slots of a span.
+#[derive(Clone, Copy, Default)]
+struct Vector {
+    /// Its number in the span.
+    index: usize,
+    /// Where it is: the page, and its first slot.
+    page: usize,
+    slot: usize,
+}
+
+impl Vector {
+    /// Its first slot in the span.
+    #[inline(always)]
+    fn first<L: Lanes>(self) -> usize {
+        self.index * L::N
+    }
+
+    /// The bits of a mask for it.
+    #[inline(always)]
+    fn bits<L: Lanes>(self, mask: u64) -> u16 {
+        (mask >> self.first::<L>()) as u16 & (u16::MAX >> (16 - L::N))
+    }
+}
 
 /// The vectors of slots to which a block attends at all, in order.
 struct Live {
-    vectors: [usize; VECTORS_MAX],
+    vectors: [Vector; VECTORS_MAX],
     len: usize,
 }
 
 impl Live {
     #[inline(always)]
-    fn of<L: Lanes>(mask: u64) -> Live {
-        let mut live = Live { vectors: [0; VECTORS_MAX], len: 0 };
-        for vector in 0..SPAN_TOKENS_MAX / L::N {
-            if bits::<L>(mask, vector) != 0 {
+    fn of<L: Lanes>(mask: u64, page_tokens: usize) -> Live {
+        let mut live = Live { vectors: [Vector::default(); VECTORS_MAX], len: 0 };
+        let mut vector = Vector::default();
+        for _ in 0..SPAN_TOKENS_MAX / L::N {
+            if vector.bits::<L>(mask) != 0 {
                 live.vectors[live.len] = vector;
                 live.len += 1;
+            }
+            vector.index += 1;
+            vector.slot += L::N;
+            if vector.slot >= page_tokens {
+                (vector.page, vector.slot) = (vector.page + 1, 0);
             }
         }
         live
     }
 
     #[inline(always)]
-    fn get(&self) -> &[usize] {
+    fn get(&self) -> &[Vector] {
         &self.vectors[..self.len]
     }
 }
 
-/// The bits of a mask for one vector of slots.
-#[inline(always)]
-fn bits<L: Lanes>(mask: u64, vector: usize) -> u16 {
-    (mask >> (vector * L::N)) as u16 & (u16::MAX >> (16 - L::N))
-}
-
 impl<F: Format> AttendSpan<'_, F> {
-    /// Converts the scales of values, and for many queries the values too; returns whether it has. Scales are of 11 bits and
-    /// codes of 8, so that their products are exact, whenever they are computed.
+    /// Converts the scales of values.
     #[inline(always)]
-    fn prepare_values<L: Lanes>(&mut self) -> bool {
-        let PageShape { head_dim, page_tokens } = self.state.shape;
-        let Attention { heads, shape, scales, values, .. } = &mut *self.state;
-        let of_page = head_dim.div_ceil(F::SCALED) * page_tokens;
-        scales.resize(self.span.pages.len() * of_page, 0.0);
-        for (page, scales) in self.span.pages.iter().zip(scales.chunks_exact_mut(of_page)) {
-            let stored = F::scales(page, *shape).chunks_exact(L::N);
-            stored.zip(scales.chunks_exact_mut(L::N)).for_each(|(from, to)| L::load_f16(from).store(to));
-        }
-        let rows = self.span.masks.iter().filter(|mask| **mask != 0).count();
-        if rows * *heads < MANY {
-            return false;
-        }
-        let all = self.span.masks.iter().fold(0, |all, mask| all | mask);
-        values.resize(self.span.pages.len() * page_tokens * head_dim, 0.0);
+    fn prepare_scales<L: Lanes>(&mut self) {
+        let shape = self.state.shape;
+        let page_tokens = shape.page_tokens;
+        self.state.scales.resize(layout::blocks::<F>(shape), Scales::default());
         for (page, words) in self.span.pages.iter().enumerate() {
-            let (stored, scales) = (F::values(words, *shape), &scales[page * of_page..][..of_page]);
-            let values = &mut values[page * page_tokens * head_dim..][..page_tokens * head_dim];
-            for (block, scales) in scales.chunks_exact(page_tokens).enumerate() {
-                let numbers = block * F::SCALED..((block + 1) * F::SCALED).min(head_dim);
-                let mut left = all >> (page * page_tokens) & (u64::MAX >> (SPAN_TOKENS_MAX - page_tokens));
-                while left != 0 {
-                    let slot = left.trailing_zeros() as usize;
-                    left &= left - 1;
-                    let scale = L::splat(scales[slot]);
-                    let at = slot * head_dim + numbers.start..slot * head_dim + numbers.end;
-                    let to = values[at.clone()].chunks_exact_mut(L::N);
-                    for (from, to) in stored[at].chunks_exact(L::N).zip(to) {
-                        F::Value::load::<L>(from).mul(scale).store(to);
-                    }
+            let scales = layout::values::<F>(words, shape).1;
+            for (from, to) in scales.chunks_exact(page_tokens).zip(&mut self.state.scales) {
+                let to = &mut to.stored.0[page * page_tokens..];
+                for (from, to) in from.chunks_exact(L::N).zip(to.chunks_exact_mut(L::N)) {
+                    L::load_f16(from).store(to);
                 }
             }
         }
-        true
+    }
+
+    /// Divides them by a unit, for the slots of a mask.
+    #[inline(always)]
+    fn share_scales<L: Lanes>(&mut self, mask: u64, live: &[Vector]) {
+        let none = L::splat(0.0);
+        for scales in &mut self.state.scales {
+            let (mut largest, mut nothing) = (none, none);
+            for vector in live {
+                let at = vector.first::<L>();
+                let scale = L::load(&scales.stored.0[at..]).select(vector.bits::<L>(mask), none);
+                scale.store(&mut scales.shares.0[at..]);
+                largest = scale.max(largest);
+                // Not a number where a scale is none, which is lost in the largest.
+                nothing = scale.fma(none, nothing);
+            }
+            let largest = largest.max_lane();
+            let inverse = if largest > 0.0 { F::LARGEST_WEIGHT / largest } else { 0.0 };
+            for vector in live {
+                let share = &mut scales.shares.0[vector.first::<L>()..];
+                L::load(share).mul(L::splat(inverse)).store(share);
+            }
+            scales.unit = if all_from_zero(nothing) { largest / F::LARGEST_WEIGHT } else { f32::NAN };
+        }
     }
 
     /// Takes the span in for `Q` queries from `index`, which all attend to the slots of `mask`.
     #[inline(always)]
-    fn block<L: Lanes, const Q: usize>(&mut self, index: usize, mask: u64, made: bool) {
-        let live = Live::of::<L>(mask);
-        let mut scores = [OfSlots([0.0; SPAN_TOKENS_MAX]); Q];
-        let largest = self.score::<L, Q>(index, mask, live.get(), &mut scores);
-        let factors = self.weigh::<L, Q>(index, live.get(), largest, &mut scores);
-        match F::SCALED > 0 && made {
-            true => self.accumulate::<L, Q, true>(index, mask, factors, &scores),
-            false => self.accumulate::<L, Q, false>(index, mask, factors, &scores),
+    fn block<L: Lanes, const Q: usize>(&mut self, index: usize, mask: u64, live: &[Vector]) {
+        let mut scores = [OfSlots::default(); Q];
+        let largest = self.score::<L, Q>(index, mask, live, &mut scores);
+        let factors = self.weigh::<L, Q>(index, live, largest, &mut scores);
+        let head_dim = self.state.shape.head_dim;
+        for block in 0..self.state.scales.len() {
+            let Scales { shares, unit, .. } = &self.state.scales[block];
+            let mut weights = [Weights([0; SPAN_TOKENS_MAX]); Q];
+            for (weights, scores) in weights.iter_mut().zip(&scores) {
+                for vector in live {
+                    let at = vector.first::<L>();
+                    let weight = L::load(&scores.0[at..]).mul(L::load(&shares.0[at..]));
+                    weight.store_i16(&mut weights.0[at..]);
+                }
+            }
+            let mut factors = factors;
+            for (_, of_span) in &mut factors {
+                *of_span *= unit;
+            }
+            let numbers = block * F::BLOCK..((block + 1) * F::BLOCK).min(head_dim);
+            self.accumulate::<L, Q>(index, mask, factors, &weights, numbers);
         }
     }
 
@@ -237,7 +318,7 @@ impl<F: Format> AttendSpan<'_, F> {
         &mut self,
         index: usize,
         mask: u64,
-        live: &[usize],
+        live: &[Vector],
         scores: &mut [OfSlots; Q],
     ) -> [f32; Q] {
         let mut largest = [L::splat(f32::NEG_INFINITY); Q];
@@ -261,184 +342,169 @@ impl<F: Format> AttendSpan<'_, F> {
         &mut self,
         index: usize,
         mask: u64,
-        vectors: &[usize],
+        vectors: &[Vector],
         scores: &mut [OfSlots; Q],
         largest: &mut [L; Q],
     ) -> usize {
-        let page_tokens = self.state.shape.page_tokens;
         let mut slots = [(&[] as &[u16], 0); W];
-        for (to, &vector) in slots.iter_mut().zip(vectors) {
-            let slot = vector * L::N;
-            *to = (self.span.pages[slot / page_tokens], slot % page_tokens);
+        for (to, vector) in slots.iter_mut().zip(vectors) {
+            *to = (self.span.pages[vector.page], vector.slot);
         }
         let sums =
-            F::products::<L, Q, W>(&self.state.queries, index, self.state.shape, slots, &mut self.ahead);
-        let (scale, cap) = (L::splat(self.state.scale), self.state.cap);
+            products::<F, L, Q, W>(&self.state.queries, index, self.state.shape, slots, &mut self.ahead);
+        let cap = self.state.cap;
         for (q, sums) in sums.into_iter().enumerate() {
-            for (sum, &vector) in sums.into_iter().zip(vectors) {
-                let mut score = sum.mul(scale);
+            for (mut score, vector) in sums.into_iter().zip(vectors) {
                 if let Some(cap) = cap {
-                    let cap = L::splat(cap);
-                    score = cap.mul(tanh(score.div(cap)));
+                    score = L::splat(cap * LOG2_E).mul(tanh(score.div(L::splat(cap))));
                 }
-                let score = score.select(bits::<L>(mask, vector), L::splat(f32::NEG_INFINITY));
+                let score = score.select(vector.bits::<L>(mask), L::splat(f32::NEG_INFINITY));
                 largest[q] = score.max(largest[q]);
-                score.store(&mut scores[q].0[vector * L::N..]);
+                score.store(&mut scores[q].0[vector.first::<L>()..]);
             }
         }
         W
     }
 
-    /// Turns scores into exponentials and updates maximum and sums; returns the factors of what came before.
+    /// Turns scores into exponentials and updates maximum and sums; returns per query the factors of what came before and of
+    /// this span.
     #[inline(always)]
     fn weigh<L: Lanes, const Q: usize>(
         &mut self,
         index: usize,
-        live: &[usize],
+        live: &[Vector],
         largest: [f32; Q],
         scores: &mut [OfSlots; Q],
-    ) -> [f32; Q] {
+    ) -> [(f32, f32); Q] {
         let mut factors = [0.0; SUMS];
         for (q, largest) in largest.into_iter().enumerate() {
             let max = &mut self.state.max[index + q];
             let before = *max;
             *max = if before > largest { before } else { largest };
-            factors[q] = before - *max;
+            (factors[q], factors[SUMS / 2 + q]) = (before - *max, largest - *max);
         }
-        exp(L::load(&factors)).store(&mut factors);
+        for factors in factors.chunks_exact_mut(L::N) {
+            exp2_to_one(L::load(factors)).store(factors);
+        }
+        let mut of_queries = [(0.0, 0.0); Q];
         for (q, scores) in scores.iter_mut().enumerate() {
-            let (max, factor) = (L::splat(self.state.max[index + q]), L::splat(factors[q]));
-            let sums = &mut self.state.sums[index + q];
-            for sums in sums.chunks_exact_mut(L::N) {
-                L::load(sums).mul(factor).store(sums);
+            let (before, of_span) = (factors[q], factors[SUMS / 2 + q]);
+            of_queries[q] = (before, of_span);
+            let largest = L::splat(largest[q]);
+            // Of 8 lanes, the vectors of even number and those of odd.
+            let mut added = [L::splat(0.0); 2];
+            for vector in live {
+                let score = &mut scores.0[vector.first::<L>()..];
+                let weight = exp2_to_one(L::load(score).sub(largest));
+                weight.store(score);
+                let added = &mut added[if L::N == SUMS { 0 } else { vector.index % 2 }];
+                *added = added.add(weight);
             }
-            for &vector in live {
-                let (slot, sum) = (vector * L::N, vector * L::N % SUMS);
-                let weight = exp(L::load(&scores.0[slot..]).sub(max));
-                weight.store(&mut scores.0[slot..]);
-                L::load(&sums[sum..]).add(weight).store(&mut sums[sum..]);
+            let sums = &mut self.state.sums[index + q];
+            for (sums, added) in sums.chunks_exact_mut(L::N).zip(added) {
+                let sum = L::load(sums).mul(L::splat(before));
+                added.fma(L::splat(of_span), sum).store(sums);
             }
         }
-        let mut of_queries = [0.0; Q];
-        of_queries.copy_from_slice(&factors[..Q]);
         of_queries
     }
 
-    /// `acc = factor * acc + sum over the slots of the mask of p[t] v[t]`, slots in order. With `MADE` the values are those
-    /// that [`Self::prepare_values`] made.
+    /// `acc = acc * before + of_span * sum over the slots of the mask of n[t] v[t]`, for some numbers of a head.
     #[inline(always)]
-    fn accumulate<L: Lanes, const Q: usize, const MADE: bool>(
+    fn accumulate<L: Lanes, const Q: usize>(
         &mut self,
         index: usize,
         mask: u64,
-        factors: [f32; Q],
-        weights: &[OfSlots; Q],
+        factors: [(f32, f32); Q],
+        weights: &[Weights; Q],
+        numbers: Range<usize>,
     ) {
-        let head_dim = self.state.shape.head_dim;
-        let mut first = 0;
-        while first < head_dim {
+        let Range { start: mut first, end } = numbers;
+        while first < end {
             // Sums that are independent of each other hide how long one takes.
             first += L::N
-                * match (head_dim - first) / L::N {
-                    8.. if Q == 1 => {
-                        self.accumulate_numbers::<L, Q, 8, MADE>(index, mask, factors, weights, first)
-                    }
+                * match (end - first) / L::N {
+                    8.. if Q == 1 => self.accumulate_numbers::<L, Q, 8>(index, mask, factors, weights, first),
                     // As many as the registers hold: see `run`.
                     4.. if L::N == 16 || Q == 1 => {
-                        self.accumulate_numbers::<L, Q, 4, MADE>(index, mask, factors, weights, first)
+                        self.accumulate_numbers::<L, Q, 4>(index, mask, factors, weights, first)
                     }
-                    2.. => self.accumulate_numbers::<L, Q, 2, MADE>(index, mask, factors, weights, first),
-                    _ => self.accumulate_numbers::<L, Q, 1, MADE>(index, mask, factors, weights, first),
+                    2.. => self.accumulate_numbers::<L, Q, 2>(index, mask, factors, weights, first),
+                    _ => self.accumulate_numbers::<L, Q, 1>(index, mask, factors, weights, first),
                 };
         }
     }
 
     /// [`Self::accumulate`] for `W` vectors of numbers from `first`; returns `W`.
     #[inline(always)]
-    fn accumulate_numbers<L: Lanes, const Q: usize, const W: usize, const MADE: bool>(
+    fn accumulate_numbers<L: Lanes, const Q: usize, const W: usize>(
         &mut self,
         index: usize,
         mask: u64,
-        factors: [f32; Q],
-        weights: &[OfSlots; Q],
+        factors: [(f32, f32); Q],
+        weights: &[Weights; Q],
         first: usize,
     ) -> usize {
         let PageShape { head_dim, page_tokens } = self.state.shape;
-        let at = |q: usize, w: usize| (index + q) * head_dim + first + w * L::N;
         // Loops instead of closures, which are not always inlined here.
-        let mut sums = [[L::splat(0.0); W]; Q];
-        for (q, sums) in sums.iter_mut().enumerate() {
-            let factor = L::splat(factors[q]);
-            for (w, sum) in sums.iter_mut().enumerate() {
-                *sum = L::load(&self.state.acc[at(q, w)..]).mul(factor);
-            }
-        }
-        let all = u64::MAX >> (SPAN_TOKENS_MAX - page_tokens);
+        let mut sums = [[L::first_sums(0); W]; Q];
+        let all = u64::MAX >> (SPAN_TOKENS_MAX - page_tokens) & EVEN;
+        // A pair of which the mask has one slot: the weight of the other one is zero.
+        let pairs = mask | mask >> 1;
         for (page, words) in self.span.pages.iter().enumerate() {
             if !asks_by_line::<L, Q>() {
                 self.ahead.page();
             }
-            let stored = F::values(words, self.state.shape);
-            let made = if MADE { &self.state.values[page * page_tokens * head_dim..] } else { &[] };
-            let scales: &[f32] = match F::SCALED {
-                0 => &[],
-                _ => &self.state.scales[page * head_dim.div_ceil(F::SCALED) * page_tokens..],
-            };
-            let numbers = page_tokens * head_dim;
+            let stored = layout::values::<F>(words, self.state.shape).0;
             assert!(first + W * L::N <= head_dim && (page + 1) * page_tokens <= SPAN_TOKENS_MAX);
-            assert!(if MADE { made.len() >= numbers } else { stored.len() >= numbers }, "values of a page");
-            assert!(
-                F::SCALED == 0 || MADE || scales.len() >= head_dim.div_ceil(F::SCALED) * page_tokens,
-                "scales of a page"
-            );
-            let mut left = mask >> (page * page_tokens) & all;
+            assert!(stored.len() >= page_tokens * head_dim, "values of a page");
+            let mut left = pairs >> (page * page_tokens) & all;
             while left != 0 {
                 let slot = left.trailing_zeros() as usize;
                 left &= left - 1;
                 if asks_by_line::<L, Q>() {
                     self.ahead.step();
                 }
-                let mut p = [L::splat(0.0); Q];
-                for (p, weights) in p.iter_mut().zip(weights) {
-                    // SAFETY: `slot` is below `page_tokens`, as `all` has no other bits, and `weights` has those of all pages.
-                    *p = L::splat(*unsafe { weights.0.get_unchecked(page * page_tokens + slot) });
+                let load = |w: usize| {
+                    let at = slot * head_dim + 2 * (first + w * L::N);
+                    // SAFETY: `first + W * L::N` is at most `head_dim` and `slot` below `page_tokens` and even, and of so many
+                    // values the length above is.
+                    F::load_values::<L>(unsafe { stored.get_unchecked(at..at + 2 * L::N) })
+                };
+                let mut values = [load(0); W];
+                for (w, values) in values.iter_mut().enumerate().skip(1) {
+                    *values = load(w);
                 }
-                for w in 0..W {
-                    let number = first + w * L::N;
-                    let at = slot * head_dim + number;
-                    // SAFETY: `number + L::N` is at most `head_dim` and `slot` below `page_tokens`, and of so many values and
-                    // of their scales the lengths above are.
-                    let value = unsafe {
-                        if MADE {
-                            L::load(made.get_unchecked(at..at + L::N))
-                        } else {
-                            let value: L = F::Value::load(stored.get_unchecked(at..at + L::N));
-                            match F::SCALED {
-                                0 => value,
-                                scaled => value.mul(L::splat(
-                                    *scales.get_unchecked(number / scaled * page_tokens + slot),
-                                )),
-                            }
-                        }
-                    };
-                    for (sums, p) in sums.iter_mut().zip(p) {
-                        sums[w] = value.fma(p, sums[w]);
+                for (sums, weights) in sums.iter_mut().zip(weights) {
+                    // SAFETY: `slot` is below `page_tokens`, as `all` has no other bits, and `weights` has those of all pages.
+                    let weight = unsafe { weights.pair((page * page_tokens + slot) / 2) };
+                    for (sum, values) in sums.iter_mut().zip(values) {
+                        *sum = L::add_pairs(*sum, values, weight);
                     }
                 }
             }
         }
+        let acc = &mut self.state.acc[index * head_dim..(index + Q) * head_dim];
+        assert!(first + W * L::N <= head_dim, "numbers of a head");
         for (q, sums) in sums.into_iter().enumerate() {
+            let (before, of_span) = (L::splat(factors[q].0), L::splat(factors[q].1));
             for (w, sum) in sums.into_iter().enumerate() {
-                sum.store(&mut self.state.acc[at(q, w)..]);
+                let at = q * head_dim + first + w * L::N;
+                // SAFETY: `q` is below `Q`, whose heads these are, and the rest within one, as above.
+                let acc = unsafe { acc.get_unchecked_mut(at..at + L::N) };
+                L::from_ints(sum).fma(of_span, L::load(acc).mul(before)).store(acc);
             }
         }
         W
     }
 }
 
+/// The first slots of pairs.
+const EVEN: u64 = u64::MAX / 3;
+
 #[cfg(test)]
 mod tests {
-    use super::super::format::{Format, f16::F16, q8_0::Q8_0};
+    use super::super::format::{i16::I16, q8_0::Q8_0};
     use super::*;
 
     /// As many steps as the loops of a span of 64 slots take for one query ask for every line, and half of them do not.
@@ -446,9 +512,9 @@ mod tests {
     fn the_steps_of_a_span_ask_for_all_lines_of_the_next() {
         fn check<F: Format>() {
             for (head_dim, pages) in [(64, 4), (80, 4), (128, 4), (256, 4), (64, 1), (128, 0)] {
-                let page = vec![0u16; F::page_len(PageShape { head_dim, page_tokens: 16 })];
+                let page = vec![0u16; layout::page_len::<F>(PageShape { head_dim, page_tokens: 16 })];
                 let of_span = vec![&page[..]; pages];
-                let steps = F::steps(head_dim);
+                let steps = steps::<F>(head_dim);
                 let mut ahead = Ahead::new(&of_span, steps);
                 // A step ends with a page, so each may take one more.
                 (0..steps + pages).for_each(|_| ahead.step());
@@ -464,7 +530,7 @@ mod tests {
                 assert!(ahead.lines == 0 && ahead.pages.len() == 0);
             }
         }
-        check::<F16>();
+        check::<I16>();
         check::<Q8_0>();
     }
 }

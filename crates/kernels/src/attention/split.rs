@@ -2,7 +2,7 @@
 //!
 //! The part of a query is its `head_dim` weighted values, the largest score and the sum of the exponentials.
 
-use crate::lanes::{Kernel, Lanes, exp};
+use crate::lanes::{Kernel, Lanes, exp2_to_one};
 
 /// Where the largest score stands, behind the values.
 pub(super) const MAX: usize = 0;
@@ -35,7 +35,7 @@ impl Kernel for Join<'_> {
             let max = if before > largest { before } else { largest };
             let mut factors = [0.0; 16];
             (factors[0], factors[1]) = (before - max, largest - max);
-            exp(L::load(&factors)).store(&mut factors);
+            exp2_to_one(L::load(&factors)).store(&mut factors);
             joined[MAX] = max;
             joined[SUM] = joined[SUM] * factors[0] + part[SUM] * factors[1];
             let (of_acc, of_values) = (L::splat(factors[0]), L::splat(factors[1]));

@@ -25,6 +25,8 @@ pub(crate) trait Lanes: Copy {
 
     /// Four codes for each lane.
     type Codes: Copy;
+    /// Two codes of 16 bits for each lane.
+    type Pairs: Copy;
     /// An i32 for each lane.
     type Ints: Copy;
 
@@ -33,10 +35,14 @@ pub(crate) trait Lanes: Copy {
     fn load(from: &[f32]) -> Self;
     fn load_f16(from: &[f16]) -> Self;
     fn load_bf16(from: &[bf16]) -> Self;
-    fn load_i8(from: &[i8]) -> Self;
     fn store(self, to: &mut [f32]);
+    /// Rounds to nearest, ties to even.
+    fn store_f16(self, to: &mut [f16]);
     /// Rounds to nearest, ties to even, and saturates to [-128, 127].
     fn store_i8(self, to: &mut [i8]);
+
+    /// Rounds to nearest, ties to even, and saturates to [-32768, 32767]. What is not a number becomes some number.
+    fn store_i16(self, to: &mut [i16]);
 
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
@@ -53,6 +59,11 @@ pub(crate) trait Lanes: Copy {
     fn round(self) -> Self;
     /// 2 to the power of `self`, an integer in [-126, 127].
     fn pow2(self) -> Self;
+    /// `self` times 2 to the power of `n`, integers in [-126, 127] of which no product is subnormal.
+    #[inline(always)]
+    fn shift(self, n: Self) -> Self {
+        self.mul(n.pow2())
+    }
     /// `self` times 2 to the power of `n`, integers in [-126, 128] of which no product is subnormal or infinite.
     #[inline(always)]
     fn times_pow2(self, n: Self) -> Self {
@@ -64,8 +75,14 @@ pub(crate) trait Lanes: Copy {
     fn zero_below(self, value: Self, limit: Self) -> Self;
     /// Lanes whose bit in `bits` is set, those of `other` elsewhere.
     fn select(self, bits: u16, other: Self) -> Self;
-    /// The first `4 N` codes: in [-127, 127], stored plus 128.
-    fn load_codes(from: &[u8]) -> Self::Codes;
+    /// The first `2 N` codes.
+    fn load_pairs(from: &[i16]) -> Self::Pairs;
+    /// The first `2 N` codes, of 8 bits.
+    fn load_pairs_i8(from: &[i8]) -> Self::Pairs;
+    /// Adds to each lane the products of its two codes with the two factors in `factors`, the lower one first.
+    fn add_pairs(sums: Self::Ints, codes: Self::Pairs, factors: i32) -> Self::Ints;
+    /// The first `4 N` codes: in [-127, 127], stored plus 128 in bytes without sign.
+    fn load_codes(from: &[i8]) -> Self::Codes;
     /// What sums of products with factors begin with that add up to `total`: nothing, or what takes the 128 off again.
     fn first_sums(total: i32) -> Self::Ints;
     /// Adds to each lane the products of its four codes and the four bytes of `factors`, also in [-127, 127]: exactly.
@@ -99,13 +116,6 @@ impl Number for f16 {
     #[inline(always)]
     fn load<L: Lanes>(from: &[f16]) -> L {
         L::load_f16(from)
-    }
-}
-
-impl Number for i8 {
-    #[inline(always)]
-    fn load<L: Lanes>(from: &[i8]) -> L {
-        L::load_i8(from)
     }
 }
 
@@ -175,6 +185,12 @@ pub(crate) fn run_wide<K: Kernel>(isa: Isa, kernel: K) -> K::Output {
     }
 }
 
+/// Whether every lane is zero or more. A maximum drops what is not a number, this finds it.
+#[inline(always)]
+pub(crate) fn all_from_zero<L: Lanes>(lanes: L) -> bool {
+    L::splat(-1.0).zero_below(lanes, L::splat(0.0)).max_lane() < 0.0
+}
+
 /// e^x: relative error below 2e-7 for x in [-87.3, 88.7]; 0 below that range, and e^88.7 above it.
 ///
 /// `e^x = 2^n e^r` with `n = round(x / ln 2)` and `|r| <= ln 2 / 2`; polynomial of Cephes `expf`.
@@ -191,6 +207,21 @@ pub(crate) fn exp<L: Lanes>(x: L) -> L {
     }
     let p = p.fma(r.mul(r), r.add(L::splat(1.0)));
     p.times_pow2(n).zero_below(x, L::splat(-87.3))
+}
+
+/// 2^x for x of at most 0: relative error below 2e-7, and exactly 1 for 0; 2^-125 below -125 and for what is not a number.
+///
+/// `2^x = 2^n 2^r` with `n = round(x)`; the polynomial was fitted for `|r| <= 1/2` with a value of 1 at 0.
+#[inline(always)]
+pub(crate) fn exp2_to_one<L: Lanes>(x: L) -> L {
+    let x = x.max(L::splat(-125.0));
+    let n = x.round();
+    let r = x.sub(n);
+    let mut p = L::splat(1.330_060_5e-3);
+    for c in [9.669_691e-3, 5.550_558_5e-2, 2.402_228_3e-1, std::f32::consts::LN_2, 1.0] {
+        p = p.fma(r, L::splat(c));
+    }
+    p.shift(n)
 }
 
 /// The hyperbolic tangent: absolute error below 2e-7.
@@ -252,16 +283,5 @@ pub(crate) fn map<L: Lanes>(values: &mut [f32], f: impl Fn(L) -> L) {
     }
 }
 
-/// [`exp`] of every value.
 #[cfg(test)]
-pub(crate) fn exp_slice(isa: Isa, values: &mut [f32]) {
-    struct Exp<'a>(&'a mut [f32]);
-    impl Kernel for Exp<'_> {
-        type Output = ();
-        #[inline(always)]
-        fn run<L: Lanes>(self) {
-            map::<L>(self.0, |x| exp(x));
-        }
-    }
-    run(isa, Exp(values));
-}
+mod tests;

@@ -81,6 +81,8 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
     const N: usize = 8;
     /// Less 128.
     type Codes = (int8x16_t, int8x16_t);
+    /// The first of each pair, and the second.
+    type Pairs = (int16x8_t, int16x8_t);
     type Ints = (int32x4_t, int32x4_t);
 
     #[inline(always)]
@@ -107,20 +109,16 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
         ))
     }
     #[inline(always)]
-    fn load_i8(from: &[i8]) -> Self {
-        let bytes = memory!(from, vld1_s8(from.as_ptr()));
-        let words = value!(vmovl_s8(bytes));
-        value!(Self(
-            vcvtq_f32_s32(vmovl_s16(vget_low_s16(words))),
-            vcvtq_f32_s32(vmovl_s16(vget_high_s16(words))),
-        ))
-    }
-    #[inline(always)]
     fn store(self, to: &mut [f32]) {
         memory!(to, {
             vst1q_f32(to.as_mut_ptr(), self.0);
             vst1q_f32(to.as_mut_ptr().add(4), self.1);
         });
+    }
+    #[inline(always)]
+    fn store_f16(self, to: &mut [f16]) {
+        let narrow = |lanes| value!(vreinterpret_u16_f16(vcvt_f16_f32(lanes)));
+        memory!(to, vst1q_u16(to.as_mut_ptr().cast(), vcombine_u16(narrow(self.0), narrow(self.1))));
     }
     #[inline(always)]
     fn store_i8(self, to: &mut [i8]) {
@@ -129,6 +127,14 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
             vqmovn_s16(vcombine_s16(words(self.0), words(self.1)))
         });
         memory!(to, vst1_s8(to.as_mut_ptr(), bytes));
+    }
+    #[inline(always)]
+    fn store_i16(self, to: &mut [i16]) {
+        let words = value!({
+            let words = |lanes| vqmovn_s32(vcvtnq_s32_f32(lanes));
+            vcombine_s16(words(self.0), words(self.1))
+        });
+        memory!(to, vst1q_s16(to.as_mut_ptr(), words));
     }
     #[inline(always)]
     fn add(self, other: Self) -> Self {
@@ -194,10 +200,33 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
         )
     }
     #[inline(always)]
-    fn load_codes(from: &[u8]) -> (int8x16_t, int8x16_t) {
-        let zero = value!(vdupq_n_u8(128));
-        let less = |codes| value!(vreinterpretq_s8_u8(veorq_u8(codes, zero)));
-        memory!(from, 4 * Self::N, (less(vld1q_u8(from.as_ptr())), less(vld1q_u8(from.as_ptr().add(16)))))
+    fn load_pairs(from: &[i16]) -> (int16x8_t, int16x8_t) {
+        let int16x8x2_t(first, second) = memory!(from, 2 * Self::N, vld2q_s16(from.as_ptr()));
+        (first, second)
+    }
+    #[inline(always)]
+    fn load_pairs_i8(from: &[i8]) -> (int16x8_t, int16x8_t) {
+        let int8x8x2_t(first, second) = memory!(from, 2 * Self::N, vld2_s8(from.as_ptr()));
+        value!((vmovl_s8(first), vmovl_s8(second)))
+    }
+    #[inline(always)]
+    fn add_pairs(
+        (low, high): (int32x4_t, int32x4_t),
+        (first, second): (int16x8_t, int16x8_t),
+        factors: i32,
+    ) -> (int32x4_t, int32x4_t) {
+        let of = [factors as i16, (factors >> 16) as i16];
+        value!({
+            let low = vmlal_n_s16(low, vget_low_s16(first), of[0]);
+            let high = vmlal_high_n_s16(high, first, of[0]);
+            (vmlal_n_s16(low, vget_low_s16(second), of[1]), vmlal_high_n_s16(high, second, of[1]))
+        })
+    }
+    #[inline(always)]
+    fn load_codes(from: &[i8]) -> (int8x16_t, int8x16_t) {
+        let zero = value!(vdupq_n_s8(-128));
+        let less = |codes| value!(veorq_s8(codes, zero));
+        memory!(from, 4 * Self::N, (less(vld1q_s8(from.as_ptr())), less(vld1q_s8(from.as_ptr().add(16)))))
     }
     #[inline(always)]
     fn first_sums(_: i32) -> (int32x4_t, int32x4_t) {

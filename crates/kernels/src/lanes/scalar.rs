@@ -7,6 +7,7 @@ use std::array::from_fn;
 impl Lanes for [f32; 8] {
     const N: usize = 8;
     type Codes = [[i8; 4]; 8];
+    type Pairs = [[i16; 2]; 8];
     type Ints = [i32; 8];
 
     #[inline(always)]
@@ -26,16 +27,20 @@ impl Lanes for [f32; 8] {
         from_fn(|i| from[i].to_f32())
     }
     #[inline(always)]
-    fn load_i8(from: &[i8]) -> Self {
-        from_fn(|i| f32::from(from[i]))
-    }
-    #[inline(always)]
     fn store(self, to: &mut [f32]) {
         to[..8].copy_from_slice(&self);
     }
     #[inline(always)]
+    fn store_f16(self, to: &mut [f16]) {
+        to[..8].copy_from_slice(&self.map(f16::from_f32));
+    }
+    #[inline(always)]
     fn store_i8(self, to: &mut [i8]) {
         to[..8].copy_from_slice(&self.map(|x| x.round_ties_even() as i8));
+    }
+    #[inline(always)]
+    fn store_i16(self, to: &mut [i16]) {
+        to[..8].copy_from_slice(&self.map(|x| x.round_ties_even() as i16));
     }
     #[inline(always)]
     fn add(self, other: Self) -> Self {
@@ -86,8 +91,21 @@ impl Lanes for [f32; 8] {
         from_fn(|i| if bits >> i & 1 == 1 { self[i] } else { other[i] })
     }
     #[inline(always)]
-    fn load_codes(from: &[u8]) -> [[i8; 4]; 8] {
-        from_fn(|i| from_fn(|j| (from[4 * i + j] ^ 128).cast_signed()))
+    fn load_pairs(from: &[i16]) -> [[i16; 2]; 8] {
+        from_fn(|i| [from[2 * i], from[2 * i + 1]])
+    }
+    #[inline(always)]
+    fn load_pairs_i8(from: &[i8]) -> [[i16; 2]; 8] {
+        from_fn(|i| [from[2 * i], from[2 * i + 1]].map(i16::from))
+    }
+    #[inline(always)]
+    fn add_pairs(sums: [i32; 8], codes: [[i16; 2]; 8], factors: i32) -> [i32; 8] {
+        let factors = [factors as i16, (factors >> 16) as i16].map(i32::from);
+        from_fn(|i| sums[i] + i32::from(codes[i][0]) * factors[0] + i32::from(codes[i][1]) * factors[1])
+    }
+    #[inline(always)]
+    fn load_codes(from: &[i8]) -> [[i8; 4]; 8] {
+        from_fn(|i| from_fn(|j| from[4 * i + j] ^ -128))
     }
     #[inline(always)]
     fn first_sums(_: i32) -> [i32; 8] {

@@ -45,6 +45,7 @@ impl Lanes for Avx2 {
     const N: usize = 8;
     /// Less 128.
     type Codes = __m256i;
+    type Pairs = __m256i;
     type Ints = __m256i;
 
     #[inline(always)]
@@ -65,13 +66,13 @@ impl Lanes for Avx2 {
         Self(value!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits)))))
     }
     #[inline(always)]
-    fn load_i8(from: &[i8]) -> Self {
-        let bytes = memory!(from, _mm_loadl_epi64(from.as_ptr().cast()));
-        Self(value!(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))))
-    }
-    #[inline(always)]
     fn store(self, to: &mut [f32]) {
         memory!(to, _mm256_storeu_ps(to.as_mut_ptr(), self.0));
+    }
+    #[inline(always)]
+    fn store_f16(self, to: &mut [f16]) {
+        let halves = value!(_mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));
+        memory!(to, _mm_storeu_si128(to.as_mut_ptr().cast(), halves));
     }
     #[inline(always)]
     fn store_i8(self, to: &mut [i8]) {
@@ -81,6 +82,14 @@ impl Lanes for Avx2 {
             _mm_packs_epi16(words, words)
         });
         memory!(to, _mm_storel_epi64(to.as_mut_ptr().cast(), bytes));
+    }
+    #[inline(always)]
+    fn store_i16(self, to: &mut [i16]) {
+        let words = value!({
+            let ints = _mm256_cvtps_epi32(self.0);
+            _mm_packs_epi32(_mm256_castsi256_si128(ints), _mm256_extracti128_si256::<1>(ints))
+        });
+        memory!(to, _mm_storeu_si128(to.as_mut_ptr().cast(), words));
     }
     #[inline(always)]
     fn add(self, other: Self) -> Self {
@@ -139,7 +148,19 @@ impl Lanes for Avx2 {
         }))
     }
     #[inline(always)]
-    fn load_codes(from: &[u8]) -> __m256i {
+    fn load_pairs(from: &[i16]) -> __m256i {
+        memory!(from, 2 * Self::N, _mm256_loadu_si256(from.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn load_pairs_i8(from: &[i8]) -> __m256i {
+        memory!(from, 2 * Self::N, _mm256_cvtepi8_epi16(_mm_loadu_si128(from.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn add_pairs(sums: __m256i, codes: __m256i, factors: i32) -> __m256i {
+        value!(_mm256_add_epi32(sums, _mm256_madd_epi16(codes, _mm256_set1_epi32(factors))))
+    }
+    #[inline(always)]
+    fn load_codes(from: &[i8]) -> __m256i {
         let codes = memory!(from, 4 * Self::N, _mm256_loadu_si256(from.as_ptr().cast()));
         value!(_mm256_xor_si256(codes, _mm256_set1_epi8(-128)))
     }
@@ -184,6 +205,7 @@ impl Reduce for Avx2 {
 impl Lanes for Avx512 {
     const N: usize = 16;
     type Codes = __m512i;
+    type Pairs = __m512i;
     type Ints = __m512i;
 
     #[inline(always)]
@@ -204,18 +226,23 @@ impl Lanes for Avx512 {
         Self(value!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))))
     }
     #[inline(always)]
-    fn load_i8(from: &[i8]) -> Self {
-        let bytes = memory!(from, _mm_loadu_si128(from.as_ptr().cast()));
-        Self(value!(_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))))
-    }
-    #[inline(always)]
     fn store(self, to: &mut [f32]) {
         memory!(to, _mm512_storeu_ps(to.as_mut_ptr(), self.0));
+    }
+    #[inline(always)]
+    fn store_f16(self, to: &mut [f16]) {
+        let halves = value!(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));
+        memory!(to, _mm256_storeu_si256(to.as_mut_ptr().cast(), halves));
     }
     #[inline(always)]
     fn store_i8(self, to: &mut [i8]) {
         let bytes = value!(_mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(self.0)));
         memory!(to, _mm_storeu_si128(to.as_mut_ptr().cast(), bytes));
+    }
+    #[inline(always)]
+    fn store_i16(self, to: &mut [i16]) {
+        let words = value!(_mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(self.0)));
+        memory!(to, _mm256_storeu_si256(to.as_mut_ptr().cast(), words));
     }
     #[inline(always)]
     fn add(self, other: Self) -> Self {
@@ -261,8 +288,12 @@ impl Lanes for Avx512 {
         }))
     }
     #[inline(always)]
-    fn times_pow2(self, n: Self) -> Self {
+    fn shift(self, n: Self) -> Self {
         Self(value!(_mm512_scalef_ps(self.0, n.0)))
+    }
+    #[inline(always)]
+    fn times_pow2(self, n: Self) -> Self {
+        self.shift(n)
     }
     #[inline(always)]
     fn zero_below(self, value: Self, limit: Self) -> Self {
@@ -273,7 +304,19 @@ impl Lanes for Avx512 {
         Self(value!(_mm512_mask_blend_ps(bits, other.0, self.0)))
     }
     #[inline(always)]
-    fn load_codes(from: &[u8]) -> __m512i {
+    fn load_pairs(from: &[i16]) -> __m512i {
+        memory!(from, 2 * Self::N, _mm512_loadu_si512(from.as_ptr().cast()))
+    }
+    #[inline(always)]
+    fn load_pairs_i8(from: &[i8]) -> __m512i {
+        memory!(from, 2 * Self::N, _mm512_cvtepi8_epi16(_mm256_loadu_si256(from.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn add_pairs(sums: __m512i, codes: __m512i, factors: i32) -> __m512i {
+        value!(_mm512_dpwssd_epi32(sums, codes, _mm512_set1_epi32(factors)))
+    }
+    #[inline(always)]
+    fn load_codes(from: &[i8]) -> __m512i {
         memory!(from, 4 * Self::N, _mm512_loadu_si512(from.as_ptr().cast()))
     }
     #[inline(always)]

@@ -146,25 +146,6 @@ fn masked_logits_have_probability_zero() {
 }
 
 #[test]
-fn exp_is_within_its_documented_error() {
-    for isa in Isa::available() {
-        let mut worst = 0f64;
-        for i in -87_300..88_700 {
-            let x = i as f32 / 1000.0;
-            let mut value = vec![x];
-            crate::lanes::exp_slice(isa, &mut value);
-            let exact = f64::from(x).exp();
-            worst = worst.max((f64::from(value[0]) - exact).abs() / exact);
-        }
-        assert!(worst < 2e-7, "{isa}: {worst}");
-        let mut ends = vec![f32::NEG_INFINITY, -88.0, 0.0, 200.0];
-        crate::lanes::exp_slice(isa, &mut ends);
-        assert_eq!(ends[..3], [0.0, 0.0, 1.0]);
-        assert!(ends[3].is_finite() && ends[3] > 3e38);
-    }
-}
-
-#[test]
 fn rope_turns_pairs() {
     let frequencies: Vec<f32> = (0..20).map(|i| 10_000f32.powf(-(i as f32) / 20.0)).collect();
     let (mut cos, mut sin) = (vec![0.0; 20], vec![0.0; 20]);

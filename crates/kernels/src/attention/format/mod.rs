@@ -1,27 +1,49 @@
-//! How a page holds keys and values, one file per format, each with what [`super::span`] asks of it.
+//! How a page holds keys and values: integers with scales, one file per format.
 //!
-//! A page is one slice of 16-bit words, whatever is in it, so that memory has the alignment of its numbers. A format
-//! decides where the numbers of a slot are, what becomes of a query before its products with keys, and whether values have
-//! scales; softmax, masks and sums are the same code for all. Formats are chosen once for a span, outside of all loops: a
-//! row of [`TABLE`] has the functions that were compiled for it.
+//! A page is one slice of 16-bit words, whatever is in it, so that memory has the alignment of its numbers. Some numbers of a
+//! key or value, a block, of the last fewer where a head has no whole blocks, share a scale: `number = scale * code`. Keys have
+//! few numbers that are much larger than the others, which would get their coarse steps. So keys and queries are turned by
+//! the same Hadamard matrix first: products stay what they are, and what is large is spread over all numbers of the head.
+//! A page is laid out for products of as many codes as a word of 32 bits holds, `n`:
+//!
+//! ```text
+//! [head_dim / n][page_tokens][n] keys      [page_tokens / 2][head_dim][2] values
+//! [blocks][page_tokens] scales of keys     [blocks][page_tokens] scales of values, f16
+//! ```
+//! A query is turned and quantized once, in the same blocks but with scales of f32. `n` of its codes are multiplied with those
+//! of a vector of slots at a time, and two weights with the values of two slots:
+//!
+//! ```text
+//! i[b][t] = sum over d in block b of q[d] k[d][t]                              exact
+//! s[t]    = fused sum over b of i[b][t] * (scale of k[b][t] * scale of q[b])   in the order of the blocks
+//! ```
+//! Only the second line rounds, and it is written once, so all instruction sets give the same bits. How weights become codes
+//! stands in [`super::span`].
+//!
+//! Scales are f16: they are rounded up, and codes made with what they are then, so that this moves no number by more than a
+//! part of a step.
+//!
+//! Formats are chosen once for a span, outside of all loops: a row of [`TABLE`] has the functions that were compiled for it.
 
-pub(super) mod f16;
+pub(super) mod i16;
+pub(super) mod layout;
 pub(super) mod q8_0;
 
-use super::queries::Queries;
-use super::span::{Ahead, AttendSpan, Span};
-use super::{Attention, run_in};
+use super::queries::{Queries, QueryBlock};
+use super::span::{Ahead, AttendSpan, Span, asks_by_line};
+use super::{Attention, SPAN_TOKENS_MAX, run_in};
 use crate::Isa;
-use crate::lanes::{Lanes, Number};
+use crate::lanes::{Lanes, run};
+use std::marker::PhantomData;
 
 /// The number format of keys and values in pages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[allow(non_camel_case_types, reason = "the names of the formats in GGUF")]
 pub enum KvType {
-    /// IEEE half precision.
+    /// 16 bits.
     #[default]
-    F16,
-    /// 8 bits, scale per 32: a little more than half the memory, and scores are integer products.
+    I16,
+    /// 8 bits: a little more than half the memory.
     Q8_0,
 }
 
@@ -65,8 +87,9 @@ impl KvType {
         (self.spec().write)(isa, SlotMut { page, shape, slot }, key, value);
     }
 
-    pub(super) fn prepare(self, isa: Isa, queries: &mut Queries) {
-        (self.spec().prepare)(isa, queries);
+    /// Makes codes of queries; scores come out multiplied by `scale`.
+    pub(super) fn prepare(self, isa: Isa, queries: &mut Queries, scale: f32) {
+        (self.spec().prepare)(isa, queries, scale);
     }
 
     pub(super) fn attend(self, isa: Isa, wide: bool, state: &mut Attention, span: Span<'_>) {
@@ -79,7 +102,7 @@ impl KvType {
 }
 
 /// The formats, in the order of the enum.
-static TABLE: [Spec; 2] = [Spec::of::<f16::F16>(KvType::F16), Spec::of::<q8_0::Q8_0>(KvType::Q8_0)];
+static TABLE: [Spec; 2] = [Spec::of::<i16::I16>(KvType::I16), Spec::of::<q8_0::Q8_0>(KvType::Q8_0)];
 
 /// What [`KvType`] says of a format.
 struct Spec {
@@ -87,7 +110,7 @@ struct Spec {
     name: &'static str,
     page_len: fn(PageShape) -> usize,
     write: fn(Isa, SlotMut<'_>, &[f32], &[f32]),
-    prepare: fn(Isa, &mut Queries),
+    prepare: fn(Isa, &mut Queries, f32),
     attend: fn(Isa, bool, &mut Attention, Span<'_>),
 }
 
@@ -96,9 +119,13 @@ impl Spec {
         Spec {
             kv_type,
             name: F::NAME,
-            page_len: F::page_len,
-            write: F::write,
-            prepare: F::prepare,
+            page_len: layout::page_len::<F>,
+            write: |isa, to, key, value| {
+                run(isa, layout::Write { to, key, value, format: PhantomData::<F> });
+            },
+            prepare: |isa, queries, scale| {
+                run(isa, layout::Prepare { queries, scale, format: PhantomData::<F> });
+            },
             attend: |isa, wide, state, span| run_in(isa, wide, AttendSpan::<F>::new(state, span)),
         }
     }
@@ -122,40 +149,119 @@ pub(super) struct SlotMut<'a> {
 pub(super) trait Format {
     const NAME: &'static str;
 
-    /// What values are stored as.
-    type Value: Number;
+    /// What a code is stored as: `i8` or `i16`.
+    type Code: Copy;
 
-    /// Numbers of a value that share a scale; 0 where there is none.
-    const SCALED: usize;
+    /// Codes in a word of 32 bits.
+    const PER_WORD: usize = size_of::<i32>() / size_of::<Self::Code>();
 
-    /// In how many steps the loops of a whole span ask for lines of the next: one for each slot, and those of
-    /// [`Format::products`].
-    fn steps(head_dim: usize) -> usize;
+    /// Numbers that share a scale.
+    const BLOCK: usize;
 
-    /// See [`KvType::page_len`].
-    fn page_len(shape: PageShape) -> usize;
+    /// The largest codes. Of a block no sum of products of keys and a query leaves 32 bits, and of a span none of values and
+    /// weights.
+    const LARGEST_KEY: f32;
+    const LARGEST_QUERY: f32;
+    const LARGEST_VALUE: f32;
+    const LARGEST_WEIGHT: f32;
 
-    /// See [`KvType::write`], which has checked the lengths.
-    fn write(isa: Isa, to: SlotMut<'_>, key: &[f32], value: &[f32]);
+    /// A word of codes 0 of keys, as it is stored; the bits of others are changed like those of 0.
+    const ZERO_KEYS: u32;
 
-    /// Makes of the numbers of queries what [`Format::products`] wants.
-    fn prepare(isa: Isa, queries: &mut Queries);
+    /// A word of codes for each lane.
+    type Keys<L: Lanes>: Copy;
 
-    /// The products of `Q` queries from `index` with the keys of `W` vectors of slots, each a page and its first slot. It may
-    /// ask for some of the lines that come after, a step at a time.
-    fn products<L: Lanes, const Q: usize, const W: usize>(
-        queries: &Queries,
-        index: usize,
-        shape: PageShape,
-        slots: [(&[u16], usize); W],
-        ahead: &mut Ahead<'_>,
-    ) -> [[L; W]; Q];
+    /// A word of codes of keys for each lane: the first `PER_WORD * N`.
+    fn load_keys<L: Lanes>(from: &[Self::Code]) -> Self::Keys<L>;
 
-    /// The values of a page, `[page_tokens][head_dim]`.
-    fn values(page: &[u16], shape: PageShape) -> &[Self::Value];
+    /// Whether codes of keys are without sign, which [`Format::first_sums`] makes up for.
+    const UNSIGNED: bool;
 
-    /// Their scales, `[blocks][page_tokens]`.
-    fn scales(page: &[u16], shape: PageShape) -> &[half::f16];
+    /// What sums begin with for a block of a query whose codes add up to `total`.
+    fn first_sums<L: Lanes>(total: i32) -> L::Ints;
+
+    /// Adds the products of the codes of keys with those of a query.
+    fn add_keys<L: Lanes>(sums: L::Ints, keys: Self::Keys<L>, query: i32) -> L::Ints;
+
+    /// The first `2 N` codes of values.
+    fn load_values<L: Lanes>(from: &[Self::Code]) -> L::Pairs;
+
+    /// The codes of a word of a query, the first ones lowest.
+    fn word(codes: &[i16]) -> i32;
+
+    /// A code, which fits.
+    fn narrow(code: i16) -> Self::Code;
+}
+
+/// In how many steps the loops of a whole span ask for lines of the next: one for each word of a key, and each two slots.
+pub(super) const fn steps<F: Format>(head_dim: usize) -> usize {
+    head_dim / F::PER_WORD + SPAN_TOKENS_MAX / 2
+}
+
+/// The products of `Q` queries from `index` with the keys of `W` vectors of slots, each a page and its first slot. Asks for
+/// some of the lines that come after.
+#[inline(always)]
+pub(super) fn products<F: Format, L: Lanes, const Q: usize, const W: usize>(
+    queries: &Queries,
+    index: usize,
+    shape: PageShape,
+    slots: [(&[u16], usize); W],
+    ahead: &mut Ahead<'_>,
+) -> [[L; W]; Q] {
+    let PageShape { head_dim, page_tokens } = shape;
+    let (words, blocks) = (head_dim / F::PER_WORD, layout::blocks::<F>(shape));
+    let (mut of_queries, mut of_blocks) = ([&[] as &[i32]; Q], [&[] as &[QueryBlock]; Q]);
+    for q in 0..Q {
+        (of_queries[q], of_blocks[q]) = queries.codes(index + q);
+        assert!(of_queries[q].len() == words && of_blocks[q].len() == blocks, "codes of a query");
+    }
+    let stride = F::PER_WORD * page_tokens;
+    let (mut keys, mut scales) = ([&[] as &[F::Code]; W], [&[] as &[half::f16]; W]);
+    for (w, (page, slot)) in slots.into_iter().enumerate() {
+        let (codes, of_codes) = layout::keys::<F>(page, shape);
+        (keys[w], scales[w]) = (&codes[F::PER_WORD * slot..], &of_codes[slot..]);
+        assert!(keys[w].len() >= (words - 1) * stride + F::PER_WORD * L::N, "codes of a vector of slots");
+        assert!(scales[w].len() >= (blocks - 1) * page_tokens + L::N, "scales of a vector of slots");
+    }
+    let mut scores = [[L::splat(0.0); W]; Q];
+    #[expect(clippy::needless_range_loop, reason = "it is an index of what each query has")]
+    for block in 0..blocks {
+        let mut sums = [[L::first_sums(0); W]; Q];
+        for q in 0..Q {
+            sums[q] = [F::first_sums::<L>(of_blocks[q][block].total); W];
+        }
+        let of_block = F::BLOCK / F::PER_WORD;
+        for word in block * of_block..((block + 1) * of_block).min(words) {
+            if asks_by_line::<L, Q>() {
+                ahead.step();
+            }
+            let at = word * stride;
+            // SAFETY: `word` is below `words`, and the lengths above are those.
+            let load =
+                |w: usize| F::load_keys::<L>(unsafe { keys[w].get_unchecked(at..at + F::PER_WORD * L::N) });
+            let mut codes = [load(0); W];
+            for (w, codes) in codes.iter_mut().enumerate().skip(1) {
+                *codes = load(w);
+            }
+            for q in 0..Q {
+                // SAFETY: as above.
+                let query = *unsafe { of_queries[q].get_unchecked(word) };
+                for w in 0..W {
+                    sums[q][w] = F::add_keys::<L>(sums[q][w], codes[w], query);
+                }
+            }
+        }
+        for w in 0..W {
+            let at = block * page_tokens;
+            // SAFETY: `block` is below `blocks`, and the length above is that.
+            let scale = L::load_f16(unsafe { scales[w].get_unchecked(at..at + L::N) });
+            for q in 0..Q {
+                let factor = scale.mul(L::splat(of_blocks[q][block].scale));
+                scores[q][w] = L::from_ints(sums[q][w]).fma(factor, scores[q][w]);
+            }
+        }
+    }
+    scores
 }
 
 #[cfg(test)]
@@ -169,6 +275,6 @@ mod tests {
             assert_eq!(KvType::from_name(kv_type.name()), Some(kv_type));
         }
         assert_eq!(KvType::from_name("q4_0"), None);
-        assert_eq!(KvType::default().name(), "f16");
+        assert_eq!(KvType::default().name(), "i16");
     }
 }
