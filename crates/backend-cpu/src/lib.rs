@@ -88,6 +88,21 @@ impl CpuBackend {
         options: &CpuOptions,
         progress: impl FnMut(LoadProgress),
     ) -> Result<CpuBackend, OpenError> {
+        CpuBackend::open_watched(hyper, weights, options, progress, |_| ())
+    }
+
+    /// As [`CpuBackend::open`]; calls `packed` when the tensors whose name starts with what it is told were read and packed, and
+    /// before the memory of that part of the file is given back, on the thread that did it.
+    ///
+    /// # Errors
+    /// As of [`CpuBackend::open`].
+    pub fn open_watched(
+        hyper: &Hyperparameters,
+        weights: &Weights,
+        options: &CpuOptions,
+        progress: impl FnMut(LoadProgress),
+        packed: impl Fn(&str) + Sync,
+    ) -> Result<CpuBackend, OpenError> {
         options.check()?;
         // A norm of a whole row would take in what heads are filled up with.
         let row_norm = hyper.qk_norm == Some(QkNorm::Row) && !hyper.head_dim.is_multiple_of(8);
@@ -95,7 +110,7 @@ impl CpuBackend {
             return Err(OpenError::HeadDim { found: hyper.head_dim });
         }
         let isa = options.isa.unwrap_or_else(Isa::detect);
-        let network = load::network(hyper, weights, isa, options, progress)?;
+        let network = load::network(hyper, weights, isa, options, progress, &packed)?;
         let pages = Pages::new(hyper, options.kv_cache_type, options.pages, options.page_tokens)?;
         let state = RwLock::new(State::new(pages, options.threads));
         let team = Team::new(options.threads, options.pin)?;

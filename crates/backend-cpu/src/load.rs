@@ -181,13 +181,14 @@ enum Packed {
 }
 
 /// Packs all weights for `isa`, on the threads of the options. `progress` is called from this thread, each time
-/// something is done.
+/// something is done, and `seen` from the one that packed tensors, with what their names start with.
 pub(crate) fn network(
     hyper: &Hyperparameters,
     weights: &Weights,
     isa: Isa,
     options: &CpuOptions,
     mut progress: impl FnMut(LoadProgress),
+    seen: &(impl Fn(&str) + Sync),
 ) -> Result<Network, OpenError> {
     // They may be of another file than the hyper-parameters.
     hyper.check(weights)?;
@@ -213,6 +214,7 @@ pub(crate) fn network(
                             (layer.map(|layer| Packed::Layer(n - 1, layer)), layer_names(n - 1))
                         }
                     };
+                    seen(&read);
                     // What was read is packed: else the file would be in memory beside its weights.
                     weights.release_tensors(&read);
                     // Nobody listens any more when another part failed.

@@ -1,15 +1,13 @@
 //! Wiring: from settings to running engines and a runtime over them. With `pie bench`, which measures it, the
 //! only place that names the CPU backend.
 
-use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use anyhow::{Result, anyhow};
 use backend::Backend;
-use backend_cpu::{CpuBackend, CpuOptions};
-use model::{Hyperparameters, Model, Weights};
+use backend_cpu::{CpuBackend, CpuOptions, LoadProgress};
+use model::Model;
 use model_store::ModelStore;
 use runtime::{PassObserver, Runtime, RuntimeConfig, ServedModel};
 use scheduler::{Engine, EngineConfig, EngineHandle, Observers, SchedulerConfig};
@@ -18,6 +16,7 @@ use trace::Recorder;
 
 use crate::bundled;
 use crate::config::{McpSettings, ModelSettings, PoolSize, Settings};
+use crate::fingerprint::Hashes;
 use crate::home::{Home, program_folders, store_settings};
 use crate::kv_events::Publisher;
 use crate::progress;
@@ -52,7 +51,9 @@ impl Assembly {
         let recorder = Arc::new(Recorder::default());
         for model_settings in &settings.models {
             let path = model_path(&home, &model_settings.model)?;
-            let (model, backend) = tokio::task::block_in_place(|| load(&path, model_settings))?;
+            let hashes = Hashes::default();
+            let (model, backend) =
+                tokio::task::block_in_place(|| load(&path, model_settings, Some(&hashes)))?;
             let page_bytes = backend.limits().page_bytes;
             let scheduler = SchedulerConfig {
                 policy: settings.server.policy(),
@@ -71,7 +72,7 @@ impl Assembly {
             let config = EngineConfig::default();
             let (handle, engine) = Engine::start_observed(Box::new(backend), scheduler, config, observers)?;
             let fingerprint = tokio::task::block_in_place(|| {
-                fingerprint(&model.weights, &model.hyperparameters, model_settings)
+                hashes.finish(&model.weights, &model.hyperparameters, model_settings)
             });
             if let Some(publisher) = &mut publisher {
                 publisher.add_model(&name, &fingerprint);
@@ -137,8 +138,12 @@ pub(crate) fn model_path(home: &Home, model: &str) -> Result<PathBuf> {
     Ok(store.resolve(model)?)
 }
 
-/// Opens a model and packs its weights.
-pub(crate) fn load(path: &Path, settings: &ModelSettings) -> Result<(Model, CpuBackend)> {
+/// Opens a model and packs its weights; `hashes` takes in what was packed, while it is in the caches.
+pub(crate) fn load(
+    path: &Path,
+    settings: &ModelSettings,
+    hashes: Option<&Hashes>,
+) -> Result<(Model, CpuBackend)> {
     let model = Model::open(path)?;
     let (kv_cache_type, page_tokens) = (settings.kv_cache_type(), settings.kv_page_size);
     let page_bytes = CpuBackend::page_bytes(&model.hyperparameters, kv_cache_type, page_tokens);
@@ -157,10 +162,17 @@ pub(crate) fn load(path: &Path, settings: &ModelSettings) -> Result<(Model, CpuB
         ..defaults
     };
     let bar = progress::bytes(&format!("loading {}", model.name), Some(0));
-    let backend = CpuBackend::open(&model.hyperparameters, &model.weights, &options, |progress| {
+    let progress = |progress: LoadProgress| {
         bar.set_length(progress.total);
         bar.set_position(progress.done);
-    });
+    };
+    let packed = |prefix: &str| {
+        if let Some(hashes) = hashes {
+            hashes.add(&model.weights, prefix);
+        }
+    };
+    let backend =
+        CpuBackend::open_watched(&model.hyperparameters, &model.weights, &options, progress, packed);
     bar.finish_and_clear();
     Ok((model, backend?))
 }
@@ -180,130 +192,9 @@ fn machine_memory() -> u64 {
     bound.map_or(system.total_memory(), |bound| bound.min(system.total_memory()))
 }
 
-/// Names the weights and what they become, the numbers of the model, and the layout and format of a page. The weights are
-/// hashed whole: two fine-tunes of one model differ in nothing else, and in few of them perhaps. Packing reads all of
-/// them too, and takes longer.
-fn fingerprint(weights: &Weights, hyperparameters: &Hyperparameters, settings: &ModelSettings) -> String {
-    let names: Vec<&str> = weights.names().collect();
-    let hash = |name: &str| {
-        let tensor = weights.get(name).expect("a name of the list");
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(format!("{name} {:?} {:?}\n", tensor.dtype, tensor.shape).as_bytes());
-        hasher.update(tensor.bytes);
-        // Else the whole file would be in memory once more, beside what was packed of it.
-        weights.release_tensors(name);
-        hasher.finalize()
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    // The largest first, so that no thread is left with one when the others are done.
-    let mut order: Vec<usize> = (0..names.len()).collect();
-    order.sort_by_key(|at| Reverse(weights.get(names[*at]).map_or(0, |tensor| tensor.bytes.len())));
-    let next = AtomicUsize::new(0);
-    let hash_some = || {
-        let one = || order.get(next.fetch_add(1, Relaxed)).map(|at| (*at, hash(names[*at])));
-        std::iter::from_fn(one).collect::<Vec<_>>()
-    };
-    let mut hashes: Vec<(usize, blake3::Hash)> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(hash_some)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("hashing does not panic")).collect()
-    });
-    hashes.sort_unstable_by_key(|(at, _)| *at);
-    // A read maps pages around its own as well, those of tensors that were given back among them.
-    weights.release();
-    let mut all = blake3::Hasher::new();
-    let page_tokens = settings.kv_page_size;
-    all.update(format!("{} {page_tokens} {:?}\n", CpuBackend::KV_LAYOUT, hyperparameters).as_bytes());
-    if let Some(quantize) = settings.quantize() {
-        all.update(quantize.name().as_bytes());
-    }
-    all.update(format!("pages of {}", settings.kv_cache_type().name()).as_bytes());
-    for (_, hash) in hashes {
-        all.update(hash.as_bytes());
-    }
-    all.finalize().to_hex()[..32].to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use backend_cpu::KvType;
-
-    /// The fingerprint of a file of these bytes.
-    fn of(bytes: &[u8], page_tokens: u32) -> String {
-        of_model(bytes, &ModelSettings { kv_page_size: page_tokens, ..ModelSettings::new("model") })
-    }
-
-    fn of_model(bytes: &[u8], settings: &ModelSettings) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.gguf");
-        std::fs::write(&path, bytes).unwrap();
-        let model = Model::open(&path).unwrap();
-        fingerprint(&model.weights, &model.hyperparameters, settings)
-    }
-
-    #[test]
-    fn a_fingerprint_tells_weights_and_pages_apart() {
-        let bytes = |seed| model::test_model::build(kernels::DType::F32, seed).unwrap().to_bytes();
-        let model = bytes(1);
-        assert_eq!(of(&model, 16), of(&model, 16));
-        assert_ne!(of(&model, 16), of(&model, 8));
-        assert_ne!(of(&model, 16), of(&bytes(2), 16));
-        let of_8_bits = |weights: bool, pages: bool| {
-            let quantize = weights.then(|| "q8_0".to_string());
-            let kv_cache_type = if pages { KvType::Q8_0 } else { KvType::default() }.name().to_string();
-            of_model(&model, &ModelSettings { quantize, kv_cache_type, ..ModelSettings::new("model") })
-        };
-        let all = [(false, false), (true, false), (false, true), (true, true)];
-        let all = all.map(|(weights, pages)| of_8_bits(weights, pages));
-        assert_eq!(all[0], of(&model, ModelSettings::default().kv_page_size));
-        assert_eq!(std::collections::BTreeSet::from(all).len(), 4, "weights and pages in 8 bits or not");
-        // One number, anywhere: all of the second half are weights.
-        for at in [model.len() / 2, model.len() * 3 / 4 + 2, model.len() - 3] {
-            let mut tuned = model.clone();
-            tuned[at] ^= 1;
-            assert_ne!(of(&model, 16), of(&tuned, 16), "byte {at}");
-        }
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_file_that_was_hashed_does_not_stay_in_memory() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.gguf");
-        model::test_model::write(&path, kernels::DType::F32, 1).unwrap();
-        let resident = || model::test_model::resident(&path).unwrap().expect("the file is mapped") as u64;
-        let model = Model::open(&path).unwrap();
-        let size = std::fs::metadata(&path).unwrap().len();
-        let first = |name: &str| u64::from(model.weights.get(name).unwrap().bytes[0]);
-        assert!(model.weights.names().map(first).sum::<u64>() > 0, "a byte of each is read");
-        assert!(resident() > size / 4, "what was read is there");
-        fingerprint(&model.weights, &model.hyperparameters, &ModelSettings::default());
-        assert!(resident() < size / 4, "{} of {size} bytes of the file stayed", resident());
-    }
-
-    #[test]
-    fn fine_tunes_that_share_everything_but_their_weights_are_told_apart() {
-        use safetensors::tensor::{Dtype, TensorView, serialize};
-        let path = tempfile::tempdir().unwrap();
-        let file = path.path().join("tiny.gguf");
-        model::test_model::write(&file, kernels::DType::F32, 1).unwrap();
-        let hyperparameters = Model::open(&file).unwrap().hyperparameters;
-        let of = |value: f32| {
-            let folder = tempfile::tempdir().unwrap();
-            let bytes = value.to_le_bytes().repeat(8);
-            let norm = TensorView::new(Dtype::F32, vec![8], &bytes).unwrap();
-            let shard = serialize([("model.norm.weight", norm)], None).unwrap();
-            std::fs::write(folder.path().join("model.safetensors"), shard).unwrap();
-            std::fs::write(folder.path().join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
-            fingerprint(
-                &model::safetensors::open(folder.path()).unwrap(),
-                &hyperparameters,
-                &ModelSettings::default(),
-            )
-        };
-        assert_eq!(of(0.5), of(0.5));
-        assert_ne!(of(0.5), of(0.25));
-    }
 
     #[test]
     fn memory_for_spilling_is_a_share_or_what_was_set() {

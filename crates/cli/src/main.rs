@@ -13,6 +13,7 @@ mod bundled;
 mod commands;
 mod config;
 mod develop;
+mod fingerprint;
 mod home;
 mod keys;
 mod kv_events;

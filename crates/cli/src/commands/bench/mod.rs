@@ -118,7 +118,7 @@ pub(crate) fn bench(flags: BenchFlags) -> Result<()> {
         ..ModelSettings::new(&flags.model)
     };
     let path = model_path(&Home::find()?, &flags.model)?;
-    let (model, mut backend) = load(&path, &settings)?;
+    let (model, mut backend) = load(&path, &settings, None)?;
     let limits = backend.limits();
     for test in &tests {
         let longest = test.context + test.tokens;
