@@ -214,7 +214,9 @@ pub(crate) fn network(
                             (layer.map(|layer| Packed::Layer(n - 1, layer)), layer_names(n - 1))
                         }
                     };
-                    seen(&read);
+                    if packed.is_ok() {
+                        seen(&read);
+                    }
                     // What was read is packed: else the file would be in memory beside its weights.
                     weights.release_tensors(&read);
                     // Nobody listens any more when another part failed.

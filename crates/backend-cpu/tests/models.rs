@@ -102,8 +102,9 @@ fn divergence_from_the_reference_is_at_most_that_of_llama_cpp() {
 /// few. docs/config.md says so of `kv_cache_type`.
 #[test]
 fn divergence_with_keys_and_values_in_8_bits_depends_on_how_keys_differ_in_size() {
-    let [(smollm2, of_llama_cpp), (qwen2, _)] = MODELS;
-    check_divergence(KvType::Q8_0, &[(smollm2, of_llama_cpp), (qwen2, 0.07)]);
+    // Orders of adding that differ in a last bit gave 0.0040 to 0.0045, and 0.040 to 0.066.
+    let [(smollm2, _), (qwen2, _)] = MODELS;
+    check_divergence(KvType::Q8_0, &[(smollm2, 0.005), (qwen2, 0.08)]);
 }
 
 /// Holds the mean divergence of files below their bounds.

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Both compute in f32 and round the same numbers in other orders.
 const PLAIN_BOUND: f32 = 1e-3;
-/// The backend keeps keys, queries and values in 12 bits and a sign, of blocks.
+/// The backend keeps keys and queries in 12 bits and a sign, and values in 11, of blocks.
 const BACKEND_BOUND: f32 = 0.02;
 
 #[derive(Deserialize)]

@@ -1,5 +1,5 @@
 //! Speed of attention over pages, per format of the pages, width of a head, heads and rows, beside the limits of the
-//! machine: two products per slot and number of a head, that with keys in 8 bits where pages hold those.
+//! machine: two products per slot and number of a head, of 16-bit integers, that with keys of 8-bit ones where pages hold those.
 //!
 //! `cargo bench -p kernels --bench attention -- 'i16 .* rows 1$'`. The context is 1024 tokens of one key-value head, which are
 //! read again and again; but for the last cases, which decode many sequences whose pages lie all over memory.
@@ -58,11 +58,11 @@ fn product_operations(head_dim: usize, heads: usize, rows: usize) -> usize {
 
 /// What both products with keys and values of `bytes` bytes are, of `operations` each.
 fn work(kv_type: KvType, operations: usize, bytes: usize) -> Work {
-    let (f32_ops, int8_ops) = match kv_type {
+    let (int16_ops, int8_ops) = match kv_type {
         KvType::I16 => (2 * operations, 0),
         KvType::Q8_0 => (operations, operations),
     };
-    Work { f32_ops, int8_ops, bytes, of_bytes: bytes }
+    Work { int16_ops, int8_ops, f32_ops: 0, bytes, of_bytes: bytes }
 }
 
 /// Pages of one key-value head.

@@ -15,6 +15,9 @@
     reason = "SIMD loads and stores, memory of weights, and the cells that several threads write at once"
 )]
 
+#[cfg(target_endian = "big")]
+compile_error!("the codes of a word, and the numbers of model files, lie lowest first");
+
 #[cfg(test)]
 mod testing;
 

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct Work {
     /// Multiplications and additions of 8-bit products, on all threads.
     pub(crate) int8_ops: usize,
+    /// Those of 16-bit products, each of which takes the place of two.
+    pub(crate) int16_ops: usize,
     /// Operations on f32.
     pub(crate) f32_ops: usize,
     /// Bytes read.
@@ -122,7 +124,7 @@ impl Shares {
                 "{:width$} {:>9.2} {:>8.1} {:>8.1} {:>4.0} %  {limit}",
                 row.name,
                 row.fastest * 1e6,
-                giga(row.work.int8_ops + row.work.f32_ops),
+                giga(row.work.int8_ops + row.work.int16_ops + row.work.f32_ops),
                 giga(row.work.bytes),
                 100.0 * least / row.fastest,
             );
@@ -143,7 +145,9 @@ impl Limits {
         // Sizes in powers of two, so that few are measured.
         let size = work.of_bytes.next_power_of_two().max(4096);
         let all = [
-            self.of("int8", "GOP/s", work.int8_ops, row, || measure::int8_rate(isa, threads)),
+            self.of("int8", "GOP/s", work.int8_ops + 2 * work.int16_ops, row, || {
+                measure::int8_rate(isa, threads)
+            }),
             self.of("f32", "GOP/s", work.f32_ops, row, || measure::f32_rate(isa, threads)),
             self.of(&format!("read {}", readable(size)), "GB/s", work.bytes, row, || {
                 measure::read_bandwidth(isa, threads, size)

@@ -2,8 +2,8 @@
 //! sum.
 //!
 //! A page holds up to 64 tokens of one key-value head in one slice. How, and in which number format, is the business of
-//! `format`: f16, or 8-bit integers with scales. Keys are laid out so that a vector of slots is multiplied with one
-//! number of the query, or with four.
+//! `format`: integers of 16 or of 8 bits with scales, laid out so that a vector of slots is multiplied with two or four numbers
+//! of the query.
 //!
 //! [`Attention`] serves all queries of one key-value head that look at the same pages: the heads that share
 //! it, of one or more rows of the batch. Pages are taken in by spans, as many as have 64 slots together: what a
@@ -13,7 +13,7 @@
 //! s[t] = scale * sum over d of q[d] k[d][t]                             t: the slots of the row's mask
 //! s    = cap * tanh(s / cap)                                            where scores have a cap
 //! s    = s / ln 2
-//! m'   = max(m, s);  p[t] = 2^(s[t] - m')
+//! m'   = max(m, s);  p[t] = 2^(s[t] - m'), as integers: see `span`
 //! acc  = 2^(m - m') * acc + sum of p[t] v[t];  sum likewise, by t % 16;  m = m'
 //! ```
 //! Every [`SPLIT_SPANS`] spans begin a split, whose queries start afresh; the splits of a query are joined in order,

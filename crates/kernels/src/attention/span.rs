@@ -1,15 +1,15 @@
 //! The kernel: a span of pages for all queries, block by block of those that attend to the same slots.
 //!
 //! Weights and values are multiplied as integers. A value is a scale times codes, so the scale goes to the weight, and what
-//! that is becomes a code, of the span and of each block of numbers that share scales:
+//! that is becomes a code, for each query and block of numbers that share scales:
 //!
 //! ```text
-//! p[t] = 2^(s[t] - largest s of the span)                                           at most 1
-//! c    = largest scale of the span's values / largest code of a weight                of the slots of the row's mask
-//! n[t] = round(p[t] * (scale of v[t] / c))
-//! acc  = 2^(m - m') * acc + c * 2^(largest s - m') * sum over t of n[t] v[t]        the sum is exact
+//! p[t] = 2^(s[t] - largest s of the span)                                      at most 1; 0 where the mask has no slot
+//! w[t] = p[t] * scale of v[t]
+//! c    = largest w of the span / largest code of a weight
+//! acc  = 2^(m - m') * acc + c * 2^(largest s - m') * sum over t of round(w[t] / c) * code of v[t]       the sum is exact
 //! ```
-//! So a weight is known to a part of the largest one of its span, whatever came before.
+//! So an error is a part of what counts most in the span, whatever lies in it that counts little, and whatever came before.
 
 use super::format::{Format, PageShape, layout, products, steps};
 use super::{Attention, SPAN_TOKENS_MAX};
@@ -130,7 +130,7 @@ impl<F: Format> Kernel for AttendSpan<'_, F> {
                 continue;
             }
             let live = Live::of::<L>(same[0], self.state.shape.page_tokens);
-            self.share_scales::<L>(same[0], live.get());
+            self.mask_scales::<L>(same[0], live.get());
             // As many queries as the registers hold sums of: 32 vectors of 16 numbers, or 16 of 8.
             while L::N == 16 && end - index >= 6 {
                 self.block::<L, 6>(index, same[0], live.get());
@@ -167,26 +167,26 @@ impl Default for OfSlots {
 struct Weights([i16; SPAN_TOKENS_MAX]);
 
 impl Weights {
-    /// The codes of two slots.
+    /// The codes of two slots, the first one lowest.
     ///
     /// # Safety
     /// `pair` is below half the slots.
     #[inline(always)]
     unsafe fn pair(&self, pair: usize) -> i32 {
-        // SAFETY: the caller's, and a word needs no alignment here.
-        i32::from_le(unsafe { self.0.as_ptr().cast::<i32>().add(pair).read_unaligned() })
+        // SAFETY: the caller's, and the codes are aligned to more than a word.
+        unsafe { self.0.as_ptr().cast::<i32>().add(pair).read() }
     }
 }
 
-/// The scales of a block of values in a span: see the head of this file.
+/// The scales of a block of values in a span.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Scales {
     /// Of all slots.
     stored: OfSlots,
-    /// Of the slots of a mask, divided by `c`; zero for others of their vectors.
-    shares: OfSlots,
-    /// `c`.
-    unit: f32,
+    /// Of the slots of a mask; zero for others of their vectors.
+    of_mask: OfSlots,
+    /// 0, or not a number where one of the mask is none.
+    nothing: f32,
 }
 
 /// A vector of slots of a span.
@@ -262,27 +262,19 @@ impl<F: Format> AttendSpan<'_, F> {
         }
     }
 
-    /// Divides them by a unit, for the slots of a mask.
+    /// Takes those of the slots of a mask.
     #[inline(always)]
-    fn share_scales<L: Lanes>(&mut self, mask: u64, live: &[Vector]) {
+    fn mask_scales<L: Lanes>(&mut self, mask: u64, live: &[Vector]) {
         let none = L::splat(0.0);
         for scales in &mut self.state.scales {
-            let (mut largest, mut nothing) = (none, none);
+            let mut nothing = none;
             for vector in live {
                 let at = vector.first::<L>();
                 let scale = L::load(&scales.stored.0[at..]).select(vector.bits::<L>(mask), none);
-                scale.store(&mut scales.shares.0[at..]);
-                largest = scale.max(largest);
-                // Not a number where a scale is none, which is lost in the largest.
+                scale.store(&mut scales.of_mask.0[at..]);
                 nothing = scale.fma(none, nothing);
             }
-            let largest = largest.max_lane();
-            let inverse = if largest > 0.0 { F::LARGEST_WEIGHT / largest } else { 0.0 };
-            for vector in live {
-                let share = &mut scales.shares.0[vector.first::<L>()..];
-                L::load(share).mul(L::splat(inverse)).store(share);
-            }
-            scales.unit = if all_from_zero(nothing) { largest / F::LARGEST_WEIGHT } else { f32::NAN };
+            scales.nothing = if all_from_zero(nothing) { 0.0 } else { f32::NAN };
         }
     }
 
@@ -291,21 +283,29 @@ impl<F: Format> AttendSpan<'_, F> {
     fn block<L: Lanes, const Q: usize>(&mut self, index: usize, mask: u64, live: &[Vector]) {
         let mut scores = [OfSlots::default(); Q];
         let largest = self.score::<L, Q>(index, mask, live, &mut scores);
-        let factors = self.weigh::<L, Q>(index, live, largest, &mut scores);
+        let factors = self.weigh::<L, Q>(index, mask, live, largest, &mut scores);
         let head_dim = self.state.shape.head_dim;
         for block in 0..self.state.scales.len() {
-            let Scales { shares, unit, .. } = &self.state.scales[block];
+            let Scales { of_mask, nothing, .. } = &self.state.scales[block];
             let mut weights = [Weights([0; SPAN_TOKENS_MAX]); Q];
-            for (weights, scores) in weights.iter_mut().zip(&scores) {
-                for vector in live {
-                    let at = vector.first::<L>();
-                    let weight = L::load(&scores.0[at..]).mul(L::load(&shares.0[at..]));
-                    weight.store_i16(&mut weights.0[at..]);
-                }
-            }
             let mut factors = factors;
-            for (_, of_span) in &mut factors {
-                *of_span *= unit;
+            for q in 0..Q {
+                let weight = |vector: &Vector| {
+                    let at = vector.first::<L>();
+                    L::load(&scores[q].0[at..]).mul(L::load(&of_mask.0[at..]))
+                };
+                let mut largest = L::splat(0.0);
+                for vector in live {
+                    largest = weight(vector).max(largest);
+                }
+                let largest = largest.max_lane();
+                // The reciprocal of less would overflow; such weights count as zero.
+                let inverse = if largest > 1e-30 { F::LARGEST_WEIGHT / largest } else { 0.0 };
+                for vector in live {
+                    let code = weight(vector).mul(L::splat(inverse));
+                    code.store_i16(&mut weights[q].0[vector.first::<L>()..]);
+                }
+                factors[q].1 *= largest / F::LARGEST_WEIGHT + nothing;
             }
             let numbers = block * F::BLOCK..((block + 1) * F::BLOCK).min(head_dim);
             self.accumulate::<L, Q>(index, mask, factors, &weights, numbers);
@@ -372,6 +372,7 @@ impl<F: Format> AttendSpan<'_, F> {
     fn weigh<L: Lanes, const Q: usize>(
         &mut self,
         index: usize,
+        mask: u64,
         live: &[Vector],
         largest: [f32; Q],
         scores: &mut [OfSlots; Q],
@@ -396,6 +397,7 @@ impl<F: Format> AttendSpan<'_, F> {
             for vector in live {
                 let score = &mut scores.0[vector.first::<L>()..];
                 let weight = exp2_to_one(L::load(score).sub(largest));
+                let weight = weight.select(vector.bits::<L>(mask), L::splat(0.0));
                 weight.store(score);
                 let added = &mut added[if L::N == SUMS { 0 } else { vector.index % 2 }];
                 *added = added.add(weight);

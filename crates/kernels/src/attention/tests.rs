@@ -51,7 +51,10 @@ impl Case {
             // Slots that no row attends to keep NaN, as unwritten memory may.
             let used = masks.iter().fold(0, |used, mask| used | mask);
             for slot in (0..page_tokens).filter(|slot| used >> slot & 1 == 1) {
-                let [key, value] = [(); 2].map(|()| values(&mut rng, head_dim));
+                let [key, mut value] = [(); 2].map(|()| values(&mut rng, head_dim));
+                // Of different sizes, as the first tokens of a text are.
+                let size = [1.0, 0.01, 0.3][slot % 3];
+                value.iter_mut().for_each(|x| *x *= size);
                 kv_type.write(Isa::SCALAR, &mut page, page_tokens, slot, &key, &value);
             }
             case.pages.push(page);
@@ -379,6 +382,58 @@ fn keys_and_values_beyond_a_format_are_its_largest_number() {
             for (found, expected) in out.iter().zip(expected) {
                 assert!((found - expected).abs() <= largest * 1e-6, "{kv_type:?} {isa}: {out:?}");
             }
+        }
+    }
+}
+
+/// Keys and a query that differ in sign alone have the largest codes once they are turned, and so do values of one size: no sum
+/// is larger.
+#[test]
+fn the_largest_sums_fit() {
+    let page_tokens = 16;
+    for (kv_type, isa) in
+        KvType::ALL.into_iter().flat_map(|t| Isa::available().into_iter().map(move |i| (t, i)))
+    {
+        for (head_dim, sign) in [(64, 1.0), (128, 1.0), (128, -1.0), (256, -1.0)] {
+            // Its turned numbers are all of one size, as they are one row of the matrix.
+            let mut key = vec![0.0; head_dim];
+            key[1] = 8.0;
+            let mut pages = vec![vec![0; kv_type.page_len(head_dim, page_tokens)]; 4];
+            for slot in 0..64 {
+                let (page, value) = (&mut pages[slot / page_tokens], vec![sign * 3.0; head_dim]);
+                kv_type.write(isa, page, page_tokens, slot % page_tokens, &key, &value);
+            }
+            let pages: Vec<&[u16]> = pages.iter().map(Vec::as_slice).collect();
+            let queries: Vec<f32> = key.iter().map(|x| x * sign).collect();
+            let heads = Heads { heads: 1, head_dim, scale: 1.0, cap: None };
+            let mut attention = Attention::default();
+            attention.start(isa, kv_type, &Tile::from_slice(&queries, head_dim), heads, page_tokens);
+            attention.attend_span(isa, &[u64::MAX], &pages, &[]);
+            let mut part = vec![0.0; part_len(1, head_dim)];
+            attention.save_split(&mut TileMut::from_slice(&mut part, head_dim + PART_EXTRA));
+            let found = f64::from(part[head_dim + MAX]) / f64::from(LOG2_E);
+            assert!((found - f64::from(sign) * 64.0).abs() < 0.1, "{kv_type:?} {isa} {head_dim}: {found}");
+            let mut out = vec![0.0; head_dim];
+            attention.finish(isa, &mut TileMut::from_slice(&mut out, head_dim));
+            assert!(
+                out.iter().all(|x| (x - sign * 3.0).abs() < 1e-2),
+                "{kv_type:?} {isa} {head_dim}: {out:?}"
+            );
+        }
+    }
+}
+
+/// A value that nobody weighs may be of any size.
+#[test]
+fn a_large_value_without_weight_leaves_the_others_theirs() {
+    for kv_type in KvType::ALL {
+        for size in [100.0, 1e4, 1e6] {
+            let mut key = [0.0; 8];
+            let other = key;
+            key[0] = 60.0;
+            let tokens = [(&key[..], &[1.0; 8][..]), (&other[..], &[size; 8][..])];
+            let out = attend_to_two(Isa::detect(), kv_type, tokens, 1.0);
+            assert!(out.iter().all(|x| (x - 1.0).abs() < 1e-3), "{kv_type:?} {size}: {out:?}");
         }
     }
 }

@@ -41,7 +41,8 @@ pub(crate) trait Lanes: Copy {
     /// Rounds to nearest, ties to even, and saturates to [-128, 127].
     fn store_i8(self, to: &mut [i8]);
 
-    /// Rounds to nearest, ties to even, and saturates to [-32768, 32767]. What is not a number becomes some number.
+    /// Rounds to nearest, ties to even, and saturates to [-32768, 32767]. What is not a number, or beyond an i32, becomes some
+    /// number.
     fn store_i16(self, to: &mut [i16]);
 
     fn add(self, other: Self) -> Self;
@@ -79,7 +80,8 @@ pub(crate) trait Lanes: Copy {
     fn load_pairs(from: &[i16]) -> Self::Pairs;
     /// The first `2 N` codes, of 8 bits.
     fn load_pairs_i8(from: &[i8]) -> Self::Pairs;
-    /// Adds to each lane the products of its two codes with the two factors in `factors`, the lower one first.
+    /// Adds to each lane the products of its two codes with the two factors in `factors`, the lower one first. The sum wraps
+    /// around.
     fn add_pairs(sums: Self::Ints, codes: Self::Pairs, factors: i32) -> Self::Ints;
     /// The first `4 N` codes: in [-127, 127], stored plus 128 in bytes without sign.
     fn load_codes(from: &[i8]) -> Self::Codes;

@@ -63,7 +63,7 @@ fn larger(a: float32x4_t, b: float32x4_t) -> float32x4_t {
 
 /// Adds to each lane the products of its four bytes. A pair of them is at most 2 * 127 * 127 = 32258.
 #[inline(always)]
-fn add_pairs(sums: int32x4_t, codes: int8x16_t, factors: int8x16_t) -> int32x4_t {
+fn add_fours(sums: int32x4_t, codes: int8x16_t, factors: int8x16_t) -> int32x4_t {
     value!({
         let low = vpaddlq_s16(vmull_s8(vget_low_s8(codes), vget_low_s8(factors)));
         let high = vpaddlq_s16(vmull_high_s8(codes, factors));
@@ -242,7 +242,7 @@ impl<const DOT: bool> Lanes for Neon<DOT> {
         match DOT {
             // SAFETY: this type is chosen where the CPU has `sdot` only.
             true => unsafe { (dot::<0>(low, codes.0, factors), dot::<0>(high, codes.1, factors)) },
-            false => (add_pairs(low, codes.0, factors), add_pairs(high, codes.1, factors)),
+            false => (add_fours(low, codes.0, factors), add_fours(high, codes.1, factors)),
         }
     }
     #[inline(always)]

@@ -101,7 +101,13 @@ impl Lanes for [f32; 8] {
     #[inline(always)]
     fn add_pairs(sums: [i32; 8], codes: [[i16; 2]; 8], factors: i32) -> [i32; 8] {
         let factors = [factors as i16, (factors >> 16) as i16].map(i32::from);
-        from_fn(|i| sums[i] + i32::from(codes[i][0]) * factors[0] + i32::from(codes[i][1]) * factors[1])
+        // What lies in slots that nobody attends to may be anything.
+        let product = |code: i16, factor: i32| i32::from(code).wrapping_mul(factor);
+        from_fn(|i| {
+            sums[i]
+                .wrapping_add(product(codes[i][0], factors[0]))
+                .wrapping_add(product(codes[i][1], factors[1]))
+        })
     }
     #[inline(always)]
     fn load_codes(from: &[i8]) -> [[i8; 4]; 8] {

@@ -22,18 +22,11 @@ impl Format for I16 {
 
     const ZERO_KEYS: u32 = 0;
 
-    const UNSIGNED: bool = false;
-
     type Keys<L: Lanes> = L::Pairs;
 
     #[inline(always)]
     fn load_keys<L: Lanes>(from: &[i16]) -> L::Pairs {
         L::load_pairs(from)
-    }
-
-    #[inline(always)]
-    fn first_sums<L: Lanes>(_: i32) -> L::Ints {
-        L::first_sums(0)
     }
 
     #[inline(always)]

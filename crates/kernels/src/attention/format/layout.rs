@@ -8,17 +8,17 @@ use half::slice::HalfBitsSliceExt;
 use std::marker::PhantomData;
 
 /// Numbers of a head at most.
-pub(super) const HEAD_MAX: usize = 512;
+const HEAD_MAX: usize = 512;
 
 /// Larger numbers of a query count as this, so that their sums are finite.
 const LARGEST_NUMBER: f32 = 1e30;
 
-/// Blocks of a head at most.
-pub(in super::super) const BLOCKS_MAX: usize = HEAD_MAX / 32;
+/// Blocks of a head at most, of the smallest.
+const BLOCKS_MAX: usize = HEAD_MAX / 32;
 
 /// Scales of all keys of a page, and of all values.
 #[inline(always)]
-pub(in super::super) fn scales_len<F: Format>(shape: PageShape) -> usize {
+fn scales_len<F: Format>(shape: PageShape) -> usize {
     blocks::<F>(shape) * shape.page_tokens
 }
 
@@ -155,9 +155,10 @@ impl<F: Format> ReduceKernel for Prepare<'_, F> {
             for (word, codes) in words.iter_mut().zip(codes.chunks_exact(F::PER_WORD)) {
                 *word = F::word(codes);
             }
-            let total = match F::UNSIGNED {
-                true => codes.iter().map(|&code| i32::from(code)).sum(),
-                false => 0,
+            let total = match F::ZERO_KEYS {
+                0 => 0,
+                // What the zero of each key adds to a sum: see `Lanes::first_sums`.
+                _ => codes.iter().map(|&code| i32::from(code)).sum(),
             };
             QueryBlock { scale: scale * self.scale, total }
         });

@@ -116,6 +116,7 @@ struct Spec {
 
 impl Spec {
     const fn of<F: Format>(kv_type: KvType) -> Spec {
+        let () = F::SUMS_FIT;
         Spec {
             kv_type,
             name: F::NAME,
@@ -158,12 +159,18 @@ pub(super) trait Format {
     /// Numbers that share a scale.
     const BLOCK: usize;
 
-    /// The largest codes. Of a block no sum of products of keys and a query leaves 32 bits, and of a span none of values and
-    /// weights.
+    /// The largest codes.
     const LARGEST_KEY: f32;
     const LARGEST_QUERY: f32;
     const LARGEST_VALUE: f32;
     const LARGEST_WEIGHT: f32;
+
+    /// Of a block no sum of products of keys and a query leaves 32 bits, and of a span none of values and weights.
+    const SUMS_FIT: () = {
+        let of_keys = Self::BLOCK as u64 * Self::LARGEST_KEY as u64 * Self::LARGEST_QUERY as u64;
+        let of_values = SPAN_TOKENS_MAX as u64 * Self::LARGEST_VALUE as u64 * Self::LARGEST_WEIGHT as u64;
+        assert!(of_keys <= i32::MAX as u64 && of_values <= i32::MAX as u64);
+    };
 
     /// A word of codes 0 of keys, as it is stored; the bits of others are changed like those of 0.
     const ZERO_KEYS: u32;
@@ -173,12 +180,6 @@ pub(super) trait Format {
 
     /// A word of codes of keys for each lane: the first `PER_WORD * N`.
     fn load_keys<L: Lanes>(from: &[Self::Code]) -> Self::Keys<L>;
-
-    /// Whether codes of keys are without sign, which [`Format::first_sums`] makes up for.
-    const UNSIGNED: bool;
-
-    /// What sums begin with for a block of a query whose codes add up to `total`.
-    fn first_sums<L: Lanes>(total: i32) -> L::Ints;
 
     /// Adds the products of the codes of keys with those of a query.
     fn add_keys<L: Lanes>(sums: L::Ints, keys: Self::Keys<L>, query: i32) -> L::Ints;
@@ -228,7 +229,7 @@ pub(super) fn products<F: Format, L: Lanes, const Q: usize, const W: usize>(
     for block in 0..blocks {
         let mut sums = [[L::first_sums(0); W]; Q];
         for q in 0..Q {
-            sums[q] = [F::first_sums::<L>(of_blocks[q][block].total); W];
+            sums[q] = [L::first_sums(of_blocks[q][block].total); W];
         }
         let of_block = F::BLOCK / F::PER_WORD;
         for word in block * of_block..((block + 1) * of_block).min(words) {

@@ -20,18 +20,11 @@ impl Format for Q8_0 {
     /// Codes of keys are unsigned for `vpdpbusd`.
     const ZERO_KEYS: u32 = 0x8080_8080;
 
-    const UNSIGNED: bool = true;
-
     type Keys<L: Lanes> = L::Codes;
 
     #[inline(always)]
     fn load_keys<L: Lanes>(from: &[i8]) -> L::Codes {
         L::load_codes(from)
-    }
-
-    #[inline(always)]
-    fn first_sums<L: Lanes>(total: i32) -> L::Ints {
-        L::first_sums(total)
     }
 
     #[inline(always)]
