@@ -44,7 +44,7 @@ def test_langchain_binds_tools(langchain):
         """The weather in a city."""
         return f"It is sunny in {city}."
 
-    with_tools = langchain.bind_tools([get_weather], tool_choice="get_weather")
+    with_tools = langchain.bind_tools([get_weather], tool_choice="get_weather", strict=True)
     asked = [HumanMessage("How is the weather in Paris?")]
     answer = with_tools.invoke(asked)
     (call,) = answer.tool_calls

