@@ -153,7 +153,7 @@ impl<F: Format> Kernel for AttendSpan<'_, F> {
 /// A number for each slot of a span.
 #[repr(align(64))]
 #[derive(Clone, Copy)]
-pub(super) struct OfSlots([f32; SPAN_TOKENS_MAX]);
+struct OfSlots([f32; SPAN_TOKENS_MAX]);
 
 impl Default for OfSlots {
     fn default() -> OfSlots {
@@ -411,7 +411,7 @@ impl<F: Format> AttendSpan<'_, F> {
         of_queries
     }
 
-    /// `acc = acc * before + of_span * sum over the slots of the mask of n[t] v[t]`, for some numbers of a head.
+    /// `acc = acc * before + of_span * sum over t of the codes of w[t] and v[t]`, for some numbers of a head.
     #[inline(always)]
     fn accumulate<L: Lanes, const Q: usize>(
         &mut self,
@@ -448,6 +448,7 @@ impl<F: Format> AttendSpan<'_, F> {
         first: usize,
     ) -> usize {
         let PageShape { head_dim, page_tokens } = self.state.shape;
+        assert!(first + W * L::N <= head_dim, "numbers of a head");
         // Loops instead of closures, which are not always inlined here.
         let mut sums = [[L::first_sums(0); W]; Q];
         let all = u64::MAX >> (SPAN_TOKENS_MAX - page_tokens) & EVEN;
@@ -458,7 +459,7 @@ impl<F: Format> AttendSpan<'_, F> {
                 self.ahead.page();
             }
             let stored = layout::values::<F>(words, self.state.shape).0;
-            assert!(first + W * L::N <= head_dim && (page + 1) * page_tokens <= SPAN_TOKENS_MAX);
+            assert!((page + 1) * page_tokens <= SPAN_TOKENS_MAX);
             assert!(stored.len() >= page_tokens * head_dim, "values of a page");
             let mut left = pairs >> (page * page_tokens) & all;
             while left != 0 {
@@ -487,7 +488,6 @@ impl<F: Format> AttendSpan<'_, F> {
             }
         }
         let acc = &mut self.state.acc[index * head_dim..(index + Q) * head_dim];
-        assert!(first + W * L::N <= head_dim, "numbers of a head");
         for (q, sums) in sums.into_iter().enumerate() {
             let (before, of_span) = (L::splat(factors[q].0), L::splat(factors[q].1));
             for (w, sum) in sums.into_iter().enumerate() {

@@ -42,7 +42,7 @@ pub(in super::super) fn page_len<F: Format>(shape: PageShape) -> usize {
 
 /// The keys of a page, `[head_dim / PER_WORD][page_tokens][PER_WORD]`, and their scales, `[blocks][page_tokens]`.
 #[inline(always)]
-pub(in super::super) fn keys<F: Format>(page: &[u16], shape: PageShape) -> (&[F::Code], &[f16]) {
+pub(super) fn keys<F: Format>(page: &[u16], shape: PageShape) -> (&[F::Code], &[f16]) {
     let words = codes_words::<F>(shape);
     (codes::<F>(&page[..words]), page[2 * words..][..scales_len::<F>(shape)].reinterpret_cast())
 }
