@@ -21,10 +21,16 @@ pub(crate) struct Hashes(Mutex<BTreeMap<String, blake3::Hash>>);
 impl Hashes {
     /// Hashes the tensors whose name starts with `prefix`. Several threads may, each its own.
     pub(crate) fn add(&self, weights: &Weights, prefix: &str) {
-        for name in weights.names().filter(|name| name.starts_with(prefix)) {
-            let hash = hash(weights, name);
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), hash);
-        }
+        weights.names().filter(|name| name.starts_with(prefix)).for_each(|name| self.hash(weights, name));
+    }
+
+    fn hash(&self, weights: &Weights, name: &str) {
+        let tensor = weights.get(name).expect("a name of the list");
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{name} {:?} {:?}\n", tensor.dtype, tensor.shape).as_bytes());
+        hasher.update(tensor.bytes);
+        let hash = hasher.finalize();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), hash);
     }
 
     /// Hashes what is left, and all hashes.
@@ -34,9 +40,7 @@ impl Hashes {
         hyperparameters: &Hyperparameters,
         settings: &ModelSettings,
     ) -> String {
-        let mut hashes = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let left = weights.names().filter(|name| !hashes.contains_key(*name)).collect();
-        hashes.extend(hash_all(weights, left));
+        self.hash_rest(weights);
         // A read maps pages around its own as well, those of tensors that were given back among them.
         weights.release();
         let mut all = blake3::Hasher::new();
@@ -46,40 +50,34 @@ impl Hashes {
             all.update(quantize.name().as_bytes());
         }
         all.update(format!("pages of {}", settings.kv_cache_type().name()).as_bytes());
-        for hash in hashes.values() {
+        for hash in self.0.into_inner().unwrap_or_else(PoisonError::into_inner).values() {
             all.update(hash.as_bytes());
         }
         all.finalize().to_hex()[..32].to_string()
     }
-}
 
-fn hash(weights: &Weights, name: &str) -> blake3::Hash {
-    let tensor = weights.get(name).expect("a name of the list");
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(format!("{name} {:?} {:?}\n", tensor.dtype, tensor.shape).as_bytes());
-    hasher.update(tensor.bytes);
-    hasher.finalize()
-}
-
-/// Hashes tensors on all processors, the largest first, so that no thread is left with one when the others are done.
-fn hash_all(weights: &Weights, mut names: Vec<&str>) -> Vec<(String, blake3::Hash)> {
-    names.sort_by_key(|name| Reverse(weights.get(name).map_or(0, |tensor| tensor.bytes.len())));
-    let next = AtomicUsize::new(0);
-    let hash_some = || {
-        let one = || {
-            let name = *names.get(next.fetch_add(1, Relaxed))?;
-            let hash = hash(weights, name);
-            // Else the whole file would be in memory once more, beside what was packed of it.
-            weights.release_tensors(name);
-            Some((name.to_string(), hash))
+    /// Hashes what is left on all processors, the largest first, so that no thread is left with one when the others are done.
+    fn hash_rest(&self, weights: &Weights) {
+        let mut names: Vec<&str> = {
+            let done = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            weights.names().filter(|name| !done.contains_key(*name)).collect()
         };
-        std::iter::from_fn(one).collect::<Vec<_>>()
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(names.len());
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(hash_some)).collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("hashing does not panic")).collect()
-    })
+        names.sort_by_key(|name| Reverse(weights.get(name).map_or(0, |tensor| tensor.bytes.len())));
+        let next = AtomicUsize::new(0);
+        let hash_some = || {
+            while let Some(name) = names.get(next.fetch_add(1, Relaxed)) {
+                self.hash(weights, name);
+                // Else the whole file would be in memory once more, beside what was packed of it.
+                weights.release_tensors(name);
+            }
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(names.len());
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(hash_some);
+            }
+        });
+    }
 }
 
 #[cfg(test)]
